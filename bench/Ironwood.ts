@@ -1,0 +1,177 @@
+/**
+ * Ironwood under measurement: an instance of its own (`./ironwood up --detach`) on the benchmark's workspace, spoken to
+ * over one gRPC connection, as an orchestrator would.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { readdirSync, readFileSync, rmSync } from "node:fs"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { ContainerService } from "../proto/generated/ironwood/v1/container_pb.ts"
+import { ImageService } from "../proto/generated/ironwood/v1/image_pb.ts"
+import { ActorState, TreeService } from "../proto/generated/ironwood/v1/tree_pb.ts"
+import * as Client from "../src/cli/Client.ts"
+import { memory } from "./Measure.ts"
+import { command, type Peer } from "./Peers.ts"
+
+const checkout = fileURLToPath(new URL("..", import.meta.url))
+
+/** How long the event loop stood still, in milliseconds. */
+export interface Stall {
+  /** By the clock: includes the time in which other processes had the processors. */
+  readonly stood: number
+  /** The longest work of the main thread between two turns of its timers. */
+  readonly busy: number
+}
+
+/** The instance as a peer among peers, and what only it is asked. */
+export interface Subject extends Peer {
+  readonly taprootPid: number
+  /** Rss of the brain as soon as it was up, in MiB. */
+  readonly restMebibytes: number
+  readonly brainPid: () => number
+  /** Names of the containers that run, with their pids; asked over a connection of its own, which has no back-off. */
+  readonly running: () => Promise<Map<string, number>>
+  /** Waits until `id` runs with another pid than `old`; the new one. */
+  readonly runningAnew: (id: string, old: number) => Promise<number>
+  /** The longest stall of the brain's event loop since the last call. */
+  readonly stall: () => Promise<Stall>
+}
+
+const processNamed = (word: string, stateDirectory: string): number => {
+  for (const name of readdirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue
+    try {
+      const line = readFileSync(`/proc/${name}/cmdline`, "utf8")
+      if (line.includes(stateDirectory) && line.split("\0")[0]?.endsWith(word) === true) return Number(name)
+    } catch {
+      // it ended while we looked
+    }
+  }
+  return -1
+}
+
+const until = async <A>(look: () => A | undefined | Promise<A | undefined>, pause: number): Promise<A> => {
+  const deadline = performance.now() + 60_000
+  for (;;) {
+    const seen = await look()
+    if (seen !== undefined) return seen
+    if (performance.now() > deadline) throw new Error("waited for a minute")
+    await new Promise((resolve) => setTimeout(resolve, pause))
+  }
+}
+
+/** Starts an instance on `space` with the sample image; without `probe` nothing is loaded into its brain, and `stall` never answers. */
+export const ironwood = async (
+  space: string,
+  { probe = true }: { readonly probe?: boolean } = {}
+): Promise<Subject> => {
+  const state = join(space, "ironwood")
+  const stallFile = join(space, "stall")
+  process.env["IRONWOOD_BENCH_STALL"] = stallFile
+  if (probe) process.env["NODE_OPTIONS"] = `--require ${join(checkout, "bench/EventLoopProbe.cjs")}`
+  await command(join(checkout, "ironwood"), ["up", "--detach", "--state-dir", state])
+  delete process.env["NODE_OPTIONS"]
+  const restMebibytes = memory(processNamed("bin/node", state), "Rss")
+
+  const scope = Scope.makeUnsafe()
+  const connection = await Effect.runPromise(
+    Client.make(`unix:${state}/ironwood.sock`).pipe(Effect.provideService(Scope.Scope, scope))
+  )
+  await Effect.runPromise(
+    Stream.runDrain(connection.stream(ImageService.method.importImage, { path: join(checkout, "build/sample-image") }))
+  )
+
+  // one watch for all: what a client would do that wants to know
+  const pids = new Map<string, number>()
+  const watchers = new Set<() => void>()
+  const follow = Stream.runForEach(connection.stream(TreeService.method.watchTree, {}), ({ event }) =>
+    Effect.sync(() => {
+      const actors = event.case === "snapshot" ? event.value.actors : event.case === "changed" ? [event.value] : []
+      for (const actor of actors) {
+        if (actor.kind !== "container") continue
+        const name = actor.path.split("/").at(-1) ?? ""
+        const pid = Number(actor.annotations["pid"] ?? "0")
+        if (actor.state === ActorState.RUNNING && pid > 0) pids.set(name, pid)
+        else pids.delete(name)
+      }
+      for (const wake of watchers) wake()
+    })
+  )
+  let closing = false
+  const watching = Effect.runFork(Effect.forever(Effect.andThen(Effect.ignore(follow), Effect.sleep("5 millis"))))
+  const seen = <A>(look: () => A | undefined): Promise<A> =>
+    new Promise((resolve, reject) => {
+      const give = setTimeout(() => reject(new Error("waited for a minute")), 60_000)
+      const wake = () => {
+        const value = look()
+        if (value === undefined) return
+        clearTimeout(give)
+        watchers.delete(wake)
+        resolve(value)
+      }
+      watchers.add(wake)
+      wake()
+    })
+
+  return {
+    restMebibytes,
+    taprootPid: processNamed("taproot", state),
+    brainPid: () => processNamed("bin/node", state),
+    start: async (id) => {
+      await Effect.runPromise(
+        connection.call(ContainerService.method.createContainer, {
+          spec: {
+            name: id,
+            image: "hello:latest",
+            entrypoint: ["/bin/busybox", "sleep", "100000"],
+            restart: { backoff: { initial: { seconds: 0n, nanos: 0 } } }
+          }
+        })
+      )
+      await seen(() => pids.get(id))
+    },
+    remove: async (id) => {
+      await Effect.runPromise(connection.call(ContainerService.method.removeContainer, { name: id, force: true }))
+    },
+    pid: (id) => seen(() => pids.get(id)),
+    running: async () => {
+      const list = Effect.flatMap(Client.make(`unix:${state}/ironwood.sock`), (fresh) =>
+        fresh.call(ContainerService.method.listContainers, { pageSize: 1000 }, { timeout: "2 seconds" })
+      )
+      const { containers } = await Effect.runPromise(Effect.scoped(list))
+      return new Map(
+        containers.flatMap(({ spec, status }) =>
+          spec !== undefined && status?.pid !== undefined ? [[spec.name, status.pid] as const] : []
+        )
+      )
+    },
+    runningAnew: (id, old) =>
+      seen(() => {
+        const pid = pids.get(id)
+        return pid === undefined || pid === old ? undefined : pid
+      }),
+    stall: async () => {
+      rmSync(stallFile, { force: true })
+      process.kill(processNamed("bin/node", state), "SIGUSR2")
+      return until(() => {
+        try {
+          const text = readFileSync(stallFile, "utf8")
+          const [stood = 0, busy = 0] = text.split(" ").map(Number)
+          return text === "" ? undefined : { stood, busy }
+        } catch {
+          return undefined
+        }
+      }, 2)
+    },
+    close: async () => {
+      if (closing) return
+      closing = true
+      watching.interruptUnsafe()
+      await Effect.runPromise(Scope.close(scope, Exit.void))
+      await command(join(checkout, "ironwood"), ["--address", `unix:${state}/ironwood.sock`, "down"])
+    }
+  }
+}

@@ -1,0 +1,220 @@
+/**
+ * The peers that run containers, as a benchmark needs them: bare crun, containerd by `ctr`, podman with conmon. All of
+ * them run a static busybox from the same root file system, without a network, on a tmpfs workspace of their own.
+ *
+ * Trap: crun 1.8 refuses a hybrid cgroup layout, so the benchmark runs itself again in a mount namespace without
+ * `/sys/fs/cgroup/unified` (`inOwnMountNamespace`) and every peer is started from there.
+ */
+import { spawn, spawnSync, type ChildProcess } from "node:child_process"
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+
+/** Runs a command to its end; its standard output; an error with what it printed when it fails. */
+export const command = (
+  name: string,
+  args: ReadonlyArray<string>,
+  options?: { readonly input?: string }
+): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const child = spawn(name, args, { stdio: ["pipe", "pipe", "pipe"] })
+    let output = ""
+    let errors = ""
+    child.stdout.on("data", (chunk) => (output += String(chunk)))
+    child.stderr.on("data", (chunk) => (errors += String(chunk)))
+    child.once("error", reject)
+    child.once("close", (code) =>
+      code === 0
+        ? resolve(output)
+        : reject(new Error(`${name} ${args.join(" ")} ended with ${code}: ${errors}${output}`))
+    )
+    // it may end before it has read
+    child.stdin.on("error", () => {})
+    child.stdin.end(options?.input ?? "")
+  })
+
+/**
+ * The same without reading what it prints, for programs that leave a process behind which keeps their output open
+ * (`crun create`, `podman run -d`): ends with the program itself.
+ */
+export const quiet = (name: string, args: ReadonlyArray<string>): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const child = spawn(name, args, { stdio: "ignore" })
+    child.once("error", reject)
+    child.once("exit", (code) =>
+      code === 0 ? resolve() : reject(new Error(`${name} ${args.join(" ")} ended with ${code}`))
+    )
+  })
+
+/** Starts this program again in a private mount namespace where crun works; returns only in that second life. */
+export const inOwnMountNamespace = (): void => {
+  if (process.env["IRONWOOD_BENCH_NAMESPACE"] === "1") return
+  const script = 'umount /sys/fs/cgroup/unified 2>/dev/null; exec "$@"'
+  const done = spawnSync(
+    "unshare",
+    [
+      "-m",
+      "--propagation",
+      "private",
+      "sh",
+      "-c",
+      script,
+      "sh",
+      process.execPath,
+      ...process.execArgv,
+      ...process.argv.slice(1)
+    ],
+    { stdio: "inherit", env: { ...process.env, IRONWOOD_BENCH_NAMESPACE: "1" } }
+  )
+  process.exit(done.status ?? 1)
+}
+
+/** A directory on tmpfs with a busybox root file system in `rootfs/`; removed at exit. */
+export const workspace = (): string => {
+  // lower case: podman makes an image name of the path
+  const path = `/dev/shm/ironwood-bench-${process.pid}`
+  mkdirSync(path, { mode: 0o700 })
+  process.on("exit", () => rmSync(path, { recursive: true, force: true }))
+  mkdirSync(join(path, "rootfs/bin"), { recursive: true })
+  copyFileSync("/usr/bin/busybox", join(path, "rootfs/bin/busybox"))
+  for (const name of ["sh", "sleep", "true"]) symlinkSync("busybox", join(path, "rootfs/bin", name))
+  return path
+}
+
+/** A peer under measurement: start one container, end and remove it, end everything. */
+export interface Peer {
+  /** Resolves when the container's process runs. */
+  readonly start: (id: string) => Promise<void>
+  readonly remove: (id: string) => Promise<void>
+  readonly pid: (id: string) => Promise<number>
+  readonly close: () => Promise<void>
+}
+
+const sleeping = ["/bin/sleep", "100000"]
+
+/** `crun create` and `crun start` with nothing around them. */
+export const bareCrun = (space: string): Peer => {
+  const root = join(space, "crun")
+  mkdirSync(root, { recursive: true })
+  return {
+    start: async (id) => {
+      const bundle = join(space, "bundles", id)
+      if (!existsSync(bundle)) {
+        mkdirSync(bundle, { recursive: true })
+        spawnSync("crun", ["spec"], { cwd: bundle })
+        const spec = JSON.parse(readFileSync(join(bundle, "config.json"), "utf8"))
+        Object.assign(spec.process, { terminal: false, args: sleeping, rlimits: [] })
+        Object.assign(spec.root, { path: join(space, "rootfs"), readonly: true })
+        spec.linux.cgroupsPath = `/ironwood-bench/${id}`
+        writeFileSync(join(bundle, "config.json"), JSON.stringify(spec))
+      }
+      await quiet("crun", ["--root", root, "create", "--bundle", bundle, id])
+      await quiet("crun", ["--root", root, "start", id])
+    },
+    remove: (id) => quiet("crun", ["--root", root, "delete", "--force", id]),
+    pid: async (id) => JSON.parse(await command("crun", ["--root", root, "state", id])).pid,
+    close: async () => {}
+  }
+}
+
+/** containerd of its own (no CRI), driven by `ctr`, with its runc shim; snapshots as overlay. */
+export const containerd = async (
+  space: string,
+  archive: string
+): Promise<Peer & { readonly restart: () => Promise<void> }> => {
+  const home = join(space, "containerd")
+  mkdirSync(home, { recursive: true })
+  const address = join(home, "containerd.sock")
+  writeFileSync(
+    join(home, "config.toml"),
+    `version = 2\nroot = "${home}/root"\nstate = "${home}/state"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\n  address = "${address}"\n`
+  )
+  let daemon: ChildProcess | undefined
+  const ctr = (...args: ReadonlyArray<string>) => command("ctr", ["--address", address, ...args])
+  const boot = async (): Promise<void> => {
+    daemon = spawn("containerd", ["--config", join(home, "config.toml")], { stdio: "ignore" })
+    for (let attempt = 0; ; attempt++) {
+      try {
+        await ctr("version")
+        return
+      } catch (error) {
+        if (attempt > 500) throw error
+        await new Promise((resolve) => setTimeout(resolve, 5))
+      }
+    }
+  }
+  const halt = (signal: NodeJS.Signals) =>
+    new Promise<void>((resolve) => {
+      daemon?.once("exit", () => resolve())
+      daemon?.kill(signal)
+    })
+  await boot()
+  await ctr("image", "import", "--base-name", "bench", archive)
+  const image = (await ctr("image", "ls", "--quiet")).trim().split("\n")[0] ?? ""
+  // runc keeps its containers by name for the whole host
+  const unique = (id: string) => `bench-${process.pid}-${id}`
+  const remove = async (name: string) => {
+    await ctr("task", "rm", "--force", name)
+    await ctr("container", "rm", name)
+  }
+  return {
+    start: (id) => quiet("ctr", ["--address", address, "run", "--detach", "--null-io", image, unique(id), ...sleeping]),
+    remove: (id) => remove(unique(id)),
+    pid: async (id) => {
+      const line = (await ctr("task", "ls")).split("\n").find((text) => text.startsWith(`${unique(id)} `))
+      return Number(line?.split(/\s+/)[1])
+    },
+    restart: async () => {
+      await halt("SIGKILL")
+      await boot()
+    },
+    close: async () => {
+      for (const name of (await ctr("task", "ls", "--quiet")).trim().split("\n")) if (name !== "") await remove(name)
+      await halt("SIGTERM")
+    }
+  }
+}
+
+/** podman with crun and conmon, storage of its own. */
+export const podman = async (space: string, source: string): Promise<Peer> => {
+  const home = join(space, "podman")
+  const base = [
+    "--root",
+    join(home, "root"),
+    "--runroot",
+    join(home, "run"),
+    "--tmpdir",
+    join(home, "tmp"),
+    "--cgroup-manager",
+    "cgroupfs",
+    "--events-backend",
+    "none",
+    "--runtime",
+    "crun"
+  ]
+  const image = (await command("podman", [...base, "pull", "--quiet", source])).trim()
+  return {
+    start: (id) =>
+      quiet("podman", [
+        ...base,
+        "run",
+        "--detach",
+        "--name",
+        id,
+        "--network",
+        "none",
+        "--log-driver",
+        "k8s-file",
+        "--ulimit",
+        "nofile=1024:1024",
+        "--ulimit",
+        "nproc=1024:1024",
+        image,
+        ...sleeping
+      ]),
+    remove: async (id) => void (await command("podman", [...base, "rm", "--force", "--time", "0", id])),
+    pid: async (id) => Number(await command("podman", [...base, "inspect", "--format", "{{.State.Pid}}", id])),
+    close: async () => {
+      await command("podman", [...base, "rm", "--all", "--force", "--time", "0"])
+    }
+  }
+}

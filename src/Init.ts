@@ -1,0 +1,64 @@
+/**
+ * The root of the tree: read this first.
+ *
+ * ```
+ * init                      rest_for_one
+ * ├─ storage                the desired state, the journal, images
+ * ├─ runtime                one child per sandbox, each with its containers
+ * └─ gateway                the API
+ * ```
+ *
+ * Order is dependency: what comes later stands on what comes before, starts after it and ends before it. A crash takes
+ * along only what stands on it, and by default *releases* that: containers go on and are adopted again.
+ *
+ * Below the tree lie the services that every actor uses (`services`): each is a layer with one job, and the dependency
+ * arrows between the folders are checked (`scripts/check-dependencies.ts`).
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { join } from "node:path"
+import * as Supervisor from "./actor/Supervisor.ts"
+import { gateway } from "./gateway/Gateway.ts"
+import { Host } from "./host/HostFacts.ts"
+import { Cgroups } from "./runtime/Cgroups.ts"
+import * as ContainersLive from "./runtime/ContainersLive.ts"
+import * as OciRuntimeLive from "./runtime/OciRuntimeLive.ts"
+import { RuntimeSupervisor } from "./runtime/RuntimeSupervisor.ts"
+import * as ContentLive from "./storage/ContentLive.ts"
+import * as RootfsLive from "./storage/RootfsLive.ts"
+import { storage } from "./storage/Storage.ts"
+
+/** Where everything of one Ironwood is kept, below its state directory (absolute). */
+export const paths = (stateDirectory: string) => ({
+  database: join(stateDirectory, "state.db"),
+  content: join(stateDirectory, "content"),
+  runtime: join(stateDirectory, "runtime"),
+  logs: join(stateDirectory, "logs"),
+  socket: join(stateDirectory, "ironwood.sock")
+})
+
+/** The tree of one Ironwood. */
+export const init = (stateDirectory: string) =>
+  Effect.map(RuntimeSupervisor, (runtime) =>
+    Supervisor.make("init", {
+      strategy: "rest_for_one",
+      kind: "root",
+      description: "the root of everything that runs here",
+      children: [
+        storage({ directory: paths(stateDirectory).content }),
+        runtime.spec,
+        gateway({ socketPath: paths(stateDirectory).socket })
+      ]
+    })
+  )
+
+/** The services that the actors use; what these stand on (the state, taproot) comes from `main`. */
+export const services = (stateDirectory: string) => {
+  const { content, logs, runtime } = paths(stateDirectory)
+  return ContainersLive.layer({ directory: runtime, logs }).pipe(
+    Layer.provideMerge(OciRuntimeLive.layer({ directory: runtime })),
+    Layer.provideMerge(RootfsLive.layer({ directory: join(runtime, "rootfs") })),
+    Layer.provideMerge(ContentLive.layer({ directory: content })),
+    Layer.provideMerge(Layer.merge(Cgroups.layer, Host.layer))
+  )
+}

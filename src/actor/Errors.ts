@@ -1,0 +1,107 @@
+/**
+ * Everything that can go wrong with supervision itself, as typed failures with a message a person can act on.
+ *
+ * What goes wrong *inside* an actor is the actor's own error type and reaches these only as an {@link ExitView}.
+ * {@link RestartIntensityReached} and {@link StartFailed} are also how a supervisor ends: they are failures for its own
+ * supervisor, never a normal end (OTP ends with `shutdown` here, which a transient parent takes for success).
+ */
+import * as Schema from "effect/Schema"
+import { ActorPath } from "./ActorPath.ts"
+import { ExitView } from "./ExitView.ts"
+
+const seconds = (milliseconds: number): string => `${Math.round(milliseconds) / 1_000} s`
+
+/** A supervisor gave up: a child ended once more after the budget for restarts was spent. */
+export class RestartIntensityReached extends Schema.TaggedError<RestartIntensityReached>()("RestartIntensityReached", {
+  path: ActorPath,
+  child: Schema.String,
+  /** Whose budget it was: the child's own, or the supervisor's intensity. */
+  budget: Schema.Literals(["child", "supervisor"]),
+  restarts: Schema.Int,
+  /** The budget's window in milliseconds. */
+  within: Schema.Finite,
+  lastExit: ExitView
+}) {
+  override get message(): string {
+    const whose = this.budget === "child" ? "its own budget" : "the supervisor's intensity"
+    return `${this.path} gave up: "${this.child}" ended again after ${this.restarts} restarts within ${seconds(this.within)} (${whose}); last: ${this.lastExit.tag}: ${this.lastExit.message}`
+  }
+}
+
+/** A child did not come up: it failed, was refused or ran out of time before it acknowledged its start. */
+export class StartFailed extends Schema.TaggedError<StartFailed>()("StartFailed", {
+  path: ActorPath,
+  exit: ExitView
+}) {
+  override get message(): string {
+    return `${this.path} did not start: ${this.exit.tag}: ${this.exit.message}`
+  }
+}
+
+/** There is a child with this id and it is starting, running or stopping. */
+export class AlreadyStarted extends Schema.TaggedError<AlreadyStarted>()("AlreadyStarted", { path: ActorPath }) {
+  override get message(): string {
+    return `${this.path} is running already`
+  }
+}
+
+/** There is a child with this id; it is not running (see `state`). Start or delete it. */
+export class AlreadyPresent extends Schema.TaggedError<AlreadyPresent>()("AlreadyPresent", {
+  path: ActorPath,
+  state: Schema.String
+}) {
+  override get message(): string {
+    return `${this.path} is there already and ${this.state}: start it, or delete it first`
+  }
+}
+
+/** The supervisor holds as many children as it may. */
+export class MaxChildren extends Schema.TaggedError<MaxChildren>()("MaxChildren", {
+  path: ActorPath,
+  maximum: Schema.Int
+}) {
+  override get message(): string {
+    return `${this.path} has its maximum of ${this.maximum} children: delete one first`
+  }
+}
+
+/** The supervisor that should do this is not running (not started yet, stopping, or given up). */
+export class SupervisorDown extends Schema.TaggedError<SupervisorDown>()("SupervisorDown", { id: Schema.String }) {
+  override get message(): string {
+    return `supervisor ${this.id} is not running: start it, or wait until its own supervisor has`
+  }
+}
+
+/** Nobody has this path. */
+export class NoSuchActor extends Schema.TaggedError<NoSuchActor>()("NoSuchActor", { path: Schema.String }) {
+  override get message(): string {
+    return `there is no actor ${this.path}`
+  }
+}
+
+/** The root is above all supervisors: it ends with the program, not by a call. */
+export class NotSupervised extends Schema.TaggedError<NotSupervised>()("NotSupervised", { path: ActorPath }) {
+  override get message(): string {
+    return `${this.path} is the root of the tree and has no supervisor: stop the program instead`
+  }
+}
+
+/** A child must be stopped before it can be deleted. */
+export class StillRunning extends Schema.TaggedError<StillRunning>()("StillRunning", {
+  path: ActorPath,
+  state: Schema.String
+}) {
+  override get message(): string {
+    return `${this.path} is ${this.state}: stop it before deleting it`
+  }
+}
+
+/** The root actor ended otherwise than by a stop or release: nothing is left to supervise it. */
+export class RootFailed extends Schema.TaggedError<RootFailed>()("RootFailed", { path: ActorPath, exit: ExitView }) {
+  override get message(): string {
+    return `${this.path} ended: ${this.exit.tag}: ${this.exit.message}`
+  }
+}
+
+/** Why a dynamic supervisor did not start a child. */
+export type StartChildError = AlreadyStarted | AlreadyPresent | StartFailed | MaxChildren | SupervisorDown

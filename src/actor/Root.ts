@@ -1,0 +1,105 @@
+/**
+ * Runs a tree: the root actor, above which there is no supervisor.
+ *
+ * A root ends in one of two ways. *Stop* takes everything down in reverse order with the stop hooks: the host shuts
+ * down. *Release* ends the actors but leaves alone what they manage: the brain restarts or is upgraded. Interrupting
+ * {@link run} is a release: whatever kills the brain must not kill workloads.
+ *
+ * Trap: a root that ends by itself (its start failed, its intensity is spent) has released its children, and fails with
+ * `RootFailed`. The caller decides what that means; taproot would start the brain again.
+ */
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as ActorPath from "./ActorPath.ts"
+import type { ChildSpec } from "./ChildSpec.ts"
+import { RootFailed } from "./Errors.ts"
+import { Engine } from "./internal/Engine.ts"
+import { makeNode } from "./internal/Group.ts"
+import { BLOCK } from "./internal/JournalWriter.ts"
+import { Node } from "./internal/Node.ts"
+import * as TreeService from "./internal/TreeService.ts"
+import { forgetful, Journal } from "./Journal.ts"
+import { Tree } from "./Tree.ts"
+
+/** How a root ends: see the module header. */
+export type Ending = "stop" | "release"
+
+/** A running root. */
+export interface Root {
+  readonly tree: Tree["Service"]
+  /** Ends everything in order, waits for it; the first call decides the ending. Idempotent. */
+  readonly end: (ending: Ending) => Effect.Effect<void>
+  /** Waits for the end: void after {@link end}, or a normal end of the root actor. */
+  readonly await: Effect.Effect<void, RootFailed>
+  /** What the machinery holds right now, to see that nothing leaks. */
+  readonly resources: Effect.Effect<{ readonly actors: number; readonly timers: number; readonly watchers: number }>
+}
+
+/** Starts a root; answers when it has acknowledged its start. Closing the scope releases it. */
+export const start = Effect.fnUntraced(function* <E, R>(
+  spec: ChildSpec<E, R>
+): Effect.fn.Return<Root, RootFailed, R | Scope.Scope> {
+  const services = yield* Effect.context<R>()
+  const journal = yield* Journal
+  const kept = yield* journal.load
+  const ceiling = kept.revision + BLOCK
+  const keeps = journal !== forgetful
+  if (keeps) yield* journal.append([{ _tag: "Reserve", ceiling }])
+
+  const tree: Tree["Service"] = TreeService.make<R>(() => engine)
+  const engine: Engine<R> = new Engine(
+    Context.add(services, Tree, tree),
+    kept,
+    keeps ? { service: journal, ceiling } : undefined
+  )
+  const root = makeNode(new Node(engine, undefined, ActorPath.root(spec.id), spec), tree)
+  engine.root = root
+  const ended = yield* Deferred.make<void, RootFailed>()
+  const started = yield* Deferred.make<void>()
+  const { path } = root.view
+
+  const finish = (exit: Exit.Exit<void, RootFailed>): void => {
+    engine.log.close()
+    engine.whenKept(() => engine.answer(() => Deferred.doneUnsafe(ended, exit)))
+  }
+  engine.onRootStarted = () => engine.answer(() => Deferred.doneUnsafe(started, Exit.void))
+  engine.onRootEnded = (exit) =>
+    finish(exit.class === "normal" || exit.tag === "Ignored" ? Exit.void : Exit.fail(new RootFailed({ path, exit })))
+  const end = (ending: Ending) =>
+    Effect.andThen(
+      Effect.sync(() =>
+        engine.post(() => {
+          if (root.alive && root.state !== "stopping") root.end(ending, "halt", () => finish(Exit.void))
+        })
+      ),
+      Effect.ignore(Deferred.await(ended))
+    )
+  yield* Effect.addFinalizer(() => end("release"))
+  engine.post(() => root.start(false))
+  yield* Effect.raceFirst(Deferred.await(started), Deferred.await(ended))
+  return {
+    tree,
+    end,
+    await: Deferred.await(ended),
+    resources: Effect.sync(() => ({ actors: engine.nodes.size, timers: engine.timers, watchers: engine.log.watchers }))
+  }
+})
+
+/** Runs a root until it ends; `ending` (e.g. a signal) tells when and how it shall. */
+export const run = <E, R>(
+  spec: ChildSpec<E, R>,
+  options?: { readonly ending?: Effect.Effect<Ending> }
+): Effect.Effect<void, RootFailed, R> =>
+  Effect.scopedWith((scope) => runIn(spec, options?.ending ?? Effect.never, scope))
+
+const runIn = Effect.fnUntraced(function* <E, R>(
+  spec: ChildSpec<E, R>,
+  ending: Effect.Effect<Ending>,
+  scope: Scope.Scope
+): Effect.fn.Return<void, RootFailed, R> {
+  const root = yield* Effect.provideService(start(spec), Scope.Scope, scope)
+  yield* Effect.raceFirst(root.await, Effect.flatMap(ending, root.end))
+})

@@ -1,0 +1,129 @@
+/**
+ * The last changes of the tree, and the watchers that read them.
+ *
+ * One ring for all: a watcher is a cursor, so a slow one costs nothing and a change costs O(1) whoever watches. Every
+ * change has its own revision and revisions are consecutive, so a revision *is* a place in the ring. A watcher that lags
+ * far gets only changes that are still the newest of their actor; one that lags beyond the ring gets a snapshot.
+ */
+import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import type { Revision, TreeEvent, TreeNode, TreeSnapshot } from "../Tree.ts"
+
+/** Changes held. A watcher that was away for no more than these resumes without a snapshot. */
+export const CAPACITY = 8_192
+/** Beyond this many unread changes a watcher gets only the newest state of each actor. */
+export const COALESCE_BEYOND = 1_024
+const CHUNK = 256
+
+/** What the log asks the engine for. */
+export interface Source {
+  readonly snapshot: () => TreeSnapshot
+  readonly current: (path: string) => TreeNode | undefined
+}
+
+export class ChangeLog {
+  readonly #source: Source
+  readonly #ring: Array<TreeEvent> = []
+  /** The revision before the first change of this log: what earlier brains may have shown. */
+  readonly #base: Revision
+  #revision: Revision
+  #waiting = new Set<() => void>()
+  /** True once there will be no more changes. */
+  closed = false
+
+  constructor(source: Source, base: Revision) {
+    this.#source = source
+    this.#base = base
+    this.#revision = base
+  }
+
+  /** The revision of the newest change. */
+  get revision(): Revision {
+    return this.#revision
+  }
+
+  /** Takes the next revision; the caller must {@link append} an event of this revision at once. */
+  next(): Revision {
+    return this.#revision + 1
+  }
+
+  append(event: TreeEvent): void {
+    this.#revision = event.revision
+    const place = (event.revision - this.#base - 1) % CAPACITY
+    if (place === this.#ring.length) this.#ring.push(event)
+    else this.#ring[place] = event
+  }
+
+  /** Wakes the watchers that wait for a change. Called once per batch of changes. */
+  notify(): void {
+    if (this.#waiting.size === 0) return
+    const waiting = this.#waiting
+    this.#waiting = new Set()
+    for (const wake of waiting) wake()
+  }
+
+  /** No more changes: watchers end when they have read what there is. */
+  close(): void {
+    this.closed = true
+    this.notify()
+  }
+
+  /** How many watchers wait; for leak checks. */
+  get watchers(): number {
+    return this.#waiting.size
+  }
+
+  watch(from: Revision | undefined): Stream.Stream<TreeEvent> {
+    return Stream.fromPull(
+      Effect.sync(() => {
+        let cursor = from
+        const pull: Effect.Effect<Arr.NonEmptyReadonlyArray<TreeEvent>, Cause.Done> = Effect.suspend(() => {
+          const read = this.#read(cursor)
+          cursor = read.cursor
+          if (Arr.isReadonlyArrayNonEmpty(read.events)) return Effect.succeed(read.events)
+          if (read.cursor < this.#revision) return pull
+          if (this.closed) return Cause.done()
+          return Effect.andThen(this.#changed, pull)
+        })
+        return pull
+      })
+    )
+  }
+
+  readonly #changed = Effect.callback<void>((resume) => {
+    const wake = () => resume(Effect.void)
+    this.#waiting.add(wake)
+    return Effect.sync(() => this.#waiting.delete(wake))
+  })
+
+  #held(revision: Revision): boolean {
+    return revision >= this.#base && revision <= this.#revision && this.#revision - revision <= this.#ring.length
+  }
+
+  #read(cursor: Revision | undefined): { readonly events: ReadonlyArray<TreeEvent>; readonly cursor: Revision } {
+    // A fresh log may hold nothing, and still cannot vouch for what earlier brains showed up to its base.
+    if (cursor === undefined || !this.#held(cursor) || (cursor === this.#base && this.#base > 0)) {
+      const snapshot = this.#source.snapshot()
+      return {
+        events: [{ _tag: "Snapshot", revision: snapshot.revision, snapshot }],
+        cursor: snapshot.revision
+      }
+    }
+    const coalesce = this.#revision - cursor > COALESCE_BEYOND
+    const events: Array<TreeEvent> = []
+    let at = cursor
+    while (at < this.#revision && at - cursor < CAPACITY && events.length < CHUNK) {
+      at++
+      const event = this.#ring[(at - this.#base - 1) % CAPACITY]
+      if (event === undefined || event._tag === "Snapshot") continue
+      if (coalesce && event._tag === "Changed") {
+        const current = this.#source.current(event.node.path)
+        if (current === undefined || current.revision !== event.revision) continue
+      }
+      events.push(event)
+    }
+    return { events, cursor: at }
+  }
+}

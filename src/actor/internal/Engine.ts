@@ -1,0 +1,245 @@
+/**
+ * The machine room of one tree: the run-to-completion queue, time, the directory of actors, and the one place where an
+ * actor's state changes become visible.
+ *
+ * Everything that happens to a tree (an exit, a timer, a call) is a task in one queue and is carried out whole before
+ * the next: supervisors need no fiber, no lock and no mailbox, and a task never sees a half-done one. The queue gives
+ * way to other work of the process after every {@link BATCH} tasks, so no storm of crashes starves the event loop.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Random from "effect/Random"
+import * as Scheduler from "effect/Scheduler"
+import type { ActorPath } from "../ActorPath.ts"
+import * as Exits from "../ExitView.ts"
+import type { ExitView } from "../ExitView.ts"
+import type { JournalService, JournalState, NodeRecord } from "../Journal.ts"
+import type { HistoryEntry, Revision, TreeNode, TreeSnapshot } from "../Tree.ts"
+import type { Tree } from "../Tree.ts"
+import { ChangeLog } from "./ChangeLog.ts"
+import { JournalWriter } from "./JournalWriter.ts"
+import type { Node } from "./Node.ts"
+
+/** Tasks carried out before other work of the process gets its turn. */
+const BATCH = 512
+
+/** Ends a timer before its time; does nothing afterwards. */
+export type Cancel = () => void
+
+export class Engine<R> {
+  /** What every actor's fiber starts with. */
+  readonly context: Context.Context<R | Tree>
+  readonly nodes = new Map<string, Node<R>>()
+  root: Node<R> | undefined
+  readonly log: ChangeLog
+  /** Called when the root has acknowledged its start. */
+  onRootStarted: (() => void) | undefined
+  /** Called when the root has ended by itself, with how. */
+  onRootEnded: ((exit: ExitView) => void) | undefined
+  readonly #clock: Clock.Clock
+  readonly #random: (typeof Random.Random)["Service"]
+  readonly #dispatcher: Scheduler.SchedulerDispatcher
+  readonly #keptNodes: Map<string, NodeRecord>
+  readonly #keptHistory: Map<string, ReadonlyArray<HistoryEntry>>
+  readonly #journal: JournalWriter | undefined
+  #queue: Array<() => void> = []
+  /** Place of the next task in the queue. */
+  #head = 0
+  #outbox: Array<() => void> = []
+  #draining = false
+  #delivering = false
+  #timers = 0
+
+  constructor(
+    context: Context.Context<R | Tree>,
+    kept: JournalState,
+    journal: { readonly service: JournalService; readonly ceiling: Revision } | undefined
+  ) {
+    this.context = context
+    this.#clock = Context.get(context, Clock.Clock)
+    this.#random = Context.get(context, Random.Random)
+    this.#dispatcher = Context.get(context, Scheduler.Scheduler).makeDispatcher()
+    this.#keptNodes = new Map(kept.nodes)
+    this.#keptHistory = new Map(kept.history)
+    this.log = new ChangeLog(
+      { snapshot: () => this.snapshot(), current: (path) => this.nodes.get(path)?.view },
+      kept.revision
+    )
+    this.#journal =
+      journal === undefined
+        ? undefined
+        : new JournalWriter(journal.ceiling, (records, done) =>
+            this.fork(Effect.ignore(Effect.sandbox(journal.service.append(records))), () => this.post(done))
+          )
+  }
+
+  // --- the queue ---
+
+  /** Has `task` carried out after those that wait already; at once when none does. */
+  post(task: () => void): void {
+    this.#queue.push(task)
+    if (!this.#draining) this.#drain()
+  }
+
+  /** Tells somebody outside: his fiber goes on when no task is under way, so what he does then finds the tree settled. */
+  answer(tell: () => void): void {
+    this.#outbox.push(tell)
+  }
+
+  #drain(): void {
+    this.#draining = true
+    for (let done = 0; done < BATCH && this.#head < this.#queue.length; done++) {
+      try {
+        this.#queue[this.#head++]?.()
+      } catch (defect) {
+        // A supervisor that cannot be trusted supervises nothing: the root dies, and whoever watches it starts anew.
+        this.onRootEnded?.(Exits.fromExit(this.now(), Exit.die(defect), false))
+      }
+    }
+    if (this.#head < this.#queue.length) {
+      // Tasks done are dropped when they are the larger part, so that a storm costs O(1) per task and no memory.
+      if (this.#head > this.#queue.length / 2) {
+        this.#queue = this.#queue.slice(this.#head)
+        this.#head = 0
+      }
+      this.#deliver()
+      this.#dispatcher.scheduleTask(() => this.#drain(), 0)
+    } else {
+      this.#queue = []
+      this.#head = 0
+      this.#draining = false
+      this.#journal?.flush(this.log.revision)
+      this.#deliver()
+    }
+  }
+
+  /** Answers given here may post, and so drain and answer again: the outermost delivery goes on until all are told. */
+  #deliver(): void {
+    this.log.notify()
+    if (this.#delivering) return
+    this.#delivering = true
+    for (let index = 0; index < this.#outbox.length; index++) this.#outbox[index]?.()
+    this.#outbox = []
+    this.#delivering = false
+  }
+
+  /** The root ended by itself: nobody restarts it. */
+  rootEnded(root: Node<R>, exit: ExitView): void {
+    const normal = exit.class === "normal" || exit.tag === "Ignored"
+    root.move(
+      normal ? "finish" : "fail",
+      { lastExit: exit },
+      {
+        event: exit.beforeReady && !normal ? "start-failed" : "ended",
+        exit,
+        decision: "finish",
+        reason: "nobody supervises the root"
+      }
+    )
+    this.onRootEnded?.(exit)
+  }
+
+  // --- time ---
+
+  /** Wall clock, milliseconds since 1970: for people. */
+  now(): number {
+    return this.#clock.currentTimeMillisUnsafe()
+  }
+
+  /** Monotonic milliseconds: for lengths of time. */
+  monotonic(): number {
+    return Number(this.#clock.monotonicTimeNanosUnsafe()) / 1e6
+  }
+
+  random(): number {
+    return this.#random.nextDoubleUnsafe()
+  }
+
+  /** Posts `task` in `milliseconds`. */
+  after(milliseconds: number, task: () => void): Cancel {
+    let live = true
+    this.#timers++
+    const fiber = Effect.runForkWith(this.context)(Effect.sleep(milliseconds))
+    fiber.addObserver(() => {
+      this.#timers--
+      if (!live) return
+      this.post(() => {
+        if (!live) return
+        live = false
+        task()
+      })
+    })
+    return () => {
+      if (!live) return
+      live = false
+      fiber.interruptUnsafe()
+    }
+  }
+
+  /** Timers that run; for leak checks. */
+  get timers(): number {
+    return this.#timers
+  }
+
+  /** Runs an effect of ours in a fiber of its own; `done` gets its exit, outside the queue. */
+  fork<A, E>(effect: Effect.Effect<A, E>, done: (exit: Exit.Exit<A, E>) => void): void {
+    Effect.runForkWith(this.context)(effect).addObserver(done)
+  }
+
+  /** Calls `then` when all that has happened so far is in the journal. */
+  whenKept(then: () => void): void {
+    if (this.#journal === undefined) then()
+    else this.#journal.whenIdle(then)
+  }
+
+  // --- what the tree shows ---
+
+  /** Makes `view` (of the next revision) what the tree shows of `node`. */
+  publish(node: Node<R>, view: TreeNode, entry: HistoryEntry | undefined): void {
+    node.view = view
+    this.log.append({ _tag: "Changed", revision: view.revision, node: view, entry })
+    this.#journal?.changed(view.path, node.record, entry)
+  }
+
+  /** Takes `node` and all below it out of the tree. */
+  remove(node: Node<R>): void {
+    if (node.group !== undefined) {
+      const { children } = node.group
+      for (let child = children.last; child !== undefined; child = children.last) {
+        child.cancelBackoff()
+        children.unlink(child)
+        this.remove(child)
+      }
+    }
+    const { path } = node.view
+    this.nodes.delete(path)
+    this.log.append({ _tag: "Removed", revision: this.log.next(), path })
+    this.#journal?.removed(path)
+  }
+
+  /** What earlier brains left of this actor; asked once, by the first node of this path. */
+  takeKept(path: ActorPath): {
+    readonly record: NodeRecord | undefined
+    readonly history: ReadonlyArray<HistoryEntry> | undefined
+  } {
+    const kept = { record: this.#keptNodes.get(path), history: this.#keptHistory.get(path) }
+    this.#keptNodes.delete(path)
+    this.#keptHistory.delete(path)
+    return kept
+  }
+
+  /** All of the tree, or what is at and below `under`. */
+  snapshot(under?: Node<R>): TreeSnapshot {
+    const nodes: Array<TreeNode> = []
+    const top = under ?? this.root
+    if (top !== undefined) collect(top, nodes)
+    return { revision: this.log.revision, nodes }
+  }
+}
+
+const collect = <R>(node: Node<R>, into: Array<TreeNode>): void => {
+  into.push(node.view)
+  for (let child = node.group?.children.first; child !== undefined; child = child.next) collect(child, into)
+}

@@ -1,0 +1,469 @@
+/**
+ * One actor's place in the tree: its spec, what the tree shows of it, and its current life if it has one.
+ *
+ * A node outlives its incarnations, and those of its supervisor. It does what its supervisor (a `Group`) or a person
+ * tells it and reports what happens to it; it takes no decision.
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { ActorPath } from "../ActorPath.ts"
+import type { ChildSpec } from "../ChildSpec.ts"
+import * as Exits from "../ExitView.ts"
+import type { ExitView } from "../ExitView.ts"
+import { type NodeRecord, type Rest, SPENT_LIMIT } from "../Journal.ts"
+import * as Lifecycle from "../Lifecycle.ts"
+import type { RestartPolicy } from "../RestartPolicy.ts"
+import type { Annotations } from "../Self.ts"
+import type { HistoryDecision, HistoryEntry, HistoryEvent, TreeNode } from "../Tree.ts"
+import type { Cancel, Engine } from "./Engine.ts"
+import type { Group } from "./Group.ts"
+import { HistoryRing } from "./HistoryRing.ts"
+import { type EndingKind, Incarnation } from "./Incarnation.ts"
+import { RestartWindow } from "./RestartWindow.ts"
+
+/** What follows when a node has ended: `hold`: its supervisor starts it again; `halt`: it stays; `start`: at once. */
+export type Intent = "hold" | "halt" | "start"
+
+/** Hears how a start went: `undefined` for the acknowledgement, else why there was none. */
+export type StartWaiter = (failure: ExitView | undefined) => void
+
+const noAnnotations: Annotations = {}
+
+const endings = {
+  stop: { event: "stopped", reason: "to be ended, with its stop hooks" },
+  release: { event: "released", reason: "to be ended; what it manages goes on" },
+  kill: { event: "killed", reason: "to be ended at once, its supervisor ran out of time" }
+} as const satisfies Record<EndingKind, Happening>
+
+/** Views differ only in these; the rest of a view goes with the place. */
+type Patch = {
+  -readonly [
+    Key in
+      | "state"
+      | "incarnation"
+      | "restarts"
+      | "startedAt"
+      | "lastExit"
+      | "nextAttemptAt"
+      | "attempt"
+      | "policy"
+      | "annotations"
+  ]?: TreeNode[Key]
+}
+
+/** What a history entry tells beside the time, the revision and the incarnation. */
+export interface Happening {
+  readonly event: HistoryEvent
+  readonly reason: string
+  readonly exit?: ExitView | undefined
+  readonly decision?: HistoryDecision
+  readonly delay?: number | undefined
+}
+
+export class Node<R> {
+  readonly engine: Engine<R>
+  readonly parent: Group<R> | undefined
+  /** Place in the order of start: larger than that of every sibling before. */
+  order = 0
+  spec: ChildSpec<unknown, R>
+  view: TreeNode
+  previous: Node<R> | undefined
+  next: Node<R> | undefined
+  /** True once it is no longer in the tree. */
+  removed = false
+  /** For supervisors: their children. Set right after construction. */
+  group: Group<R> | undefined
+  incarnation: Incarnation<R> | undefined
+  /** The policy's own budget. */
+  window: RestartWindow | undefined
+  #history: HistoryRing | undefined
+  /** Monotonic time from which on it runs: the acknowledgement, or earlier for what was taken over. */
+  #runningSince = 0
+  #backoff: Cancel | undefined
+  #deadline: Cancel | undefined
+  #intent: Intent | undefined
+  #startWaiters: Array<StartWaiter> | undefined
+  #endWaiters: Array<() => void> | undefined
+
+  constructor(engine: Engine<R>, parent: Group<R> | undefined, path: ActorPath, spec: ChildSpec<unknown, R>) {
+    this.engine = engine
+    this.parent = parent
+    this.spec = spec
+    const { history, record } = engine.takeKept(path)
+    if (history !== undefined) for (const entry of history) this.#remember(entry)
+    this.window = windowOf(spec.policy)
+    const now = engine.now()
+    for (const at of record?.spent ?? []) this.window?.record(engine.monotonic() - Math.max(0, now - at))
+    const rest = restOf(spec, record)
+    const behaviour = spec.behaviour
+    this.view = {
+      path,
+      kind: spec.kind,
+      description: spec.description,
+      type: behaviour._tag === "Worker" ? "worker" : "supervisor",
+      strategy:
+        behaviour._tag === "Worker" ? undefined : behaviour._tag === "Static" ? behaviour.strategy : "one_for_one",
+      state: rest?.state ?? "waiting",
+      incarnation: record?.incarnation ?? 0,
+      restarts: record?.restarts ?? 0,
+      since: rest?.since ?? now,
+      startedAt: undefined,
+      lastExit: record?.lastExit,
+      nextAttemptAt: rest?.nextAttemptAt,
+      attempt: record?.attempt ?? 0,
+      policy: spec.policy,
+      budgetLeft: this.#budgetLeft(),
+      annotations: noAnnotations,
+      revision: engine.log.next()
+    }
+    engine.nodes.set(path, this)
+    engine.publish(this, this.view, undefined)
+    if (rest?.state === "backing-off") {
+      this.armBackoff(Math.max(0, (rest.nextAttemptAt ?? now) - now), () => this.start(true))
+    } else if (rest === undefined && !spec.autoStart) this.move("halt")
+  }
+
+  get state(): Lifecycle.ActorState {
+    return this.view.state
+  }
+  get alive(): boolean {
+    return Lifecycle.isAlive(this.view.state)
+  }
+  get temporary(): boolean {
+    return this.view.policy.restart === "temporary"
+  }
+  get history(): ReadonlyArray<HistoryEntry> {
+    return this.#history?.toArray() ?? []
+  }
+  /** For how many milliseconds it has run. */
+  get ranFor(): number {
+    return this.engine.monotonic() - this.#runningSince
+  }
+  /** For the journal. */
+  readonly record = (): NodeRecord => {
+    const { attempt, incarnation, lastExit, path, restarts } = this.view
+    return { path, incarnation, restarts, attempt, lastExit, rest: this.#rest(), spent: this.#spent() }
+  }
+
+  #rest(): Rest | undefined {
+    const { nextAttemptAt, since, state } = this.view
+    switch (state) {
+      case "backing-off":
+        return { state, since, nextAttemptAt }
+      case "parked":
+      case "finished":
+      case "failed":
+      case "stopped":
+        return { state, since }
+      default:
+        return undefined
+    }
+  }
+
+  #spent(): ReadonlyArray<number> | undefined {
+    const { window } = this
+    const now = this.engine.monotonic()
+    if (window === undefined || window.count(now) === 0) return undefined
+    const wall = this.engine.now()
+    return window
+      .times(now)
+      .slice(-SPENT_LIMIT)
+      .map((at) => Math.round(wall - (now - at)))
+  }
+
+  // --- showing ---
+
+  #remember(entry: HistoryEntry): void {
+    this.#history ??= new HistoryRing()
+    this.#history.push(entry)
+  }
+
+  #budgetLeft(): number | undefined {
+    return this.window === undefined ? undefined : this.window.limit - this.window.count(this.engine.monotonic())
+  }
+
+  /** Makes a change visible, with the event behind it if there is one. */
+  change(patch: Patch, happening?: Happening): void {
+    const { engine, view } = this
+    const revision = engine.log.next()
+    const at = engine.now()
+    let entry: HistoryEntry | undefined
+    if (happening !== undefined) {
+      entry = {
+        at,
+        revision,
+        event: happening.event,
+        incarnation: patch.incarnation ?? view.incarnation,
+        exit: happening.exit,
+        decision: happening.decision ?? "none",
+        reason: happening.reason,
+        delay: happening.delay,
+        nextAt: happening.delay === undefined ? undefined : at + happening.delay
+      }
+      this.#remember(entry)
+    }
+    const state = patch.state ?? view.state
+    engine.publish(
+      this,
+      {
+        path: view.path,
+        kind: this.spec.kind,
+        description: this.spec.description,
+        type: view.type,
+        strategy: view.strategy,
+        state,
+        incarnation: patch.incarnation ?? view.incarnation,
+        restarts: patch.restarts ?? view.restarts,
+        since: state === view.state && patch.incarnation === undefined ? view.since : at,
+        startedAt: "startedAt" in patch ? patch.startedAt : view.startedAt,
+        lastExit: patch.lastExit ?? view.lastExit,
+        nextAttemptAt: "nextAttemptAt" in patch ? patch.nextAttemptAt : view.nextAttemptAt,
+        attempt: patch.attempt ?? view.attempt,
+        policy: patch.policy ?? view.policy,
+        budgetLeft: this.#budgetLeft(),
+        annotations: patch.annotations ?? view.annotations,
+        revision
+      },
+      entry
+    )
+  }
+
+  /** Moves along the lifecycle table; see `change`. */
+  move(event: Lifecycle.LifecycleEvent, patch: Patch = {}, happening?: Happening): void {
+    const from = this.view.state
+    patch.state = Lifecycle.next(from, event)
+    // Nothing is shown when nothing changed.
+    if (patch.state === from && happening === undefined && Object.keys(patch).length === 1) return
+    const lives = Lifecycle.isAlive(patch.state)
+    if (this.parent !== undefined && lives !== this.alive) this.parent.children.active += lives ? 1 : -1
+    // What an incarnation said of itself (a pid!) is true no longer.
+    if (!lives && this.view.annotations !== noAnnotations) patch.annotations = noAnnotations
+    if (patch.state !== "backing-off" && this.view.nextAttemptAt !== undefined) patch.nextAttemptAt = undefined
+    this.change(patch, happening)
+  }
+
+  /** An event that changes no state. */
+  note(event: HistoryEvent, reason: string): void {
+    this.change({}, { event, reason })
+  }
+
+  annotate(annotations: Annotations): void {
+    const all: Record<string, string> = { ...this.view.annotations, ...annotations }
+    for (const key of Object.keys(all)) if (all[key] === "") delete all[key]
+    this.change({ annotations: all })
+  }
+
+  setPolicy(policy: RestartPolicy): void {
+    this.window = windowOf(policy)
+    this.change({ policy }, { event: "policy-changed", reason: `${policy.restart}, ${policy.whenSpent} when spent` })
+  }
+
+  /** A person takes the matter in hand: failures so far count no more. */
+  forgive(): void {
+    this.window = windowOf(this.view.policy)
+    if (this.view.attempt !== 0) this.change({ attempt: 0 })
+  }
+
+  // --- starting ---
+
+  /** Hears how the start under way goes. */
+  onStarted(waiter: StartWaiter): void {
+    this.#startWaiters ??= []
+    this.#startWaiters.push(waiter)
+  }
+
+  #started(failure: ExitView | undefined): void {
+    const waiters = this.#startWaiters
+    this.#startWaiters = undefined
+    if (waiters !== undefined) for (const waiter of waiters) waiter(failure)
+  }
+
+  /** Starts the next incarnation. `automatic`: by the supervisor on its own account. */
+  start(automatic: boolean): void {
+    this.cancelBackoff()
+    const { incarnation, restarts } = this.view
+    const again = automatic && incarnation > 0
+    this.move("start", {
+      incarnation: incarnation + 1,
+      annotations: noAnnotations,
+      ...(again ? { restarts: restarts + 1 } : {})
+    })
+    const { behaviour } = this.spec
+    switch (behaviour._tag) {
+      case "Worker":
+        this.incarnation = new Incarnation(this)
+        return this.incarnation.run(behaviour.run)
+      case "Static":
+        return this.group?.begin(behaviour.children)
+      case "Dynamic": {
+        const life = new Incarnation(this)
+        this.incarnation = life
+        // The body waits for ever once it has told its children, and so keeps its scope open until it is interrupted.
+        return life.run(
+          Effect.flatMap(behaviour.children, (specs) => {
+            this.engine.post(() => {
+              if (this.incarnation === life && life.ending === undefined) this.group?.begin(specs)
+            })
+            return Effect.never
+          })
+        )
+      }
+    }
+  }
+
+  /** The start is acknowledged, of something that runs for `runningFor` ms already. Annotations are added also later. */
+  acknowledged(annotations: Annotations, runningFor = 0): void {
+    if (this.state !== "starting") {
+      if (Object.keys(annotations).length > 0) this.annotate(annotations)
+      return
+    }
+    this.incarnation?.started()
+    this.#runningSince = this.engine.monotonic() - runningFor
+    this.move(
+      "acknowledge",
+      { startedAt: this.engine.now() - runningFor, ...(annotations === noAnnotations ? {} : { annotations }) },
+      { event: "started", reason: `incarnation ${this.view.incarnation} is ready` }
+    )
+    this.#started(undefined)
+    this.parent?.childAcknowledged(this)
+    if (this.parent === undefined) this.engine.onRootStarted?.()
+  }
+
+  // --- backing off ---
+
+  /** Starts it in `delay` milliseconds, by way of `then`. */
+  armBackoff(delay: number, then: () => void): void {
+    this.cancelBackoff()
+    this.#backoff = this.engine.after(delay, then)
+  }
+
+  cancelBackoff(): void {
+    this.#backoff?.()
+    this.#backoff = undefined
+  }
+
+  // --- ending ---
+
+  /**
+   * Ends the incarnation that lives; `done` when it has, after the move that `intent` asks for. A person's intent (`halt`
+   * or `start`) stands against a supervisor's `hold`. `shutdown`: the time for it, in milliseconds.
+   */
+  end(ending: EndingKind, intent: Intent, done: () => void, shutdown = this.spec.shutdown): void {
+    if (intent !== "hold" || this.#intent === undefined) this.#intent = intent
+    this.#endWaiters ??= []
+    this.#endWaiters.push(done)
+    if (this.state === "stopping") return
+    this.move("stop", {}, endings[ending])
+    const brutal = ending === "kill" || shutdown === 0
+    const deadline = brutal ? 0 : shutdown
+    const orderly = ending === "kill" ? "release" : ending
+    if (this.group === undefined) {
+      this.incarnation?.end(orderly, deadline)
+      return
+    }
+    if (deadline > 0 && Number.isFinite(deadline)) this.#deadline = this.engine.after(deadline, () => this.kill())
+    this.group.shutdown(orderly, brutal, () => {
+      if (this.incarnation === undefined) this.#ended()
+      else this.incarnation.end(orderly, brutal ? 0 : Number.POSITIVE_INFINITY)
+    })
+  }
+
+  /** A person wants it stopped, and it does not live. */
+  stopForGood(): void {
+    this.cancelBackoff()
+    if (this.temporary) return this.parent?.forget(this)
+    if (this.state !== "stopped") this.move("halt", {}, { event: "stopped", reason: "it was not running" })
+  }
+
+  /** Cuts short an end that has begun, here and below. */
+  kill(): void {
+    if (this.state !== "stopping") return
+    this.group?.kill()
+    this.incarnation?.kill("its supervisor ran out of time")
+  }
+
+  #ended(): void {
+    this.#deadline?.()
+    this.#deadline = undefined
+    this.incarnation = undefined
+    const intent = this.#intent ?? "hold"
+    this.#intent = undefined
+    const waiters = this.#endWaiters ?? []
+    this.#endWaiters = undefined
+    this.#started(Exits.notStarted(this.engine.now(), "StartTimeout", "it was stopped before it was ready"))
+    if (intent === "halt") this.move("halt")
+    else this.move("hold")
+    if (intent !== "start" && this.temporary) this.parent?.forget(this)
+    this.parent?.childHalted(this)
+    for (const waiter of waiters) waiter()
+  }
+
+  /** The fiber of `life` has ended. */
+  incarnationEnded(exit: Exit.Exit<void, unknown>, life: Incarnation<R>): void {
+    const now = this.engine.now()
+    if (this.state === "stopping") {
+      if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) {
+        const view = Exits.fromExit(now, exit, false)
+        this.change({}, { event: "ended", exit: view, reason: `while it was being ended: ${view.message}` })
+      }
+      // A dynamic supervisor whose own body ends first still has children to end; its group goes on by itself.
+      if (this.group === undefined || this.group.down) this.#ended()
+      else this.incarnation = undefined
+      return
+    }
+    if (Exit.isSuccess(exit) && this.state === "starting") this.acknowledged(noAnnotations)
+    const beforeReady = this.state === "starting"
+    const own = this.group?.down === true ? this.group.failure : undefined
+    const view =
+      own ??
+      (life.ignored
+        ? Exits.notStarted(now, "Ignored", "it had nothing to do")
+        : life.timedOut
+          ? Exits.notStarted(now, "StartTimeout", `not ready ${this.spec.startDeadline} ms after its start`)
+          : Exits.fromExit(now, exit, beforeReady))
+    this.incarnation = undefined
+    if (this.group === undefined || this.group.down) this.endedByItself(view)
+    else this.group.giveUp(view)
+  }
+
+  /** Its group has ended of itself; the body of a dynamic supervisor must end too. */
+  groupGaveUp(view: ExitView): void {
+    if (this.incarnation === undefined) this.endedByItself(view)
+    else this.incarnation.end("release", Number.POSITIVE_INFINITY)
+  }
+
+  /** It has ended wholly, without having been told to. */
+  endedByItself(view: ExitView): void {
+    if (this.state === "stopping") return this.#ended()
+    const waiters = this.#startWaiters
+    this.#startWaiters = undefined
+    if (this.parent === undefined) this.engine.rootEnded(this, view)
+    else this.parent.childEnded(this, view)
+    if (waiters !== undefined) for (const waiter of waiters) waiter(view.tag === "Ignored" ? undefined : view)
+  }
+}
+
+/** How an earlier brain left it, where that is to go on. */
+const restOf = (
+  spec: Pick<ChildSpec<unknown, never>, "autoStart" | "resume">,
+  record: NodeRecord | undefined
+): Rest | undefined => {
+  const rest = spec.resume ? record?.rest : undefined
+  switch (rest?.state) {
+    case "backing-off":
+      return spec.autoStart ? rest : undefined
+    case "finished":
+    case "failed":
+    case "stopped":
+      return spec.autoStart ? undefined : rest
+    default:
+      return rest
+  }
+}
+
+const windowOf = (policy: RestartPolicy): RestartWindow | undefined =>
+  policy.budget === undefined
+    ? undefined
+    : new RestartWindow(policy.budget.restarts, Duration.toMillis(policy.budget.within))

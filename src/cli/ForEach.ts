@@ -1,0 +1,37 @@
+/**
+ * One action on several names, as `stop a b c` does: all are tried, each that is done is printed at once, and what failed is told
+ * together at the end.
+ *
+ * Names run side by side, eight at a time: a container that takes its whole grace period holds up nobody else. With one name the
+ * failure is that name's own; with several, a summary whose exit code is the one they have in common, or 1.
+ */
+import * as Effect from "effect/Effect"
+import { exitCodes } from "./ExitCode.ts"
+import { Failure, failure, ReaderGone } from "./Failure.ts"
+import * as Output from "./Output.ts"
+
+/** Runs `act` for every name; prints the line it gives. */
+export const forEach = Effect.fnUntraced(function* <R>(
+  names: ReadonlyArray<string>,
+  act: (name: string) => Effect.Effect<string, Failure | ReaderGone, R>
+) {
+  const distinct = [...new Set(names)]
+  const failures = yield* Effect.forEach(
+    distinct,
+    (name) =>
+      act(name).pipe(
+        Effect.flatMap((line) => Output.lines(line === "" ? [] : [line])),
+        Effect.as(undefined),
+        Effect.catchTag("Failure", (error) => Effect.succeed(error))
+      ),
+    { concurrency: 8 }
+  )
+  const failed = failures.filter((error) => error !== undefined)
+  const [first] = failed
+  if (first === undefined) return yield* Effect.void
+  if (distinct.length === 1) return yield* first
+  return yield* failure(`${failed.length} of ${distinct.length} failed`, {
+    details: failed.map((error) => error.message.replaceAll("\n", " ")),
+    exitCode: failed.every(({ exitCode }) => exitCode === first.exitCode) ? first.exitCode : exitCodes.failed
+  })
+})

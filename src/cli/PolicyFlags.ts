@@ -1,0 +1,182 @@
+/**
+ * Restart policies on the command line: the one word of `run --restart`, and the parts that `policy set` changes.
+ *
+ * Both OTP's words (`permanent`, `transient`, `temporary`) and docker's (`always`, `unless-stopped`, `on-failure[:N]`, `no`) are
+ * understood. docker's N has no time to it; here it is a budget of N restarts in an hour, and then the container is parked.
+ */
+import { clone, create } from "@bufbuild/protobuf"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as CliError from "effect/cli/CliError"
+import * as Flag from "effect/cli/Flag"
+import {
+  BackoffSchema,
+  BudgetSchema,
+  type RestartPolicy,
+  RestartPolicySchema,
+  RestartType,
+  WhenSpent
+} from "../../proto/generated/ironwood/v1/policy_pb.ts"
+import { parseDuration, type Seconds } from "./Quantity.ts"
+import { durationFlag, toProto } from "./QuantityFlags.ts"
+import { DurationSchema } from "@bufbuild/protobuf/wkt"
+
+/** What `--restart` said: the type and, for `on-failure:N`, how many restarts. */
+export interface RestartWord {
+  readonly type: RestartType
+  readonly restarts?: number
+}
+
+const words: ReadonlyMap<string, RestartType> = new Map([
+  ["permanent", RestartType.PERMANENT],
+  ["always", RestartType.PERMANENT],
+  ["unless-stopped", RestartType.PERMANENT],
+  ["transient", RestartType.TRANSIENT],
+  ["on-failure", RestartType.TRANSIENT],
+  ["temporary", RestartType.TEMPORARY],
+  ["no", RestartType.TEMPORARY]
+])
+
+/** Reads the word of `--restart`; the failure is what would have been right. */
+export const parseRestart = (text: string): Result.Result<RestartWord, string> => {
+  const match = /^([a-z-]+)(?::(\d{1,6}))?$/.exec(text)
+  const type = words.get(match?.[1] ?? "")
+  if (type === undefined || (match?.[2] !== undefined && type !== RestartType.TRANSIENT)) {
+    return Result.fail("permanent (always, unless-stopped), transient (on-failure, on-failure:N) or temporary (no)")
+  }
+  return Result.succeed(match?.[2] === undefined ? { type } : { type, restarts: Number(match[2]) })
+}
+
+const invalid = (option: string, value: string, expected: string) =>
+  new CliError.InvalidValue({ option, value, expected, kind: "flag" })
+
+/** `--restart`. */
+export const restartFlag = (description: string) =>
+  Flag.String("restart").pipe(
+    Flag.withMetavar("POLICY"),
+    Flag.withDescription(description),
+    Flag.mapEffect((text) =>
+      Result.match(parseRestart(text), {
+        onSuccess: (word) => Effect.succeed(word),
+        onFailure: (expected) => Effect.fail(invalid("restart", text, expected))
+      })
+    ),
+    Flag.optional
+  )
+
+const anHour: Seconds = { seconds: 3600n, nanos: 0 }
+
+/** Puts the word into a policy; the other parts stay. */
+export const withRestart = (policy: RestartPolicy, { restarts, type }: RestartWord): RestartPolicy => {
+  const next = clone(RestartPolicySchema, policy)
+  next.restart = type
+  if (restarts !== undefined) {
+    next.budget = create(BudgetSchema, { restarts, within: toProto(anHour) })
+    next.whenSpent = WhenSpent.PARK
+  }
+  return next
+}
+
+/** What `--budget` said. */
+export type BudgetWord = { readonly restarts: number; readonly within: Seconds } | "none"
+
+/** `N/DURATION`, e.g. `5/10m`. */
+const parseBudget = (text: string): Result.Result<{ readonly restarts: number; readonly within: Seconds }, string> => {
+  const match = /^(\d{1,9})\/(.+)$/.exec(text)
+  const within = parseDuration(match?.[2] ?? "")
+  return match === null || Result.isFailure(within)
+    ? Result.fail('restarts and a time, such as 5/10m, or "none"')
+    : Result.succeed({ restarts: Number(match[1]), within: within.success })
+}
+
+const spentWords: ReadonlyMap<string, WhenSpent> = new Map([
+  ["escalate", WhenSpent.ESCALATE],
+  ["park", WhenSpent.PARK],
+  ["keep-trying", WhenSpent.KEEP_TRYING]
+])
+
+const numberFlag = (name: string, expected: string, right: (n: number) => boolean) =>
+  Flag.Finite(name).pipe(Flag.filter(right, (n) => `Expected ${expected}, got ${n}`))
+
+/** The parts of a policy that can be changed one by one. */
+export const policyFlags = {
+  restart: restartFlag("permanent, transient or temporary; docker's words are understood too"),
+  first: durationFlag("first").pipe(
+    Flag.withDescription(
+      "Delay before the first restart after a healthy run, when it is to differ: 0 restarts at once"
+    ),
+    Flag.optional
+  ),
+  initial: durationFlag("initial").pipe(Flag.withDescription("Delay at which the back-off begins"), Flag.optional),
+  factor: numberFlag("factor", "a number from 1 to 1000", (n) => n >= 1 && n <= 1000).pipe(
+    Flag.withDescription("What the delay is multiplied by each time; 1 keeps it constant"),
+    Flag.optional
+  ),
+  max: durationFlag("max").pipe(Flag.withDescription("The longest delay"), Flag.optional),
+  jitter: numberFlag("jitter", "a share from 0 to 1", (n) => n >= 0 && n <= 1).pipe(
+    Flag.withDescription("How far delays are spread at random, as a share: 0.2 makes 10s anything from 8s to 12s"),
+    Flag.optional
+  ),
+  resetAfter: durationFlag("reset-after").pipe(
+    Flag.withDescription("A run that lasted so long counts as healthy: the back-off starts anew"),
+    Flag.optional
+  ),
+  budget: Flag.String("budget").pipe(
+    Flag.withMetavar("N/DURATION|none"),
+    Flag.withDescription("At most so many restarts in so long, e.g. 5/10m; none: as many as it takes"),
+    Flag.mapEffect((text): Effect.Effect<BudgetWord, CliError.CliError> =>
+      text === "none"
+        ? Effect.succeed("none")
+        : Result.match(parseBudget(text), {
+            onSuccess: (budget) => Effect.succeed(budget),
+            onFailure: (expected) => Effect.fail(invalid("budget", text, expected))
+          })
+    ),
+    Flag.optional
+  ),
+  whenSpent: Flag.Literals("when-spent", ["park", "escalate", "keep-trying"]).pipe(
+    Flag.withDescription(
+      "When the budget is spent: wait for a person, fail the supervisor, or go on at the longest delay"
+    ),
+    Flag.optional
+  )
+}
+
+/** What {@link policyFlags} read. */
+export interface PolicyChange {
+  readonly restart: Option.Option<RestartWord>
+  readonly first: Option.Option<Seconds>
+  readonly initial: Option.Option<Seconds>
+  readonly factor: Option.Option<number>
+  readonly max: Option.Option<Seconds>
+  readonly jitter: Option.Option<number>
+  readonly resetAfter: Option.Option<Seconds>
+  readonly budget: Option.Option<BudgetWord>
+  readonly whenSpent: Option.Option<"park" | "escalate" | "keep-trying">
+}
+
+/** The policy with what was said changed, and the rest as it is. */
+export const change = (policy: RestartPolicy, flags: PolicyChange): RestartPolicy => {
+  const next = Option.match(flags.restart, {
+    onNone: () => clone(RestartPolicySchema, policy),
+    onSome: (word) => withRestart(policy, word)
+  })
+  const backoff = next.backoff ?? create(BackoffSchema)
+  if (Option.isSome(flags.first)) backoff.first = create(DurationSchema, toProto(flags.first.value))
+  if (Option.isSome(flags.initial)) backoff.initial = create(DurationSchema, toProto(flags.initial.value))
+  if (Option.isSome(flags.factor)) backoff.factor = flags.factor.value
+  if (Option.isSome(flags.max)) backoff.max = create(DurationSchema, toProto(flags.max.value))
+  if (Option.isSome(flags.jitter)) backoff.jitter = flags.jitter.value
+  if (Option.isSome(flags.resetAfter)) backoff.resetAfter = create(DurationSchema, toProto(flags.resetAfter.value))
+  next.backoff = backoff
+  if (Option.isSome(flags.budget)) {
+    const budget = flags.budget.value
+    next.budget =
+      budget === "none"
+        ? undefined
+        : create(BudgetSchema, { restarts: budget.restarts, within: toProto(budget.within) })
+  }
+  if (Option.isSome(flags.whenSpent)) next.whenSpent = spentWords.get(flags.whenSpent.value) ?? next.whenSpent
+  return next
+}

@@ -1,0 +1,47 @@
+/** `ironwood apply -f`: makes what spec files say. */
+import * as Effect from "effect/Effect"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Apply from "../Apply.ts"
+import { describe } from "../Help.ts"
+
+export const apply = Command.make(
+  "apply",
+  {
+    files: Flag.String("file").pipe(
+      Flag.withAlias("f"),
+      Flag.withMetavar("FILE|-"),
+      Flag.withDescription("A spec file, or - for standard input; may be repeated"),
+      Flag.atLeast(1)
+    ),
+    replace: Flag.Boolean("replace").pipe(
+      Flag.withDescription("Remove containers that differ from the file (stopping them) and make them anew"),
+      Flag.withDefault(false)
+    )
+  },
+  Effect.fnUntraced(function* ({ files, replace }) {
+    yield* Apply.apply(yield* Apply.read(files), { replace })
+  })
+).pipe(
+  describe({
+    short: "Make what spec files say: images, sandboxes, containers",
+    long: [
+      "A file is one or more YAML documents, each with a kind (Container, Sandbox, Image) and the fields of the API at the top:",
+      "",
+      "    kind: Container",
+      "    name: web",
+      "    image: web:latest",
+      "    environment: { PORT: 8080 }",
+      "    resources: { memoryBytes: 64MiB, cpus: 0.5 }",
+      "    restart: { restart: permanent, backoff: { initial: 500ms, max: 1m } }",
+      "",
+      "Durations are 500ms or 1h30m, sizes 64MiB; `kind: Image` has a path (relative to the file) and imports it.",
+      "All files are checked first, and a mistake in any of them changes nothing. Applying again changes nothing either."
+    ],
+    examples: [
+      ["ironwood apply -f examples/hello.yaml", "The examples that come with Ironwood"],
+      ["ironwood apply -f web.yaml -f db.yaml", "Several files"],
+      ["sed s/latest/2.1/ web.yaml | ironwood apply --replace -f -", "From standard input, replacing what differs"]
+    ]
+  })
+)

@@ -1,0 +1,75 @@
+/** `ironwood tree`: the supervision tree, once or live. */
+import { create } from "@bufbuild/protobuf"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { GetTreeResponseSchema } from "../../../proto/generated/ironwood/v1/tree_pb.ts"
+import { Client } from "../Client.ts"
+import { OutputSetting, style as currentStyle } from "../Globals.ts"
+import { describe } from "../Help.ts"
+import * as LiveTree from "../LiveTree.ts"
+import * as Output from "../Output.ts"
+import { Screen } from "../Screen.ts"
+import * as Target from "../Target.ts"
+import * as TreeView from "../TreeView.ts"
+
+export const tree = Command.make(
+  "tree",
+  {
+    watch: Flag.Boolean("watch").pipe(
+      Flag.withAlias("w"),
+      Flag.withDescription("Stay and show changes: redrawn in place on a terminal, a line per event elsewhere"),
+      Flag.withDefault(false)
+    ),
+    path: Argument.String("PATH").pipe(
+      Argument.withDescription("Only this actor and those below it: its path, or its name when only one has it"),
+      Argument.withDefault("")
+    )
+  },
+  Effect.fnUntraced(function* ({ path: word, watch }) {
+    const client = yield* Client
+    const screen = yield* Screen
+    const path = word === "" ? "" : yield* Target.pathOf(word)
+    if (watch) {
+      return screen.isTerminal && (yield* OutputSetting) === "table"
+        ? yield* LiveTree.picture(client, path)
+        : yield* LiveTree.events(client, { path, showSnapshot: true })
+    }
+    const { actors, revision } = yield* Target.allActors(path)
+    return yield* Output.answer(
+      GetTreeResponseSchema,
+      create(GetTreeResponseSchema, { actors, revision }),
+      Effect.gen(function* () {
+        const style = yield* currentStyle
+        const now = yield* Clock.currentTimeMillis
+        const size = yield* screen.size
+        return TreeView.render(new Map(actors.map((actor) => [actor.path, actor])), {
+          now,
+          style,
+          symbols: screen.isTerminal,
+          remark: style.dim(`revision ${revision}`),
+          ...(size === undefined ? {} : { width: size.columns })
+        })
+      })
+    )
+  })
+).pipe(
+  describe({
+    short: "Show the supervision tree: what runs, what keeps failing, why, and when it is tried again",
+    long: [
+      "Each line is an actor: its state and for how long, how often it was restarted, its pid. For what is in trouble the",
+      "note says how it last ended, when the next try is, the back-off, and how many failures there were in a row.",
+      "",
+      "States: running, starting, waiting (its turn has not come), backing-off (waits for its next start), stopping,",
+      "stopped (by a person), parked (its restart budget is spent), finished, failed (and its policy does not restart it)."
+    ],
+    examples: [
+      ["ironwood tree", "Everything"],
+      ["ironwood tree --watch", "Everything, live"],
+      ["ironwood tree init/runtime", "The containers"],
+      ["ironwood tree -o json | jq -r '.actors[] | select(.state == \"ACTOR_STATE_PARKED\").path'", "What is parked"]
+    ]
+  })
+)

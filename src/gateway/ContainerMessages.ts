@@ -1,0 +1,132 @@
+/**
+ * Containers between the domain and the wire: pure functions, out (`…ToProto`) and in (`specFromProto`).
+ *
+ * Traps: on the wire "not given" is an empty string or list. So a command without arguments cannot be told from no
+ * command: to run without any, name the entrypoint, which drops the image's command. Exits reach us as text (`ExitView`);
+ * {@link exitToProto} reads code and signal out of the messages of `ContainerExit.ts`, and a test holds the two together.
+ */
+import type { MessageInitShape } from "@bufbuild/protobuf"
+import type { Duration as WireDuration } from "@bufbuild/protobuf/wkt"
+import * as Effect from "effect/Effect"
+import * as Proto from "../../proto/generated/ironwood/v1/container_pb.ts"
+import type { ExitView } from "../actor/ExitView.ts"
+import { ContainerSpec } from "../runtime/ContainerSpec.ts"
+import type { Container } from "../runtime/Containers.ts"
+import type { ContainerState, Desired } from "../runtime/Lifecycle.ts"
+import * as Policy from "./Policy.ts"
+import { decoder, given, invalid } from "./Request.ts"
+import { millisOf, timestamp, uint32, wireDuration } from "./Time.ts"
+
+const states = {
+  unregistered: Proto.ContainerState.CREATED,
+  waiting: Proto.ContainerState.CREATED,
+  starting: Proto.ContainerState.STARTING,
+  running: Proto.ContainerState.RUNNING,
+  "backing-off": Proto.ContainerState.BACKING_OFF,
+  stopping: Proto.ContainerState.STOPPING,
+  stopped: Proto.ContainerState.STOPPED,
+  parked: Proto.ContainerState.PARKED,
+  finished: Proto.ContainerState.FINISHED,
+  failed: Proto.ContainerState.FAILED
+} as const satisfies Record<ContainerState, Proto.ContainerState>
+
+/** The state of a container as it goes over the wire. */
+export const stateToProto = (state: ContainerState): Proto.ContainerState => states[state]
+
+const desires = {
+  running: Proto.DesiredState.RUNNING,
+  stopped: Proto.DesiredState.STOPPED
+} as const satisfies Record<Desired, Proto.DesiredState>
+
+/** How a container ended, as it goes over the wire. */
+export const exitToProto = (exit: ExitView): MessageInitShape<typeof Proto.ContainerExitSchema> => {
+  const code = exit.tag === "ContainerExited" ? /\bcode (\d+)/.exec(exit.message)?.[1] : undefined
+  const signal = exit.tag === "ContainerSignaled" ? /\bSIG[A-Z0-9+]+/.exec(exit.message)?.[0] : undefined
+  return {
+    time: timestamp(exit.at),
+    tag: exit.tag,
+    message: exit.message,
+    code: exit.class === "normal" ? 0 : code === undefined ? undefined : Number(code),
+    signal: signal ?? ""
+  }
+}
+
+/** A container's spec as it goes over the wire. */
+export const specToProto = (spec: ContainerSpec) =>
+  ({
+    name: spec.name,
+    sandbox: spec.sandbox ?? "",
+    image: spec.image,
+    entrypoint: [...(spec.entrypoint ?? [])],
+    command: [...(spec.command ?? [])],
+    environment: { ...spec.environment },
+    workingDirectory: spec.workingDirectory ?? "",
+    user: spec.user ?? "",
+    stopSignal: spec.stopSignal ?? "",
+    stopGracePeriod: wireDuration(spec.stopGracePeriod),
+    resources: {
+      memoryBytes: spec.resources.memoryBytes === undefined ? undefined : BigInt(spec.resources.memoryBytes),
+      cpus: spec.resources.cpus,
+      pids: spec.resources.pids
+    },
+    restart: Policy.toProto(spec.restart),
+    labels: { ...spec.labels },
+    readonlyRootfs: spec.readonlyRootfs,
+    log: { maxBytes: BigInt(spec.log.maxBytes), maxFiles: spec.log.maxFiles }
+  }) satisfies MessageInitShape<typeof Proto.ContainerSpecSchema>
+
+/** A container as it goes over the wire. */
+export const containerToProto = (container: Container): MessageInitShape<typeof Proto.ContainerSchema> => ({
+  spec: specToProto(container.spec),
+  uid: container.uid,
+  generation: BigInt(container.generation),
+  createTime: timestamp(container.createdAt),
+  actorPath: container.path,
+  status: {
+    state: stateToProto(container.state),
+    desired: desires[container.desired],
+    since: timestamp(container.node?.since),
+    pid: container.pid,
+    startTime: container.pid === undefined ? undefined : timestamp(container.startedAt),
+    incarnation: uint32(container.incarnation),
+    restarts: uint32(container.restarts),
+    consecutiveFailures: uint32(container.node?.attempt ?? 0),
+    lastExit: container.lastExit && exitToProto(container.lastExit),
+    nextAttemptTime: timestamp(container.nextAttemptAt),
+    imageDigest: container.image
+  }
+})
+
+const decode = decoder("spec", Proto.ContainerSpecSchema, ContainerSpec)
+
+const millis = (duration: WireDuration | undefined) => duration && millisOf(duration)
+const orNone = (list: ReadonlyArray<string>) => (list.length === 0 ? undefined : list)
+const size = (bytes: bigint | undefined) => (bytes === undefined ? undefined : Number(bytes))
+
+/** The container's spec in the field `spec` of a request. */
+export const specFromProto = (spec: Proto.ContainerSpec | undefined) =>
+  spec === undefined
+    ? Effect.fail(invalid("spec", "must be set"))
+    : decode(
+        given({
+          name: spec.name,
+          sandbox: spec.sandbox || undefined,
+          image: spec.image,
+          entrypoint: orNone(spec.entrypoint),
+          command: orNone(spec.command),
+          environment: spec.environment,
+          workingDirectory: spec.workingDirectory || undefined,
+          user: spec.user || undefined,
+          stopSignal: spec.stopSignal || undefined,
+          stopGracePeriod: millis(spec.stopGracePeriod),
+          resources: given({
+            memoryBytes: size(spec.resources?.memoryBytes),
+            cpus: spec.resources?.cpus,
+            pids: spec.resources?.pids
+          }),
+          restart: Policy.encodedOf(spec.restart),
+          labels: spec.labels,
+          readonlyRootfs: spec.readonlyRootfs,
+          log: given({ maxBytes: size(spec.log?.maxBytes), maxFiles: spec.log?.maxFiles })
+        })
+      )

@@ -1,0 +1,251 @@
+/**
+ * The one place where the domain's errors become gRPC statuses: a code, the error's own message, and details of
+ * google.rpc in the trailer `grpc-status-details-bin`.
+ *
+ * Every status has an `ErrorInfo` whose reason is the error's tag and whose domain is `ironwood`: the name that programs
+ * match. What is about a thing has a `ResourceInfo`; what is wrong in the request a `BadRequest` naming every field; what
+ * must be changed first a `PreconditionFailure`; what may pass by itself a `RetryInfo`.
+ *
+ * A new error in the domain does not compile until it has its line in {@link describe}.
+ *
+ * Trap: some clients take no more than 8 KiB of trailers (gRPC's C core), so messages and details are cut to fit; what is
+ * left out is said.
+ */
+import { create, toBinary } from "@bufbuild/protobuf"
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf"
+import { anyPack } from "@bufbuild/protobuf/wkt"
+import type { Any } from "@bufbuild/protobuf/wkt"
+import { Metadata, status as Code } from "@grpc/grpc-js"
+import * as Match from "effect/Match"
+import {
+  BadRequest_FieldViolationSchema,
+  BadRequestSchema,
+  ErrorInfoSchema,
+  PreconditionFailure_ViolationSchema,
+  PreconditionFailureSchema,
+  ResourceInfoSchema,
+  RetryInfoSchema
+} from "../../proto/generated/google/rpc/error_details_pb.ts"
+import { StatusSchema } from "../../proto/generated/google/rpc/status_pb.ts"
+import type * as Actor from "../actor/Errors.ts"
+import type { HostFactsUnavailable } from "../host/HostFacts.ts"
+import type * as Runtime from "../runtime/ContainerError.ts"
+import type * as Content from "../storage/ContentError.ts"
+import type * as State from "../storage/StateErrors.ts"
+import type { ProcessGone, SignalRefused } from "../taproot/Processes.ts"
+import type { GrpcStatus } from "./EffectGrpc.ts"
+import type { ServiceUnknown } from "./HealthService.ts"
+import type { InvalidRequest, Violation } from "./Request.ts"
+import { wireMillis } from "./Time.ts"
+
+/** Every error that a service of the gateway may fail with. */
+export type GatewayError =
+  | InvalidRequest
+  | ServiceUnknown
+  | HostFactsUnavailable
+  | Actor.NoSuchActor
+  | Actor.NotSupervised
+  | Actor.StartFailed
+  | Actor.SupervisorDown
+  | Content.ImageError
+  | Content.ImageInUse
+  | Content.ImageNotFound
+  | Content.ReferenceInvalid
+  | Content.StorageFailed
+  | Content.UnpackFailed
+  | State.StateFailure
+  | State.StateValueInvalid
+  | Runtime.CleanupFailed
+  | Runtime.ContainerAlreadyExists
+  | Runtime.ContainerNotFound
+  | Runtime.LogUnreadable
+  | Runtime.SandboxAlreadyExists
+  | Runtime.SandboxInUse
+  | Runtime.SandboxNotFound
+  | Runtime.WrongState
+  | ProcessGone
+  | SignalRefused
+
+/** What a status says beside the error's message. */
+interface Description {
+  readonly code: Code
+  /** What it is about. */
+  readonly resource?: readonly [type: string, name: string]
+  /** The fields of the request that are wrong. */
+  readonly fields?: ReadonlyArray<Violation>
+  /** What must be changed first. */
+  readonly blockers?: ReadonlyArray<{ readonly type: string; readonly subject: string; readonly description: string }>
+  /** It may pass by itself: milliseconds to wait before a repetition. */
+  readonly retryAfter?: number
+}
+
+const notFound = (type: string, name: string): Description => ({ code: Code.NOT_FOUND, resource: [type, name] })
+
+/** The image in the file is not one that can be taken: the request's `path` is wrong. */
+const badImage = ({ message }: { readonly message: string }): Description => ({
+  code: Code.INVALID_ARGUMENT,
+  fields: [{ field: "path", description: message }]
+})
+
+/** How often a call that met a passing trouble is worth repeating. */
+const soon = 1_000
+
+const fullDisk: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"])
+const notAllowed: ReadonlySet<string> = new Set(["EACCES", "EPERM", "EROFS"])
+
+const describe = Match.typeTags<GatewayError, Description>()({
+  InvalidRequest: ({ violations }) => ({ code: Code.INVALID_ARGUMENT, fields: violations }),
+  ServiceUnknown: ({ service }) => notFound("service", service),
+  HostFactsUnavailable: ({ file }) => ({ code: Code.UNAVAILABLE, resource: ["file", file] }),
+
+  NoSuchActor: ({ path }) => notFound("actor", path),
+  NotSupervised: ({ path }) => ({ code: Code.FAILED_PRECONDITION, resource: ["actor", path] }),
+  StartFailed: ({ exit, path }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["actor", path],
+    blockers: [{ type: exit.tag, subject: path, description: exit.message }]
+  }),
+  SupervisorDown: ({ id }) => ({ code: Code.UNAVAILABLE, resource: ["actor", id], retryAfter: soon }),
+
+  SourceInvalid: badImage,
+  DocumentInvalid: badImage,
+  BlobMissing: badImage,
+  BlobCorrupt: badImage,
+  MediaTypeUnsupported: badImage,
+  PlatformMissing: badImage,
+  LayerRefused: badImage,
+  ReferenceInvalid: () => ({ code: Code.INVALID_ARGUMENT }),
+  ImageNotFound: ({ reference }) => notFound("image", reference),
+  ImageInUse: ({ reference, users }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["image", reference],
+    blockers: users.map((user) => ({ type: "in-use", subject: user, description: `uses image ${reference}` }))
+  }),
+  StorageFailed: ({ code, path }) => ({
+    code: fullDisk.has(code)
+      ? Code.RESOURCE_EXHAUSTED
+      : notAllowed.has(code)
+        ? Code.FAILED_PRECONDITION
+        : Code.INTERNAL,
+    resource: ["file", path]
+  }),
+  UnpackFailed: ({ layer }) => ({ code: Code.INTERNAL, resource: ["layer", layer] }),
+
+  StateUnavailable: ({ path, reason }) =>
+    reason === "DiskFull"
+      ? { code: Code.RESOURCE_EXHAUSTED, resource: ["file", path] }
+      : { code: Code.UNAVAILABLE, resource: ["file", path], retryAfter: soon },
+  StateCorrupt: ({ path }) => ({ code: Code.DATA_LOSS, resource: ["file", path] }),
+  StateForeign: ({ path }) => ({ code: Code.FAILED_PRECONDITION, resource: ["file", path] }),
+  StateValueInvalid: ({ kind, name, stored }) => ({
+    code: stored ? Code.DATA_LOSS : Code.INTERNAL,
+    resource: [kind, name]
+  }),
+
+  ContainerNotFound: ({ name }) => notFound("container", name),
+  SandboxNotFound: ({ name }) => notFound("sandbox", name),
+  ContainerAlreadyExists: ({ name }) => ({ code: Code.ALREADY_EXISTS, resource: ["container", name] }),
+  SandboxAlreadyExists: ({ name }) => ({ code: Code.ALREADY_EXISTS, resource: ["sandbox", name] }),
+  SandboxInUse: ({ containers, name }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["sandbox", name],
+    blockers: containers.map((container) => ({
+      type: "in-use",
+      subject: `container ${container}`,
+      description: `is in sandbox ${name}`
+    }))
+  }),
+  WrongState: ({ hint, name, state }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["container", name],
+    blockers: [{ type: "state", subject: `container ${name}`, description: `is ${state}: ${hint}` }]
+  }),
+  CleanupFailed: ({ name }) => ({ code: Code.INTERNAL, resource: ["container", name] }),
+  LogUnreadable: ({ path }) => ({ code: Code.INTERNAL, resource: ["file", path] }),
+  ProcessGone: ({ label }) => ({ code: Code.FAILED_PRECONDITION, resource: ["process", label] }),
+  SignalRefused: ({ label }) => ({ code: Code.INTERNAL, resource: ["process", label] })
+})
+
+/** Bytes of the details before base64, and characters of a message, that fit in 8 KiB of trailers. */
+const mostDetailBytes = 4_096
+const mostMessage = 1_024
+const mostName = 256
+
+const cut = (text: string, most: number): string =>
+  (text.length <= most ? text : `${text.slice(0, most - 1)}…`).toWellFormed()
+
+/** As many of `all` as fit in `budget` bytes, and how many do not. */
+const fitting = <M extends DescMessage>(
+  schema: M,
+  all: ReadonlyArray<MessageShape<M>>,
+  budget: number
+): { readonly kept: ReadonlyArray<MessageShape<M>>; readonly left: number } => {
+  const kept: Array<MessageShape<M>> = []
+  let size = 0
+  for (const message of all) {
+    size += toBinary(schema, message).length + 4
+    if (size > budget) break
+    kept.push(message)
+  }
+  return { kept, left: all.length - kept.length }
+}
+
+const detailsOf = (error: GatewayError, described: Description): ReadonlyArray<Any> => {
+  const details = [anyPack(ErrorInfoSchema, create(ErrorInfoSchema, { reason: error._tag, domain: "ironwood" }))]
+  const { blockers = [], fields = [], resource, retryAfter } = described
+  if (resource !== undefined) {
+    const [resourceType, name] = resource
+    details.push(
+      anyPack(ResourceInfoSchema, create(ResourceInfoSchema, { resourceType, resourceName: cut(name, mostName) }))
+    )
+  }
+  if (retryAfter !== undefined) {
+    details.push(anyPack(RetryInfoSchema, create(RetryInfoSchema, { retryDelay: wireMillis(retryAfter) })))
+  }
+  if (fields.length > 0) {
+    const { kept, left } = fitting(
+      BadRequest_FieldViolationSchema,
+      fields.map(({ description, field }) =>
+        create(BadRequest_FieldViolationSchema, {
+          field: cut(field, mostName),
+          description: cut(description, mostName)
+        })
+      ),
+      mostDetailBytes
+    )
+    const more = left === 0 ? [] : [{ field: "", description: `${left} more are wrong` }]
+    details.push(anyPack(BadRequestSchema, create(BadRequestSchema, { fieldViolations: [...kept, ...more] })))
+  }
+  if (blockers.length > 0) {
+    const { kept, left } = fitting(
+      PreconditionFailure_ViolationSchema,
+      blockers.map(({ description, subject, type }) =>
+        create(PreconditionFailure_ViolationSchema, {
+          type,
+          subject: cut(subject, mostName),
+          description: cut(description, mostName)
+        })
+      ),
+      mostDetailBytes
+    )
+    const more = left === 0 ? [] : [{ type: "", subject: "", description: `${left} more` }]
+    details.push(
+      anyPack(PreconditionFailureSchema, create(PreconditionFailureSchema, { violations: [...kept, ...more] }))
+    )
+  }
+  return details
+}
+
+/** The status of an error. */
+export const statusOf = (error: GatewayError): GrpcStatus => {
+  const described = describe(error)
+  const message = cut(error.message, mostMessage)
+  const metadata = new Metadata()
+  const status = create(StatusSchema, {
+    code: described.code,
+    message,
+    details: [...detailsOf(error, described)]
+  })
+  metadata.set("grpc-status-details-bin", Buffer.from(toBinary(StatusSchema, status)))
+  return { code: described.code, details: message, metadata }
+}

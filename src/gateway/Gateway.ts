@@ -1,0 +1,104 @@
+/**
+ * The gateway: everything that Ironwood serves over gRPC, as an actor.
+ *
+ * `init/gateway` supervises `init/gateway/grpc`, which binds the unix socket of the state directory and serves all services
+ * until it ends: in order (streams end with UNAVAILABLE, unary calls may finish within {@link GatewayOptions.grace}), then by
+ * force. When it cannot bind, it fails with `BindFailed` and its restart policy decides, as for any other actor.
+ *
+ * What a service needs it takes from the context, so what runs below the root must be given `Cgroups`, `Containers`, `Content`,
+ * `Host`, `OciRuntime`, `Processes` and `Instance`; the `Tree` every actor has.
+ *
+ * Trap: services remember request ids, so they are made once per brain, outside the actor's effect: a restart of the
+ * gateway does not forget them.
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { Health } from "../../proto/generated/grpc/health/v1/health_pb.ts"
+import { ContainerService } from "../../proto/generated/ironwood/v1/container_pb.ts"
+import { HostService } from "../../proto/generated/ironwood/v1/host_pb.ts"
+import { ImageService } from "../../proto/generated/ironwood/v1/image_pb.ts"
+import { SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import * as Actor from "../actor/Actor.ts"
+import * as Supervisor from "../actor/Supervisor.ts"
+import { makeContainerService } from "./ContainerService.ts"
+import { serve } from "./EffectGrpc.ts"
+import { statusOf } from "./Errors.ts"
+import { makeHealthService } from "./HealthService.ts"
+import type { Foundations } from "./HealthService.ts"
+import { makeHostService } from "./HostService.ts"
+import { makeImageService } from "./ImageService.ts"
+import { reflection } from "./Reflection.ts"
+import { makeSandboxService } from "./SandboxService.ts"
+import { makeTreeService } from "./TreeService.ts"
+import { bindPrivately } from "./UnixSocket.ts"
+
+/** Which actors each service stands on: it is healthy while they all run. */
+export const foundations: Foundations = {
+  [TreeService.typeName]: [],
+  [HostService.typeName]: [],
+  [ImageService.typeName]: ["init/storage/state", "init/storage/content"],
+  [SandboxService.typeName]: ["init/storage/state", "init/runtime"],
+  [ContainerService.typeName]: ["init/storage/state", "init/storage/content", "init/runtime"]
+}
+
+/** All services, with health and reflection. */
+export const makeServices = () => {
+  const [reflectionV1, reflectionV1Alpha] = reflection([
+    TreeService,
+    ContainerService,
+    SandboxService,
+    ImageService,
+    HostService,
+    Health
+  ])
+  return {
+    tree: makeTreeService(),
+    container: makeContainerService(),
+    sandbox: makeSandboxService(),
+    image: makeImageService(),
+    host: makeHostService(),
+    health: makeHealthService(foundations),
+    reflectionV1,
+    reflectionV1Alpha
+  }
+}
+
+export type Services = ReturnType<typeof makeServices>
+
+/** Serves everything on a unix socket, mode 0600, until the scope closes. */
+export const listen = (socketPath: string, services: Services, grace?: Duration.Input) => {
+  const { container, health, host, image, reflectionV1, reflectionV1Alpha, sandbox, tree } = services
+  return bindPrivately(socketPath, (path) =>
+    serve(`unix:${path}`, [tree, container, sandbox, image, host, health, reflectionV1, reflectionV1Alpha], {
+      status: statusOf,
+      ...(grace === undefined ? {} : { grace })
+    })
+  )
+}
+
+export interface GatewayOptions {
+  /** Absolute path of the unix socket. */
+  readonly socketPath: string
+  /** How long unary calls may go on once it is to end. Default: 2 seconds. */
+  readonly grace?: Duration.Input
+}
+
+/** The supervisor `gateway` with its child `grpc`. */
+export const gateway = ({ grace, socketPath }: GatewayOptions) => {
+  const services = makeServices()
+  return Supervisor.make("gateway", {
+    description: "the ways in",
+    children: [
+      Actor.make(
+        "grpc",
+        { kind: "gateway", description: "the API on a unix socket", shutdown: "10 seconds" },
+        Effect.gen(function* () {
+          yield* listen(socketPath, services, grace)
+          yield* Actor.ready({ socket: socketPath })
+          return yield* Effect.never
+        })
+      )
+    ]
+  })
+}

@@ -1,0 +1,102 @@
+/** `ironwood.v1.HostService`: what the host is, which Ironwood runs on it, and the end of it. */
+import * as Effect from "effect/Effect"
+import { readFile } from "node:fs/promises"
+import * as Proto from "../../proto/generated/ironwood/v1/host_pb.ts"
+import { Host } from "../host/HostFacts.ts"
+import type { CgroupLayout, Hierarchy } from "../runtime/CgroupLayout.ts"
+import { Cgroups } from "../runtime/Cgroups.ts"
+import { OciRuntime } from "../runtime/OciRuntime.ts"
+import { Processes } from "../taproot/Processes.ts"
+import { service, unary } from "./EffectGrpc.ts"
+import { Instance } from "./Instance.ts"
+import { unaryOnce } from "./RequestIds.ts"
+import { timestamp, uint32 } from "./Time.ts"
+
+const cgroupLayouts = {
+  none: Proto.CgroupLayout.UNSPECIFIED,
+  v1: Proto.CgroupLayout.V1,
+  hybrid: Proto.CgroupLayout.HYBRID,
+  v2: Proto.CgroupLayout.V2
+} as const satisfies Record<CgroupLayout["kind"], Proto.CgroupLayout>
+
+/** The controllers of a hierarchy: of version 1 they are its mount options (and its name is none), of version 2 a file. */
+const controllersOf = ({ controllers, mountPoint, version }: Hierarchy): Effect.Effect<ReadonlyArray<string>> =>
+  version === 1
+    ? Effect.succeed(controllers.filter((name) => !name.startsWith("name=")))
+    : Effect.orElseSucceed(
+        Effect.tryPromise(async () => (await readFile(`${mountPoint}/cgroup.controllers`, "utf8")).split(/\s+/)),
+        () => []
+      )
+
+const cgroups = Effect.gen(function* () {
+  const layout = yield* (yield* Cgroups).layout
+  const controllers = (yield* Effect.forEach(layout.hierarchies, controllersOf)).flat().filter((name) => name !== "")
+  return { cgroupLayout: cgroupLayouts[layout.kind], cgroupControllers: Array.from(new Set(controllers)).sort() }
+})
+
+/** The runtime in use, or why there is none. */
+const ociRuntimes = Effect.gen(function* () {
+  const runtime = yield* OciRuntime
+  return yield* Effect.match(runtime.facts, {
+    onFailure: ({ detail }) => [{ works: false, problem: detail }],
+    onSuccess: ({ adjustments, name, path, version }) => [
+      { name, path, version, works: true, inUse: true, adjustments: [...adjustments] }
+    ]
+  })
+})
+
+const getHostFacts = Effect.fn("HostService.getHostFacts")(function* () {
+  const facts = yield* (yield* Host).facts
+  return {
+    facts: {
+      hostname: facts.hostname,
+      kernelRelease: facts.kernelRelease,
+      bootId: facts.bootId,
+      operatingSystem: facts.operatingSystem,
+      bootTime: timestamp(facts.bootedAt),
+      ...(yield* cgroups),
+      ociRuntimes: yield* ociRuntimes,
+      cpu: {
+        count: uint32(facts.processors),
+        model: facts.processorModel,
+        architecture: facts.architecture,
+        loadAverages: [...facts.loadAverage]
+      },
+      memory: {
+        totalBytes: BigInt(facts.memoryTotalBytes),
+        availableBytes: BigInt(facts.memoryAvailableBytes)
+      }
+    }
+  }
+})
+
+const getVersion = Effect.fn("HostService.getVersion")(function* () {
+  const instance = yield* Instance
+  const { hello } = yield* Processes
+  return {
+    version: instance.version,
+    nodeVersion: process.versions.node,
+    instance: hello.instance,
+    brainStarts: uint32(hello.brainStarts),
+    brainPid: process.pid,
+    taprootPid: hello.taprootPid,
+    stateDirectory: instance.stateDirectory,
+    brainStartTime: timestamp(instance.startedAt)
+  }
+})
+
+/** The service. One value remembers request ids for as long as it lives: make it once per brain. */
+export const makeHostService = () => {
+  const { method } = Proto.HostService
+  return service(Proto.HostService, {
+    getHostFacts: unary(method.getHostFacts, getHostFacts),
+    getVersion: unary(method.getVersion, getVersion),
+    stopHost: unaryOnce(
+      method.stopHost,
+      Effect.fn("HostService.stopHost")(function* () {
+        yield* (yield* Instance).stop
+        return {}
+      })
+    )
+  })
+}

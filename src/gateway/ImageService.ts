@@ -1,0 +1,148 @@
+/**
+ * `ironwood.v1.ImageService`: images over gRPC. Mapping functions first, then the service.
+ *
+ * Trap: an import must not wait for a client that reads slowly, so progress is dropped (oldest first) rather than waited
+ * for; the images at the end are not.
+ */
+import type { MessageInitShape } from "@bufbuild/protobuf"
+import type * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
+import { isAbsolute } from "node:path"
+import * as Proto from "../../proto/generated/ironwood/v1/image_pb.ts"
+import { Content } from "../storage/Content.ts"
+import type { ImageRecord, ImportProgress } from "../storage/Content.ts"
+import { serverStreaming, service, unary } from "./EffectGrpc.ts"
+import { hasLabels, pageBy } from "./Page.ts"
+import { invalid } from "./Request.ts"
+import { unaryOnce } from "./RequestIds.ts"
+import { timestamp, uint32 } from "./Time.ts"
+
+/** An image as it goes over the wire. */
+export const imageToProto = (image: ImageRecord): MessageInitShape<typeof Proto.ImageSchema> => {
+  const { config } = image
+  const built = Date.parse(image.created ?? "")
+  return {
+    digest: image.digest,
+    names: [...image.references],
+    sizeBytes: BigInt(image.size),
+    buildTime: Number.isNaN(built) ? undefined : timestamp(built),
+    importTime: timestamp(image.importedAt),
+    architecture: image.platform.architecture,
+    os: image.platform.os,
+    config: {
+      entrypoint: [...config.entrypoint],
+      command: [...config.cmd],
+      environment: [...config.env],
+      user: config.user,
+      workingDirectory: config.workingDir,
+      stopSignal: config.stopSignal,
+      volumes: [...config.volumes],
+      exposedPorts: [...config.exposedPorts],
+      labels: { ...config.labels }
+    },
+    layers: image.layers.map(({ digest, mediaType, size }) => ({ digest, mediaType, sizeBytes: BigInt(size) }))
+  }
+}
+
+/** How far an import is, as it goes over the wire. */
+export const progressToProto = (progress: ImportProgress): MessageInitShape<typeof Proto.ImportProgressSchema> => ({
+  step: progress.step,
+  doneBytes: BigInt(progress.bytesDone),
+  totalBytes: BigInt(progress.bytesTotal),
+  image: progress.image,
+  doneLayers: uint32(progress.layersDone),
+  totalLayers: uint32(progress.layersTotal)
+})
+
+type Imported = MessageInitShape<typeof Proto.ImportImageResponseSchema>
+
+/** Progress as it comes, then the images. */
+const importImage = (request: Proto.ImportImageRequest) =>
+  Stream.unwrap(
+    Effect.gen(function* () {
+      if (!isAbsolute(request.path)) {
+        return yield* invalid("path", "must be an absolute path on the host that Ironwood runs on")
+      }
+      const content = yield* Content
+      const steps = yield* Queue.sliding<ImportProgress, Cause.Done>(16)
+      const work = content
+        .importFrom(request.path, {
+          ...(request.name === "" ? {} : { name: request.name }),
+          ...(request.select === "" ? {} : { select: request.select }),
+          onProgress: (progress) => Effect.asVoid(Queue.offer(steps, progress))
+        })
+        .pipe(
+          Effect.catchTag("ReferenceInvalid", (error) => Effect.fail(invalid("name", error.message))),
+          Effect.ensuring(Queue.end(steps))
+        )
+      const fiber = yield* Effect.forkScoped(work)
+      return Stream.concat(
+        Stream.map(Stream.fromQueue(steps), (progress): Imported => ({
+          event: { case: "progress", value: progressToProto(progress) }
+        })),
+        Stream.map(Stream.fromIterableEffect(Fiber.join(fiber)), (image): Imported => ({
+          event: { case: "image", value: imageToProto(image) }
+        }))
+      )
+    })
+  )
+
+const listImages = Effect.fn("ImageService.listImages")(function* (request: Proto.ListImagesRequest) {
+  const { labels, namePrefix } = request
+  const all = yield* (yield* Content).list
+  const { nextPageToken, page } = yield* pageBy(
+    "images",
+    { labels, namePrefix },
+    request,
+    all.filter(
+      ({ config, references }) =>
+        (namePrefix === "" || references.some((name) => name.startsWith(namePrefix))) &&
+        hasLabels(config.labels, labels)
+    ),
+    { schema: Proto.ImageSchema, toProto: imageToProto, key: ({ digest }) => digest }
+  )
+  return { images: page, nextPageToken }
+})
+
+/** The service. One value remembers request ids for as long as it lives: make it once per brain. */
+export const makeImageService = () => {
+  const { method } = Proto.ImageService
+  return service(Proto.ImageService, {
+    importImage: serverStreaming(method.importImage, importImage),
+    listImages: unary(method.listImages, listImages),
+    getImage: unary(
+      method.getImage,
+      Effect.fn("ImageService.getImage")(function* ({ reference }) {
+        const image = yield* Effect.catchTag((yield* Content).get(reference), "ReferenceInvalid", (error) =>
+          Effect.fail(invalid("reference", error.message))
+        )
+        return { image: imageToProto(image) }
+      })
+    ),
+    removeImage: unaryOnce(
+      method.removeImage,
+      Effect.fn("ImageService.removeImage")(function* ({ reference }) {
+        const removal = yield* Effect.catchTag((yield* Content).remove(reference), "ReferenceInvalid", (error) =>
+          Effect.fail(invalid("reference", error.message))
+        )
+        return {
+          names: [...removal.references],
+          digest: removal.removed ?? "",
+          freedBytes: BigInt(removal.freedBytes)
+        }
+      })
+    ),
+    tagImage: unaryOnce(
+      method.tagImage,
+      Effect.fn("ImageService.tagImage")(function* ({ source, target }) {
+        const image = yield* Effect.catchTag((yield* Content).tag(source, target), "ReferenceInvalid", (error) =>
+          Effect.fail(invalid(error.reference === target.slice(0, 300) ? "target" : "source", error.message))
+        )
+        return { image: imageToProto(image) }
+      })
+    )
+  })
+}

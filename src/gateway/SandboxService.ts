@@ -1,0 +1,96 @@
+/** `ironwood.v1.SandboxService`: sandboxes over gRPC. Mapping functions first, then the service. */
+import type { MessageInitShape } from "@bufbuild/protobuf"
+import * as Effect from "effect/Effect"
+import * as Proto from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { Containers } from "../runtime/Containers.ts"
+import type { Sandbox } from "../runtime/Containers.ts"
+import { SandboxSpec } from "../runtime/SandboxSpec.ts"
+import type { NetworkMode } from "../runtime/SandboxSpec.ts"
+import { service, unary } from "./EffectGrpc.ts"
+import { hasLabels, pageBy } from "./Page.ts"
+import { decoder, given, invalid, wordOf } from "./Request.ts"
+import { unaryOnce } from "./RequestIds.ts"
+import { timestamp } from "./Time.ts"
+
+const networkModes = {
+  none: Proto.NetworkMode.NONE,
+  host: Proto.NetworkMode.HOST
+} as const satisfies Record<NetworkMode, Proto.NetworkMode>
+
+/** A sandbox's spec as it goes over the wire. */
+export const specToProto = (spec: SandboxSpec): MessageInitShape<typeof Proto.SandboxSpecSchema> => ({
+  name: spec.name,
+  network: networkModes[spec.network],
+  hostname: spec.hostname ?? "",
+  labels: { ...spec.labels }
+})
+
+/** A sandbox as it goes over the wire. */
+export const sandboxToProto = (sandbox: Sandbox): MessageInitShape<typeof Proto.SandboxSchema> => ({
+  spec: specToProto(sandbox.spec),
+  uid: sandbox.uid,
+  generation: BigInt(sandbox.generation),
+  createTime: timestamp(sandbox.createdAt),
+  actorPath: sandbox.path,
+  containers: [...sandbox.containers],
+  implicit: sandbox.implicit
+})
+
+const decode = decoder("spec", Proto.SandboxSpecSchema, SandboxSpec)
+
+/** The sandbox's spec in the field `spec` of a request. */
+export const specFromProto = (spec: Proto.SandboxSpec | undefined) =>
+  spec === undefined
+    ? Effect.fail(invalid("spec", "must be set"))
+    : decode(
+        given({
+          name: spec.name,
+          network: wordOf(networkModes, spec.network),
+          hostname: spec.hostname || undefined,
+          labels: spec.labels
+        })
+      )
+
+const sandbox = (found: Sandbox) => ({ sandbox: sandboxToProto(found) })
+
+/** The service. One value remembers request ids for as long as it lives: make it once per brain. */
+export const makeSandboxService = () => {
+  const { method } = Proto.SandboxService
+  return service(Proto.SandboxService, {
+    createSandbox: unaryOnce(
+      method.createSandbox,
+      Effect.fn("SandboxService.createSandbox")(function* (request) {
+        const spec = yield* specFromProto(request.spec)
+        return sandbox(yield* (yield* Containers).createSandbox(spec))
+      })
+    ),
+    getSandbox: unary(
+      method.getSandbox,
+      Effect.fn("SandboxService.getSandbox")(function* ({ name }) {
+        return sandbox(yield* (yield* Containers).getSandbox(name))
+      })
+    ),
+    listSandboxes: unary(
+      method.listSandboxes,
+      Effect.fn("SandboxService.listSandboxes")(function* (request) {
+        const all = yield* (yield* Containers).listSandboxes
+        const { labels } = request
+        const { nextPageToken, page } = yield* pageBy(
+          "sandboxes",
+          { labels },
+          request,
+          all.filter(({ spec }) => hasLabels(spec.labels, labels)),
+          { schema: Proto.SandboxSchema, toProto: sandboxToProto, key: ({ name }) => name }
+        )
+        return { sandboxes: page, nextPageToken }
+      })
+    ),
+    removeSandbox: unaryOnce(
+      method.removeSandbox,
+      Effect.fn("SandboxService.removeSandbox")(function* ({ force, name }) {
+        yield* (yield* Containers).removeSandbox(name, { force })
+        return {}
+      })
+    )
+  })
+}

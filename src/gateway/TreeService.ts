@@ -1,0 +1,288 @@
+/**
+ * `ironwood.v1.TreeService`: the supervision tree over gRPC. Mapping functions first, then the service.
+ *
+ * Traps: revisions are numbers inside and 64-bit integers outside; a path that is no path is simply nobody's. A snapshot
+ * of a large tree does not fit in one message, so it is sent in parts ({@link snapshotParts}).
+ */
+import type { MessageInitShape } from "@bufbuild/protobuf"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Match from "effect/Match"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as Proto from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import { ActorPath } from "../actor/ActorPath.ts"
+import { NoSuchActor } from "../actor/Errors.ts"
+import type { ExitClass, ExitView } from "../actor/ExitView.ts"
+import type { ActorState } from "../actor/Lifecycle.ts"
+import { Tree } from "../actor/Tree.ts"
+import type { HistoryEntry, TreeEvent, TreeNode } from "../actor/Tree.ts"
+import { Containers } from "../runtime/Containers.ts"
+import { serverStreaming, service, unary } from "./EffectGrpc.ts"
+import { fitting, keyIn, sizeOf, tokenAfter } from "./Page.ts"
+import * as Policy from "./Policy.ts"
+import { invalid } from "./Request.ts"
+import { unaryOnce } from "./RequestIds.ts"
+import { timestamp, uint32, wireMillis } from "./Time.ts"
+
+/**
+ * A container's wishes are desired state: what a person does to its actor goes through `Containers`, which remembers it
+ * over restarts of brain and host.
+ */
+const isContainer = ({ kind }: TreeNode): boolean => kind === "container"
+
+/** Of a container: the last segment of its path. */
+const nameOf = ({ path }: TreeNode): string => path.slice(path.lastIndexOf("/") + 1)
+
+const states = {
+  waiting: Proto.ActorState.WAITING,
+  starting: Proto.ActorState.STARTING,
+  running: Proto.ActorState.RUNNING,
+  "backing-off": Proto.ActorState.BACKING_OFF,
+  stopping: Proto.ActorState.STOPPING,
+  stopped: Proto.ActorState.STOPPED,
+  parked: Proto.ActorState.PARKED,
+  finished: Proto.ActorState.FINISHED,
+  failed: Proto.ActorState.FAILED
+} as const satisfies Record<ActorState, Proto.ActorState>
+
+const strategies = {
+  one_for_one: Proto.Strategy.ONE_FOR_ONE,
+  one_for_all: Proto.Strategy.ONE_FOR_ALL,
+  rest_for_one: Proto.Strategy.REST_FOR_ONE
+} as const satisfies Record<NonNullable<TreeNode["strategy"]>, Proto.Strategy>
+
+const types = {
+  worker: Proto.ActorType.WORKER,
+  supervisor: Proto.ActorType.SUPERVISOR
+} as const satisfies Record<TreeNode["type"], Proto.ActorType>
+
+const exitClasses = {
+  normal: Proto.ExitClass.NORMAL,
+  failure: Proto.ExitClass.FAILURE,
+  defect: Proto.ExitClass.DEFECT,
+  interrupted: Proto.ExitClass.INTERRUPTED,
+  "not-started": Proto.ExitClass.NOT_STARTED
+} as const satisfies Record<ExitClass, Proto.ExitClass>
+
+const exitToProto = (exit: ExitView): MessageInitShape<typeof Proto.ActorExitSchema> => ({
+  time: timestamp(exit.at),
+  tag: exit.tag,
+  message: exit.message,
+  detail: exit.detail,
+  exitClass: exitClasses[exit.class],
+  beforeReady: exit.beforeReady
+})
+
+/** An actor as it goes over the wire. */
+export const actorToProto = (node: TreeNode): MessageInitShape<typeof Proto.ActorSchema> => {
+  const { degraded = "", ...annotations } = node.annotations
+  return {
+    path: node.path,
+    kind: node.kind,
+    type: types[node.type],
+    strategy: node.strategy === undefined ? Proto.Strategy.UNSPECIFIED : strategies[node.strategy],
+    state: states[node.state],
+    since: timestamp(node.since),
+    incarnation: uint32(node.incarnation),
+    restarts: uint32(node.restarts),
+    startTime: timestamp(node.startedAt),
+    lastExit: node.lastExit && exitToProto(node.lastExit),
+    nextAttemptTime: timestamp(node.nextAttemptAt),
+    consecutiveFailures: uint32(node.attempt),
+    policy: Policy.toProto(node.policy),
+    budgetLeft: node.budgetLeft,
+    annotations,
+    revision: BigInt(node.revision),
+    description: node.description,
+    degraded
+  }
+}
+
+/** An entry of an actor's history as it goes over the wire. */
+export const entryToProto = (entry: HistoryEntry): MessageInitShape<typeof Proto.HistoryEntrySchema> => ({
+  time: timestamp(entry.at),
+  revision: BigInt(entry.revision),
+  event: entry.event,
+  exit: entry.exit && exitToProto(entry.exit),
+  decision: entry.decision === "none" ? "" : entry.decision,
+  reason: entry.reason,
+  delay: entry.delay === undefined ? undefined : wireMillis(entry.delay),
+  nextAttemptTime: timestamp(entry.nextAt),
+  incarnation: uint32(entry.incarnation)
+})
+
+const isPath = Schema.is(ActorPath)
+
+/** True for the actor at `top` and those below it; for everybody when `top` is empty. */
+const isWithin = (top: string, path: string): boolean => top === "" || path === top || path.startsWith(`${top}/`)
+
+/** Actors per message of a snapshot and per page of `GetTree`. */
+export const actorsPerPart = 250
+const pageLimits = { byDefault: 1_000, most: 1_000 }
+const historyLimits = { byDefault: 100, most: 1_000 }
+
+/** A message of a watch. */
+type Heard = MessageInitShape<typeof Proto.WatchTreeResponseSchema>
+
+/** A snapshot in parts; at least one, also when there is nobody. */
+export const snapshotParts = (revision: number, nodes: ReadonlyArray<TreeNode>): ReadonlyArray<Heard> =>
+  Array.from({ length: Math.max(1, Math.ceil(nodes.length / actorsPerPart)) }, (_, part) => ({
+    event: {
+      case: "snapshot" as const,
+      value: {
+        revision: BigInt(revision),
+        actors: nodes.slice(part * actorsPerPart, (part + 1) * actorsPerPart).map(actorToProto),
+        first: part === 0,
+        last: (part + 1) * actorsPerPart >= nodes.length
+      }
+    }
+  }))
+
+/** What a watcher of `top` hears of an event: nothing when it happened elsewhere. */
+const heardAt = (top: string, event: TreeEvent): ReadonlyArray<Heard> =>
+  Match.valueTags(event, {
+    Snapshot: ({ revision, snapshot }): ReadonlyArray<Heard> =>
+      snapshotParts(
+        revision,
+        snapshot.nodes.filter(({ path }) => isWithin(top, path))
+      ),
+    Changed: ({ entry, node }): ReadonlyArray<Heard> =>
+      isWithin(top, node.path)
+        ? [{ event: { case: "changed", value: actorToProto(node) }, ...(entry && { entry: entryToProto(entry) }) }]
+        : [],
+    Removed: ({ path, revision }): ReadonlyArray<Heard> =>
+      isWithin(top, path) ? [{ event: { case: "removed", value: { path, revision: BigInt(revision) } } }] : []
+  })
+
+/** How often a watch that hears nothing is told how far the tree has come. */
+const bookmarkEvery = Duration.seconds(10)
+
+/** The messages of a watch of `top`. */
+const watch = (top: string, events: Stream.Stream<TreeEvent>): Stream.Stream<Heard> =>
+  Stream.suspend(() => {
+    let passed = 0
+    let told = 0
+    const bookmark = (): ReadonlyArray<Heard> =>
+      passed === told ? [] : [{ event: { case: "bookmark", value: { revision: BigInt(passed) } } }]
+    // The ticks are merged before revisions are counted, or a bookmark could overtake a change.
+    return Stream.merge(
+      events,
+      Stream.map(Stream.tick(bookmarkEvery), () => undefined)
+    ).pipe(
+      Stream.map((event) => {
+        const heard = event === undefined ? bookmark() : heardAt(top, event)
+        if (event !== undefined) passed = event.revision
+        if (heard.length > 0) told = passed
+        return heard
+      }),
+      Stream.flattenIterable
+    )
+  })
+
+/** The actor at a path, for answers. */
+const actorAt = (path: string) => Effect.flatMap(Tree, (tree) => Effect.map(tree.get(path), actorToProto))
+
+/** One page of the tree. The token holds where the page before ended: position and, should that have moved, path. */
+const getTree = Effect.fn("TreeService.getTree")(function* (request: Proto.GetTreeRequest) {
+  const tree = yield* Tree
+  if (request.path !== "" && !isPath(request.path)) return yield* new NoSuchActor({ path: request.path })
+  const snapshot = yield* tree.snapshot(request.path === "" ? undefined : request.path)
+  const filters = { path: request.path }
+  const after = Option.getOrUndefined(yield* keyIn("tree", filters, request.pageToken))
+  let start = 0
+  if (after !== undefined) {
+    const cut = after.indexOf(" ")
+    const position = Number(after.slice(0, cut))
+    const path = after.slice(cut + 1)
+    const found =
+      snapshot.nodes[position]?.path === path ? position : snapshot.nodes.findIndex((node) => node.path === path)
+    start = found < 0 ? position : found + 1
+  }
+  const wanted = snapshot.nodes.slice(start, start + sizeOf(request.pageSize, pageLimits))
+  const actors = fitting(Proto.ActorSchema, wanted.map(actorToProto))
+  const end = start + actors.length
+  const last = snapshot.nodes[end - 1]
+  return {
+    revision: BigInt(snapshot.revision),
+    actors: [...actors],
+    nextPageToken:
+      last === undefined || end >= snapshot.nodes.length ? "" : tokenAfter("tree", filters, `${end - 1} ${last.path}`)
+  }
+})
+
+const getActorHistory = Effect.fn("TreeService.getActorHistory")(function* (request: Proto.GetActorHistoryRequest) {
+  const tree = yield* Tree
+  const entries = (yield* tree.history(request.path)).toReversed()
+  const filters = { path: request.path }
+  const before = Option.getOrUndefined(yield* keyIn("history", filters, request.pageToken))
+  const rest = before === undefined ? entries : entries.filter(({ revision }) => revision < Number(before))
+  const page = rest.slice(0, sizeOf(request.pageSize, historyLimits))
+  const last = page.at(-1)
+  return {
+    entries: page.map(entryToProto),
+    nextPageToken:
+      last === undefined || page.length === rest.length ? "" : tokenAfter("history", filters, String(last.revision))
+  }
+})
+
+/** The service. One value remembers request ids for as long as it lives: make it once per brain. */
+export const makeTreeService = () => {
+  const { method } = Proto.TreeService
+  return service(Proto.TreeService, {
+    getTree: unary(method.getTree, getTree),
+    watchTree: serverStreaming(method.watchTree, (request) =>
+      Stream.unwrap(
+        Effect.gen(function* () {
+          const tree = yield* Tree
+          const from = request.fromRevision
+          if (from !== undefined && from > BigInt(Number.MAX_SAFE_INTEGER)) {
+            return yield* invalid("from_revision", "is no revision of this tree")
+          }
+          return watch(request.path, tree.watch(from === undefined ? undefined : Number(from)))
+        })
+      )
+    ),
+    getActor: unary(method.getActor, ({ path }) => Effect.map(actorAt(path), (actor) => ({ actor }))),
+    getActorHistory: unary(method.getActorHistory, getActorHistory),
+    restartActor: unaryOnce(
+      method.restartActor,
+      Effect.fn("TreeService.restartActor")(function* ({ path }) {
+        const node = yield* (yield* Tree).get(path)
+        if (isContainer(node)) yield* (yield* Containers).restart(nameOf(node))
+        // what a supervisor manages is adopted again: restarting `runtime` must not kill every container
+        else yield* (yield* Tree).restart(path, { ending: node.type === "supervisor" ? "release" : "stop" })
+        return { actor: yield* actorAt(path) }
+      })
+    ),
+    stopActor: unaryOnce(
+      method.stopActor,
+      Effect.fn("TreeService.stopActor")(function* ({ path }) {
+        const node = yield* (yield* Tree).get(path)
+        if (isContainer(node)) yield* (yield* Containers).stop(nameOf(node))
+        else yield* (yield* Tree).stop(path)
+        return { actor: yield* actorAt(path) }
+      })
+    ),
+    startActor: unaryOnce(
+      method.startActor,
+      Effect.fn("TreeService.startActor")(function* ({ path }) {
+        const node = yield* (yield* Tree).get(path)
+        if (isContainer(node)) yield* (yield* Containers).start(nameOf(node))
+        else yield* Effect.catchTag((yield* Tree).start(path), "AlreadyStarted", () => Effect.void)
+        return { actor: yield* actorAt(path) }
+      })
+    ),
+    setActorPolicy: unaryOnce(
+      method.setActorPolicy,
+      Effect.fn("TreeService.setActorPolicy")(function* ({ path, policy }) {
+        const node = yield* (yield* Tree).get(path)
+        const wanted = yield* Policy.fromProto(policy)
+        if (isContainer(node)) yield* (yield* Containers).setPolicy(nameOf(node), wanted)
+        else yield* (yield* Tree).setPolicy(path, wanted)
+        return { actor: yield* actorAt(path) }
+      })
+    )
+  })
+}

@@ -1,0 +1,228 @@
+/**
+ * `Cgroups`: what has to be known of and done to the cgroups of containers beside what the OCI runtime does: out-of-memory
+ * kills counted, leftovers killed, empty trees removed. The same calls on v1, hybrid and v2.
+ *
+ * Paths are absolute and relative to the hierarchies' mount points, as in an OCI spec: `/ironwood-1a2b3c4d/web/web-3`.
+ *
+ * Traps:
+ * - Read the counters between the end of the container and the removal of its cgroup; afterwards they are gone.
+ * - `kill` on v1 goes by pid, one by one, since there is no other way; forks are stopped first (`pids.max` 0), and it looks
+ *   again until nobody is left. It never touches a pid that is not listed in the cgroup at that moment.
+ * - A cgroup stays busy for a moment after its last process has ended; `remove` waits for that.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import { readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises"
+import { kill as killProcess } from "node:process"
+import { Processes } from "../taproot/Processes.ts"
+import { type CgroupLayout, directories, fromMounts, hierarchyOf, parseMountInfo } from "./CgroupLayout.ts"
+
+/** Something in the cgroup would not end, or its directory would not go. */
+export class CgroupStuck extends Schema.TaggedError<CgroupStuck>()("CgroupStuck", {
+  path: Schema.String,
+  problem: Schema.String
+}) {
+  override get message(): string {
+    return `cgroup ${this.path}: ${this.problem}`
+  }
+}
+
+export class Cgroups extends Context.Service<
+  Cgroups,
+  {
+    /** The layout as taproot's mount namespace showed it at first. */
+    readonly layout: Effect.Effect<CgroupLayout>
+    /** Processes that the kernel killed in the cgroup because memory was out; 0 when that cannot be told. */
+    readonly outOfMemoryKills: (path: string) => Effect.Effect<number>
+    /** The pids in the cgroup and those below it, in any hierarchy. */
+    readonly processes: (path: string) => Effect.Effect<ReadonlyArray<number>>
+    /** The names of the cgroups directly below, in any hierarchy. */
+    readonly children: (path: string) => Effect.Effect<ReadonlyArray<string>>
+    /** The same of each child, by its name: for thousands at once. */
+    readonly grandchildren: (path: string) => Effect.Effect<ReadonlyMap<string, ReadonlyArray<string>>>
+    /** Kills everything in the cgroup and below, and waits until it is gone. Fine when there is none. */
+    readonly kill: (path: string) => Effect.Effect<void, CgroupStuck>
+    /** Kills what is left in the cgroup and below, and removes the tree. Fine when there is none. */
+    readonly remove: (path: string) => Effect.Effect<void, CgroupStuck>
+    /** Whether a limit of memory and swap together can be set here (there is swap, and the kernel accounts for it). */
+    readonly limitsSwap: Effect.Effect<boolean>
+  }
+>()("ironwood/runtime/Cgroups") {
+  /** The real one, seen from taproot's mount namespace. */
+  static readonly layer: Layer.Layer<Cgroups, never, Processes> = Layer.effect(
+    Cgroups,
+    Effect.flatMap(Processes, ({ hello }) => make(hello.taprootPid))
+  )
+}
+
+const codeOf = (error: unknown): string =>
+  Predicate.hasProperty(error, "code") && typeof error.code === "string" ? error.code : String(error)
+
+const isGone = (error: unknown): boolean => ["ENOENT", "ENODEV"].includes(codeOf(error))
+
+/** Runs a file operation on something that may vanish at any time; then the answer is `otherwise`. */
+const unlessGone = <A>(otherwise: A, operation: () => Promise<A>): Effect.Effect<A> =>
+  Effect.promise(() => operation().catch((error: unknown) => (isGone(error) ? otherwise : Promise.reject(error))))
+
+const subdirectories = (directory: string) =>
+  unlessGone<ReadonlyArray<string>>([], async () => {
+    const entries = await readdir(directory, { withFileTypes: true })
+    return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name)
+  })
+
+/** The names of the cgroups directly below, in any hierarchy. */
+const childrenIn = (layout: CgroupLayout, path: string) =>
+  Effect.map(
+    Effect.forEach(directories(layout, path), subdirectories, { concurrency: "unbounded" }),
+    (names): ReadonlyArray<string> => [...new Set(names.flat())]
+  )
+
+/** The directory and all below it, deepest first. */
+const tree = (directory: string): Effect.Effect<ReadonlyArray<string>> =>
+  Effect.gen(function* () {
+    const below = yield* Effect.forEach(yield* subdirectories(directory), (name) => tree(`${directory}/${name}`))
+    return [...below.flat(), directory]
+  })
+
+const pidsIn = (directory: string) =>
+  unlessGone<ReadonlyArray<number>>([], async () => {
+    const text = await readFile(`${directory}/cgroup.procs`, "latin1")
+    return text
+      .split("\n")
+      .map(Number)
+      .filter((pid) => pid > 0)
+  })
+
+/** The value of `key` in a file of lines `key value`. */
+const keyed = (text: string, key: string): number => {
+  const line = text.split("\n").find((line) => line.startsWith(`${key} `))
+  const value = Number(line?.slice(key.length + 1))
+  return Number.isSafeInteger(value) ? value : 0
+}
+
+const readOrEmpty = (path: string) => unlessGone("", () => readFile(path, "latin1"))
+
+/** Where crun writes plain files as if there were a cgroup2 beside cgroup v1, after it was unmounted for its sake. */
+const WITHOUT_UNIFIED = "/sys/fs/cgroup/unified"
+
+const LOOK_AGAIN = "10 millis"
+const PATIENCE = "5 seconds"
+
+const make = Effect.fnUntraced(function* (processId: number): Effect.fn.Return<Cgroups["Service"]> {
+  // Looked up each time, parsed when it has changed: a hierarchy may go while we run (OciProbe unmounts one for crun).
+  let seen: { readonly text: string; readonly layout: CgroupLayout } | undefined
+  const layout = Effect.map(
+    Effect.promise(() => readFile(`/proc/${processId}/mountinfo`, "utf8")),
+    (text) => {
+      if (seen?.text !== text) seen = { text, layout: fromMounts(parseMountInfo(text)) }
+      return seen.layout
+    }
+  )
+
+  const trees = (path: string) =>
+    Effect.flatMap(layout, (layout) =>
+      Effect.map(Effect.forEach(directories(layout, path), tree, { concurrency: "unbounded" }), (found) => found.flat())
+    )
+
+  const processes = (path: string) =>
+    Effect.flatMap(trees(path), (found) =>
+      Effect.map(Effect.forEach(found, pidsIn, { concurrency: 16 }), (pids) => [...new Set(pids.flat())])
+    )
+
+  /** On cgroup v1, where nothing kills a cgroup as a whole: nobody in it can fork away from the killing. */
+  const limitForks = (path: string, limit: "0" | "max") =>
+    Effect.gen(function* () {
+      const hierarchy = hierarchyOf(yield* layout, "pids")
+      if (hierarchy?.version !== 1) return
+      yield* Effect.ignore(Effect.tryPromise(() => writeFile(`${hierarchy.mountPoint}${path}/pids.max`, limit)))
+    })
+
+  /** One round of killing; answers whom it met. */
+  const killOnce = (path: string) =>
+    Effect.gen(function* () {
+      const { hierarchies } = yield* layout
+      for (const { mountPoint, version } of hierarchies) {
+        if (version === 1) continue
+        yield* Effect.ignore(Effect.tryPromise(() => writeFile(`${mountPoint}${path}/cgroup.kill`, "1")))
+      }
+      const pids = yield* processes(path)
+      for (const pid of pids) {
+        yield* Effect.ignore(Effect.try(() => killProcess(pid, "SIGKILL")))
+      }
+      return pids
+    })
+
+  const kill = (path: string): Effect.Effect<void, CgroupStuck> =>
+    Effect.gen(function* () {
+      yield* limitForks(path, "0")
+      while ((yield* killOnce(path)).length > 0) yield* Effect.sleep(LOOK_AGAIN)
+    }).pipe(
+      Effect.timeoutOrElse({
+        duration: PATIENCE,
+        orElse: () =>
+          Effect.flatMap(
+            processes(path),
+            (pids) => new CgroupStuck({ path, problem: `pids ${pids.join(", ")} do not end` })
+          )
+      }),
+      // a directory that cannot be removed now may serve again
+      Effect.ensuring(limitForks(path, "max"))
+    )
+
+  /** Removes one directory; waits while the kernel still holds it. */
+  const removeDirectory = (directory: string): Effect.Effect<void, CgroupStuck> =>
+    Effect.tryPromise({ try: () => rmdir(directory), catch: codeOf }).pipe(
+      Effect.retry({ while: (code) => code === "EBUSY", times: 500, schedule: Schedule.spaced(LOOK_AGAIN) }),
+      Effect.catch((code) =>
+        code === "ENOENT"
+          ? Effect.void
+          : new CgroupStuck({ path: directory, problem: code === "EBUSY" ? "still busy" : code })
+      )
+    )
+
+  return {
+    layout,
+    processes,
+    kill,
+    outOfMemoryKills: (path) =>
+      Effect.gen(function* () {
+        const hierarchy = hierarchyOf(yield* layout, "memory")
+        if (hierarchy === undefined) return 0
+        const file = hierarchy.version === 2 ? "memory.events" : "memory.oom_control"
+        return keyed(yield* readOrEmpty(`${hierarchy.mountPoint}${path}/${file}`), "oom_kill")
+      }),
+    children: (path) => Effect.flatMap(layout, (layout) => childrenIn(layout, path)),
+    grandchildren: (path) =>
+      Effect.gen(function* () {
+        const seen = yield* layout
+        const below = yield* Effect.forEach(
+          yield* childrenIn(seen, path),
+          (child) => Effect.map(childrenIn(seen, `${path}/${child}`), (names) => [child, names] as const),
+          { concurrency: 4 }
+        )
+        return new Map(below)
+      }),
+    remove: (path) =>
+      Effect.gen(function* () {
+        const found = yield* trees(path)
+        const pids = yield* Effect.forEach(found, pidsIn, { concurrency: 16 })
+        if (pids.some((list) => list.length > 0)) yield* kill(path)
+        for (const directory of found) yield* removeDirectory(directory)
+        const { kind } = yield* layout
+        if (kind === "v1") {
+          yield* Effect.ignore(Effect.tryPromise(() => rm(`${WITHOUT_UNIFIED}${path}`, { recursive: true })))
+        }
+      }),
+    limitsSwap: Effect.gen(function* () {
+      const swaps = yield* readOrEmpty("/proc/swaps")
+      if (swaps.trim().split("\n").length < 2) return false
+      const hierarchy = hierarchyOf(yield* layout, "memory")
+      if (hierarchy === undefined || hierarchy.version === 2) return hierarchy !== undefined
+      return (yield* readOrEmpty(`${hierarchy.mountPoint}/memory.memsw.limit_in_bytes`)) !== ""
+    })
+  }
+})

@@ -1,0 +1,88 @@
+/**
+ * The actor of one container: it has a run (the one that is still there, or a new one), waits for its end, and ends with
+ * what that end means. Everything else is its restart policy's business.
+ *
+ * Its two endings are the actor's: *stop* ends the process (signal, grace, kill) and clears away all of the run; *release*
+ * touches nothing, and the next incarnation, in this brain or the next, finds the process again.
+ *
+ * Trap: the actor's incarnation numbers its own lives, the run's those of the process: an adopted run keeps its number.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Actor from "../actor/Actor.ts"
+import type { ChildSpec } from "../actor/ChildSpec.ts"
+import { Budget, RestartPolicy } from "../actor/RestartPolicy.ts"
+import * as ProcessAge from "../taproot/ProcessAge.ts"
+import * as ProcessExit from "../taproot/ProcessExit.ts"
+import type { ContainerFailure } from "./ContainerExit.ts"
+import { ContainerRuns } from "./ContainerRuns.ts"
+import { type ContainerRecord, isWanted, type Records, type SandboxRecord } from "./Records.ts"
+
+/** What a stop takes beyond the grace: the kill, the last of the log, the runtime's and the kernel's clean-up. */
+export const CLEARING = Duration.seconds(45)
+
+/** No restart follows this end. */
+const isLast = ({ restart }: RestartPolicy, exit: ProcessExit.ProcessExit): boolean =>
+  restart === "temporary" || (restart === "transient" && ProcessExit.isSuccess(exit))
+
+/**
+ * The policy as its supervisor gets it. A supervisor deletes a `temporary` child that has ended; a container that shall run
+ * once stays to be looked at, as one whose budget for restarts is spent from the start.
+ */
+export const supervised = (policy: RestartPolicy): RestartPolicy =>
+  policy.restart === "temporary"
+    ? new RestartPolicy({
+        restart: "transient",
+        backoff: policy.backoff,
+        budget: new Budget({ restarts: 0, within: Duration.seconds(1) }),
+        whenSpent: "park"
+      })
+    : policy
+
+export const containerActor = (
+  record: ContainerRecord,
+  sandbox: SandboxRecord,
+  records: Records,
+  /** Nothing of it is left to be looked after: it goes on as an earlier brain left it, instead of starting. */
+  resume = false
+): ChildSpec<ContainerFailure, ContainerRuns> => {
+  const { spec } = record
+  return Actor.make(
+    spec.name,
+    {
+      kind: "container",
+      description: spec.image,
+      policy: supervised(spec.restart),
+      shutdown: Duration.sum(spec.stopGracePeriod, CLEARING),
+      startDeadline: "3 minutes",
+      autoStart: isWanted(record),
+      resume
+    },
+    Effect.gen(function* () {
+      const runs = yield* ContainerRuns
+      const { incarnation } = yield* Actor.Self
+      const stored = Effect.orElseSucceed(records.containers.get(spec.name), Option.none)
+      yield* Actor.onStop(
+        Effect.gen(function* () {
+          // How it is to be stopped was committed just now.
+          const present = Option.match(yield* stored, { onNone: () => record, onSome: ({ value }) => value })
+          yield* runs.stop(present, yield* runs.ending(present))
+        })
+      )
+
+      const found = yield* runs.find(record)
+      const run = Option.isSome(found) ? found.value : yield* runs.start(record, sandbox, incarnation)
+      yield* Actor.ready({ pid: String(run.process.pid), run: run.id }, yield* ProcessAge.of(run.process))
+
+      const exit = yield* run.process.exit
+      // The policy may have been changed since; a state that cannot be written is no reason to hide how it ended.
+      const last = (present: ContainerRecord) => ({ ...present, completed: isLast(present.spec.restart, exit) })
+      const present = yield* stored
+      if (Option.isSome(present) && last(present.value.value).completed) {
+        yield* Effect.ignore(records.containers.update(spec.name, ({ value }) => last(value)))
+      }
+      yield* runs.verdict(record, run, exit)
+    })
+  )
+}

@@ -1,0 +1,119 @@
+/**
+ * How a container ends or fails to start, as its actor's failure channel: what its restart policy judges and what the
+ * tree shows as its last exit. An end with exit code 0 is no failure: the actor returns.
+ *
+ * Traps: `ContainerOomKilled` comes from the cgroup's counter and wins over exit code and signal, since a shell whose
+ * child was killed for memory ends with 137 or anything else. `ImageMissing` and `RuntimeMissing` do not heal by
+ * themselves, but a person can import the image or install the runtime while the policy backs off.
+ */
+import * as Schema from "effect/Schema"
+import { SignalName } from "../taproot/Signals.ts"
+
+/** Its main process returned a code other than 0. */
+export class ContainerExited extends Schema.TaggedError<ContainerExited>()("ContainerExited", {
+  name: Schema.String,
+  code: Schema.Int
+}) {
+  override get message(): string {
+    return `exited with code ${this.code}`
+  }
+}
+
+/** A signal ended its main process, and it was not for memory. */
+export class ContainerSignaled extends Schema.TaggedError<ContainerSignaled>()("ContainerSignaled", {
+  name: Schema.String,
+  signal: SignalName,
+  coreDumped: Schema.Boolean
+}) {
+  override get message(): string {
+    return `killed by ${this.signal}${this.coreDumped ? " (core dumped)" : ""}`
+  }
+}
+
+/** The kernel killed `kills` of its processes because memory was out, and the container ended in failure. */
+export class ContainerOomKilled extends Schema.TaggedError<ContainerOomKilled>()("ContainerOomKilled", {
+  name: Schema.String,
+  kills: Schema.Int,
+  /** Its limit in bytes; absent when it had none (then the host's memory was out). */
+  limit: Schema.optionalKey(Schema.Int)
+}) {
+  override get message(): string {
+    return this.limit === undefined
+      ? "killed because the host's memory was out"
+      : `killed because it used more than its ${Math.round(this.limit / 1_048_576)} MiB of memory`
+  }
+}
+
+/** The OCI runtime could not create or start it; `detail` is what the runtime said. */
+export class CreateFailed extends Schema.TaggedError<CreateFailed>()("CreateFailed", {
+  name: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `could not be created: ${this.detail}`
+  }
+}
+
+/** Its image is not on this host any more. */
+export class ImageMissing extends Schema.TaggedError<ImageMissing>()("ImageMissing", {
+  name: Schema.String,
+  image: Schema.String
+}) {
+  override get message(): string {
+    return `its image ${this.image} is not on this host; import it again`
+  }
+}
+
+/** Its root file system could not be put together. */
+export class RootfsFailed extends Schema.TaggedError<RootfsFailed>()("RootfsFailed", {
+  name: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `its root file system could not be mounted: ${this.detail}`
+  }
+}
+
+/** The user or group it shall run as is not in its image. */
+export class UserUnknown extends Schema.TaggedError<UserUnknown>()("UserUnknown", {
+  name: Schema.String,
+  user: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `cannot run as user "${this.user}": ${this.detail}`
+  }
+}
+
+/** Neither image nor spec says what to run. */
+export class NothingToRun extends Schema.TaggedError<NothingToRun>()("NothingToRun", {
+  name: Schema.String,
+  image: Schema.String
+}) {
+  override get message(): string {
+    return `image ${this.image} has neither entrypoint nor command; say what to run (command)`
+  }
+}
+
+/** There is no OCI runtime on this host that works; `detail` says what was tried. */
+export class RuntimeMissing extends Schema.TaggedError<RuntimeMissing>()("RuntimeMissing", {
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `no OCI runtime works on this host (${this.detail}); install crun or runc`
+  }
+}
+
+/** Everything that ends a container other than code 0. */
+export const ContainerFailure = Schema.Union([
+  ContainerExited,
+  ContainerSignaled,
+  ContainerOomKilled,
+  CreateFailed,
+  ImageMissing,
+  RootfsFailed,
+  UserUnknown,
+  NothingToRun,
+  RuntimeMissing
+])
+export type ContainerFailure = typeof ContainerFailure.Type

@@ -1,0 +1,390 @@
+/**
+ * `ContainerRuns`: the lives of containers' processes, one after another, from image to exit. What a container's actor does
+ * is here in its parts; the actor (`ContainerActor.ts`) puts them in order.
+ *
+ * A run outlives the actor that started it: taproot owns the process, this service (as long as the brain) stores its output
+ * and remembers what has been dealt with. An actor that crashed, or a new brain, *finds* the run by the label of its process
+ * and goes on with it.
+ *
+ * Traps:
+ * - A run that has ended is judged once (`verdict`) and forgotten behind the scenes: the next run of the container does not
+ *   wait for the runtime to delete the old one. A brain that dies within these milliseconds lets the next one judge it again.
+ * - Everything is by container name, and a name has one run at a time: `start` waits for whoever of an earlier run still
+ *   lives.
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Match from "effect/Match"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import * as fs from "node:fs/promises"
+import { Content } from "../storage/Content.ts"
+import { Rootfs } from "../storage/Rootfs.ts"
+import * as ProcessExit from "../taproot/ProcessExit.ts"
+import { type Process, Processes } from "../taproot/Processes.ts"
+import { parseSignal, type SignalName } from "../taproot/Signals.ts"
+import { Cgroups } from "./Cgroups.ts"
+import {
+  type ContainerFailure,
+  ContainerExited,
+  ContainerOomKilled,
+  ContainerSignaled,
+  CreateFailed,
+  ImageMissing,
+  RootfsFailed,
+  UserUnknown
+} from "./ContainerExit.ts"
+import * as ContainerLog from "./ContainerLog.ts"
+import * as ContainerUser from "./ContainerUser.ts"
+import { creatorLabel, OciRuntime, type RunRequest } from "./OciRuntime.ts"
+import type { ContainerRecord, SandboxRecord } from "./Records.ts"
+import * as RuntimePaths from "./RuntimePaths.ts"
+import * as RuntimeSpec from "./RuntimeSpec.ts"
+import * as SandboxNetworks from "./SandboxNetworks.ts"
+
+/** One run of a container. */
+export interface ContainerRun extends RunRequest {
+  readonly container: string
+  readonly incarnation: number
+  readonly process: Process
+  /** Done when all its output is in the log. */
+  readonly stored: Deferred.Deferred<void>
+}
+
+/** How to end a run: this signal, so long to wait, then SIGKILL. */
+export interface Ending {
+  readonly signal: SignalName
+  readonly grace: Duration.Duration
+}
+
+export class ContainerRuns extends Context.Service<
+  ContainerRuns,
+  {
+    readonly paths: RuntimePaths.RuntimePaths
+    readonly networks: SandboxNetworks.SandboxNetworks
+    /** The run that nobody has judged yet, if any: made by whichever actor or brain. Older ones beside it are ended. */
+    readonly find: (record: ContainerRecord) => Effect.Effect<Option.Option<ContainerRun>>
+    /** Whether taproot has anything of it: a process that lives, one whose end nobody has judged, a start that is half-way. */
+    readonly isLeft: (container: string) => Effect.Effect<boolean>
+    /** Makes a new run. Interrupted or failed, it leaves nothing. */
+    readonly start: (
+      record: ContainerRecord,
+      sandbox: SandboxRecord,
+      incarnation: number
+    ) => Effect.Effect<ContainerRun, ContainerFailure>
+    /** What the end of a run means; the run is forgotten behind the scenes. Returns for exit code 0. */
+    readonly verdict: (
+      record: ContainerRecord,
+      run: ContainerRun,
+      exit: ProcessExit.ProcessExit
+    ) => Effect.Effect<void, ContainerFailure>
+    /** How it is to be ended: as whoever stops it, else its spec, else its image wants it. */
+    readonly ending: (record: ContainerRecord) => Effect.Effect<Ending>
+    /** Ends every run of a container and forgets it; returns when nothing is left. Fine when there is none. */
+    readonly stop: (record: ContainerRecord, ending: Ending) => Effect.Effect<void>
+    /** Waits until every run that has ended is forgotten. */
+    readonly quiet: Effect.Effect<void>
+    /** Kills what runs, and lets a `stop` that is waiting, or comes later, wait no longer. */
+    readonly hurry: (container: string) => Effect.Effect<void>
+    /** The process of the newest run that still lives. */
+    readonly current: (container: string) => Effect.Effect<Option.Option<Process>>
+    readonly log: (record: ContainerRecord) => ContainerLog.ContainerLog
+    /** After `stop`: closes and removes the log, forgets the rest. */
+    readonly erase: (record: ContainerRecord) => Effect.Effect<void>
+  }
+>()("ironwood/runtime/ContainerRuns") {}
+
+/** A process in the kernel can keep SIGKILL waiting (dead storage); then the end is told as a failure, not waited for. */
+const UNKILLABLE = "20 seconds"
+const LOG_PATIENCE = "10 seconds"
+/**
+ * How long a run that has ended waits to be deleted: the next one is being made at this moment and should not have to share
+ * processors and kernel locks with that; and what supervision writes down about the exit is on the disk by then.
+ */
+const STEP_ASIDE = Duration.millis(50)
+/** Root file systems mounted at a time: taproot takes 16 mounts at once, and refuses more. */
+const PREPARED_AT_ONCE = 6
+
+const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
+  const processes = yield* Processes
+  const runtime = yield* OciRuntime
+  const content = yield* Content
+  const rootfs = yield* Rootfs
+  const cgroups = yield* Cgroups
+  const scope = yield* Effect.scope
+  const limitSwap = yield* cgroups.limitsSwap
+  const networks = SandboxNetworks.make(processes, paths)
+  const preparing = Semaphore.makeUnsafe(PREPARED_AT_ONCE)
+
+  const logs = new Map<string, ContainerLog.ContainerLog>()
+  yield* Effect.addFinalizer(() =>
+    Effect.suspend(() => Effect.forEach(logs.values(), ({ close }) => close, { discard: true }))
+  )
+  /** Runs by taproot's id of their process, until they are forgotten. */
+  const known = new Map<bigint, ContainerRun>()
+  /** Of them, those that have been judged and are being forgotten, and those that are being ended. */
+  const forgetting = new Map<bigint, Fiber.Fiber<void>>()
+  const ending = new Set<bigint>()
+  const hurried = new Set<string>()
+
+  const log = ({ sandbox, spec }: ContainerRecord): ContainerLog.ContainerLog => {
+    let found = logs.get(spec.name)
+    if (found === undefined) {
+      found = ContainerLog.make(`${paths.logs}/${sandbox}/${spec.name}`, spec.log)
+      logs.set(spec.name, found)
+    }
+    return found
+  }
+
+  const requestOf = (container: string, sandbox: string, incarnation: number): RunRequest => {
+    const id = RuntimePaths.runId(container, incarnation)
+    return {
+      id,
+      bundle: `${paths.bundles}/${id}`,
+      cgroup: `${paths.cgroup}/${sandbox}/${id}`,
+      label: RuntimePaths.label(container, incarnation)
+    }
+  }
+
+  /** The run of a process, met for the first time or again. Its output is stored from here on. */
+  const register = Effect.fnUntraced(function* (record: ContainerRecord, process: Process, incarnation: number) {
+    const before = known.get(process.id)
+    if (before !== undefined) return before
+    const container = record.spec.name
+    const stored = yield* Scope.provide(log(record).attach(process), scope)
+    const run = { ...requestOf(container, record.sandbox, incarnation), container, incarnation, process, stored }
+    known.set(process.id, run)
+    return run
+  })
+
+  /** Every run of a container that is not forgotten, oldest first; starts that a dead brain left half-way included. */
+  const all = Effect.fnUntraced(function* (record: ContainerRecord) {
+    const { name } = record.spec
+    for (const { label } of yield* processes.takeAll(creatorLabel(RuntimePaths.labelPrefix(name)))) {
+      const parsed = RuntimePaths.parseLabel(label.slice(creatorLabel("").length))
+      if (Option.isSome(parsed)) yield* runtime.recover(requestOf(name, record.sandbox, parsed.value.incarnation))
+    }
+    const found: Array<ContainerRun> = []
+    for (const process of yield* processes.takeAll(RuntimePaths.labelPrefix(name))) {
+      const parsed = RuntimePaths.parseLabel(process.label)
+      if (Option.isSome(parsed)) found.push(yield* register(record, process, parsed.value.incarnation))
+    }
+    return found
+  })
+
+  const hasEnded = ({ process }: ContainerRun) => Effect.map(process.exitNow, Option.isSome)
+
+  const forgetNow = (run: ContainerRun, after: Duration.Duration) =>
+    Effect.gen(function* () {
+      yield* Effect.timeoutOption(Deferred.await(run.stored), LOG_PATIENCE)
+      yield* Effect.sleep(after)
+      yield* run.process.acknowledge
+      yield* Effect.catchCause(runtime.remove(run), (cause) =>
+        Effect.logWarning(
+          `run ${run.id} was not removed wholly; the next start of Ironwood tries again`,
+          Cause.squash(cause)
+        )
+      )
+      yield* Effect.ignore(Effect.tryPromise(() => fs.rm(run.bundle, { recursive: true, force: true })))
+      known.delete(run.process.id)
+      forgetting.delete(run.process.id)
+      if (![...known.values()].some(({ container }) => container === run.container)) {
+        yield* logs.get(run.container)?.idle ?? Effect.void
+      }
+    })
+
+  /**
+   * After the exit: log complete, taproot's entry given back, runtime and cgroup rid of it; what a brain that dies in between
+   * leaves is cleared away by the next. Goes on behind the scenes; the fiber is for those who wait.
+   */
+  const forget = (run: ContainerRun, after: Duration.Duration) =>
+    Effect.suspend(() => {
+      const under = forgetting.get(run.process.id)
+      if (under !== undefined) return Effect.succeed(under)
+      return Effect.tap(Effect.forkIn(forgetNow(run, after), scope), (fiber) =>
+        Effect.sync(() => forgetting.set(run.process.id, fiber))
+      )
+    })
+
+  /** Waits until nothing of a container, or of any, is being forgotten any more. */
+  const forgotten = (container?: string) =>
+    Effect.suspend(() => {
+      const runs = [...known.values()].filter((run) => container === undefined || run.container === container)
+      const fibers = runs.flatMap(({ process }) => forgetting.get(process.id) ?? [])
+      return Effect.forEach(fibers, (fiber) => Fiber.await(fiber), { discard: true })
+    })
+
+  const kill = ({ process }: ContainerRun) => Effect.ignore(process.signal("SIGKILL"))
+
+  /** Ends one run and forgets it. */
+  const endRun = (run: ContainerRun, { grace, signal }: Ending) =>
+    Effect.gen(function* () {
+      ending.add(run.process.id)
+      if (!(yield* hasEnded(run))) {
+        if (!hurried.has(run.container) && Duration.toMillis(grace) > 0) {
+          yield* Effect.ignore(run.process.signal(signal))
+          yield* Effect.timeoutOption(run.process.exit, grace)
+        }
+        if (!(yield* hasEnded(run))) yield* kill(run)
+        const exit = yield* Effect.timeoutOption(run.process.exit, UNKILLABLE)
+        if (Option.isNone(exit)) yield* Effect.logError(`run ${run.id} does not end although it was killed`)
+      }
+      yield* Effect.flatMap(forget(run, Duration.zero), Fiber.await)
+      ending.delete(run.process.id)
+    })
+
+  const configure = Effect.fnUntraced(function* (
+    record: ContainerRecord,
+    request: RunRequest,
+    surroundings: SandboxNetworks.Surroundings
+  ) {
+    const { spec } = record
+    const { name } = spec
+    const missing = new ImageMissing({ name, image: spec.image })
+    const image = yield* Effect.mapError(content.get(record.image), (error) =>
+      error._tag === "StorageFailed" ? new RootfsFailed({ name, detail: error.message }) : missing
+    )
+    const mount = yield* Effect.mapError(rootfs.acquire(record.image, name), (error) =>
+      error._tag === "ImageNotFound" ? missing : new RootfsFailed({ name, detail: error.message })
+    )
+    const asUser = spec.user ?? image.config.user
+    // Seen through taproot, whose mount it is.
+    const user = yield* Effect.mapError(
+      ContainerUser.lookUp(`/proc/${processes.hello.taprootPid}/root${mount.path}`, asUser),
+      (error) =>
+        new UserUnknown({ name, user: asUser, detail: error._tag === "UserNotFound" ? error.problem : error.message })
+    )
+    const config = yield* RuntimeSpec.make({
+      spec,
+      image: image.config,
+      rootfs: mount.path,
+      user,
+      cgroupsPath: request.cgroup,
+      limitSwap,
+      ...surroundings
+    })
+    yield* Effect.tryPromise({
+      try: async () => {
+        await fs.mkdir(request.bundle, { recursive: true, mode: 0o700 })
+        await fs.writeFile(`${request.bundle}/config.json`, JSON.stringify(config), { mode: 0o600 })
+      },
+      catch: (error) => new CreateFailed({ name, detail: error instanceof Error ? error.message : String(error) })
+    })
+  })
+
+  const start: ContainerRuns["Service"]["start"] = Effect.fnUntraced(function* (record, sandbox, incarnation) {
+    const { name } = record.spec
+    const request = requestOf(name, record.sandbox, incarnation)
+    for (const run of known.values()) if (run.container === name) yield* run.process.exit
+    const process = yield* networks
+      .within(sandbox, name, (surroundings) =>
+        Effect.andThen(preparing.withPermit(configure(record, request, surroundings)), runtime.run(request))
+      )
+      .pipe(
+        Effect.catchTag("RuntimeFailed", (error) => Effect.fail(new CreateFailed({ name, detail: error.message }))),
+        Effect.onError(() => Effect.promise(() => fs.rm(request.bundle, { recursive: true, force: true })))
+      )
+    return yield* register(record, process, incarnation)
+  })
+
+  const failureOf = Effect.fnUntraced(function* (
+    record: ContainerRecord,
+    run: ContainerRun,
+    exit: ProcessExit.ProcessExit
+  ): Effect.fn.Return<ContainerFailure> {
+    const { name, resources } = record.spec
+    const kills = yield* cgroups.outOfMemoryKills(run.cgroup)
+    if (kills > 0) {
+      const limit = resources.memoryBytes
+      return new ContainerOomKilled({ name, kills, ...(limit === undefined ? {} : { limit }) })
+    }
+    return Match.valueTags(exit, {
+      Exited: ({ code }) => new ContainerExited({ name, code }),
+      Signaled: ({ coreDumped, signal }) => new ContainerSignaled({ name, signal, coreDumped }),
+      NotExecuted: ({ message }) => new CreateFailed({ name, detail: message })
+    })
+  })
+
+  return ContainerRuns.of({
+    paths,
+    networks,
+    log,
+    start,
+    find: Effect.fnUntraced(function* (record) {
+      const open = (yield* all(record)).filter(({ process: { id } }) => !forgetting.has(id) && !ending.has(id))
+      const newest = open.at(-1)
+      for (const run of open.slice(0, -1)) {
+        yield* Effect.forkIn(endRun(run, { signal: "SIGKILL", grace: Duration.zero }), scope)
+      }
+      return Option.fromUndefinedOr(newest)
+    }),
+    isLeft: (container) =>
+      Effect.gen(function* () {
+        const label = RuntimePaths.labelPrefix(container)
+        const found = [...(yield* processes.takeAll(label)), ...(yield* processes.takeAll(creatorLabel(label)))]
+        return found.length > 0
+      }),
+    verdict: (record, run, exit) =>
+      (ProcessExit.isSuccess(exit) ? Effect.void : Effect.flip(failureOf(record, run, exit))).pipe(
+        // Only now: with the cgroup its counters go.
+        Effect.ensuring(forget(run, STEP_ASIDE))
+      ),
+    ending: (record) =>
+      Effect.gen(function* () {
+        const image = yield* Effect.option(content.get(record.image))
+        const fromImage = Option.match(image, { onNone: () => "", onSome: ({ config }) => config.stopSignal })
+        const wanted = parseSignal(record.ending?.signal ?? record.spec.stopSignal ?? fromImage)
+        return {
+          signal: Option.getOrElse(wanted, () => "SIGTERM" as const),
+          grace: record.ending?.gracePeriod ?? record.spec.stopGracePeriod
+        }
+      }),
+    stop: (record, ending) =>
+      Effect.gen(function* () {
+        const found = yield* all(record)
+        yield* Effect.forEach(found, (run) => endRun(run, ending), { concurrency: "unbounded", discard: true })
+        yield* forgotten(record.spec.name)
+      }),
+    quiet: forgotten(),
+    hurry: (container) =>
+      Effect.suspend(() => {
+        hurried.add(container)
+        return Effect.forEach(
+          [...known.values()].filter((run) => run.container === container),
+          kill,
+          { discard: true }
+        )
+      }),
+    current: (container) =>
+      Effect.gen(function* () {
+        for (const run of [...known.values()].toReversed()) {
+          if (run.container === container && !(yield* hasEnded(run))) return Option.some(run.process)
+        }
+        return Option.none()
+      }),
+    erase: (record) =>
+      Effect.gen(function* () {
+        const { name } = record.spec
+        hurried.delete(name)
+        yield* log(record).close
+        logs.delete(name)
+        yield* Effect.ignore(
+          Effect.tryPromise(async () => {
+            await fs.rm(`${paths.logs}/${record.sandbox}/${name}`, { recursive: true, force: true })
+            // The last container of a sandbox takes the sandbox's directory along.
+            await fs.rmdir(`${paths.logs}/${record.sandbox}`).catch(() => undefined)
+          })
+        )
+      })
+  })
+})
+
+/** The real one. */
+export const layer = (paths: RuntimePaths.RuntimePaths) =>
+  Layer.effect(ContainerRuns, make(paths)).pipe(Layer.provideMerge(Cgroups.layer))

@@ -1,0 +1,166 @@
+/**
+ * What a person asks for when they ask for a container: the image, what to run in it, its limits and its restart policy.
+ * The same schema decodes requests and stores the desired state.
+ *
+ * Use {@link decodeContainerSpec} (and its twin for sandboxes) at the border: it names *every* wrong field with its path.
+ *
+ * Traps: `entrypoint` and `command` follow the image specification: giving an entrypoint drops the image's command.
+ * An empty list is not "not given": `command: []` runs the entrypoint without arguments. Durations are stored as
+ * milliseconds. What is not given here comes from the image.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+import * as SchemaTransformation from "effect/SchemaTransformation"
+import { RestartPolicy } from "../actor/RestartPolicy.ts"
+import { parseSignal } from "../taproot/Signals.ts"
+import { SpecInvalid } from "./ContainerError.ts"
+import { Labels, SandboxSpec, WorkloadName } from "./SandboxSpec.ts"
+
+const noNul = (maximum: number) =>
+  Schema.String.pipe(
+    Schema.check(
+      Schema.makeFilter((text: string) =>
+        text.includes("\0")
+          ? "must hold no NUL byte"
+          : text.length > maximum
+            ? `must have at most ${maximum} characters`
+            : undefined
+      )
+    )
+  )
+
+/** Arguments of a program: at most 1,024, each at most 128 KiB (the kernel's limit for one). */
+const Arguments = Schema.Array(noNul(131_071)).pipe(
+  Schema.check(Schema.isMaxLength(1024, { expected: "at most 1024 arguments" }))
+)
+
+const Environment = Schema.Record(
+  Schema.String.pipe(
+    Schema.check(Schema.isPattern(/^[^=\0]{1,256}$/, { expected: "a variable name of 1 to 256 characters without =" }))
+  ),
+  noNul(131_071)
+).pipe(Schema.check(Schema.isMaxProperties(1024, { expected: "at most 1024 variables" })))
+
+/** The limits of one container; absent: unlimited (but for what the sandbox and the host have). */
+export const Resources = Schema.Struct({
+  /** Bytes of memory, swap included; the kernel kills the container's largest process at it. At least 6 MiB (the runtime itself needs them to start). */
+  memoryBytes: Schema.optionalKey(
+    Schema.Int.pipe(
+      Schema.check(
+        Schema.isBetween(
+          { minimum: 6 * 1024 * 1024, maximum: 2 ** 50 },
+          { expected: "a number of bytes from 6291456 (6 MiB) to 2^50" }
+        )
+      )
+    )
+  ),
+  /** Share of processor time in CPUs: 0.5 is half of one, 2 is two. */
+  cpus: Schema.optionalKey(
+    Schema.Finite.pipe(
+      Schema.check(
+        Schema.isBetween({ minimum: 0.01, maximum: 4096 }, { expected: "a number of CPUs from 0.01 to 4096" })
+      )
+    )
+  ),
+  /** Processes and threads at a time. */
+  pids: Schema.optionalKey(
+    Schema.Int.pipe(
+      Schema.check(Schema.isBetween({ minimum: 1, maximum: 4_194_304 }, { expected: "a number from 1 to 4194304" }))
+    )
+  )
+})
+export type Resources = typeof Resources.Type
+
+/** How much of a container's output is kept: `maxFiles` files of about `maxBytes` each, the current one included. */
+export const LogRetention = Schema.Struct({
+  maxBytes: Schema.Int.pipe(
+    Schema.check(Schema.isBetween({ minimum: 65_536, maximum: 2 ** 40 }, { expected: "a number of bytes from 65536" })),
+    Schema.withDecodingDefaultKey(Effect.succeed(10 * 1024 * 1024))
+  ),
+  maxFiles: Schema.Int.pipe(
+    Schema.check(Schema.isBetween({ minimum: 1, maximum: 100 }, { expected: "a number from 1 to 100" })),
+    Schema.withDecodingDefaultKey(Effect.succeed(3))
+  )
+})
+export type LogRetention = typeof LogRetention.Type
+
+/** From 0 (killed at once) to one day, stored as milliseconds. */
+export const GracePeriod = Schema.Finite.pipe(
+  Schema.check(Schema.isBetween({ minimum: 0, maximum: 86_400_000 }, { expected: "0 to 86400000 milliseconds" })),
+  Schema.decodeTo(Schema.Duration, SchemaTransformation.durationFromMillis)
+)
+
+/** As people write it: SIGTERM, term or 15. */
+export const StopSignal = Schema.String.pipe(
+  Schema.check(
+    Schema.makeFilter((text: string) =>
+      Option.isSome(parseSignal(text)) ? undefined : "must be a signal such as SIGTERM, INT or 15"
+    )
+  )
+)
+
+export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/ContainerSpec")({
+  /** Unique on the host, over all sandboxes. */
+  name: WorkloadName,
+  /** An existing sandbox; default: one of its own. */
+  sandbox: Schema.optionalKey(WorkloadName),
+  /** A reference or digest of an image that was imported. Resolved once, at creation: a tag that moves later changes nothing. */
+  image: Schema.String.pipe(
+    Schema.check(Schema.isBetweenLength(1, 512, { expected: "an image reference of 1 to 512 characters" }))
+  ),
+  entrypoint: Schema.optionalKey(Arguments),
+  command: Schema.optionalKey(Arguments),
+  /** Added to the image's; the same name replaces. */
+  environment: Environment.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
+  workingDirectory: Schema.optionalKey(
+    noNul(4095).pipe(Schema.check(Schema.isStartingWith("/", { expected: "an absolute path" })))
+  ),
+  /** `user`, `uid`, `user:group`, `uid:gid`, names being those of the container's own `/etc/passwd` and `/etc/group`. */
+  user: Schema.optionalKey(noNul(256)),
+  /** Default: the image's, else SIGTERM. */
+  stopSignal: Schema.optionalKey(StopSignal),
+  /** Time between the stop signal and SIGKILL; default 10 s. */
+  stopGracePeriod: GracePeriod.pipe(
+    Schema.withConstructorDefault(Effect.succeed(Duration.seconds(10))),
+    Schema.withDecodingDefaultKey(Effect.succeed(10_000))
+  ),
+  resources: Resources.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
+  restart: RestartPolicy.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
+  labels: Labels.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
+  readonlyRootfs: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
+  log: LogRetention.pipe(Schema.withDecodingDefaultKey(Effect.succeed({})))
+}) {}
+
+const fieldPath = (path: ReadonlyArray<PropertyKey>): string =>
+  path.reduce<string>(
+    (text, key) =>
+      typeof key === "number"
+        ? `${text}[${key}]`
+        : /^[A-Za-z_]\w*$/.test(String(key))
+          ? `${text}${text === "" ? "" : "."}${String(key)}`
+          : `${text}[${JSON.stringify(String(key))}]`,
+    ""
+  )
+
+const format = SchemaIssue.makeFormatterStandardSchemaV1()
+
+const decoder = <A, I>(schema: Schema.Codec<A, I>, what: "container" | "sandbox") => {
+  const decode = Schema.decodeUnknownEffect(schema, { errors: "all", onExcessProperty: "error" })
+  return (input: unknown): Effect.Effect<A, SpecInvalid> =>
+    Effect.mapError(decode(input), ({ issue }) => {
+      const problems = format(issue).issues.map(({ message, path }) => ({
+        field: fieldPath((path ?? []).map((part) => (typeof part === "object" ? part.key : part))),
+        problem: message
+      }))
+      return new SpecInvalid({ what, problems })
+    })
+}
+
+/** Decodes a container spec from plain data; the error lists all that is wrong, each with its field. */
+export const decodeContainerSpec = decoder(ContainerSpec, "container")
+
+/** Decodes a sandbox spec from plain data; the error lists all that is wrong, each with its field. */
+export const decodeSandboxSpec = decoder(SandboxSpec, "sandbox")

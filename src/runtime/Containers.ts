@@ -1,0 +1,161 @@
+/**
+ * `Containers`: what can be asked for and said about containers and sandboxes. The gateway's only door to this folder.
+ *
+ * Every call that changes something commits the desired state first (`State`), then asks the supervision tree; after a
+ * crash at any point the actors follow what is committed. All calls are idempotent by name: asking again for what is so
+ * already succeeds and changes nothing. Layer: `ContainersLive.ts`.
+ *
+ * Traps:
+ * - `create` answers when the container is registered, not when it runs (unless told to wait): pulling it up is its
+ *   actor's business, failures follow its restart policy and show in the tree. What is wrong with the *request* (unknown
+ *   image, unknown sandbox, name taken) is told at once, and nothing is made.
+ * - A container's `state` is that of its actor; `desired` is what a person wants. They differ while one follows the other.
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Stream from "effect/Stream"
+import type { ActorPath } from "../actor/ActorPath.ts"
+import type { ExitView } from "../actor/ExitView.ts"
+import type { RestartPolicy } from "../actor/RestartPolicy.ts"
+import type { TreeNode } from "../actor/Tree.ts"
+import type { ImageNotFound, ReferenceInvalid, StorageFailed } from "../storage/ContentError.ts"
+import type { Digest } from "../storage/Digest.ts"
+import type { StateFailure, StateValueInvalid } from "../storage/StateErrors.ts"
+import type { ProcessGone, SignalRefused } from "../taproot/Processes.ts"
+import type { SignalName } from "../taproot/Signals.ts"
+import type {
+  CleanupFailed,
+  ContainerAlreadyExists,
+  ContainerNotFound,
+  LogUnreadable,
+  SandboxAlreadyExists,
+  SandboxInUse,
+  SandboxNotFound,
+  WrongState
+} from "./ContainerError.ts"
+import type { ContainerSpec } from "./ContainerSpec.ts"
+import type { ContainerState, Desired } from "./Lifecycle.ts"
+import type { LogEntry } from "./LogEntry.ts"
+import type { StopOptions } from "./StopOptions.ts"
+import type { SandboxSpec } from "./SandboxSpec.ts"
+
+/** A container as it is wanted and as it is. Times are milliseconds since 1970. */
+export interface Container {
+  readonly name: string
+  /** Made at creation; a container removed and created again under its name has another. */
+  readonly uid: string
+  /** Of the desired state: 1 at creation, one more with every change. */
+  readonly generation: number
+  readonly createdAt: number
+  readonly updatedAt: number
+  /** As created, with later changes of policy. */
+  readonly spec: ContainerSpec
+  readonly sandbox: string
+  /** Of the image's manifest, found at creation. */
+  readonly image: Digest
+  /** Its actor's place in the tree. */
+  readonly path: ActorPath
+  readonly desired: Desired
+  readonly state: ContainerState
+  /** Its main process, while it runs; as the host numbers it. */
+  readonly pid: number | undefined
+  /** Number of its current or last run, from 1. */
+  readonly incarnation: number
+  readonly restarts: number
+  readonly startedAt: number | undefined
+  readonly lastExit: ExitView | undefined
+  readonly nextAttemptAt: number | undefined
+  /** All that the tree knows; undefined while `state` is `unregistered`. */
+  readonly node: TreeNode | undefined
+}
+
+/** A sandbox with the names of its containers. */
+export interface Sandbox {
+  readonly name: string
+  readonly uid: string
+  readonly generation: number
+  readonly createdAt: number
+  readonly updatedAt: number
+  readonly spec: SandboxSpec
+  /** True: made for one container that named no sandbox, and removed with it. */
+  readonly implicit: boolean
+  readonly path: ActorPath
+  readonly containers: ReadonlyArray<string>
+  readonly node: TreeNode | undefined
+}
+
+export interface CreateOptions {
+  /** False: only make it known, as if stopped by a person. Default true. */
+  readonly start?: boolean
+  /** Answer once it runs or its first start has failed (which is no error of `create`: see `state`). Default false. */
+  readonly wait?: boolean
+}
+
+export interface LogOptions {
+  /** Go on with what is written later, until the reader stops or the container is removed. Default false. */
+  readonly follow?: boolean
+  /** Begin with the last so many entries. Default: all. */
+  readonly tail?: number
+  /** Leave out entries older than this: nanoseconds since the Unix epoch. */
+  readonly since?: bigint
+  /** Default: both. */
+  readonly streams?: ReadonlyArray<"stdout" | "stderr">
+}
+
+/** What any call that reads or writes the desired state can fail with. */
+export type StateError = StateFailure | StateValueInvalid
+
+export class Containers extends Context.Service<
+  Containers,
+  {
+    /** Idempotent: the same spec again answers with the container that is there. */
+    readonly create: (
+      spec: ContainerSpec,
+      options?: CreateOptions
+    ) => Effect.Effect<
+      Container,
+      ContainerAlreadyExists | SandboxNotFound | ImageNotFound | ReferenceInvalid | StorageFailed | StateError
+    >
+    /** By name. */
+    readonly list: Effect.Effect<ReadonlyArray<Container>, StateError>
+    readonly get: (name: string) => Effect.Effect<Container, ContainerNotFound | StateError>
+    /** Wanted: running. Answers when it runs or a start has failed (see `state`); starting what runs is fine. */
+    readonly start: (name: string) => Effect.Effect<Container, ContainerNotFound | StateError>
+    /**
+     * Wanted: stopped. Stop signal, grace, kill; answers when it has ended. For one that is stopping already, options are
+     * a second, impatient word: its signal is sent too, and the shorter of the two graces counts.
+     */
+    readonly stop: (name: string, options?: StopOptions) => Effect.Effect<Container, ContainerNotFound | StateError>
+    /** Wanted: running, anew. Answers as `start` does. */
+    readonly restart: (name: string) => Effect.Effect<Container, ContainerNotFound | StateError>
+    /** Sends a signal to its main process; changes nothing about what is wanted. */
+    readonly kill: (
+      name: string,
+      signal: SignalName
+    ) => Effect.Effect<Container, ContainerNotFound | WrongState | ProcessGone | SignalRefused | StateError>
+    /** Forgets it, its writable layer and its log. A running one only with `force` (then killed without grace). */
+    readonly remove: (
+      name: string,
+      options?: { readonly force?: boolean }
+    ) => Effect.Effect<void, ContainerNotFound | WrongState | CleanupFailed | StateError>
+    /** Effective from its next end on; remembered. */
+    readonly setPolicy: (
+      name: string,
+      policy: RestartPolicy
+    ) => Effect.Effect<Container, ContainerNotFound | StateError>
+    /** Its log, oldest first. Entries are read from files as the stream is pulled: a slow reader costs nothing, but may lose what was rotated away meanwhile. */
+    readonly logs: (
+      name: string,
+      options?: LogOptions
+    ) => Stream.Stream<LogEntry, ContainerNotFound | LogUnreadable | StateError>
+
+    readonly createSandbox: (spec: SandboxSpec) => Effect.Effect<Sandbox, SandboxAlreadyExists | StateError>
+    readonly listSandboxes: Effect.Effect<ReadonlyArray<Sandbox>, StateError>
+    readonly getSandbox: (name: string) => Effect.Effect<Sandbox, SandboxNotFound | StateError>
+    /** Refused while it has containers, unless `force`: then they are removed first, forced too. */
+    readonly removeSandbox: (
+      name: string,
+      options?: { readonly force?: boolean }
+    ) => Effect.Effect<void, SandboxNotFound | SandboxInUse | CleanupFailed | StateError>
+  }
+>()("ironwood/runtime/Containers") {}

@@ -1,0 +1,407 @@
+/**
+ * The real `Containers`.
+ *
+ * Every command goes the same way: look up the record and the state, look into the table (`Lifecycle.ts`), commit what a
+ * person wants from now on, ask the tree. Commands on one name take turns up to the point where the tree has been asked, so
+ * what is committed last is what is done last; what takes long (a stop's grace) is waited for outside.
+ *
+ * Traps: a caller that goes away (its deadline has passed) takes nothing back: what was committed is done all the same.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Semaphore from "effect/Semaphore"
+import * as Stream from "effect/Stream"
+import type { ActorPath } from "../actor/ActorPath.ts"
+import type { Tree } from "../actor/Tree.ts"
+import { Content } from "../storage/Content.ts"
+import * as KeyedLock from "../storage/KeyedLock.ts"
+import { Rootfs } from "../storage/Rootfs.ts"
+import { State } from "../storage/State.ts"
+import type { StateConflict } from "../storage/StateErrors.ts"
+import {
+  CleanupFailed,
+  ContainerAlreadyExists,
+  ContainerNotFound,
+  LogUnreadable,
+  SandboxAlreadyExists,
+  SandboxInUse,
+  SandboxNotFound,
+  WrongState
+} from "./ContainerError.ts"
+import { CLEARING, supervised } from "./ContainerActor.ts"
+import * as ContainerRuns from "./ContainerRuns.ts"
+import { type Container, Containers, type Sandbox, type StateError } from "./Containers.ts"
+import { ContainerSpec } from "./ContainerSpec.ts"
+import { type Action, type Command, commands, type ContainerState, hint } from "./Lifecycle.ts"
+import * as Records from "./Records.ts"
+import * as RuntimePaths from "./RuntimePaths.ts"
+import * as RuntimeSupervisor from "./RuntimeSupervisor.ts"
+import { SandboxSpec } from "./SandboxSpec.ts"
+import type { StopOptions } from "./StopOptions.ts"
+
+export interface Options {
+  /** `runtime` in the state directory. */
+  readonly directory: string
+  readonly logs: string
+}
+
+/** The fields in which two specs differ. */
+const differences = (left: object, right: object): ReadonlyArray<string> => {
+  const [leftFields, rightFields] = [new Map(Object.entries(left)), new Map(Object.entries(right))]
+  return [...new Set([...leftFields.keys(), ...rightFields.keys()])].filter(
+    (field) => !Equal.equals(leftFields.get(field), rightFields.get(field))
+  )
+}
+
+/** A record was read and written under the lock of its name: nobody can have come between. */
+const neverConflicts = <A, E, R>(effect: Effect.Effect<A, E | StateConflict, R>) =>
+  Effect.catchIf(
+    effect,
+    (error): error is Extract<E | StateConflict, { readonly _tag: "StateConflict" }> =>
+      typeof error === "object" && error !== null && "_tag" in error && error._tag === "StateConflict",
+    Effect.die
+  )
+
+const ADMITTED_AT_ONCE = 4
+
+/** What an action asks of the tree; the others are done without it. */
+const requests: Readonly<Record<Action, (tree: Tree["Service"], path: ActorPath) => Effect.Effect<void, unknown>>> = {
+  start: (tree, path) => tree.start(path),
+  stop: (tree, path) => tree.stop(path),
+  restart: (tree, path) => tree.restart(path),
+  commit: () => Effect.void,
+  signal: () => Effect.void,
+  remove: () => Effect.void,
+  "stop-and-remove": () => Effect.void,
+  refuse: () => Effect.void
+}
+
+const make = Effect.gen(function* () {
+  const state = yield* State
+  const content = yield* Content
+  const rootfs = yield* Rootfs
+  const runs = yield* ContainerRuns.ContainerRuns
+  const runtime = yield* RuntimeSupervisor.RuntimeSupervisor
+  const scope = yield* Effect.scope
+  const records = yield* Records.open(state)
+  const locks = KeyedLock.make()
+  // A hundred requests at once are dealt with a few at a time, so that the event loop turns in between.
+  const admission = Semaphore.makeUnsafe(ADMITTED_AT_ONCE)
+  // taproot takes 16 mounts and unmounts at once, and refuses more.
+  const releasing = Semaphore.makeUnsafe(4)
+  const lockContainer = (name: string) => locks.withLock(`container/${name}`)
+  const lockSandbox = (name: string) => locks.withLock(`sandbox/${name}`)
+
+  yield* content.registerUsers((digest) =>
+    Effect.map(records.containers.partition, (containers) =>
+      containers.records.filter(({ value }) => value.image === digest).map(({ name }) => `container ${name}`)
+    )
+  )
+
+  // --- what is said ---
+
+  const describe = Effect.fnUntraced(function* (record: Records.StoredContainer): Effect.fn.Return<Container> {
+    const { value } = record
+    const path = RuntimeSupervisor.containerPath(value)
+    const node = yield* runtime.node(path)
+    const running = node?.state === "running" || node?.state === "stopping"
+    const pid = Number(node?.annotations["pid"] ?? 0)
+    return {
+      name: record.name,
+      uid: record.uid,
+      generation: record.generation,
+      createdAt: record.createdAt,
+      updatedAt: record.updatedAt,
+      spec: value.spec,
+      sandbox: value.sandbox,
+      image: value.image,
+      path,
+      desired: value.desired,
+      state: node?.state ?? "unregistered",
+      pid: running && pid > 0 ? pid : undefined,
+      incarnation: node?.incarnation ?? 0,
+      restarts: node?.restarts ?? 0,
+      startedAt: node?.startedAt,
+      lastExit: node?.lastExit,
+      nextAttemptAt: node?.nextAttemptAt,
+      node
+    }
+  })
+
+  const find = (name: string): Effect.Effect<Records.StoredContainer, ContainerNotFound | StateError> =>
+    Effect.flatMap(
+      records.containers.get(name),
+      Option.match({
+        onNone: () => Effect.fail(new ContainerNotFound({ name })),
+        onSome: (found) => Effect.succeed(found)
+      })
+    )
+
+  const get = (name: string) => Effect.flatMap(find(name), describe)
+
+  const inSandbox = (name: string) =>
+    Effect.map(records.containers.partition, (containers) =>
+      containers.records.filter(({ value }) => value.sandbox === name)
+    )
+
+  const describeSandbox = Effect.fnUntraced(function* (record: Records.StoredSandbox): Effect.fn.Return<Sandbox> {
+    const path = RuntimeSupervisor.sandboxPath(record.name)
+    return {
+      name: record.name,
+      uid: record.uid,
+      generation: record.generation,
+      createdAt: record.createdAt,
+      updatedAt: record.updatedAt,
+      spec: record.value.spec,
+      implicit: record.value.implicit,
+      path,
+      containers: (yield* inSandbox(record.name)).map(({ name }) => name),
+      node: yield* runtime.node(path)
+    }
+  })
+
+  const findSandbox = (name: string): Effect.Effect<Records.StoredSandbox, SandboxNotFound | StateError> =>
+    Effect.flatMap(
+      records.sandboxes.get(name),
+      Option.match({
+        onNone: () => Effect.fail(new SandboxNotFound({ name })),
+        onSome: (found) => Effect.succeed(found)
+      })
+    )
+
+  // --- what is done ---
+
+  /** Asks the tree, in a fiber of its own that no caller's end takes along. */
+  const ask = (request: (tree: Tree["Service"]) => Effect.Effect<void, unknown>) =>
+    Effect.flatMap(runtime.tree, (tree) =>
+      Effect.forkIn(Option.isNone(tree) ? Effect.void : Effect.ignore(request(tree.value)), scope, {
+        startImmediately: true
+      })
+    )
+
+  const stateOf = (record: Records.ContainerRecord): Effect.Effect<ContainerState> =>
+    Effect.map(runtime.node(RuntimeSupervisor.containerPath(record)), (node) => node?.state ?? "unregistered")
+
+  /** `start`, `stop` and `restart`: commit what is wanted from now on, ask, and wait for it outside the lock. */
+  const steer = (name: string, command: "start" | "stop" | "restart", options: StopOptions = {}) =>
+    Effect.gen(function* () {
+      const desired = command === "stop" ? "stopped" : "running"
+      const { fiber, path } = yield* lockContainer(name)(
+        Effect.gen(function* () {
+          const { value } = yield* find(name)
+          const path = RuntimeSupervisor.containerPath(value)
+          const present = yield* stateOf(value)
+          const action = commands[present][command]
+          const otherwise = options.gracePeriod !== undefined || options.signal !== undefined
+          // A plain stop has nothing to say about how one that is under way goes on.
+          const keeps = command === "stop" && !otherwise
+          const change = ({ ending, ...record }: Records.ContainerRecord): Records.ContainerRecord => ({
+            ...record,
+            desired,
+            completed: false,
+            ...(otherwise ? { ending: options } : keeps && ending !== undefined ? { ending } : {})
+          })
+          const changed = change(value)
+          if (value.desired !== desired || value.completed || !Equal.equals(value.ending, changed.ending)) {
+            yield* records.containers.update(name, (record) => change(record.value))
+          }
+          if (action !== "stop") return { path, fiber: yield* ask((tree) => requests[action](tree, path)) }
+          if (present === "stopping" && otherwise) {
+            yield* Effect.forkIn(
+              Effect.flatMap(runs.ending(changed), (ending) => runs.stop(changed, ending)),
+              scope
+            )
+          }
+          const shutdown = options.gracePeriod && Duration.sum(options.gracePeriod, CLEARING)
+          return { path, fiber: yield* ask((tree) => tree.stop(path, { shutdown })) }
+        })
+      )
+      yield* Fiber.join(fiber)
+      if (command !== "stop") yield* runtime.settled(path)
+      return yield* get(name)
+    })
+
+  const eraseFiles = (record: Records.ContainerRecord) =>
+    releasing.withPermit(rootfs.release(record.spec.name)).pipe(
+      Effect.mapError(({ message }) => new CleanupFailed({ name: `container ${record.spec.name}`, problem: message })),
+      Effect.ensuring(runs.erase(record))
+    )
+
+  const refuse = (name: string, command: Command, state: ContainerState) =>
+    new WrongState({ name, command: command === "force-remove" ? "remove" : command, state, hint: hint(command) })
+
+  const removeContainer = (name: string, force: boolean) =>
+    lockContainer(name)(
+      Effect.gen(function* () {
+        const { value } = yield* find(name)
+        const command = force ? "force-remove" : "remove"
+        const present = yield* stateOf(value)
+        const action = commands[present][command]
+        yield* action === "refuse" ? Effect.fail(refuse(name, command, present)) : Effect.void
+        const sandbox = yield* records.sandboxes.get(value.sandbox)
+        const alone = Option.isSome(sandbox) && sandbox.value.value.implicit
+        yield* neverConflicts(
+          state.transaction([
+            records.containers.removing(name),
+            ...(alone ? [records.sandboxes.removing(value.sandbox)] : [])
+          ])
+        )
+        // From here on it is gone; whatever cannot be cleared away now goes at the next start.
+        yield* Effect.gen(function* () {
+          yield* runs.hurry(name)
+          yield* runtime.removeContainer(value)
+          if (alone) yield* runtime.removeSandbox(value.sandbox)
+          yield* Effect.flatMap(runs.ending(value), (ending) => runs.stop(value, ending))
+          yield* eraseFiles(value)
+        }).pipe(Effect.uninterruptible)
+      })
+    )
+
+  const create: Containers["Service"]["create"] = Effect.fn("Containers.create")(function* (spec, options = {}) {
+    const sandboxName = spec.sandbox ?? spec.name
+    const made = lockSandbox(sandboxName)(
+      lockContainer(spec.name)(
+        Effect.gen(function* () {
+          const present = yield* records.containers.get(spec.name)
+          if (Option.isSome(present)) {
+            const fields = differences(present.value.value.spec, spec)
+            if (fields.length === 0) return present.value
+            return yield* new ContainerAlreadyExists({ name: spec.name, fields })
+          }
+          const existing = yield* records.sandboxes.get(sandboxName)
+          const usable = Option.isSome(existing) && !existing.value.value.implicit
+          if (spec.sandbox !== undefined && !usable) return yield* new SandboxNotFound({ name: spec.sandbox })
+          const image = yield* content.get(spec.image)
+          const sandbox = usable
+            ? existing.value.value
+            : { spec: new SandboxSpec({ name: sandboxName, network: "none", labels: {} }), implicit: true }
+          const record = {
+            spec,
+            sandbox: sandboxName,
+            image: image.digest,
+            desired: options.start === false ? "stopped" : "running",
+            completed: false
+          } satisfies Records.ContainerRecord
+          if (usable) {
+            const [stored] = yield* neverConflicts(
+              state.transaction([records.containers.putting(spec.name, record, { expect: "absent" })])
+            )
+            yield* runtime.startContainer(record, sandbox)
+            return stored
+          }
+          const [stored] = yield* neverConflicts(
+            state.transaction([
+              records.containers.putting(spec.name, record, { expect: "absent" }),
+              records.sandboxes.putting(sandboxName, sandbox, { expect: "absent" })
+            ])
+          )
+          yield* runtime.startSandbox(sandbox)
+          return stored
+        })
+      )
+    )
+    const record = yield* admission.withPermit(Effect.uninterruptible(made))
+    if (options.wait === true) yield* runtime.settled(RuntimeSupervisor.containerPath(record.value))
+    return yield* describe(record)
+  })
+
+  return Containers.of({
+    create,
+    get,
+    list: Effect.flatMap(records.containers.list, (found) => Effect.forEach(found, describe)),
+    start: (name) => steer(name, "start"),
+    stop: (name, options) => steer(name, "stop", options),
+    restart: (name) => steer(name, "restart"),
+    kill: (name, signal) =>
+      Effect.gen(function* () {
+        const { value } = yield* find(name)
+        const present = yield* stateOf(value)
+        const process = yield* runs.current(name)
+        if (commands[present].kill === "refuse" || Option.isNone(process)) return yield* refuse(name, "kill", present)
+        yield* process.value.signal(signal)
+        return yield* get(name)
+      }),
+    remove: (name, options) => removeContainer(name, options?.force ?? false),
+    setPolicy: (name, policy) =>
+      Effect.gen(function* () {
+        yield* lockContainer(name)(
+          Effect.gen(function* () {
+            const { value } = yield* find(name)
+            const { restart: _, ...spec } = value.spec
+            const changed = new ContainerSpec({ ...spec, restart: policy })
+            yield* records.containers.update(name, (record) => ({ ...record.value, spec: changed }))
+            yield* Effect.flatMap(
+              ask((tree) => tree.setPolicy(RuntimeSupervisor.containerPath(value), supervised(policy))),
+              Fiber.join
+            )
+          })
+        )
+        return yield* get(name)
+      }),
+    logs: (name, options = {}) =>
+      Stream.unwrap(
+        Effect.map(find(name), ({ value }) =>
+          Stream.mapError(
+            runs.log(value).read(options),
+            ({ code, path }) => new LogUnreadable({ name, path, problem: code })
+          )
+        )
+      ),
+
+    createSandbox: (spec) =>
+      lockSandbox(spec.name)(
+        Effect.gen(function* () {
+          const present = yield* records.sandboxes.get(spec.name)
+          if (Option.isSome(present)) {
+            const { implicit, spec: other } = present.value.value
+            const fields = implicit ? ["implicit"] : differences(other, spec)
+            if (fields.length > 0) return yield* new SandboxAlreadyExists({ name: spec.name, fields })
+            return yield* describeSandbox(present.value)
+          }
+          const sandbox = { spec, implicit: false }
+          const stored = yield* neverConflicts(records.sandboxes.put(spec.name, sandbox, { expect: "absent" }))
+          yield* runtime.startSandbox(sandbox)
+          return yield* describeSandbox(stored)
+        }).pipe(Effect.uninterruptible)
+      ),
+    listSandboxes: Effect.flatMap(records.sandboxes.list, (found) => Effect.forEach(found, describeSandbox)),
+    getSandbox: (name) => Effect.flatMap(findSandbox(name), describeSandbox),
+    removeSandbox: (name, options) =>
+      lockSandbox(name)(
+        Effect.gen(function* () {
+          yield* findSandbox(name)
+          const containers = (yield* inSandbox(name)).map((container) => container.name)
+          const inUse = containers.length > 0 && options?.force !== true
+          yield* inUse ? Effect.fail(new SandboxInUse({ name, containers })) : Effect.void
+          yield* Effect.forEach(
+            containers,
+            (container) =>
+              removeContainer(container, true).pipe(
+                Effect.catchTags({
+                  ContainerNotFound: () => Effect.void,
+                  // Force is never refused.
+                  WrongState: Effect.die
+                })
+              ),
+            { concurrency: "unbounded", discard: true }
+          )
+          yield* neverConflicts(records.sandboxes.remove(name))
+          yield* runtime.removeSandbox(name)
+        })
+      )
+  })
+})
+
+/**
+ * `Containers` and the branch of the tree below it (`RuntimeSupervisor`), which the caller puts below the root; with what
+ * that branch needs to run.
+ */
+export const layer = (options: Options) =>
+  Layer.effect(Containers, make).pipe(
+    Layer.provideMerge(RuntimeSupervisor.layer),
+    Layer.provideMerge(ContainerRuns.layer(RuntimePaths.make(options.directory, options.logs)))
+  )

@@ -1,0 +1,213 @@
+/**
+ * The real `OciRuntime`: crun, runc or another runtime with their command line, run through taproot.
+ *
+ * Traps:
+ * - What is half-made when a call fails or is interrupted is found in four places, and all are cleared: the runtime's own
+ *   process group, processes of it outside (crun works in a session of its own behind the command that was called), its state
+ *   directory, the cgroup.
+ * - When crun's command has ended, the process that works behind it may live for a moment longer and still be the
+ *   container's parent: taproot cannot be given the container before that one has ended.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import * as Semaphore from "effect/Semaphore"
+import * as Stream from "effect/Stream"
+import * as fs from "node:fs/promises"
+import { availableParallelism } from "node:os"
+import { kill as killProcess } from "node:process"
+import * as ProcessExit from "../taproot/ProcessExit.ts"
+import { type Process, Processes } from "../taproot/Processes.ts"
+import { Cgroups } from "./Cgroups.ts"
+import type { RuntimeMissing } from "./ContainerExit.ts"
+import * as OciProbe from "./OciProbe.ts"
+import { creatorLabel, OciRuntime, RuntimeFailed, type RunRequest, type RuntimeFacts } from "./OciRuntime.ts"
+import * as RuntimePaths from "./RuntimePaths.ts"
+
+export interface Options {
+  /** `runtime` in the state directory; made when it is not there. */
+  readonly directory: string
+  /** Names or paths, the best first. Default: crun, runc. */
+  readonly candidates?: ReadonlyArray<string>
+  /** How many calls of the runtime run at a time; default: two per processor. */
+  readonly concurrency?: number
+}
+
+const DEADLINE = "30 seconds"
+/** A runtime that was not found is looked for again after this many milliseconds. */
+const LOOK_AGAIN = 2_000
+const STDERR_KEPT = 4_096
+/** Nearly always the first claim is right; if not, the next few milliseconds bring it. */
+const UNTIL_ORPHANED = {
+  schedule: Schedule.min([Schedule.exponential("1 millis"), Schedule.spaced("50 millis")]),
+  times: 40
+}
+
+const describeExit = (exit: Option.Option<ProcessExit.ProcessExit>): string =>
+  Option.match(exit, { onNone: () => `did not end within ${DEADLINE}`, onSome: ProcessExit.describe })
+
+/** The end of what a process wrote to its standard error. */
+const lastWords = (process: Process): Effect.Effect<string> =>
+  Stream.runFold(
+    process.output("stderr"),
+    (): Buffer => Buffer.alloc(0),
+    (kept, { bytes }) => Buffer.concat([kept, bytes]).subarray(-STDERR_KEPT)
+  ).pipe(
+    Effect.timeoutOption("2 seconds"),
+    Effect.map(Option.match({ onNone: () => "", onSome: (bytes) => bytes.toString("utf8").trim() }))
+  )
+
+const make = Effect.fnUntraced(function* (options: Options) {
+  const processes = yield* Processes
+  const cgroups = yield* Cgroups
+  const paths = RuntimePaths.make(options.directory, options.directory)
+  const candidates = options.candidates ?? ["crun", "runc"]
+  const calls = Semaphore.makeUnsafe(options.concurrency ?? availableParallelism() * 2)
+  const search = Semaphore.makeUnsafe(1)
+  yield* Effect.promise(() => fs.mkdir(paths.oci, { recursive: true, mode: 0o700 }))
+
+  let known: { readonly at: number; readonly found: Result.Result<RuntimeFacts, RuntimeMissing> } | undefined
+  const facts = search.withPermit(
+    Effect.gen(function* () {
+      const now = yield* Clock.currentTimeMillis
+      if (known === undefined || (Result.isFailure(known.found) && now - known.at > LOOK_AGAIN)) {
+        const found = yield* Effect.result(OciProbe.find({ processes, cgroups, paths }, candidates))
+        known = { at: yield* Clock.currentTimeMillis, found }
+      }
+      return yield* Effect.fromResult(known.found)
+    })
+  )
+
+  const exists = (path: string) => Effect.map(Effect.option(Effect.tryPromise(() => fs.access(path))), Option.isSome)
+
+  /** The runtime deletes what it can; what it leaves, or cannot read any more, goes without it. */
+  const removeNow = ({ cgroup, id }: Pick<RunRequest, "id" | "cgroup">) =>
+    Effect.gen(function* () {
+      const state = `${paths.oci}/${id}`
+      if (yield* exists(state)) {
+        const deletion = Effect.flatMap(facts, ({ path }) =>
+          processes.run({ label: `delete:${id}`, argv: [path, "--root", paths.oci, "delete", "--force", id] })
+        )
+        yield* Effect.ignore(Effect.timeout(deletion, DEADLINE))
+      }
+      yield* cgroups.remove(cgroup)
+      yield* Effect.promise(() => fs.rm(state, { recursive: true, force: true }))
+    })
+
+  /** Kills processes of the runtime that work on a bundle, wherever they are. They are known by their arguments. */
+  const killWorkers = (bundle: string) =>
+    Effect.gen(function* () {
+      const pids = yield* Effect.promise(() => fs.readdir("/proc"))
+      const isWorker = (pid: string) =>
+        Effect.promise(() => fs.readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).pipe(
+          Effect.map((text) => text.split("\0").includes(bundle))
+        )
+      const numbers = pids.filter((name) => /^\d+$/.test(name))
+      const workers = yield* Effect.filter(numbers, isWorker, { concurrency: 16 })
+      for (const pid of workers) yield* Effect.ignore(Effect.try(() => killProcess(Number(pid), "SIGKILL")))
+    })
+
+  /** Clears what a `run` that did not come to its end has left, and hears what it had to say. */
+  const abandon = (request: RunRequest, creator: Process) =>
+    Effect.gen(function* () {
+      // Ended or not, what it forked may still be in its group.
+      yield* Effect.ignore(creator.signal("SIGKILL", { group: true }))
+      yield* killWorkers(request.bundle)
+      yield* Effect.timeoutOption(creator.exit, "5 seconds")
+      yield* Effect.catchCause(removeNow(request), (cause) =>
+        Effect.logWarning(`container ${request.id} was not cleaned up`, Cause.squash(cause))
+      )
+      const words = yield* lastWords(creator)
+      yield* creator.acknowledge
+      return words
+    })
+
+  /** Takes over the container that the runtime made, when it did. */
+  const takeOver = (request: RunRequest, creator: Process, exit: Option.Option<ProcessExit.ProcessExit>) =>
+    Effect.gen(function* () {
+      if (Option.isNone(exit) || !ProcessExit.isSuccess(exit.value)) {
+        return yield* failed("run", describeExit(exit), yield* abandon(request, creator))
+      }
+      const claimed = yield* Effect.result(
+        Effect.gen(function* () {
+          const text = yield* Effect.tryPromise(() => fs.readFile(`${request.bundle}/pid`, "latin1"))
+          return yield* Effect.retry(
+            processes.claim({ pid: Number(text), label: request.label, streamsFrom: creator.id }),
+            {
+              while: (refused) => refused._tag === "ClaimRefused" && refused.reason === "not-a-child",
+              ...UNTIL_ORPHANED
+            }
+          )
+        })
+      )
+      if (Result.isFailure(claimed)) {
+        return yield* failed("run", claimed.failure.message, yield* abandon(request, creator))
+      }
+      yield* creator.acknowledge
+      return claimed.success
+    })
+
+  const failed = (command: string, how: string, stderr: string) => new RuntimeFailed({ command, how, stderr })
+
+  const run: OciRuntime["Service"]["run"] = (request) =>
+    Effect.flatMap(facts, ({ name, path }) =>
+      calls.withPermit(
+        Effect.uninterruptibleMask((restore) =>
+          Effect.gen(function* () {
+            const creator = yield* processes
+              .spawn({
+                label: creatorLabel(request.label),
+                argv: [
+                  path,
+                  "--root",
+                  paths.oci,
+                  "run",
+                  "--detach",
+                  "--bundle",
+                  request.bundle,
+                  "--pid-file",
+                  `${request.bundle}/pid`,
+                  request.id
+                ],
+                stdout: { _tag: "Stream" },
+                stderr: { _tag: "Stream" }
+              })
+              .pipe(Effect.mapError((refused) => failed(`${name} run`, refused.message, "")))
+            const exit = yield* restore(Effect.timeoutOption(creator.exit, DEADLINE)).pipe(
+              Effect.onInterrupt(() => abandon(request, creator))
+            )
+            return yield* takeOver(request, creator, exit).pipe(
+              Effect.mapError(({ how, stderr }) => failed(`${name} run`, how, stderr))
+            )
+          })
+        )
+      )
+    )
+
+  const recover: OciRuntime["Service"]["recover"] = (request) =>
+    Effect.gen(function* () {
+      let found = Option.none<Process>()
+      for (const creator of yield* processes.takeAll(creatorLabel(request.label))) {
+        if (creator.label !== creatorLabel(request.label)) continue
+        const exit = yield* Effect.timeoutOption(creator.exit, DEADLINE)
+        const process = yield* Effect.option(takeOver(request, creator, exit))
+        if (Option.isSome(process)) found = process
+      }
+      return found
+    }).pipe(Effect.uninterruptible)
+
+  return OciRuntime.of({
+    facts,
+    run,
+    recover,
+    remove: (request) => calls.withPermit(removeNow(request)),
+    list: Effect.promise(() => fs.readdir(paths.oci))
+  })
+})
+
+export const layer = (options: Options): Layer.Layer<OciRuntime, never, Processes> =>
+  Layer.effect(OciRuntime, make(options)).pipe(Layer.provide(Cgroups.layer))

@@ -1,0 +1,54 @@
+/**
+ * The desired state of containers and sandboxes as it is stored (`State`): what was asked for, with what was found out when
+ * it was.
+ *
+ * Traps: stored data; a field that is added later needs a default for decoding. `completed` is no wish but the memory that
+ * the wish was fulfilled: a container that ran to its end and that its policy does not restart stays so over restarts of
+ * brain and host.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { Digest } from "../storage/Digest.ts"
+import type { Collection, State, StateRecord } from "../storage/State.ts"
+import { ContainerSpec } from "./ContainerSpec.ts"
+import { StopOptions } from "./StopOptions.ts"
+import { SandboxSpec, WorkloadName } from "./SandboxSpec.ts"
+
+export const ContainerRecord = Schema.Struct({
+  spec: ContainerSpec,
+  /** The sandbox it runs in: the one it names, or its own. */
+  sandbox: WorkloadName,
+  /** What its image reference meant at creation. */
+  image: Digest,
+  /** What a person wants it to be. */
+  desired: Schema.Literals(["running", "stopped"]),
+  completed: Schema.Boolean,
+  /** While stopped: how the person who asked for it wanted it done, where not as the spec says. */
+  ending: Schema.optionalKey(StopOptions)
+})
+export type ContainerRecord = typeof ContainerRecord.Type
+
+export const SandboxRecord = Schema.Struct({
+  spec: SandboxSpec,
+  /** Made for one container that named none, and removed with it. */
+  implicit: Schema.Boolean
+})
+export type SandboxRecord = typeof SandboxRecord.Type
+
+export type StoredContainer = StateRecord<ContainerRecord>
+export type StoredSandbox = StateRecord<SandboxRecord>
+
+/** Both collections. */
+export interface Records {
+  readonly containers: Collection<ContainerRecord>
+  readonly sandboxes: Collection<SandboxRecord>
+}
+
+export const open = (state: State["Service"]): Effect.Effect<Records> =>
+  Effect.all({
+    containers: state.collection("container", ContainerRecord),
+    sandboxes: state.collection("sandbox", SandboxRecord)
+  })
+
+/** Whether its actor shall run. */
+export const isWanted = ({ completed, desired }: ContainerRecord): boolean => desired === "running" && !completed

@@ -1,0 +1,218 @@
+/**
+ * From what an image says and what a person asks for to what an OCI runtime reads: `config.json` of the OCI runtime
+ * specification 1.0. Pure; everything that must be looked up comes in.
+ *
+ * Defaults are Docker's: its capabilities, masked and read-only paths, mounts, and no access to devices but the harmless
+ * ones (both runtimes add those to the rule "none"). Stricter than Docker: `noNewPrivileges`, so set-uid programs and file
+ * capabilities give nothing.
+ *
+ * Traps:
+ * - The memory limit is also the limit of memory and swap together, or a container would swap instead of meeting its
+ *   limit; `limitSwap` says whether this host can do that.
+ * - A number of CPUs is a quota per period of 100 ms, not a share: it holds on an idle host too.
+ * - Neither runtime takes NUL in a string. A spec cannot have one; what an image has is dropped.
+ */
+import * as Effect from "effect/Effect"
+import { NothingToRun } from "./ContainerExit.ts"
+import type { ContainerSpec, Resources } from "./ContainerSpec.ts"
+import type { ContainerUser } from "./ContainerUser.ts"
+import type { ImageConfig } from "../storage/OciImage.ts"
+
+/** What {@link make} needs to know. */
+export interface Input {
+  readonly spec: ContainerSpec
+  readonly image: ImageConfig
+  /** Absolute path of the mounted root file system. */
+  readonly rootfs: string
+  readonly user: ContainerUser
+  /** Absolute, relative to the cgroup mounts; gone with the container. */
+  readonly cgroupsPath: string
+  readonly hostname: string
+  /** `host`: no network namespace of its own; `new`: the runtime makes one; `{ path }`: that of the sandbox. */
+  readonly network: "host" | "new" | { readonly path: string }
+  /** Files of the host to be seen inside, read-only, under the same path (`/etc/resolv.conf` with the host's network). */
+  readonly hostFiles: ReadonlyArray<string>
+  readonly limitSwap: boolean
+}
+
+interface Mount {
+  readonly destination: string
+  readonly type: string
+  readonly source: string
+  readonly options: ReadonlyArray<string>
+}
+
+/** The part of the OCI runtime specification that is used here. */
+export interface OciSpec {
+  readonly ociVersion: "1.0.2"
+  readonly hostname: string
+  readonly root: { readonly path: string; readonly readonly: boolean }
+  readonly process: {
+    readonly terminal: false
+    readonly user: { readonly uid: number; readonly gid: number; readonly additionalGids?: ReadonlyArray<number> }
+    readonly args: ReadonlyArray<string>
+    readonly env: ReadonlyArray<string>
+    readonly cwd: string
+    readonly capabilities: {
+      readonly bounding: ReadonlyArray<string>
+      readonly effective: ReadonlyArray<string>
+      readonly permitted: ReadonlyArray<string>
+    }
+    readonly noNewPrivileges: true
+  }
+  readonly mounts: ReadonlyArray<Mount>
+  readonly linux: {
+    readonly cgroupsPath: string
+    readonly namespaces: ReadonlyArray<{ readonly type: string; readonly path?: string }>
+    readonly maskedPaths: ReadonlyArray<string>
+    readonly readonlyPaths: ReadonlyArray<string>
+    readonly resources: {
+      readonly devices: ReadonlyArray<{ readonly allow: boolean; readonly access: string }>
+      readonly memory?: { readonly limit: number; readonly swap?: number }
+      readonly cpu?: { readonly quota: number; readonly period: number }
+      readonly pids?: { readonly limit: number }
+    }
+  }
+}
+
+/** Docker's default capabilities. */
+export const capabilities: ReadonlyArray<string> = [
+  "CAP_AUDIT_WRITE",
+  "CAP_CHOWN",
+  "CAP_DAC_OVERRIDE",
+  "CAP_FOWNER",
+  "CAP_FSETID",
+  "CAP_KILL",
+  "CAP_MKNOD",
+  "CAP_NET_BIND_SERVICE",
+  "CAP_NET_RAW",
+  "CAP_SETFCAP",
+  "CAP_SETGID",
+  "CAP_SETPCAP",
+  "CAP_SETUID",
+  "CAP_SYS_CHROOT"
+]
+
+const maskedPaths = [
+  "/proc/acpi",
+  "/proc/asound",
+  "/proc/interrupts",
+  "/proc/kcore",
+  "/proc/keys",
+  "/proc/latency_stats",
+  "/proc/sched_debug",
+  "/proc/scsi",
+  "/proc/timer_list",
+  "/proc/timer_stats",
+  "/sys/devices/virtual/powercap",
+  "/sys/firmware"
+]
+
+const readonlyPaths = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+
+const mount = (type: string, source: string, destination: string, ...options: ReadonlyArray<string>): Mount => ({
+  destination,
+  type,
+  source,
+  options
+})
+
+const mounts: ReadonlyArray<Mount> = [
+  mount("proc", "proc", "/proc", "nosuid", "noexec", "nodev"),
+  mount("tmpfs", "tmpfs", "/dev", "nosuid", "strictatime", "mode=755", "size=65536k"),
+  mount("devpts", "devpts", "/dev/pts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+  mount("tmpfs", "shm", "/dev/shm", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k"),
+  mount("mqueue", "mqueue", "/dev/mqueue", "nosuid", "noexec", "nodev"),
+  mount("sysfs", "sysfs", "/sys", "nosuid", "noexec", "nodev", "ro"),
+  // Programs size their heaps and thread pools by what they find here.
+  mount("cgroup", "cgroup", "/sys/fs/cgroup", "nosuid", "noexec", "nodev", "relatime", "ro")
+]
+
+const withoutNul = (text: string): string => text.replaceAll("\0", "")
+
+/** What runs: the spec's words over the image's, by the rules of the image specification. */
+export const argumentsOf = (spec: ContainerSpec, image: ImageConfig): ReadonlyArray<string> => {
+  const entrypoint = spec.entrypoint ?? image.entrypoint
+  const command = spec.command ?? (spec.entrypoint === undefined ? image.cmd : [])
+  return [...entrypoint, ...command].map(withoutNul)
+}
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+/** The environment: defaults, then the image's, then the spec's; a later value replaces an earlier one in its place. */
+export const environmentOf = (spec: ContainerSpec, image: ImageConfig, hostname: string): ReadonlyArray<string> => {
+  const variables = new Map([
+    ["PATH", defaultPath],
+    ["HOSTNAME", hostname]
+  ])
+  for (const variable of image.env) {
+    const equals = variable.indexOf("=")
+    if (equals > 0 && !variable.includes("\0")) variables.set(variable.slice(0, equals), variable.slice(equals + 1))
+  }
+  for (const [name, value] of Object.entries(spec.environment)) variables.set(name, value)
+  return [...variables].map(([name, value]) => `${name}=${value}`)
+}
+
+const CPU_PERIOD = 100_000
+
+const resourcesOf = (resources: Resources, limitSwap: boolean): OciSpec["linux"]["resources"] => ({
+  devices: [{ allow: false, access: "rwm" }],
+  ...(resources.memoryBytes === undefined
+    ? {}
+    : { memory: { limit: resources.memoryBytes, ...(limitSwap ? { swap: resources.memoryBytes } : {}) } }),
+  ...(resources.cpus === undefined
+    ? {}
+    : { cpu: { quota: Math.round(resources.cpus * CPU_PERIOD), period: CPU_PERIOD } }),
+  ...(resources.pids === undefined ? {} : { pids: { limit: resources.pids } })
+})
+
+const workingDirectory = (spec: ContainerSpec, image: ImageConfig): string => {
+  const wanted = spec.workingDirectory ?? withoutNul(image.workingDir)
+  return wanted.startsWith("/") ? wanted : `/${wanted}`
+}
+
+/** The content of `config.json`. Fails when neither the image nor the spec says what to run. */
+export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return<OciSpec, NothingToRun> {
+  const { image, spec, user } = input
+  const args = argumentsOf(spec, image)
+  const program = args[0]
+  if (program === undefined || program === "") return yield* new NothingToRun({ name: spec.name, image: spec.image })
+  const held = user.uid === 0 ? capabilities : []
+  const network =
+    input.network === "host"
+      ? []
+      : [input.network === "new" ? { type: "network" } : { type: "network", path: input.network.path }]
+  return {
+    ociVersion: "1.0.2",
+    hostname: input.hostname,
+    root: { path: input.rootfs, readonly: spec.readonlyRootfs },
+    process: {
+      terminal: false,
+      user: {
+        uid: user.uid,
+        gid: user.gid,
+        ...(user.groups.length === 0 ? {} : { additionalGids: user.groups })
+      },
+      args,
+      env: environmentOf(spec, image, input.hostname),
+      cwd: workingDirectory(spec, image),
+      capabilities: { bounding: capabilities, effective: held, permitted: held },
+      noNewPrivileges: true
+    },
+    mounts: [...mounts, ...input.hostFiles.map((file) => mount("bind", file, file, "bind", "ro", "nosuid", "nodev"))],
+    linux: {
+      cgroupsPath: input.cgroupsPath,
+      namespaces: [
+        { type: "pid" },
+        { type: "mount" },
+        { type: "ipc" },
+        { type: "uts" },
+        { type: "cgroup" },
+        ...network
+      ],
+      maskedPaths,
+      readonlyPaths,
+      resources: resourcesOf(spec.resources, input.limitSwap)
+    }
+  }
+})

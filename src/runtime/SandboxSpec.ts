@@ -1,0 +1,42 @@
+/**
+ * What a person asks for when they ask for a sandbox: the place where containers that belong together run. They share
+ * its network namespace and its cgroup.
+ *
+ * A container that names no sandbox gets one of its own, called like the container, without network, gone with it.
+ *
+ * Traps: names of sandboxes and containers are DNS labels, so that they can be path segments, cgroup names and host
+ * names as they are. `network: "host"` shares the host's network without any isolation.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+
+/** A name of a workload: 1 to 63 lower-case letters, digits and hyphens, no hyphen at either end. */
+export const WorkloadName = Schema.String.pipe(
+  Schema.check(
+    Schema.isPattern(/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/, {
+      expected: "1 to 63 lower-case letters, digits or hyphens, with no hyphen at either end"
+    })
+  )
+)
+export type WorkloadName = typeof WorkloadName.Type
+
+/** Marks for people and programs to select by; they mean nothing to Ironwood. At most 64. */
+export const Labels = Schema.Record(
+  Schema.String.pipe(
+    Schema.check(Schema.isPattern(/^[^\s=\0]{1,128}$/, { expected: "1 to 128 characters without blanks and =" }))
+  ),
+  Schema.String.pipe(Schema.check(Schema.isMaxLength(1024)))
+).pipe(Schema.check(Schema.isMaxProperties(64, { expected: "at most 64 labels" })))
+export type Labels = typeof Labels.Type
+
+/** `none`: a network namespace with nothing but loopback; `host`: the host's own network. */
+export const NetworkMode = Schema.Literals(["none", "host"])
+export type NetworkMode = typeof NetworkMode.Type
+
+export class SandboxSpec extends Schema.Class<SandboxSpec>("ironwood/SandboxSpec")({
+  name: WorkloadName,
+  network: NetworkMode.pipe(Schema.withDecodingDefaultKey(Effect.succeed("none" as const))),
+  /** What `hostname` says inside; default: the container's name. With the host's network it is the host's. */
+  hostname: Schema.optionalKey(WorkloadName),
+  labels: Labels.pipe(Schema.withDecodingDefaultKey(Effect.succeed({})))
+}) {}

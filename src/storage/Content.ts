@@ -1,0 +1,147 @@
+/**
+ * `Content`: the images of this host. Blobs are stored by digest under `content/blobs`, layers unpacked once under
+ * `content/layers` (see `Layers`), and the index of images and of the names that point to them lives in `State`.
+ *
+ * Use `importFrom` for an image on disk, `get` to turn what a person wrote into an image, `registerUsers` to tell who
+ * needs which image. Order of an import: every blob synced under its final name, every layer unpacked and synced, then
+ * the image's record, then its name; so a record always has its bytes, and what a kill leaves behind is unreferenced
+ * bytes, which the next start and `prune` remove.
+ *
+ * Traps: an image is named by the digest of its *manifest*; `configDigest` is what Docker calls the image id. A name
+ * can be moved to another image by `tag` and by an import; the image it left stays, nameless, until `prune`.
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type {
+  ImageError,
+  ImageInUse,
+  ImageNotFound,
+  ReferenceInvalid,
+  StorageFailed,
+  UnpackFailed
+} from "./ContentError.ts"
+import type { StateFailure, StateValueInvalid } from "./StateErrors.ts"
+import { Digest } from "./Digest.ts"
+import { ImageConfig, Platform } from "./OciImage.ts"
+
+/** A layer of an image, lowest first. */
+export const ImageLayer = Schema.Struct({
+  /** Of the blob as it came (compressed). */
+  digest: Digest,
+  mediaType: Schema.String,
+  /** Bytes of the blob. */
+  size: Schema.Int,
+  /** Of the tar inside. */
+  diffId: Digest,
+  /** Names the unpacked directory: this layer on those below. */
+  chainId: Digest
+})
+export type ImageLayer = typeof ImageLayer.Type
+
+/** What is known of an image; never changes, as its digest names it. */
+export const Image = Schema.Struct({
+  /** Of the manifest. */
+  digest: Digest,
+  configDigest: Digest,
+  platform: Platform,
+  config: ImageConfig,
+  layers: Schema.Array(ImageLayer),
+  /** Bytes of manifest, configuration and layers as stored. */
+  size: Schema.Int,
+  /** When the image was built, RFC 3339, as it says of itself. */
+  created: Schema.optionalKey(Schema.String)
+})
+export type Image = typeof Image.Type
+
+/** An image with what this host added to it. */
+export interface ImageRecord extends Image {
+  /** The names that point to it (`hello:latest`), sorted; empty for an image that lost its last name. */
+  readonly references: ReadonlyArray<string>
+  /** Milliseconds since the Unix epoch. */
+  readonly importedAt: number
+}
+
+/** How far an import is. Sent at every step and about every mebibyte. */
+export interface ImportProgress {
+  /** The name or digest of the image at work. */
+  readonly image: string
+  /** `done`: the image's record is stored. */
+  readonly step: "layers" | "done"
+  /** Layers that are there, of how many. */
+  readonly layersDone: number
+  readonly layersTotal: number
+  /** Compressed bytes dealt with, of how many; layers that were there already count as dealt with at once. */
+  readonly bytesDone: number
+  readonly bytesTotal: number
+}
+
+export interface ImportOptions {
+  /** Store it under this reference instead of the names it came with. The source must then hold one image, or `select` one. */
+  readonly name?: string
+  /** Import only the image that has this name or digest in the source. Default: all of them. */
+  readonly select?: string
+  /** Runs in the import's own fiber: an observer that waits slows the import down. */
+  readonly onProgress?: (progress: ImportProgress) => Effect.Effect<void>
+}
+
+/** What a removal did. */
+export interface ImageRemoval {
+  /** The names that are gone. */
+  readonly references: ReadonlyArray<string>
+  /** The image itself, when its last name went. */
+  readonly removed: Digest | undefined
+  readonly freedBytes: number
+}
+
+/** What a prune took away. */
+export interface PruneReport {
+  /** Images without a name and without users. */
+  readonly images: ReadonlyArray<Digest>
+  readonly blobs: number
+  readonly layers: number
+  /** Of blobs; those of unpacked layers are not counted. */
+  readonly freedBytes: number
+}
+
+/** Tells who needs an image: sentences such as `container web`. Empty: nobody. */
+export type ImageUsers = (digest: Digest) => Effect.Effect<ReadonlyArray<string>>
+
+/** Why the image index or the store could not be read or written. */
+export type IndexError = StorageFailed | StateFailure | StateValueInvalid
+
+export class Content extends Context.Service<
+  Content,
+  {
+    /**
+     * Imports every image (see `ImportOptions.select`) of an OCI layout directory, an OCI archive or a Docker archive
+     * (each also as one gzip or zstd file). Verified: size and digest of each blob, the diff id of each layer. Importing
+     * what is there already only looks; concurrent imports of the same layer do the work once.
+     */
+    readonly importFrom: (
+      path: string,
+      options?: ImportOptions
+    ) => Effect.Effect<ReadonlyArray<ImageRecord>, ImageError | ReferenceInvalid | UnpackFailed | IndexError>
+    /** All images, by their first name, nameless ones last. */
+    readonly list: Effect.Effect<ReadonlyArray<ImageRecord>, IndexError>
+    /** By `name[:tag][@digest]`, manifest digest or configuration digest. */
+    readonly get: (reference: string) => Effect.Effect<ImageRecord, ImageNotFound | ReferenceInvalid | IndexError>
+    /** Points a name at an image; whatever it pointed at before stays. */
+    readonly tag: (
+      reference: string,
+      name: string
+    ) => Effect.Effect<ImageRecord, ImageNotFound | ReferenceInvalid | IndexError>
+    /**
+     * Takes a name away, and with the last name (or by digest: with all of them) the image, its blobs and its layers that
+     * no other image has. Refused while somebody uses the image and this would remove it.
+     */
+    readonly remove: (
+      reference: string
+    ) => Effect.Effect<ImageRemoval, ImageNotFound | ImageInUse | ReferenceInvalid | IndexError>
+    /** Removes nameless images that nobody uses, and all blobs and layers that no image has. Waits for running imports. */
+    readonly prune: Effect.Effect<PruneReport, IndexError>
+    /** Asks this too, from now until the scope closes, before an image is removed. */
+    readonly registerUsers: (users: ImageUsers) => Effect.Effect<void, never, Scope.Scope>
+  }
+>()("ironwood/storage/Content") {}

@@ -1,0 +1,404 @@
+/**
+ * The real `Content`: blobs and layers on the disk, the index of images and names in `State`.
+ *
+ * What keeps concurrent work apart: a lock per blob and per layer (the second who wants one finds it done), *pins* (what a
+ * running import has or is about to have, which no clean-up may take), and one lock over the index for the short
+ * moments in which records are written or garbage is found.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Deferred from "effect/Deferred"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Semaphore from "effect/Semaphore"
+import * as Stream from "effect/Stream"
+import * as path from "node:path"
+import type { Processes } from "../taproot/Processes.ts"
+import * as Blobs from "./Blobs.ts"
+import { decompress } from "./Compression.ts"
+import {
+  Content,
+  Image,
+  type ImageLayer,
+  type ImageRecord,
+  type ImageUsers,
+  type ImportOptions,
+  type ImportProgress,
+  type IndexError,
+  type PruneReport
+} from "./Content.ts"
+import {
+  BlobCorrupt,
+  type ImageError,
+  ImageInUse,
+  ImageNotFound,
+  type ReferenceInvalid,
+  SourceInvalid,
+  type UnpackFailed
+} from "./ContentError.ts"
+import { Digest, parts } from "./Digest.ts"
+import { resolve, type ResolvedImage } from "./ImageResolver.ts"
+import * as ImageSource from "./ImageSource.ts"
+import * as KeyedLock from "./KeyedLock.ts"
+import type { LayerLimits } from "./LayerFilter.ts"
+import { Layers } from "./Layers.ts"
+import * as Reference from "./Reference.ts"
+import { State, type StateRecord } from "./State.ts"
+import { StateConflict } from "./StateErrors.ts"
+
+export interface ContentOptions {
+  /** The store: `STATE/content`. Made when it is not there, closed to others. */
+  readonly directory: string
+  readonly limits?: Partial<LayerLimits>
+}
+
+/** Layers of one image that are unpacked side by side: more than there are cores to unpack gzip gains nothing. */
+const parallelLayers = 3
+/** Progress is told at least every so many bytes. */
+const progressStep = 1024 * 1024
+
+const NameRecord = Schema.Struct({ digest: Digest })
+
+/** `Content` and the `Layers` it stands on. */
+export const layer = (options: ContentOptions): Layer.Layer<Content | Layers, IndexError, Processes | State> => {
+  const temporary = path.join(options.directory, "temporary")
+  return Layer.effect(Content, make(options.directory, temporary)).pipe(
+    Layer.provideMerge(
+      Layers.layer({
+        directory: path.join(options.directory, "layers"),
+        temporary,
+        ...(options.limits === undefined ? {} : { limits: options.limits })
+      })
+    )
+  )
+}
+
+const make = Effect.fnUntraced(function* (directory: string, temporary: string) {
+  const state = yield* State
+  const layers = yield* Layers
+  const blobs = yield* Blobs.make(path.join(directory, "blobs"), temporary)
+  const images = yield* state.collection("image", Image)
+  const names = yield* state.collection("image-name", NameRecord)
+  const locks = KeyedLock.make()
+  const index = Semaphore.makeUnsafe(1)
+  const pins = new Map<string, number>()
+  const users = new Set<ImageUsers>()
+
+  // ---- the index
+
+  /** What every image is called, by digest. */
+  const namesByDigest = Effect.map(names.list, (list) => {
+    const byDigest = new Map<Digest, Array<string>>()
+    for (const { name, value } of list) {
+      const known = byDigest.get(value.digest)
+      if (known === undefined) byDigest.set(value.digest, [name])
+      else known.push(name)
+    }
+    return byDigest
+  })
+
+  const withNames = (record: StateRecord<Image>, references: ReadonlyArray<string> | undefined): ImageRecord => ({
+    ...record.value,
+    references: (references ?? []).toSorted(),
+    importedAt: record.createdAt
+  })
+
+  const list = Effect.gen(function* () {
+    const byDigest = yield* namesByDigest
+    const found = (yield* images.list).map((record) => withNames(record, byDigest.get(record.value.digest)))
+    const order = ({ digest, references }: ImageRecord) =>
+      `${references[0] === undefined ? 1 : 0}${references[0] ?? digest}`
+    return found.toSorted((left, right) => (order(left) < order(right) ? -1 : 1))
+  })
+
+  const byDigest = Effect.fnUntraced(function* (digest: Digest) {
+    const record = yield* images.get(digest)
+    return Option.isNone(record) ? undefined : withNames(record.value, (yield* namesByDigest).get(digest))
+  })
+
+  /** A manifest or configuration digest, or the first digits of one when only one image has them. */
+  const byDigits = (digits: string) =>
+    Effect.map(list, (all) => {
+      const starts = (digest: Digest) => digest === digits || parts(digest).hex.startsWith(digits)
+      const found = all.filter(({ configDigest, digest }) => starts(digest) || starts(configDigest))
+      return found.length === 1 ? found[0] : undefined
+    })
+
+  const get = Effect.fn("Content.get")(function* (reference: string) {
+    const parsed = yield* Reference.parse(reference)
+    const name = Reference.tagged(parsed)
+    const pointer = name === undefined ? Option.none() : yield* names.get(name)
+    const digest = Option.isSome(pointer) ? pointer.value.value.digest : parsed.digest
+    const found =
+      digest !== undefined
+        ? ((yield* byDigest(digest)) ?? (yield* byDigits(digest)))
+        : /^[0-9a-f]{6,64}$/.test(reference)
+          ? yield* byDigits(reference)
+          : undefined
+    if (
+      found === undefined ||
+      (parsed.digest !== undefined && parsed.digest !== found.digest && parsed.name !== undefined)
+    ) {
+      return yield* new ImageNotFound({ reference: name ?? reference })
+    }
+    return found
+  })
+
+  /** The name under which something is to be stored. */
+  const storedName = Effect.fnUntraced(function* (text: string) {
+    const name = Reference.tagged(yield* Reference.parse(text))
+    return name ?? (yield* Reference.notAName(text))
+  })
+
+  /** Nothing here says what it expects of a record, so nothing can conflict. */
+  const noConflict = <A, E, R>(effect: Effect.Effect<A, E | StateConflict, R>) =>
+    Effect.catchIf(effect, isConflict, (conflict) => Effect.die(conflict))
+
+  // ---- import
+
+  const pinned = <A, E, R>(keys: ReadonlyArray<string>, effect: Effect.Effect<A, E, R>) =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => {
+        for (const key of keys) pins.set(key, (pins.get(key) ?? 0) + 1)
+      }),
+      () => effect,
+      () =>
+        Effect.sync(() => {
+          for (const key of keys) {
+            const count = (pins.get(key) ?? 1) - 1
+            if (count === 0) pins.delete(key)
+            else pins.set(key, count)
+          }
+        })
+    )
+
+  /** Puts a layer's blob into the store and its tree beside it, whichever is missing. */
+  const importLayer = Effect.fnUntraced(function* (
+    source: ImageSource.ImageSource,
+    { compressions, image }: ResolvedImage,
+    position: number,
+    below: Effect.Effect<void>,
+    onBytes: (count: number) => Effect.Effect<void>
+  ) {
+    const item = image.layers[position]
+    const compression = compressions[position]
+    if (item === undefined || compression === undefined) return
+    const { digest, size } = item
+    yield* locks.withLock(digest)(
+      Effect.gen(function* () {
+        if (yield* blobs.has(digest, size)) return yield* onBytes(size)
+        const field = `manifest ${image.digest} layers[${position}]`
+        return yield* blobs.receive(digest, size, source.blob(digest, field), onBytes)
+      })
+    )
+    const apply = layers.apply({
+      chain: image.layers.slice(0, position + 1).map((layer: ImageLayer) => layer.chainId),
+      blob: digest,
+      diffId: item.diffId,
+      tar: decompress(blobs.read(digest), compression, (problem) => new BlobCorrupt({ digest, problem })),
+      below
+    })
+    yield* locks.withLock(chainKey(item.chainId))(apply)
+  })
+
+  const importImage = Effect.fnUntraced(function* (
+    source: ImageSource.ImageSource,
+    resolved: ResolvedImage,
+    references: ReadonlyArray<string>,
+    onProgress: (progress: ImportProgress) => Effect.Effect<void>
+  ) {
+    const { documents, image } = resolved
+    const progress = {
+      image: references[0] ?? image.digest,
+      layersDone: 0,
+      layersTotal: image.layers.length,
+      bytesDone: 0,
+      bytesTotal: image.layers.reduce((sum, { size }) => sum + size, 0)
+    }
+    let told = 0
+    const tell = (step: ImportProgress["step"]) => Effect.suspend(() => onProgress({ ...progress, step }))
+    const onBytes = (count: number) =>
+      Effect.suspend(() => {
+        progress.bytesDone += count
+        if (progress.bytesDone - told < progressStep) return Effect.void
+        told = progress.bytesDone
+        return tell("layers")
+      })
+
+    yield* tell("layers")
+    for (const { bytes, digest } of documents) {
+      const store = Effect.gen(function* () {
+        if (yield* blobs.has(digest, bytes.length)) return
+        yield* blobs.receive(digest, bytes.length, Stream.succeed(bytes), () => Effect.void)
+      })
+      yield* locks.withLock(digest)(store)
+    }
+    // One layer is done when those below it are; a failure below interrupts the others before they could wait for ever.
+    const done = yield* Effect.forEach(image.layers, () => Deferred.make<void>())
+    yield* Effect.forEach(
+      image.layers,
+      (_, position) => {
+        const lower = done[position - 1]
+        const mine = done[position]
+        return importLayer(
+          source,
+          resolved,
+          position,
+          lower === undefined ? Effect.void : Deferred.await(lower),
+          onBytes
+        ).pipe(
+          Effect.andThen(mine === undefined ? Effect.void : Deferred.succeed(mine, undefined)),
+          Effect.andThen(
+            Effect.suspend(() => {
+              progress.layersDone++
+              return tell("layers")
+            })
+          )
+        )
+      },
+      { concurrency: parallelLayers, discard: true }
+    )
+
+    const commit = Effect.gen(function* () {
+      const known = yield* images.get(image.digest)
+      yield* noConflict(
+        state.transaction([
+          ...(Option.isSome(known) ? [] : [images.putting(image.digest, image)]),
+          ...references.map((name) => names.putting(name, { digest: image.digest }))
+        ])
+      )
+      return yield* byDigest(image.digest)
+    })
+    const record = yield* index.withPermit(commit)
+    yield* tell("done")
+    return record ?? { ...image, references, importedAt: yield* Clock.currentTimeMillis }
+  })
+
+  const importFrom = Effect.fn("Content.importFrom")(function* (
+    from: string,
+    options: ImportOptions = {}
+  ): Effect.fn.Return<ReadonlyArray<ImageRecord>, ImageError | ReferenceInvalid | UnpackFailed | IndexError> {
+    const onProgress = options.onProgress ?? (() => Effect.void)
+    const given = options.name === undefined ? undefined : yield* storedName(options.name)
+    const run = Effect.gen(function* () {
+      const source = yield* ImageSource.open(from, temporary)
+      const found = yield* resolve(source, { select: options.select })
+      if (given !== undefined && found.length > 1) {
+        const problem = `it holds ${found.length} images (${found.flatMap(({ names }) => names).join(", ")}); select the one that is to be called ${given}`
+        return yield* new SourceInvalid({ path: from, problem })
+      }
+      const imported: Array<ImageRecord> = []
+      for (const resolved of found) {
+        const references = given !== undefined ? [given] : yield* Effect.forEach(resolved.names, storedName)
+        const keys = [
+          ...resolved.documents.map(({ digest }) => digest),
+          ...resolved.image.layers.flatMap(({ chainId, digest }) => [digest, chainKey(chainId)])
+        ]
+        imported.push(yield* pinned(keys, importImage(source, resolved, references, onProgress)))
+      }
+      return imported
+    })
+    return yield* Effect.scoped(run)
+  })
+
+  // ---- removal
+
+  const usersOf = (digest: Digest) =>
+    Effect.map(
+      Effect.forEach([...users], (ask) => ask(digest)),
+      (answers) => [...new Set(answers.flat())].toSorted()
+    )
+
+  /** Removes blobs and layers that no record and no running import has. The index must be locked. */
+  const collect = Effect.gen(function* () {
+    const wanted = new Set<string>(pins.keys())
+    for (const { value } of yield* images.list) {
+      wanted.add(value.digest).add(value.configDigest)
+      for (const { chainId, digest } of value.layers) wanted.add(digest).add(chainKey(chainId))
+    }
+    const report = { blobs: 0, layers: 0, freedBytes: 0 }
+    // An import may have pinned more since: the answer counts at the moment of removal, under the thing's own lock.
+    const unlessWanted = <E>(key: string, remove: Effect.Effect<void, E>) =>
+      locks.withLock(key)(
+        Effect.suspend(() => (wanted.has(key) || pins.has(key) ? Effect.succeed(false) : Effect.as(remove, true)))
+      )
+    for (const { digest, size } of yield* blobs.list) {
+      if (!(yield* unlessWanted(digest, blobs.remove(digest)))) continue
+      report.blobs++
+      report.freedBytes += size
+    }
+    for (const chainId of yield* layers.list) {
+      if (yield* unlessWanted(chainKey(chainId), layers.remove(chainId))) report.layers++
+    }
+    return report
+  })
+
+  const tag = Effect.fn("Content.tag")(function* (reference: string, name: string) {
+    const stored = yield* storedName(name)
+    const move = Effect.gen(function* () {
+      const image = yield* get(reference)
+      yield* noConflict(names.put(stored, { digest: image.digest }))
+      return (yield* byDigest(image.digest)) ?? image
+    })
+    return yield* index.withPermit(move)
+  })
+
+  const remove = Effect.fn("Content.remove")(function* (reference: string) {
+    const take = Effect.gen(function* () {
+      const image = yield* get(reference)
+      const named = Reference.tagged(yield* Reference.parse(reference))
+      const going = named !== undefined && image.references.includes(named) ? [named] : image.references
+      const isLast = going.length === image.references.length
+      if (isLast) {
+        const needed = yield* usersOf(image.digest)
+        if (needed.length > 0) return yield* new ImageInUse({ reference, users: needed })
+      }
+      yield* noConflict(
+        state.transaction([
+          ...going.map((name) => names.removing(name)),
+          ...(isLast ? [images.removing(image.digest)] : [])
+        ])
+      )
+      const { freedBytes } = isLast ? yield* collect : { freedBytes: 0 }
+      return { references: going, removed: isLast ? image.digest : undefined, freedBytes }
+    })
+    return yield* index.withPermit(take)
+  })
+
+  const prune: Effect.Effect<PruneReport, IndexError> = index.withPermit(
+    Effect.gen(function* () {
+      const removed: Array<Digest> = []
+      for (const image of yield* list) {
+        if (image.references.length > 0 || (yield* usersOf(image.digest)).length > 0) continue
+        yield* noConflict(images.remove(image.digest))
+        removed.push(image.digest)
+      }
+      return { images: removed, ...(yield* collect) }
+    })
+  )
+
+  // What a dead brain had imported in part is whole blobs and layers that no record names.
+  yield* collect
+
+  return Content.of({
+    importFrom,
+    list,
+    get,
+    tag,
+    remove,
+    prune,
+    registerUsers: (ask) =>
+      Effect.asVoid(
+        Effect.acquireRelease(
+          Effect.sync(() => users.add(ask)),
+          () => Effect.sync(() => users.delete(ask))
+        )
+      )
+  })
+})
+
+/** A chain id can be equal to the digest of an uncompressed blob, so the two have keys of different kinds. */
+const chainKey = (chainId: Digest): string => `chain ${chainId}`
+
+const isConflict = (error: unknown): error is StateConflict => error instanceof StateConflict

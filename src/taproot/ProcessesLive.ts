@@ -1,0 +1,247 @@
+/**
+ * The real `Processes`: a table of taproot's entries as this brain knows them, kept by the frames that arrive. Answers
+ * and ends go into the table synchronously and in the order of the channel: an exit right behind a SPAWNED, or output
+ * behind a claim, always finds its entry.
+ *
+ * `ProcessesLive` is for the brain (descriptor 3, where taproot put the end of its socketpair); `layer` for everything
+ * else that speaks the protocol.
+ *
+ * Trap: the heartbeat is sent from the main event loop on purpose. A loop that is blocked for longer than taproot's
+ * limit is a dead brain and is treated as one.
+ */
+import { Socket } from "node:net"
+import type { Duplex } from "node:stream"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { absurd } from "effect/Function"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type { BrainFrame } from "./BrainFrame.ts"
+import * as Channel from "./Channel.ts"
+import type { EntryFacts } from "./Entry.ts"
+import {
+  ChannelLost,
+  ClaimRefused,
+  type ClaimRequest,
+  type Hello,
+  MountFailed,
+  type Process,
+  Processes,
+  ProcessId,
+  SpawnRefused,
+  type SpawnRequest,
+  type StopRequest,
+  UnmountFailed
+} from "./Processes.ts"
+import { type Refusal, Requests } from "./Requests.ts"
+import { run } from "./Run.ts"
+import { spawnFrame } from "./SpawnFrame.ts"
+import { Table } from "./Table.ts"
+import { protocolVersion } from "./Wire.ts"
+
+/** Says HELLO over this stream and serves `Processes` until the scope closes, which destroys the stream. */
+export const make = (stream: Duplex): Effect.Effect<Processes["Service"], ChannelLost, Scope.Scope> =>
+  Effect.gen(function* () {
+    const greeted = yield* Deferred.make<Hello, ChannelLost>()
+    const lost = yield* Deferred.make<ChannelLost>()
+    const stopping = yield* Deferred.make<StopRequest>()
+    let hello: Hello | undefined = undefined
+    let awaited = 0
+
+    const greet = (): void => {
+      if (hello !== undefined && awaited === 0) Deferred.doneUnsafe(greeted, Exit.succeed(hello))
+    }
+
+    const onFrame = (frame: Channel.Incoming): string | undefined => {
+      switch (frame._tag) {
+        case "Welcome": {
+          if (hello !== undefined) return "a second WELCOME"
+          if (frame.version !== protocolVersion)
+            return `version ${frame.version} of the protocol, not ${protocolVersion}`
+          const { brainStarts, instance, lastBrainEnd, role, taprootPid } = frame
+          hello = { instance, taprootPid, role, brainStarts, lastBrainEnd }
+          awaited = frame.processes
+          greet()
+          return undefined
+        }
+        case "Process": {
+          if (awaited === 0) return "a PROCESS that WELCOME did not announce"
+          const { exit, id, label, open, pid, startTime } = frame
+          const problem = table.meet({ id: ProcessId(id), pid, startTime, label, adopted: true, open }, exit)
+          if (problem !== undefined) return problem
+          awaited -= 1
+          greet()
+          return undefined
+        }
+        case "Spawned":
+        case "Done":
+        case "Status":
+        case "Refused":
+          return requests.answered(frame)
+        case "Exited": {
+          const entry = table.get(frame.id)
+          return entry === undefined ? `EXITED for process ${frame.id}, which is not there` : entry.ended(frame.exit)
+        }
+        // What was on its way when an entry was acknowledged, or its streams moved, finds nobody.
+        case "Output": {
+          const entry = table.get(frame.id)
+          return (frame.stream === "stdout" ? entry?.stdout : entry?.stderr)?.arrived(frame)
+        }
+        case "InputTaken":
+          return table.get(frame.id)?.stdin?.taken(frame.bytes, frame.closed)
+        case "Stopping": {
+          const { action, deadlineMillis, why } = frame
+          Deferred.doneUnsafe(stopping, Exit.succeed({ why, action, deadlineMillis }))
+          return undefined
+        }
+        default:
+          return absurd(frame)
+      }
+    }
+
+    const onLost = (reason: ChannelLost): void => {
+      Deferred.doneUnsafe(lost, Exit.succeed(reason))
+      Deferred.doneUnsafe(greeted, Exit.fail(reason))
+      // One turn later, so that the brain's main, which ends the brain, comes first.
+      setImmediate(() => {
+        requests.lose(reason)
+        table.lose(reason)
+      })
+    }
+
+    const channel = yield* Channel.open(stream, { onFrame, onLost })
+    const requests = new Requests(channel.send)
+    const table = new Table(requests)
+    yield* requests.send({ _tag: "Hello", version: protocolVersion })
+    const welcome = yield* Deferred.await(greeted)
+    yield* Effect.forkScoped(heartbeat(requests))
+
+    const spawn = (request: SpawnRequest): Effect.Effect<Process, SpawnRefused> =>
+      Effect.uninterruptible(
+        requests.ask(
+          (number) => spawnFrame(number, request),
+          (answer) =>
+            answer._tag === "Spawned"
+              ? Option.some(
+                  table.add({
+                    id: ProcessId(answer.id),
+                    pid: answer.pid,
+                    startTime: answer.startTime,
+                    label: request.label,
+                    adopted: false,
+                    open: openStreams(request)
+                  }).process
+                )
+              : Option.none(),
+          (refusal) => new SpawnRefused({ label: request.label, ...refusal })
+        )
+      )
+
+    const claim = (request: ClaimRequest): Effect.Effect<Process, ClaimRefused> =>
+      Effect.suspend(() => {
+        const { label, pid, startTime = 0n, streamsFrom = 0n } = request
+        const source = table.get(streamsFrom)
+        source?.hold()
+        return requests.ask(
+          (number) => ({ _tag: "Claim", request: number, pid, startTime, label, streamsFrom }),
+          (answer) => {
+            if (answer._tag !== "Spawned") return Option.none()
+            const entry = table.add({
+              id: ProcessId(answer.id),
+              pid: answer.pid,
+              startTime: answer.startTime,
+              label,
+              adopted: false,
+              open: source?.process.streams ?? noStreams
+            })
+            if (source !== undefined) entry.takePortsOf(source)
+            return Option.some(entry.process)
+          },
+          (refusal) => {
+            source?.release()
+            return new ClaimRefused({ pid, label, ...refusal })
+          }
+        )
+      }).pipe(Effect.uninterruptible)
+
+    const done = <E>(frame: (request: number) => BrainFrame, refuse: (refusal: Refusal) => E): Effect.Effect<void, E> =>
+      requests.ask(frame, (answer) => (answer._tag === "Done" ? Option.some(undefined) : Option.none()), refuse)
+
+    return Processes.of({
+      hello: welcome,
+      spawn,
+      claim,
+      run: (request) => run(spawn, request),
+      adoptable: Effect.sync(() => table.adoptable()),
+      take: (label) => Effect.sync(() => table.take(label)),
+      takeAll: (prefix) => Effect.sync(() => table.takeAll(prefix)),
+      mount: (mount) =>
+        done(
+          (request) => ({
+            _tag: "Mount",
+            request,
+            source: mount.source,
+            target: mount.target,
+            type: mount.type,
+            flags: mount.flags ?? 0n,
+            data: mount.data ?? "",
+            directory: mount.directory ?? ""
+          }),
+          (refusal) => new MountFailed({ source: mount.source, target: mount.target, type: mount.type, ...refusal })
+        ),
+      unmount: (target, flags = 0) =>
+        done(
+          (request) => ({ _tag: "Unmount", request, target, flags }),
+          (refusal) => new UnmountFailed({ target, ...refusal })
+        ),
+      // taproot has no reason to refuse this, ever.
+      status: Effect.orDie(
+        requests.ask(
+          (request) => ({ _tag: "StatusRequest", request }),
+          (answer) => (answer._tag === "Status" ? Option.some(answer) : Option.none()),
+          (refusal) => refusal
+        )
+      ),
+      stopRequested: Deferred.await(stopping),
+      finish: (action) => requests.send({ _tag: "Shutdown", action }),
+      lost: Deferred.await(lost)
+    })
+  })
+
+/** `Processes` over a byte stream that `open` gives. */
+export const layer = <E, R>(open: Effect.Effect<Duplex, E, R>) => Layer.effect(Processes, Effect.flatMap(open, make))
+
+/** The brain's `Processes`: over descriptor 3. */
+export const ProcessesLive: Layer.Layer<Processes, ChannelLost> = layer(
+  Effect.try({
+    try: () => new Socket({ fd: 3, readable: true, writable: true }),
+    catch: () =>
+      new ChannelLost({ reason: "closed", detail: "descriptor 3 is no socket: it is taproot that starts a brain" })
+  })
+)
+
+/** "The main loop is alive": at once and then every second. */
+const heartbeat = (requests: Requests): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    let sequence = 0n
+    return Effect.suspend(() => requests.send({ _tag: "Heartbeat", sequence: (sequence += 1n) })).pipe(
+      Effect.repeat(Schedule.spaced("1 second")),
+      Effect.asVoid
+    )
+  })
+
+const noStreams: EntryFacts["open"] = { stdin: false, stdout: false, stderr: false, pty: false }
+
+/** The streams of a process that taproot will serve. */
+const openStreams = ({ stderr, stdin, stdout }: SpawnRequest): EntryFacts["open"] => {
+  const pty = stdin?._tag === "Pty"
+  return {
+    stdin: pty || stdin?._tag === "Stream",
+    stdout: pty || stdout?._tag === "Stream",
+    stderr: stderr?._tag === "Stream",
+    pty
+  }
+}

@@ -1,0 +1,318 @@
+/* See brain.h. */
+#define _GNU_SOURCE
+#include "brain.h"
+#include "channel.h"
+#include "spawn.h"
+#include "system.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+extern char **environ;
+
+enum {
+    BACKOFF_FIRST_MS = 100,
+    BACKOFF_MOST_MS = 30000,
+    /* Short: pauses are for a brain that cannot live, not for one that is killed now and then. */
+    BACKOFF_RESET_MS = 5000,
+    TERM_GRACE_MS = 2000,
+    KILL_AGAIN_MS = 50,
+    KILL_GIVE_UP_MS = 10000, /* what SIGKILL has not ended by then hangs in the kernel */
+    SETTLE_MS = 15000,
+};
+
+struct brain_end brain_last_end;
+uint32_t brain_starts;
+
+static struct {
+    pid_t pid; /* 0: waiting for start_at */
+    bool greeted;
+    enum brain_ending condemned; /* why it is to be killed, or BRAIN_NONE */
+    int64_t start_at;            /* when the next is due */
+    int64_t started_at, heard_at;
+    int64_t kill_at; /* when it is condemned */
+    bool killed;     /* taproot did kill it: else its end was its own, or a stranger's */
+    int64_t backoff_ms;
+    uint32_t failures; /* brains without HELLO, in a row */
+} brain;
+
+static enum { RUNNING, ASKED, ENDING_BRAIN, ENDING_REST, KILLING_REST, SETTLING } phase;
+static int64_t phase_until;
+static int64_t kill_again_at;
+static uint8_t stop_action;
+static int exit_code;
+
+/* ---- the brain ---- */
+
+static _Noreturn void become_brain(int channel)
+{
+    if (dup3(channel, 3, 0) < 0 && channel != 3) _exit(126);
+    if (channel == 3) fcntl(3, F_SETFD, 0);
+    syscall(SYS_close_range, 4, ~0u, 0);
+    setsid();
+    spawn_restore_defaults();
+    int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (file >= 0) {
+        if (write(file, "-900", 4) < 0) errno = 0; /* needs CAP_SYS_RESOURCE; goes without */
+        close(file);
+    }
+    file = open("/dev/null", O_RDONLY | O_CLOEXEC); /* not taproot's stdin, which may be the lifeline */
+    if (file >= 0) dup2(file, 0);
+    spawn_execute(options.brain, environ);
+    say("cannot run the brain, %s: %s", options.brain[0], strerror(errno));
+    _exit(127);
+}
+
+static void start_later(void)
+{
+    brain.start_at = clock_ms() + brain.backoff_ms;
+    if (brain.backoff_ms == 0) brain.backoff_ms = BACKOFF_FIRST_MS;
+    else if (brain.backoff_ms < BACKOFF_MOST_MS / 2) brain.backoff_ms *= 2;
+    else brain.backoff_ms = BACKOFF_MOST_MS;
+}
+
+static void start(void)
+{
+    int pair[2];
+    spares_release();
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+        say("no channel for a brain: %s; trying again", strerror(errno));
+        start_later();
+        spares_keep();
+        return;
+    }
+    const pid_t pid = spawn_fork(-1);
+    if (pid == 0) become_brain(pair[1]);
+    const int error = pid < 0 ? errno : 0;
+    close(pair[1]);
+    if (error != 0 || !channel_open(pair[0])) {
+        say("no brain could be started: %s; trying again", strerror(error ? error : errno));
+        close(pair[0]);
+        if (pid > 0) kill(pid, SIGKILL);
+        start_later();
+    } else {
+        brain_starts++;
+        brain.pid = pid;
+        brain.greeted = false;
+        brain.killed = false;
+        brain.condemned = BRAIN_NONE;
+        brain.started_at = brain.heard_at = clock_ms();
+    }
+    spares_keep();
+}
+
+void brain_heard(void)
+{
+    brain.heard_at = clock_ms();
+}
+
+void brain_greeted(void)
+{
+    brain.greeted = true;
+    brain.failures = 0;
+}
+
+static void rest_begin(void);
+
+void brain_condemn(enum brain_ending why, int64_t grace_ms)
+{
+    if (options.channel >= 0) {
+        if (why == BRAIN_FAULTY) exit_code = EX_PROTOCOL;
+        rest_begin();
+        return;
+    }
+    if (brain.pid == 0 || brain.condemned != BRAIN_NONE) return;
+    brain.condemned = why;
+    brain.kill_at = clock_ms() + grace_ms;
+}
+
+/* A brain that ends closes its channel just before it can be reaped: a second shows which of the two it is. */
+void brain_channel_ended(void)
+{
+    if (options.channel >= 0) rest_begin();
+    else if (!stop_is_ending()) brain_condemn(BRAIN_FAULTY, 1000);
+}
+
+bool brain_is(pid_t pid)
+{
+    return pid == brain.pid && pid != 0;
+}
+
+bool brain_reaped(pid_t pid, int wait_status)
+{
+    if (!brain_is(pid)) return false;
+    const bool killed = brain.killed && WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL;
+    brain.pid = 0;
+    channel_drain();
+    brain_last_end = (struct brain_end){
+        .how = (uint8_t)(killed ? brain.condemned : WIFEXITED(wait_status) ? BRAIN_EXITED : BRAIN_SIGNALED),
+        .value = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : WTERMSIG(wait_status),
+        .time = clock_epoch_ns(),
+    };
+    if (phase != RUNNING) {
+        if (phase == ASKED) say("the brain ended before it had stopped everything; ending what is left");
+        rest_begin();
+        return true;
+    }
+    static const char *const reasons[] = {
+        "ended", "exited with", "was killed by signal", "missed its heartbeat and was killed by signal",
+        "broke the channel and was killed by signal", "never said hello and was killed by signal",
+    };
+    if (clock_ms() - brain.started_at >= BACKOFF_RESET_MS) brain.backoff_ms = 0;
+    if (!brain.greeted) brain.failures++;
+    if (options.brain_failures > 0 && brain.failures >= options.brain_failures) {
+        say("the brain %s %d; %u brains in a row never said hello, giving up: run `%s` by hand to see why",
+            reasons[brain_last_end.how], (int)brain_last_end.value, brain.failures, options.brain[0]);
+        exit_code = EX_SOFTWARE;
+        rest_begin();
+        return true;
+    }
+    const int64_t wait = brain.backoff_ms;
+    start_later();
+    say("the brain (pid %d) %s %d; starting it again in %d ms", (int)pid, reasons[brain_last_end.how],
+        (int)brain_last_end.value, (int)wait);
+    return true;
+}
+
+/* ---- stopping ---- */
+
+void stop_ask(enum stop_why why, enum stop_action action)
+{
+    static const char *const reasons[] = {"a signal", "the end of the lifeline", "the power button"};
+    if (phase != RUNNING) return;
+    say("stopping: %s", reasons[why]);
+    phase = ASKED;
+    stop_action = (uint8_t)action;
+    phase_until = clock_ms() + options.stop_ms;
+    if (options.channel < 0 && brain.pid == 0) rest_begin();
+    else channel_announce_stop((uint8_t)why, (uint8_t)action, (uint32_t)options.stop_ms);
+}
+
+static void end_brain(void)
+{
+    if (options.channel >= 0 || brain.pid == 0) {
+        rest_begin();
+        return;
+    }
+    phase = ENDING_BRAIN;
+    phase_until = clock_ms() + TERM_GRACE_MS;
+    kill(brain.pid, SIGTERM);
+}
+
+void stop_now(enum stop_action action)
+{
+    if (phase > ASKED) return;
+    stop_action = (uint8_t)action;
+    end_brain();
+}
+
+bool stop_is_ending(void)
+{
+    return phase > ASKED;
+}
+
+static void rest_begin(void)
+{
+    if (phase >= ENDING_REST) return;
+    phase = ENDING_REST;
+    phase_until = clock_ms() + TERM_GRACE_MS;
+    if (!system_has_children()) return;
+    system_signal_children(SIGTERM);
+    system_signal_children(SIGCONT);
+}
+
+static _Noreturn void finish(void)
+{
+    if (getpid() == 1) {
+        system_power(stop_action);
+        /* Refused: a container without the right. Ending is right there, and only there. */
+        while (system_is_machine()) pause();
+    }
+    exit(exit_code);
+}
+
+static void settle(void)
+{
+    const struct helper_work work = {.kind = HELPER_SETTLE};
+    if (getpid() != 1 || helper_start(&work, 0) != 0) finish();
+    phase = SETTLING;
+    phase_until = clock_ms() + SETTLE_MS;
+}
+
+/* Ends one way: each case falls to the next phase when its time is over or its work done. */
+static int64_t stop_tick(int64_t now)
+{
+    switch (phase) {
+    case RUNNING: return -1;
+    case ASKED:
+        if (now < phase_until) return phase_until;
+        say("the brain has not stopped everything in %d ms; ending what is left", (int)options.stop_ms);
+        end_brain();
+        return now;
+    case ENDING_BRAIN:
+        if (now < phase_until) return phase_until;
+        brain_condemn(BRAIN_SIGNALED, 0);
+        return -1;
+    case ENDING_REST:
+        if (!system_has_children()) {
+            settle();
+        } else if (now >= phase_until) {
+            phase = KILLING_REST;
+            phase_until = now + KILL_GIVE_UP_MS;
+            kill_again_at = now;
+        } else {
+            return phase_until;
+        }
+        return now;
+    case KILLING_REST:
+        if (!system_has_children() || now >= phase_until) {
+            if (now >= phase_until) say("some processes do not die of SIGKILL; going on without them");
+            settle();
+            return now;
+        }
+        if (now >= kill_again_at) { /* again, for those that were re-parented when their parents died */
+            system_signal_children(SIGKILL);
+            kill_again_at = now + KILL_AGAIN_MS;
+        }
+        return kill_again_at;
+    case SETTLING:
+        if (!helper_settled() && now < phase_until) return phase_until;
+        finish();
+    }
+    return -1;
+}
+
+/* ---- time ---- */
+
+int64_t brain_tick(void)
+{
+    const int64_t now = clock_ms();
+    int64_t next = stop_tick(now);
+    if (options.channel >= 0) return next;
+    if (brain.pid == 0) {
+        if (phase != RUNNING) return next;
+        if (now >= brain.start_at) start();
+        return brain.pid == 0 ? earlier(next, brain.start_at) : now;
+    }
+    if (brain.condemned == BRAIN_NONE && phase <= ASKED) {
+        const int64_t limit = brain.greeted ? brain.heard_at + options.heartbeat_ms : brain.started_at + options.hello_ms;
+        if (now < limit) return earlier(next, limit);
+        if (channel_receive()) return now; /* it was taproot that had no time to listen */
+        brain_condemn(brain.greeted ? BRAIN_SILENT : BRAIN_NO_HELLO, 0);
+    }
+    if (brain.condemned == BRAIN_NONE) return next;
+    if (now < brain.kill_at) return earlier(next, brain.kill_at);
+    kill(brain.pid, SIGKILL); /* once more each second, should it be slow to go */
+    brain.killed = true;
+    brain.kill_at = now + 1000;
+    return earlier(next, brain.kill_at);
+}

@@ -1,0 +1,184 @@
+/** Spec files: what people write, as the API's messages, and every mistake with its line. */
+import { toJson } from "@bufbuild/protobuf"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import { readdirSync, readFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { ContainerSpecSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
+import { RestartTypeSchema, WhenSpentSchema } from "../../proto/generated/ironwood/v1/policy_pb.ts"
+import { NetworkModeSchema, SandboxSpecSchema } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import * as Manifest from "../../src/cli/Manifest.ts"
+import { shortNames } from "../../src/cli/YamlMessage.ts"
+
+const objects = (text: string) => {
+  const parsed = Manifest.parse(text, "a.yaml")
+  assert.isTrue(Result.isSuccess(parsed), Result.isFailure(parsed) ? parsed.failure.join("\n") : "")
+  return Result.isSuccess(parsed) ? parsed.success : []
+}
+
+const problems = (text: string): ReadonlyArray<string> => {
+  const parsed = Manifest.parse(text, "a.yaml")
+  return Result.isFailure(parsed) ? parsed.failure : []
+}
+
+const container = (text: string) => {
+  const [object] = objects(`kind: Container\n${text}`)
+  return object?.kind === "Container" ? toJson(ContainerSpecSchema, object.spec) : undefined
+}
+
+describe("spec files", () => {
+  it("takes human forms, snake_case and camelCase", () => {
+    assert.deepStrictEqual(
+      container(`
+name: web
+image: web:2.1
+command: [sleep, 010, true, 1.50]
+environment: { PORT: 8080, DEBUG: yes, MASK: 0022 }
+stop_grace_period: 1m30s
+resources: { memoryBytes: 64MiB, cpus: 0.5, pids: 32 }
+restart: { restart: Transient, backoff: { first: 0, initial: 500ms, max: 1h }, budget: { restarts: 3, within: 10m }, when_spent: keep_trying }
+log: { max_bytes: 1M }
+`),
+      {
+        name: "web",
+        image: "web:2.1",
+        command: ["sleep", "010", "true", "1.50"],
+        environment: { PORT: "8080", DEBUG: "yes", MASK: "0022" },
+        stopGracePeriod: "90s",
+        resources: { memoryBytes: "67108864", cpus: 0.5, pids: 32 },
+        restart: {
+          restart: "RESTART_TYPE_TRANSIENT",
+          backoff: { first: "0s", initial: "0.500s", max: "3600s" },
+          budget: { restarts: 3, within: "600s" },
+          whenSpent: "WHEN_SPENT_KEEP_TRYING"
+        },
+        log: { maxBytes: "1048576" }
+      }
+    )
+  })
+
+  it("takes several documents, comments, anchors and empty documents", () => {
+    const [first, second, third, ...rest] = objects(`
+# images
+kind: Image
+path: ../build/sample-image
+---
+kind: Sandbox
+name: site
+network: HOST
+labels: &labels { team: web }
+---
+---
+kind: Container
+name: web
+image: web
+labels: { team: web }
+`)
+    assert.strictEqual(first?.kind, "Image")
+    assert.deepStrictEqual(second?.kind === "Sandbox" ? toJson(SandboxSpecSchema, second.spec) : undefined, {
+      name: "site",
+      network: "NETWORK_MODE_HOST",
+      labels: { team: "web" }
+    })
+    assert.strictEqual(third?.name, "web")
+    assert.deepStrictEqual(third?.fieldAt("labels"), { file: "a.yaml", line: 15 })
+    assert.deepStrictEqual(rest, [])
+  })
+
+  it("tells every mistake with its line and the nearest name", () => {
+    assert.deepStrictEqual(
+      problems(`kind: Container
+name: web
+imge: web:latest
+resources:
+  memory_byte: 64MiB
+  pids: many
+restart:
+  restart: permanant
+  backoff: { initial: 10, factor: fast }
+stopGracePeriod: soon
+readonlyRootfs: 1
+command: sleep
+---
+kind: Contaner
+---
+just a text
+`),
+      [
+        'a.yaml:3: no field "imge"; did you mean "image"?',
+        'a.yaml:5: resources: no field "memory_byte"; did you mean "memoryBytes"?',
+        'a.yaml:6: resources.pids: expected a whole number, not "many"',
+        'a.yaml:8: restart.restart: expected one of permanent, transient, temporary, not "permanant" (did you mean permanent?)',
+        'a.yaml:9: restart.backoff.initial: expected a duration such as 500ms, 10s, 5m or 1h30m ("10" has no unit)',
+        'a.yaml:9: restart.backoff.factor: expected a number, not "fast"',
+        'a.yaml:10: stopGracePeriod: expected a duration such as 500ms, 10s, 5m or 1h30m, not "soon"',
+        'a.yaml:11: readonlyRootfs: expected true or false, not "1"',
+        "a.yaml:12: command: expected a list, such as [a, b]",
+        'a.yaml:14: kind: no such kind "Contaner"; did you mean Container?',
+        "a.yaml:16: a document is fields, beginning with kind: Container"
+      ]
+    )
+  })
+
+  it("refuses what is no YAML, too much, too deep, or doubled", () => {
+    assert.match(problems("kind: [").join(), /^a\.yaml:1: /)
+    assert.match(problems("kind: Container\nname: a\nname: b\n").join(), /a\.yaml:3: .*unique/)
+    assert.match(problems("kind: Container\nmemory_bytes: 1\nmemoryBytes: 2").join(), /no field/)
+    assert.match(
+      problems("kind: Container\nstop_signal: A\nstopSignal: B").join(),
+      /a\.yaml:3: stopSignal: given twice/
+    )
+    assert.deepStrictEqual(problems(""), ["a.yaml: nothing in it"])
+    assert.match(problems(" ".repeat(5_000_000)).join(), /larger than 4 MiB/)
+    assert.match(problems("kind: Container\nresources: &r { memoryBytes: *r }").join(), /a\.yaml:2/)
+    assert.deepStrictEqual(problems("kind: Container\nresources: { pids: 4294967296 }"), [
+      "a.yaml:2: resources.pids: expected a whole number from 0 to 4294967295, not 4294967296"
+    ])
+    assert.deepStrictEqual(problems("kind: Image\nfrom: here\n"), [
+      'a.yaml:2: no field "from"; there are kind, path, name',
+      "a.yaml:1: path: is missing; an OCI layout directory or an archive"
+    ])
+  })
+
+  it("takes __proto__ for the name it is", () => {
+    assert.match(problems("kind: Container\n__proto__: 1\n").join(), /no field "__proto__"/)
+    const [object] = objects("kind: Container\nlabels: { __proto__: x, a: b }\n")
+    assert.strictEqual(object?.kind === "Container" ? object.spec.labels["a"] : "", "b")
+  })
+
+  for (const file of readdirSync(new URL("../../examples", import.meta.url))) {
+    it(`reads examples/${file}`, () => {
+      const path = fileURLToPath(new URL(`../../examples/${file}`, import.meta.url))
+      assert.isAbove(objects(readFileSync(path, "utf8")).length, 0)
+    })
+  }
+
+  for (const desc of [RestartTypeSchema, WhenSpentSchema, NetworkModeSchema]) {
+    it(`knows ${desc.name} by short names that differ`, () => {
+      const names = shortNames(desc)
+      assert.strictEqual(new Set(names).size, desc.values.length - 1)
+      for (const name of names) assert.match(name, /^[a-z-]+$/)
+    })
+  }
+
+  it.effect.prop(
+    "never throws, whatever the file holds",
+    { text: Schema.String, name: Schema.String },
+    ({ name, text }) =>
+      Effect.sync(() => {
+        Manifest.parse(text, "a.yaml")
+        Manifest.parse(`kind: Container\n${text}`, "a.yaml")
+        Manifest.parse(`kind: Container\nname: ${JSON.stringify(name)}\nrestart: {${text}}`, "a.yaml")
+      })
+  )
+
+  it.effect.prop("keeps every text as it is", { name: Schema.String, value: Schema.String }, ({ name, value }) =>
+    Effect.sync(() => {
+      const image = value.toWellFormed()
+      const [object] = objects(JSON.stringify({ kind: "Container", name: name.toWellFormed(), image }))
+      assert.strictEqual(object?.kind === "Container" ? object.spec.image : undefined, image)
+    })
+  )
+})

@@ -1,0 +1,247 @@
+/** What the commands print, letter by letter, against a server with the sample host. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { TestClock } from "effect/testing"
+import { parse } from "yaml"
+import { create } from "@bufbuild/protobuf"
+import { ActorSchema, ActorState, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import { plain } from "../../src/cli/Style.ts"
+import * as Text from "../../src/cli/Text.ts"
+import * as TreeView from "../../src/cli/TreeView.ts"
+import { ironwood, reading } from "./CommandLine.ts"
+import { serve, streaming, unary } from "./FakeServer.ts"
+import { actors, now, past } from "./Samples.ts"
+
+const printed = (args: ReadonlyArray<string>, options: Parameters<typeof ironwood>[1] = {}) =>
+  Effect.gen(function* () {
+    yield* TestClock.setTime(now)
+    const address = yield* serve(
+      ...reading,
+      unary(TreeService.method.getActorHistory, () => ({
+        entries: [
+          {
+            time: past(1.2),
+            revision: 42n,
+            event: "ended",
+            incarnation: 15,
+            exit: { message: "exited with code 1", tag: "ContainerExited" },
+            decision: "restart",
+            reason: "it ended (ContainerExited); permanent: restart in 4 s",
+            delay: { seconds: 4n }
+          },
+          { time: past(9), revision: 41n, event: "started", incarnation: 15 }
+        ]
+      }))
+    )
+    const ran = yield* ironwood(["--address", address, ...args], options)
+    assert.strictEqual(ran.err, "")
+    assert.strictEqual(ran.code, 0)
+    return ran.out
+  })
+
+describe("tree", () => {
+  it.effect("draws the tree, and beside what is in trouble says why and when it is tried again", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(
+        yield* printed(["tree"]),
+        `ironwood  10 actors: 1 parked, 1 backing-off, 8 running  revision 42
+
+ACTOR        KIND       STATE          FOR  RESTARTS   PID  NOTE
+init         root       running      2h13m         0        rest_for_one
+├─storage    storage    running      2h13m         0        rest_for_one
+│ └─state    state      running      2h13m         0
+└─runtime    runtime    running      2h13m         0        one_for_one
+  ├─hello    sandbox    running      2h13m         0        one_for_one
+  │ └─hello  container  running      2h12m         0  4711  hello:latest
+  ├─flaky    sandbox    running      2h13m         0        one_for_one
+  │ └─flaky  container  backing-off     1s        14        exited with code 1 (1s ago), next try in 2.8s, back-off 4s, 4 failures in a row, 2 restarts left
+  └─old      sandbox    running      2h13m         0        one_for_one
+    └─old    container  parked          5m         5        killed: it used more than its 64MiB of memory (5m ago), parked until \`ironwood start old\`, 6 failures in a row
+`
+      )
+    })
+  )
+
+  it.effect("on a narrow terminal keeps the note on trouble whole, below", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(
+        yield* printed(["tree", "init/runtime/flaky"], { columns: 72 }),
+        `ironwood  2 actors: 1 backing-off, 1 running  revision 42
+
+ACTOR      KIND       STATE          FOR  RESTARTS  PID  NOTE
+● flaky    sandbox    running      2h13m         0       one_for_one
+└─◑ flaky  container  backing-off     1s        14
+      exited with code 1 (1s ago), next try in 2.8s, back-off 4s, 4
+      failures in a row, 2 restarts left
+`
+      )
+    })
+  )
+
+  it.effect("colours only where asked to", () =>
+    Effect.gen(function* () {
+      assert.notInclude(yield* printed(["tree"], { columns: 100 }), "\u001B")
+      assert.include(yield* printed(["tree"], { columns: 100, color: true }), "\u001B[33mbacking-off")
+      assert.notInclude(yield* printed(["tree", "--no-color"], { columns: 100, color: true }), "\u001B")
+      assert.include(yield* printed(["tree", "--color"]), "\u001B[")
+    })
+  )
+
+  it.effect("as JSON and YAML is the API's list, the pages put together", () =>
+    Effect.gen(function* () {
+      const Tree = Schema.Struct({
+        revision: Schema.String,
+        actors: Schema.Array(Schema.Struct({ path: Schema.String, state: Schema.String, restarts: Schema.Int }))
+      })
+      const json = yield* Schema.decodeUnknownEffect(Tree)(JSON.parse(yield* printed(["tree", "-o", "json"])))
+      assert.strictEqual(json.revision, "42")
+      assert.strictEqual(json.actors.length, actors.length)
+      assert.deepStrictEqual(json.actors[7], {
+        path: "init/runtime/flaky/flaky",
+        state: "ACTOR_STATE_BACKING_OFF",
+        restarts: 14
+      })
+      assert.deepStrictEqual(
+        parse(yield* printed(["tree", "-o", "yaml"])),
+        JSON.parse(yield* printed(["-o", "json", "tree"]))
+      )
+    })
+  )
+
+  const many = new Map(
+    [
+      create(ActorSchema, { path: "init", kind: "root", state: ActorState.RUNNING }),
+      ...Array.from({ length: 40 }, (_, index) =>
+        create(ActorSchema, {
+          path: `init/c${index}`,
+          kind: "container",
+          state: index === 30 ? ActorState.FAILED : ActorState.RUNNING
+        })
+      )
+    ].map((actor) => [actor.path, actor])
+  )
+
+  it("when it is too high for the screen puts the healthy ones together, never those in trouble", () => {
+    const lines = TreeView.render(many, { now, style: plain, symbols: true, width: 80, height: 12 })
+    assert.isAtMost(lines.length, 12)
+    assert.isTrue(lines.some((line) => line.includes("✗ c30")))
+    assert.isTrue(lines.some((line) => line.includes("… 39 like c0")))
+    assert.include(lines[0] ?? "", "41 actors: 1 failed, 40 running")
+  })
+
+  it("never draws beyond the screen", () => {
+    for (const width of [1, 20, 40, 79, 200]) {
+      for (const height of [1, 2, 5, 12, 100]) {
+        const lines = TreeView.render(many, { now, style: plain, symbols: true, width, height })
+        assert.isAtMost(lines.length, Math.max(2, height), `${width}×${height}`)
+        for (const line of lines.slice(0, height - 1)) assert.isAtMost(Text.width(line), width)
+      }
+    }
+  })
+})
+
+describe("ps", () => {
+  it.effect("shows what is up or in trouble, as docker does", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(
+        yield* printed(["ps"]),
+        `NAME   IMAGE         COMMAND                       CREATED    STATUS                               RESTARTS   PID
+flaky  hello:latest  /bin/sh -c "sleep 1; exit 1"  2h12m ago  Exited (1) 1s ago, next try in 2.8s        14
+hello  hello:latest                                2h12m ago  Up 2h12m                                    0  4711
+old    hello:latest                                2h12m ago  Parked 5m ago, out of memory                5
+`
+      )
+      assert.include(yield* printed(["ps", "-a"]), "quiet  hello:latest")
+      assert.strictEqual(yield* printed(["ps", "-aq"]), "flaky\nhello\nold\nquiet\n")
+    })
+  )
+})
+
+describe("inspect and policy", () => {
+  it.effect("tells everything of a container", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(
+        yield* printed(["inspect", "flaky"]),
+        `init/runtime/flaky/flaky  container  backing-off for 1s
+
+State
+  trouble            exited with code 1 (1s ago), next try in 2.8s, back-off 4s, 4 failures in a row, 2 restarts left
+  incarnation        15
+  restarts           14
+  failures in a row  4
+  budget left        2 restarts
+
+Last exit
+  when     1s ago
+  kind     ContainerExited
+  message  exited with code 1
+
+Container
+  image      hello:latest
+  command    /bin/sh -c "sleep 1; exit 1"
+  sandbox    flaky
+  stop       the image's signal, killed after 0s
+  asked for  running
+  created    2h12m ago
+  uid        u-flaky
+
+Restart policy
+  restart   permanent (restarted however it ends)
+  back-off  500ms × 2 each time up to 30s ± 20 %
+  healthy   after 10s up
+  budget    5 restarts in 10m, then parked until a person starts it
+
+History (newest first)
+  WHEN    REVISION  LIFE  EVENT    EXIT                DECISION
+  1s ago        42    15  ended    exited with code 1  it ended (ContainerExited); permanent: restart in 4 s
+  9s ago        41    15  started
+`
+      )
+    })
+  )
+
+  it.effect("shows a policy as a spec file has it", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(parse(yield* printed(["policy", "get", "hello", "-o", "yaml"])), {
+        restart: "RESTART_TYPE_PERMANENT",
+        backoff: { initial: "0.500s", factor: 2, max: "30s", jitter: 0.2, resetAfter: "10s" },
+        budget: { restarts: 5, within: "600s" },
+        whenSpent: "WHEN_SPENT_PARK"
+      })
+    })
+  )
+})
+
+describe("events", () => {
+  it.effect("prints a line per change with its revision, and JSON lines for programs", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(now)
+      const address = yield* serve(
+        streaming(TreeService.method.watchTree, (_, sink) => {
+          sink.send({
+            event: { case: "snapshot", value: { revision: 42n, actors: [...actors], first: true, last: true } }
+          })
+          const flaky = actors[7]
+          if (flaky !== undefined) sink.send({ event: { case: "changed", value: flaky } })
+          sink.send({ event: { case: "removed", value: { path: "init/runtime/old/old", revision: 43n } } })
+          // the write of a fourth line meets the closed pipe
+          sink.send({ event: { case: "removed", value: { path: "init/runtime/old", revision: 44n } } })
+        })
+      )
+      const lines = (args: ReadonlyArray<string>) =>
+        Effect.map(ironwood(["--address", address, "events", ...args], { closeAfter: 3 }), ({ code, out }) => {
+          assert.strictEqual(code, 0)
+          return out.trimEnd().split("\n")
+        })
+      const table = (yield* lines([])).map((line) => line.replace(/^\d\d:\d\d:\d\d\.\d{3} {2}/, ""))
+      assert.deepStrictEqual(table, [
+        "r42     snapshot     10 actors: 1 parked, 1 backing-off, 8 running",
+        "r42     backing-off  init/runtime/flaky/flaky  exited with code 1 (0s ago), next try in 4s, back-off 4s, 4 failures in a row, 2 restarts left",
+        "r43     removed      init/runtime/old/old"
+      ])
+      const json = (yield* lines(["-o", "json"])).map((line) => Object.keys(Object(JSON.parse(line))))
+      assert.deepStrictEqual(json, [["snapshot"], ["changed"], ["removed"]])
+    })
+  )
+})

@@ -1,0 +1,191 @@
+/** `up` and `down` as processes, with the real taproot and a brain that runs nothing. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import { type ChildProcess, spawn } from "node:child_process"
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+
+const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
+const program = here("../../src/cli/main.ts")
+
+/** A directory with taproot, the stub as its brain, and a state directory; what still runs there ends with the scope. */
+const place = Effect.acquireRelease(
+  Effect.sync(() => {
+    const directory = mkdtempSync(join(tmpdir(), "ironwood-up-"))
+    copyFileSync(here("../../build/taproot"), join(directory, "taproot"))
+    writeFileSync(join(directory, "brain.cjs"), `import(${JSON.stringify(here("StubBrain.ts"))})\n`)
+    return { directory, state: join(directory, "state") }
+  }),
+  ({ directory }) =>
+    Effect.sync(() => {
+      for (const pid of processesOf(directory)) process.kill(pid, "SIGKILL")
+      rmSync(directory, { recursive: true, force: true })
+    })
+)
+
+/** Pids with the directory in their command line, but for those that only wait to be reaped. */
+const processesOf = (directory: string): ReadonlyArray<number> =>
+  readdirSync("/proc").flatMap((name) => {
+    try {
+      const named = /^\d+$/.test(name) && Number(name) !== process.pid
+      return named && readFileSync(`/proc/${name}/cmdline`, "utf8").includes(directory) ? [Number(name)] : []
+    } catch {
+      return []
+    }
+  })
+
+const begin = (directory: string, args: ReadonlyArray<string>, environment: Record<string, string> = {}) => {
+  const child = spawn(process.execPath, [program, ...args], {
+    cwd: directory,
+    env: { ...process.env, IRONWOOD_BUILD: directory, ...environment },
+    stdio: ["ignore", "pipe", "pipe"]
+  })
+  const seen = { child, out: "", err: "" }
+  child.stdout.on("data", (chunk) => (seen.out += String(chunk)))
+  child.stderr.on("data", (chunk) => (seen.err += String(chunk)))
+  return seen
+}
+
+const codeOf = (child: ChildProcess) =>
+  Effect.callback<number | null>((resume) => {
+    if (child.exitCode !== null) return resume(Effect.succeed(child.exitCode))
+    child.once("close", (code) => resume(Effect.succeed(code)))
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
+
+const ended = (directory: string, args: ReadonlyArray<string>, environment: Record<string, string> = {}) =>
+  Effect.gen(function* () {
+    const seen = begin(directory, args, environment)
+    const code = yield* codeOf(seen.child)
+    return { code, out: seen.out, err: seen.err }
+  })
+
+const until = (isSo: () => boolean) =>
+  Effect.suspend(() => (isSo() ? Effect.void : Effect.fail("not yet"))).pipe(
+    Effect.retry(Schedule.spaced("20 millis")),
+    Effect.orDie
+  )
+
+describe("up in the foreground", () => {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    it.live(`says ready, follows the tree, and ends everything in order on ${signal}`, () =>
+      Effect.gen(function* () {
+        const { directory, state } = yield* place
+        const seen = begin(directory, ["up", "--state-dir", state, "--follow"])
+        yield* until(() => seen.out.includes("init/stub"))
+        assert.isTrue(seen.out.startsWith(`ready unix:${state}/ironwood.sock\n`), seen.out)
+        seen.child.kill(signal)
+        assert.strictEqual(yield* codeOf(seen.child), 0, seen.err)
+        assert.deepStrictEqual(processesOf(directory), [])
+      })
+    )
+  }
+
+  it.live("explains a second Ctrl-C while it is stopping", () =>
+    Effect.gen(function* () {
+      const { directory, state } = yield* place
+      const seen = begin(directory, ["up", "--state-dir", state], { STUB_BRAIN: "slow" })
+      yield* until(() => seen.out.includes("ready "))
+      seen.child.kill("SIGINT")
+      yield* Effect.sleep("100 millis")
+      seen.child.kill("SIGINT")
+      assert.strictEqual(yield* codeOf(seen.child), 0)
+      assert.include(seen.err, "still stopping in order")
+      assert.deepStrictEqual(processesOf(directory), [])
+    })
+  )
+
+  it.live("takes everything down in order when it is killed itself", () =>
+    Effect.gen(function* () {
+      const { directory, state } = yield* place
+      const seen = begin(directory, ["up", "--state-dir", state])
+      yield* until(() => seen.out.includes("ready "))
+      seen.child.kill("SIGKILL")
+      yield* until(() => processesOf(directory).length === 0)
+      assert.include(readFileSync(join(state, "brain.log"), "utf8"), "taproot:")
+    })
+  )
+
+  it.live("ends well when somebody else says down", () =>
+    Effect.gen(function* () {
+      const { directory, state } = yield* place
+      const seen = begin(directory, ["up", "--state-dir", state])
+      yield* until(() => seen.out.includes("ready "))
+      const down = yield* ended(directory, ["down", "--state-dir", state])
+      assert.deepStrictEqual([down.code, down.out], [0, "stopped\n"])
+      assert.strictEqual(yield* codeOf(seen.child), 0)
+      assert.include(seen.err, "ironwood: stopped")
+    })
+  )
+
+  it.live("stays up when a spec cannot be applied, and says so", () =>
+    Effect.gen(function* () {
+      const { directory, state } = yield* place
+      const file = join(directory, "web.yaml")
+      writeFileSync(file, "kind: Container\nname: web\nimage: web\n")
+      const seen = begin(directory, ["up", "--state-dir", state, "-f", file])
+      yield* until(() => seen.out.includes("ready "))
+      assert.include(seen.out, "container web  failed")
+      assert.include(seen.err, "container web")
+      seen.child.kill("SIGINT")
+      assert.strictEqual(yield* codeOf(seen.child), 0)
+    })
+  )
+
+  it.live("starts nothing when a spec file is wrong", () =>
+    Effect.gen(function* () {
+      const { directory, state } = yield* place
+      const file = join(directory, "web.yaml")
+      writeFileSync(file, "kind: Container\nnmae: web\n")
+      const ran = yield* ended(directory, ["up", "--state-dir", state, "-f", file])
+      assert.strictEqual(ran.code, 2)
+      assert.include(ran.err, `${file}:2`)
+      assert.isFalse(existsSync(state))
+    })
+  )
+
+  it.live("tells why the brain does not come up, and leaves nothing", () =>
+    Effect.gen(function* () {
+      const { directory, state } = yield* place
+      const ran = yield* ended(directory, ["up", "--state-dir", state], { STUB_BRAIN: "fails" })
+      assert.strictEqual(ran.code, 1)
+      assert.include(ran.err, "Ironwood did not come up")
+      assert.include(ran.err, "the state is from another planet")
+      assert.deepStrictEqual(processesOf(directory), [])
+    })
+  )
+
+  it.live("says what to run when taproot is not built", () =>
+    Effect.gen(function* () {
+      const { directory, state } = yield* place
+      rmSync(join(directory, "taproot"))
+      const ran = yield* ended(directory, ["up", "--state-dir", state])
+      assert.strictEqual(ran.code, 1)
+      assert.include(ran.err, "scripts/setup")
+    })
+  )
+})
+
+describe("up in the background", () => {
+  it.live("returns when it is ready; a second one is refused; down ends it", () =>
+    Effect.gen(function* () {
+      const { directory, state } = yield* place
+      const up = yield* ended(directory, ["up", "--detach", "--state-dir", state])
+      assert.deepStrictEqual([up.code, up.out], [0, `ready unix:${state}/ironwood.sock\n`])
+      const second = yield* ended(directory, ["up", "--detach", "--state-dir", state])
+      assert.strictEqual(second.code, 4, second.err)
+      assert.include(second.err, readFileSync(join(state, "lock"), "utf8").trim())
+      const tree = yield* ended(directory, ["tree", "--address", `${state}/ironwood.sock`])
+      assert.include(tree.out, "2 actors: 2 running")
+      const down = yield* ended(directory, ["down", "--address", `unix:${state}/ironwood.sock`])
+      assert.strictEqual(down.code, 0, down.err)
+      assert.deepStrictEqual(processesOf(directory), [])
+      const again = yield* ended(directory, ["up", "--detach", "--state-dir", state])
+      assert.strictEqual(again.code, 0, again.err)
+      assert.strictEqual((yield* ended(directory, ["down", "--state-dir", state])).code, 0)
+    })
+  )
+})

@@ -1,0 +1,55 @@
+/** Actors, histories and tree events as protobuf messages. */
+import { create, toBinary } from "@bufbuild/protobuf"
+import { assert, describe, it } from "@effect/vitest"
+import { WatchTreeResponseSchema } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import * as ActorPath from "../../src/actor/ActorPath.ts"
+import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
+import type { TreeNode } from "../../src/actor/Tree.ts"
+import { actorToProto, snapshotParts } from "../../src/gateway/TreeService.ts"
+
+const node = (id: string): TreeNode => ({
+  path: ActorPath.child(ActorPath.root("init"), id),
+  kind: "worker",
+  description: "",
+  type: "worker",
+  strategy: undefined,
+  state: "running",
+  incarnation: 1,
+  restarts: 0,
+  since: 1_500,
+  startedAt: undefined,
+  lastExit: undefined,
+  nextAttemptAt: undefined,
+  attempt: 0,
+  policy: RestartPolicy.workload,
+  budgetLeft: undefined,
+  annotations: { pid: "7", degraded: "half of it" },
+  revision: 9
+})
+
+describe("messages of the tree", () => {
+  it("a snapshot of any size goes in parts that every client takes", () => {
+    for (const size of [0, 1, 249, 250, 251, 1_000, 1_234]) {
+      const nodes = Array.from({ length: size }, (_, index) => node(`actor-${index}`))
+      const parts = snapshotParts(7, nodes).map((part) => create(WatchTreeResponseSchema, part))
+      const seen: Array<string> = []
+      for (const [index, part] of parts.entries()) {
+        assert.isBelow(toBinary(WatchTreeResponseSchema, part).length, 256 * 1024)
+        assert(part.event.case === "snapshot")
+        const { actors, first, last, revision } = part.event.value
+        assert.deepStrictEqual([first, last, revision], [index === 0, index === parts.length - 1, 7n])
+        seen.push(...actors.map(({ path }) => path))
+      }
+      assert.deepStrictEqual(
+        seen,
+        nodes.map(({ path }) => path)
+      )
+    }
+  })
+
+  it("an actor says that it is degraded in a field of its own", () => {
+    const actor = actorToProto(node("a"))
+    assert.deepInclude(actor, { annotations: { pid: "7" }, degraded: "half of it", revision: 9n })
+    assert.deepInclude(actor.since, { seconds: 1n, nanos: 500_000_000 })
+  })
+})

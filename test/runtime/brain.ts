@@ -1,0 +1,76 @@
+/**
+ * A small brain for tests of adoption: `taproot … -- node brain.ts STATE`, with the real services and tree. It serves the
+ * containers on `STATE/brain.sock`: one line of JSON per request, one per answer.
+ *
+ * It dies when it is killed, and ends in order when taproot asks.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { rmSync } from "node:fs"
+import { createServer } from "node:net"
+import { join } from "node:path"
+import { createInterface } from "node:readline"
+import { Processes } from "../../src/taproot/Processes.ts"
+import { ProcessesLive } from "../../src/taproot/ProcessesLive.ts"
+import { brain, create, logText } from "./world.ts"
+
+const Request = Schema.Struct({
+  call: Schema.Literals(["create", "list", "start", "stop", "kill", "remove", "log", "import"]),
+  name: Schema.optionalKey(Schema.String),
+  fields: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
+  stream: Schema.optionalKey(Schema.Literals(["stdout", "stderr"]))
+})
+const decode = Schema.decodeUnknownSync(Request)
+
+const main = (state: string) =>
+  Effect.gen(function* () {
+    const processes = yield* Processes
+    const { containers, content, root } = yield* brain(state, { ending: "release" })
+    type Call = typeof Request.Type
+    const calls: Readonly<Record<Call["call"], (name: string, request: Call) => Effect.Effect<unknown, unknown>>> = {
+      import: (name) => Effect.as(content.importFrom(name), {}),
+      create: (name, { fields }) => create(containers, { ...fields, name }),
+      list: () => containers.list,
+      start: containers.start,
+      stop: (name) => containers.stop(name),
+      kill: (name) => containers.kill(name, "SIGKILL"),
+      remove: (name) => Effect.as(containers.remove(name, { force: true }), {}),
+      log: (name, { stream }) => logText(containers, name, { streams: [stream ?? "stdout"] })
+    }
+    const answer = (line: string) => {
+      const request = decode(JSON.parse(line))
+      return calls[request.call](request.name ?? "", request)
+    }
+    const context = yield* Effect.context()
+    const path = join(state, "brain.sock")
+    rmSync(path, { force: true })
+    const server = createServer((socket) => {
+      socket.on("error", () => undefined)
+      createInterface({ input: socket }).on("line", (line) => {
+        const done = Effect.match(answer(line), {
+          onSuccess: (value) => ({ value }),
+          onFailure: (error) => ({ error: String(error) })
+        })
+        void Effect.runPromiseWith(context)(done).then((result) => socket.write(`${JSON.stringify(result)}\n`))
+      })
+    })
+    const listening = yield* Deferred.make<void>()
+    server.listen(path, () => Deferred.doneUnsafe(listening, Effect.void))
+    yield* Deferred.await(listening)
+    const { action } = yield* processes.stopRequested
+    yield* root.end("stop")
+    yield* processes.finish(action)
+    yield* processes.lost
+  }).pipe(Effect.scoped)
+
+const state = process.argv[2]
+if (state === undefined) throw new Error("usage: brain.ts STATE")
+const live = Effect.flatMap(Processes, (processes) =>
+  Effect.raceFirst(
+    main(state),
+    Effect.flatMap(processes.lost, () => Effect.sync(() => process.exit(1)))
+  )
+)
+await Effect.runPromise(Effect.provide(live, ProcessesLive))
+process.exit(0)

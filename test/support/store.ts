@@ -1,0 +1,40 @@
+/**
+ * A content store for tests: a real taproot, a real `State`, `Content`, `Layers` and `Rootfs` in a directory on tmpfs that goes with the
+ * scope. `Store.directory` is where it lives; beside the store there is room for the test's own files.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { mkdtempSync, rmSync } from "node:fs"
+import { join } from "node:path"
+import * as ContentLive from "../../src/storage/ContentLive.ts"
+import type { LayerLimits } from "../../src/storage/LayerFilter.ts"
+import * as RootfsLive from "../../src/storage/RootfsLive.ts"
+import * as State from "../../src/storage/State.ts"
+import * as Taproot from "./taproot.ts"
+
+export class Store extends Context.Service<Store, { readonly directory: string }>()("ironwood/test/support/Store") {}
+
+/** A directory on tmpfs, removed with the scope. */
+export const scratch = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync("/dev/shm/ironwood-store-")),
+  (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
+)
+
+/** `Content`, `Layers` and `State` in this directory; without `Rootfs`, it may be one that only taproot's namespace has. */
+export const images = (directory: string, limits: Partial<LayerLimits> = {}) =>
+  ContentLive.layer({ directory: join(directory, "content"), limits }).pipe(
+    Layer.provideMerge(State.layer({ path: join(directory, "state.db") })),
+    Layer.provideMerge(Layer.succeed(Store, Store.of({ directory })))
+  )
+
+/**
+ * A store in this directory, on the taproot that is there. Provide it with `{ local: true }`; a second one, after the first
+ * is closed, is what a restart of the brain is.
+ */
+export const inDirectory = (directory: string, limits: Partial<LayerLimits> = {}) =>
+  Layer.provideMerge(RootfsLive.layer({ directory: join(directory, "runtime/rootfs") }), images(directory, limits))
+
+/** A store in a directory of its own, with a taproot of its own. */
+export const layer = (limits: Partial<LayerLimits> = {}) =>
+  Layer.unwrap(Effect.map(scratch, (directory) => Layer.provideMerge(inDirectory(directory, limits), Taproot.layer())))
