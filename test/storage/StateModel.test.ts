@@ -46,6 +46,10 @@ interface ModelRecord {
 type Model = Map<string, ModelRecord>
 const key = (kind: string, name: string): string => `${kind}/${name}`
 
+/** What JSON makes of a value: it knows no negative zero. */
+const throughJson = (value: typeof Value.Type): typeof Value.Type =>
+  Schema.decodeUnknownSync(Value)(JSON.parse(JSON.stringify(value)))
+
 /** Applies a write to the model; false when its expectation is not met. */
 const applyToModel = (model: Model, write: Write): boolean => {
   const found = model.get(key(write.kind, write.name))
@@ -53,7 +57,11 @@ const applyToModel = (model: Model, write: Write): boolean => {
   if (write.expect === "present" && found === undefined) return false
   if (write.expect === "stale") return false
   if (write._tag === "Remove") model.delete(key(write.kind, write.name))
-  else model.set(key(write.kind, write.name), { generation: (found?.generation ?? 0) + 1, value: write.value })
+  else
+    model.set(key(write.kind, write.name), {
+      generation: (found?.generation ?? 0) + 1,
+      value: throughJson(write.value)
+    })
   return true
 }
 

@@ -225,8 +225,7 @@ const suite = (name: string): void => {
 
     it.live("a brain that never says hello is killed, and a row of them ends it", () =>
       Effect.gen(function* () {
-        const it = yield* supervised(taproot, ["--hello", "200", "--brain-failures", "2"])
-        yield* it.brain
+        const it = yield* supervised(taproot, ["--hello", "200", "--brain-failures", "2"], () => ["sleep", "1000"])
         assert.strictEqual(yield* it.ended, 70)
         assert.match(
           yield* it.log,

@@ -1,8 +1,9 @@
 /** What taproot does when something runs out: it refuses, says why, goes on, and loses nothing that it has. */
 import { assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs"
+import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import type { BrainFrame } from "../../src/taproot/BrainFrame.ts"
+import { temporaryCgroup } from "../support/cgroups.ts"
 import { eventually } from "../support/eventually.ts"
 import { build, kill, type Peer, program, supervised } from "./Supervised.ts"
 
@@ -95,19 +96,7 @@ const suite = (suffix: "" | "-sanitized"): void => {
       () =>
         Effect.gen(function* () {
           const cgroup = `/sys/fs/cgroup/pids/taproot-test-${process.pid}${suffix}`
-          yield* Effect.acquireRelease(
-            Effect.sync(() => mkdirSync(cgroup)),
-            () =>
-              // The last threads leave it a moment after their process was reaped.
-              eventually("the cgroup is empty", () => {
-                try {
-                  rmdirSync(cgroup)
-                } catch {
-                  return false
-                }
-                return true
-              }).pipe(Effect.orDie)
-          )
+          yield* temporaryCgroup(cgroup)
           const most = (count: string) => Effect.sync(() => writeFileSync(`${cgroup}/pids.max`, count))
           const it = yield* supervised(["sh", "-c", `echo $$ > ${cgroup}/cgroup.procs; exec "$0" "$@"`, ...taproot])
           let brain = yield* it.brain

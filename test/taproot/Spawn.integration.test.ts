@@ -1,10 +1,11 @@
 /** What a process finds when taproot has started it, and what is reported when it could not be. */
 import { assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs"
+import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import type { SpawnFrame } from "../../src/taproot/BrainFrame.ts"
 import type { ExecStage } from "../../src/taproot/ProcessExit.ts"
+import { temporaryCgroup } from "../support/cgroups.ts"
 import { build, program, supervised, temporary } from "./Supervised.ts"
 
 beforeAll(build)
@@ -121,10 +122,7 @@ const suite = (name: string): void => {
         const { says } = yield* start
         const group = `taproot-test-${process.pid}-${name}`
         const cgroups = roots.map((root) => join(root, group))
-        yield* Effect.acquireRelease(
-          Effect.sync(() => cgroups.forEach((directory) => mkdirSync(directory))),
-          () => Effect.sync(() => cgroups.forEach((directory) => rmdirSync(directory)))
-        )
+        yield* Effect.forEach(cgroups, temporaryCgroup)
         const seen = (yield* says(["cat", "/proc/self/cgroup"], { cgroups })).split("\n")
         assert.strictEqual(seen.filter((line) => line.endsWith(`/${group}`)).length, cgroups.length)
         for (const directory of cgroups) {
