@@ -43,7 +43,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Cause from "effect/Cause"
-import { checkId, type ChildSpec, type Provided } from "./ChildSpec.ts"
+import { type ChildSpec, type Dependencies, noDependencies, type Provided } from "./ChildSpec.ts"
 import * as RestartPolicy from "./RestartPolicy.ts"
 import { type Annotations, Self } from "./Self.ts"
 
@@ -69,6 +69,10 @@ export interface Options {
    * have nothing left to be looked after. Default false: it starts.
    */
   readonly resume?: boolean
+  /** Its own end may be that of its supervisor (`autoShutdown`). Not for `permanent` actors. Default false. */
+  readonly significant?: boolean
+  /** The siblings it needs, by id. Default none. */
+  readonly dependencies?: Partial<Dependencies>
   /** What it is, shown in the tree; default `worker`. */
   readonly kind?: string
   /** A sentence for people. */
@@ -79,9 +83,13 @@ export interface Options {
 export const shutdownMillis = (shutdown: Shutdown): number =>
   shutdown === "brutal-kill" ? 0 : shutdown === "infinity" ? Number.POSITIVE_INFINITY : Duration.toMillis(shutdown)
 
+/** All three lists, from those that were given. */
+export const dependenciesOf = (given: Partial<Dependencies> | undefined): Dependencies =>
+  given === undefined ? noDependencies : { ...noDependencies, ...given }
+
 /**
  * A worker: the spec of an actor that runs `run`. Every incarnation gets a fresh scope, its {@link Self} and the `Tree`.
- * Dies when the id is empty or holds a slash.
+ * What is wrong with a spec is told by whoever is to start it; see `SpecProblems`.
  */
 export function make<E, R>(
   id: string,
@@ -90,7 +98,7 @@ export function make<E, R>(
 ): ChildSpec<E, Exclude<R, Provided>>
 export function make<E, R>(id: string, options: Options, run: Effect.Effect<void, E, R | Provided>): ChildSpec<E, R> {
   return {
-    id: checkId(id),
+    id,
     kind: options.kind ?? "worker",
     description: options.description ?? "",
     policy: options.policy ?? RestartPolicy.infrastructure,
@@ -98,6 +106,8 @@ export function make<E, R>(id: string, options: Options, run: Effect.Effect<void
     startDeadline: options.startDeadline === undefined ? 90_000 : shutdownMillis(options.startDeadline),
     autoStart: options.autoStart ?? true,
     resume: options.resume ?? false,
+    significant: options.significant ?? false,
+    dependencies: dependenciesOf(options.dependencies),
     behaviour: { _tag: "Worker", run }
   }
 }

@@ -7,7 +7,7 @@
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as ActorPath from "./ActorPath.ts"
-import type { StartChildError } from "./Errors.ts"
+import type { SpecInvalid, StartChildError } from "./Errors.ts"
 import type { RestartPolicy } from "./RestartPolicy.ts"
 import type { Self } from "./Self.ts"
 import type { Strategy } from "./Strategy.ts"
@@ -25,15 +25,48 @@ export interface Intensity {
   readonly within: number
 }
 
-/** What a running dynamic supervisor offers to its handle. */
-export interface DynamicControl<in R> {
+/**
+ * Siblings that a child needs, by their ids; under `one_for_one` only (the other strategies *are* a dependency).
+ *
+ * - `after`: it starts once these have come up, or have failed to: order, nothing else.
+ * - `requires`: it starts only while these run, and ends when a person stops or restarts one. A crash of theirs it
+ *   survives, but its own next start waits for them.
+ * - `bindsTo`: as `requires`, and it ends whenever one of these ends, for whatever reason; back up, it follows.
+ *
+ * What waits is `waiting` and tells for whom. Ends go the other way round: who depends on another ends before it.
+ */
+export interface Dependencies {
+  readonly after: ReadonlyArray<string>
+  readonly requires: ReadonlyArray<string>
+  readonly bindsTo: ReadonlyArray<string>
+}
+
+export const noDependencies: Dependencies = { after: [], requires: [], bindsTo: [] }
+
+/** Whether the end of significant children ends their supervisor, normally: never, that of any, or that of the last. */
+export type AutoShutdown = "never" | "any_significant" | "all_significant"
+
+/** What a running supervisor offers to its handle; see `Management`. */
+export interface Control<in R> {
   readonly path: ActorPath.ActorPath
   readonly tree: Tree["Service"]
   readonly startChild: (
     spec: ChildSpec<unknown, R>,
     wait: boolean
   ) => Effect.Effect<ActorPath.ActorPath, StartChildError>
+  readonly childSpec: (id: string) => ChildSpecView | undefined
   readonly count: () => Count
+  readonly reload: (specs: ReadonlyArray<ChildSpec<unknown, R>>) => Effect.Effect<Reloaded, SpecInvalid>
+}
+
+/** What a reload of specs did, by id. */
+export interface Reloaded {
+  /** Have a new spec from their next start on; those that run go on. */
+  readonly replaced: ReadonlyArray<string>
+  /** Are there, stopped, until somebody starts them. */
+  readonly added: ReadonlyArray<string>
+  /** Were not named and stay as they were. */
+  readonly kept: ReadonlyArray<string>
 }
 
 /** Numbers of a supervisor's children. `specs` counts all of them, `active` those that start, run or stop. */
@@ -52,16 +85,20 @@ export type Behaviour<E, R> =
       readonly strategy: Strategy
       readonly intensity: Intensity
       readonly bystanders: BystanderEnding
+      readonly autoShutdown: AutoShutdown
       readonly children: ReadonlyArray<ChildSpec<unknown, R>>
+      readonly attach: Attach<R> | undefined
     }
   | {
       readonly _tag: "Dynamic"
       readonly intensity: Intensity | undefined
       readonly maxChildren: number
       readonly children: Effect.Effect<ReadonlyArray<ChildSpec<unknown, R>>, E, R | Provided>
-      /** Called with the control when the supervisor runs, and with `undefined` when it does not any more. */
-      readonly attach: (control: DynamicControl<R> | undefined) => void
+      readonly attach: Attach<R> | undefined
     }
+
+/** Called with the control when the supervisor runs, and with `undefined` when it does not any more. */
+export type Attach<out R> = (control: Control<R> | undefined) => void
 
 /** See the module header. Times in milliseconds; `Infinity` means no limit. */
 export interface ChildSpec<out E, out R> {
@@ -78,14 +115,14 @@ export interface ChildSpec<out E, out R> {
   readonly autoStart: boolean
   /** True: an earlier brain's rest (parked, backing off, finished, failed) goes on. False: it starts. */
   readonly resume: boolean
+  /** Its own end may be that of its supervisor; see {@link AutoShutdown}. */
+  readonly significant: boolean
+  readonly dependencies: Dependencies
   readonly behaviour: Behaviour<E, R>
 }
 
+/** A spec as it can be looked at: all but what runs. */
+export type ChildSpecView = Omit<ChildSpec<unknown, unknown>, "behaviour">
+
 /** The services that a child spec needs. */
 export type Services<Spec> = Spec extends ChildSpec<unknown, infer R> ? R : never
-
-/** Dies when the id cannot be part of a path: a spec is code, so a wrong one is a bug of its author. */
-export const checkId = (id: string): string => {
-  if (ActorPath.isId(id)) return id
-  throw new TypeError(`actor id ${JSON.stringify(id)} must be a non-empty string without "/"`)
-}

@@ -103,5 +103,23 @@ export class RootFailed extends Schema.TaggedError<RootFailed>()("RootFailed", {
   }
 }
 
-/** Why a dynamic supervisor did not start a child. */
-export type StartChildError = AlreadyStarted | AlreadyPresent | StartFailed | MaxChildren | SupervisorDown
+/** What is wrong with one field of a spec: `children[2].shutdown`, and why. */
+export const SpecProblem = Schema.Struct({ field: Schema.String, problem: Schema.String })
+export interface SpecProblem {
+  readonly field: string
+  readonly problem: string
+}
+
+/** A child spec, or a list of them, cannot be: all that is wrong. Nothing was started or changed. */
+export class SpecInvalid extends Schema.TaggedError<SpecInvalid>()("SpecInvalid", {
+  /** The actor whose spec it is, or the supervisor that was given the list. */
+  id: Schema.String,
+  problems: Schema.Array(SpecProblem)
+}) {
+  override get message(): string {
+    return `the spec of "${this.id}" cannot be: ${this.problems.map(({ field, problem }) => `${field} ${problem}`).join("; ")}`
+  }
+}
+
+/** Why a supervisor did not start a child. */
+export type StartChildError = AlreadyStarted | AlreadyPresent | StartFailed | MaxChildren | SupervisorDown | SpecInvalid

@@ -101,6 +101,16 @@ export const fromExit = (at: number, exit: Exit.Exit<unknown, unknown>, beforeRe
     ? new FromCause(at, beforeReady, exit.cause)
     : { at, class: "normal", tag: "Normal", message: "ended normally", detail: "", beforeReady }
 
+/** The view of a supervisor that ended because its significant children had: normal, and told apart. */
+export const autoShutdown = (at: number, why: string): ExitView => ({
+  at,
+  class: "normal",
+  tag: "AutoShutdown",
+  message: `ended normally: ${why}`,
+  detail: "",
+  beforeReady: false
+})
+
 /** The view of an actor whose start did not come to an acknowledgement. */
 export const notStarted = (at: number, tag: "StartTimeout" | "Ignored", message: string): ExitView => ({
   at,

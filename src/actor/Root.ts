@@ -15,14 +15,18 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as ActorPath from "./ActorPath.ts"
 import type { ChildSpec } from "./ChildSpec.ts"
-import { RootFailed } from "./Errors.ts"
+import { RootFailed, SpecInvalid } from "./Errors.ts"
 import { Engine } from "./internal/Engine.ts"
 import { makeNode } from "./internal/Group.ts"
 import { BLOCK } from "./internal/JournalWriter.ts"
 import { Node } from "./internal/Node.ts"
+import type { RestartRate } from "./internal/RestartGate.ts"
 import * as TreeService from "./internal/TreeService.ts"
 import { forgetful, Journal } from "./Journal.ts"
+import * as SpecProblems from "./SpecProblems.ts"
 import { Tree } from "./Tree.ts"
+
+export type { RestartRate } from "./internal/RestartGate.ts"
 
 /** How a root ends: see the module header. */
 export type Ending = "stop" | "release"
@@ -38,10 +42,22 @@ export interface Root {
   readonly resources: Effect.Effect<{ readonly actors: number; readonly timers: number; readonly watchers: number }>
 }
 
+/** What holds for the whole tree. */
+export interface Options {
+  /**
+   * A limit on the restarts that all supervisors make together, fair between children, so that a storm of crashes does not
+   * starve the host. Starts by persons and first starts do not count. Default: none.
+   */
+  readonly restartRate?: RestartRate
+}
+
 /** Starts a root; answers when it has acknowledged its start. Closing the scope releases it. */
 export const start = Effect.fnUntraced(function* <E, R>(
-  spec: ChildSpec<E, R>
-): Effect.fn.Return<Root, RootFailed, R | Scope.Scope> {
+  spec: ChildSpec<E, R>,
+  options: Options = {}
+): Effect.fn.Return<Root, RootFailed | SpecInvalid, R | Scope.Scope> {
+  const problems = SpecProblems.ofSpec(spec)
+  if (problems.length > 0) return yield* new SpecInvalid({ id: spec.id, problems })
   const services = yield* Effect.context<R>()
   const journal = yield* Journal
   const kept = yield* journal.load
@@ -53,7 +69,8 @@ export const start = Effect.fnUntraced(function* <E, R>(
   const engine: Engine<R> = new Engine(
     Context.add(services, Tree, tree),
     kept,
-    keeps ? { service: journal, ceiling } : undefined
+    keeps ? { service: journal, ceiling } : undefined,
+    options.restartRate
   )
   const root = makeNode(new Node(engine, undefined, ActorPath.root(spec.id), spec), tree)
   engine.root = root
@@ -91,15 +108,14 @@ export const start = Effect.fnUntraced(function* <E, R>(
 /** Runs a root until it ends; `ending` (e.g. a signal) tells when and how it shall. */
 export const run = <E, R>(
   spec: ChildSpec<E, R>,
-  options?: { readonly ending?: Effect.Effect<Ending> }
-): Effect.Effect<void, RootFailed, R> =>
-  Effect.scopedWith((scope) => runIn(spec, options?.ending ?? Effect.never, scope))
+  options: Options & { readonly ending?: Effect.Effect<Ending> } = {}
+): Effect.Effect<void, RootFailed | SpecInvalid, R> => Effect.scopedWith((scope) => runIn(spec, options, scope))
 
 const runIn = Effect.fnUntraced(function* <E, R>(
   spec: ChildSpec<E, R>,
-  ending: Effect.Effect<Ending>,
+  options: Options & { readonly ending?: Effect.Effect<Ending> },
   scope: Scope.Scope
-): Effect.fn.Return<void, RootFailed, R> {
-  const root = yield* Effect.provideService(start(spec), Scope.Scope, scope)
-  yield* Effect.raceFirst(root.await, Effect.flatMap(ending, root.end))
+): Effect.fn.Return<void, RootFailed | SpecInvalid, R> {
+  const root = yield* Effect.provideService(start(spec, options), Scope.Scope, scope)
+  yield* Effect.raceFirst(root.await, Effect.flatMap(options.ending ?? Effect.never, root.end))
 })

@@ -54,6 +54,8 @@ export interface TreeNode {
   readonly budgetLeft: number | undefined
   /** Facts the incarnation told about itself. */
   readonly annotations: Annotations
+  /** Waiting: the siblings that must come up (or be gone) before it starts. Empty when it waits for its turn only. */
+  readonly waitingFor: ReadonlyArray<string>
   readonly revision: Revision
 }
 

@@ -17,7 +17,7 @@ import * as Actor from "../actor/Actor.ts"
 import * as ActorPath from "../actor/ActorPath.ts"
 import type { ChildSpec } from "../actor/ChildSpec.ts"
 import * as DynamicSupervisor from "../actor/DynamicSupervisor.ts"
-import type { RestartIntensityReached } from "../actor/Errors.ts"
+import type { RestartIntensityReached, SpecInvalid } from "../actor/Errors.ts"
 import { Tree, type TreeEvent, type TreeNode } from "../actor/Tree.ts"
 import type { Rootfs } from "../storage/Rootfs.ts"
 import { State } from "../storage/State.ts"
@@ -37,7 +37,7 @@ export class RuntimeSupervisor extends Context.Service<
   RuntimeSupervisor,
   {
     /** To be put below the root `init`; its id is `runtime`. */
-    readonly spec: ChildSpec<RestartIntensityReached, Services>
+    readonly spec: ChildSpec<RestartIntensityReached | SpecInvalid, Services>
     /** The tree, while the supervisor runs. */
     readonly tree: Effect.Effect<Option.Option<Tree["Service"]>>
     /** The actor at a path, if it is there. */

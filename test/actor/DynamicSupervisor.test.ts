@@ -35,7 +35,7 @@ describe("startChild", () => {
       assert.deepInclude(yield* root.tree.get("init/pool/b"), { state: "starting" })
       yield* probes.ready("a")
       assert.strictEqual(yield* Fiber.join(waiting), "init/pool/a")
-      assert.deepStrictEqual(yield* dynamic.count, { specs: 2, active: 2, supervisors: 0, workers: 2 })
+      assert.deepStrictEqual(yield* dynamic.countChildren, { specs: 2, active: 2, supervisors: 0, workers: 2 })
     })
   )
 

@@ -46,6 +46,7 @@ describe("Root.run", () => {
       yield* Effect.yieldNow
       yield* probes.crash("a")
       const failed = yield* Effect.flip(Fiber.join(running))
+      assert(failed._tag === "RootFailed")
       assert.deepInclude(failed.exit, { tag: "RestartIntensityReached", class: "failure" })
     })
   )

@@ -86,6 +86,7 @@ describe("ordered start and stop", () => {
       const probes = new Probes()
       const children = [probes.make("a"), probes.make("b", { failing: () => "no disk" }), probes.make("c")]
       const failed = yield* Effect.flip(Root.start(Supervisor.make("init", { children })))
+      assert(failed._tag === "RootFailed")
       assert.strictEqual(failed.exit.tag, "StartFailed")
       assert.strictEqual(failed.message, "init ended: StartFailed: init/b did not start: Crash: no disk")
       assert.deepStrictEqual(probes.take(), ["start a", "start b", "close a"])

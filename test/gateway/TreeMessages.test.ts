@@ -24,6 +24,7 @@ const node = (id: string): TreeNode => ({
   policy: RestartPolicy.workload,
   budgetLeft: undefined,
   annotations: { pid: "7", degraded: "half of it" },
+  waitingFor: [],
   revision: 9
 })
 

@@ -21,6 +21,7 @@ import type { Tree } from "../Tree.ts"
 import { ChangeLog } from "./ChangeLog.ts"
 import { JournalWriter } from "./JournalWriter.ts"
 import type { Node } from "./Node.ts"
+import { RestartGate, type RestartRate } from "./RestartGate.ts"
 
 /** Tasks carried out before other work of the process gets its turn. */
 const BATCH = 512
@@ -34,6 +35,8 @@ export class Engine<R> {
   readonly nodes = new Map<string, Node<R>>()
   root: Node<R> | undefined
   readonly log: ChangeLog
+  /** The limit on the restarts of the whole tree, if there is one. */
+  readonly gate: RestartGate | undefined
   /** Called when the root has acknowledged its start. */
   onRootStarted: (() => void) | undefined
   /** Called when the root has ended by itself, with how. */
@@ -55,12 +58,20 @@ export class Engine<R> {
   constructor(
     context: Context.Context<R | Tree>,
     kept: JournalState,
-    journal: { readonly service: JournalService; readonly ceiling: Revision } | undefined
+    journal: { readonly service: JournalService; readonly ceiling: Revision } | undefined,
+    restartRate: RestartRate | undefined
   ) {
     this.context = context
     this.#clock = Context.get(context, Clock.Clock)
     this.#random = Context.get(context, Random.Random)
     this.#dispatcher = Context.get(context, Scheduler.Scheduler).makeDispatcher()
+    this.gate =
+      restartRate === undefined
+        ? undefined
+        : new RestartGate(restartRate, {
+            monotonic: () => this.monotonic(),
+            after: (milliseconds, task) => this.after(milliseconds, task)
+          })
     this.#keptNodes = new Map(kept.nodes)
     this.#keptHistory = new Map(kept.history)
     this.log = new ChangeLog(

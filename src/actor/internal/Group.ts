@@ -7,18 +7,21 @@
  * - the *clearing* of `one_for_all` and `rest_for_one` ends what must be started anew, newest first, waits for the
  *   back-off of the child that crashed, then a start pass follows (`#restart`); a further crash widens it;
  * - the *ending* of the whole group, newest first one after another; in parallel for dynamic supervisors.
- * Under `one_for_one` a crash concerns no walk: the child has its own timer.
+ * Under `one_for_one` a crash concerns no walk: the child has its own timer. Who depends on siblings is held back at every
+ * start until these are as it needs them (`#holdBack`), and looked at again whenever one of them changes (`#tellDependents`).
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as ActorPath from "../ActorPath.ts"
-import type { ChildSpec, DynamicControl } from "../ChildSpec.ts"
+import type { ChildSpec, Control, Reloaded } from "../ChildSpec.ts"
 import { decide } from "../Decision.ts"
 import * as Errors from "../Errors.ts"
 import * as Exits from "../ExitView.ts"
 import type { ExitView } from "../ExitView.ts"
+import * as SpecProblems from "../SpecProblems.ts"
 import type { Tree } from "../Tree.ts"
-import { Node } from "./Node.ts"
+import { bindsTo, Dependents } from "./Dependents.ts"
+import { type Intent, Node } from "./Node.ts"
 import { RestartWindow } from "./RestartWindow.ts"
 import { Siblings } from "./Siblings.ts"
 
@@ -33,6 +36,9 @@ interface GroupRestart<R> {
 
 export class Group<R> {
   readonly children = new Siblings<R>()
+  readonly #dependents = new Dependents(this.children)
+  /** Of a static supervisor, what the management calls have changed of its list; empty as long as nobody used them. */
+  readonly #reloaded = new Map<string, ChildSpec<unknown, R>>()
   /** Why it gave up, from the moment it does to the next start. */
   failure: ExitView | undefined
   readonly #node: Node<R>
@@ -43,6 +49,8 @@ export class Group<R> {
   /** The child whose start by a person began the start pass: only when it comes up do others follow. */
   #asked: Node<R> | undefined
   #restart: GroupRestart<R> | undefined
+  /** A significant child has ended as a bystander: the group ends as soon as that is carried out. */
+  #autoShutdown: string | undefined
   #onDown: (() => void) | undefined
   #killing = false
 
@@ -69,6 +77,13 @@ export class Group<R> {
   get #engine() {
     return this.#node.engine
   }
+  /** What this supervisor is to its children, for the check of specs. */
+  get #relation(): SpecProblems.Siblings {
+    const { behaviour } = this.#node.spec
+    return behaviour._tag === "Static"
+      ? { strategy: behaviour.strategy, autoShutdown: behaviour.autoShutdown, ordered: true }
+      : { strategy: "one_for_one", autoShutdown: "never", ordered: false }
+  }
 
   // --- starting ---
 
@@ -82,32 +97,41 @@ export class Group<R> {
     this.#intensity = limit === undefined ? undefined : new RestartWindow(limit.restarts, limit.within)
     if (behaviour._tag !== "Dynamic") {
       // The order is that of the list, also when one that was dropped comes back.
-      for (const spec of specs) this.children.moveLast(this.#adopt(spec, false))
+      for (const spec of this.#list(specs)) this.children.moveLast(this.#adopt(spec, false))
       return this.#advance(this.children.first)
     }
-    const wanted = new Set<string>()
-    for (const spec of specs) {
-      if (wanted.has(spec.id)) {
-        const bug = new TypeError(`the desired state holds two children with the id "${spec.id}"`)
-        return this.giveUp(Exits.fromExit(this.#engine.now(), Exit.die(bug), true))
-      }
-      wanted.add(spec.id)
-    }
+    const problems = SpecProblems.ofChildren(specs, this.#relation)
+    if (problems.length > 0) return this.#fail(new Errors.SpecInvalid({ id: this.id, problems }))
+    const wanted = new Set(specs.map((spec) => spec.id))
     for (let child = this.children.first; child !== undefined; child = child.next) {
       if (!wanted.has(child.spec.id)) this.forget(child)
     }
     this.#phase = "up"
-    behaviour.attach(this.#control)
+    this.#dependents.expected = wanted
+    behaviour.attach?.(this.#control)
     this.#node.acknowledged({})
     this.#populate(specs, 0)
   }
 
+  /** The list of a static supervisor with what the management calls have changed of it. */
+  #list(specs: ReadonlyArray<ChildSpec<unknown, R>>): ReadonlyArray<ChildSpec<unknown, R>> {
+    if (this.#reloaded.size === 0) return specs
+    const own = new Set(specs.map((spec) => spec.id))
+    const added = [...this.#reloaded.values()].filter((spec) => !own.has(spec.id))
+    return [...specs.map((spec) => this.#reloaded.get(spec.id) ?? spec), ...added]
+  }
+
   /** One child per task, so that a hundred thousand of them leave room for others. */
   #populate(specs: ReadonlyArray<ChildSpec<unknown, R>>, index: number): void {
+    if (this.#phase !== "up") return
     const spec = specs[index]
-    if (spec === undefined || this.#phase !== "up") return
+    if (spec === undefined) {
+      this.#dependents.expected = new Set()
+      return
+    }
     const child = this.#adopt(spec, true)
-    if (child.state === "waiting") child.start(false)
+    if (child.state === "waiting") this.#start(child, false)
+    else this.#tellDependents(child)
     this.#engine.post(() => this.#populate(specs, index + 1))
   }
 
@@ -117,7 +141,7 @@ export class Group<R> {
     if (old !== undefined) {
       if (old.alive) return old
       if ((old.group === undefined) === (spec.behaviour._tag === "Worker")) {
-        old.spec = spec
+        this.#respec(old, spec)
         // A desired state knows what persons decided; a static list does not, so their word stands.
         if (desired) {
           if (old.view.policy !== spec.policy) old.setPolicy(spec.policy)
@@ -130,7 +154,84 @@ export class Group<R> {
     const path = ActorPath.child(this.#node.view.path, spec.id)
     const child = makeNode(new Node(this.#engine, this, path, spec), this.#tree)
     this.children.link(child)
+    this.#dependents.add(child)
     return child
+  }
+
+  #respec(child: Node<R>, spec: ChildSpec<unknown, R>): void {
+    this.#dependents.delete(child)
+    this.children.respec(child, spec)
+    this.#dependents.add(child)
+  }
+
+  // --- dependencies between siblings ---
+
+  /** True when `child` cannot start yet; it then waits, and tells for whom. */
+  #holdBack(child: Node<R>, automatic: boolean): boolean {
+    const unmet = this.#dependents.unmet(child)
+    if (unmet.length === 0) return false
+    child.awaitSiblings(unmet, automatic)
+    return true
+  }
+
+  /** Starts `child`, now or as soon as the siblings that it needs are there. */
+  #start(child: Node<R>, automatic: boolean): void {
+    if (!this.#holdBack(child, automatic)) child.start(automatic)
+  }
+
+  /** `child` has changed: those that are bound to it end with it, and those that waited for the change go on. */
+  #tellDependents(child: Node<R>): void {
+    if (!this.#dependents.any || !this.open) return
+    for (const dependent of this.#dependents.of(child)) {
+      if (dependent.awaitsSiblings) this.#start(dependent, dependent.startsAutomatically)
+      else if (dependent.alive && bindsTo(dependent, child.spec.id) && child.state !== "running")
+        this.#endBound(dependent)
+    }
+    for (const id of SpecProblems.named(child.spec.dependencies)) {
+      const sibling = this.children.get(id)
+      if (sibling?.awaitsSiblings === true) this.#start(sibling, sibling.startsAutomatically)
+    }
+  }
+
+  /** Ends a child because of a sibling that it needs, after those that need it; it follows when that sibling is back. */
+  #endBound(child: Node<R>, done: () => void = () => {}): void {
+    if (child.state === "stopping") return child.end("stop", "hold", done)
+    child.departing = true
+    this.#endThoseThatNeed(child, () => {
+      if (!child.alive) {
+        child.departing = false
+        return done()
+      }
+      child.end("stop", "hold", () => {
+        if (this.open && child.state === "waiting" && !child.removed) this.#start(child, true)
+        done()
+      })
+    })
+  }
+
+  #endThoseThatNeed(child: Node<R>, done: () => void): void {
+    const dependents = this.#dependents.any ? this.#dependents.needing(child) : []
+    let open = dependents.length
+    if (open === 0) return done()
+    for (const dependent of dependents) {
+      this.#endBound(dependent, () => {
+        if (--open === 0) done()
+      })
+    }
+  }
+
+  /** A person ends a child, and before it those siblings that need it. `done` when it does not live any more. */
+  endByPerson(child: Node<R>, ending: "stop" | "release", intent: Intent, done: () => void, shutdown?: number): void {
+    child.departing = child.alive
+    this.#endThoseThatNeed(child, () => {
+      if (child.alive) return child.end(ending, intent, done, shutdown)
+      child.departing = false
+      if (child.removed) return done()
+      if (intent === "halt") child.stopForGood()
+      else child.move("hold")
+      this.#tellDependents(child)
+      done()
+    })
   }
 
   /** Goes on with the start pass at `from`; without waiting children left it is over. */
@@ -143,6 +244,7 @@ export class Group<R> {
         return
       }
       if (child.state === "waiting" || child.state === "backing-off") {
+        if (this.#holdBack(child, this.#phase === "up")) continue
         this.#cursor = child
         return child.start(this.#phase === "up")
       }
@@ -150,16 +252,20 @@ export class Group<R> {
     this.#cursor = undefined
     if (this.#phase !== "starting") return
     this.#phase = "up"
+    const { behaviour } = this.#node.spec
+    if (behaviour._tag === "Static") behaviour.attach?.(this.#control)
     this.#node.acknowledged({})
   }
 
   childAcknowledged(child: Node<R>): void {
     if (child === this.#cursor) this.#advance(child.next)
+    this.#tellDependents(child)
   }
 
   /** A child was ended on somebody's word; if the start pass waited for it, it goes on. */
   childHalted(child: Node<R>): void {
     if (child === this.#cursor && child.state === "stopped") this.#advance(child.next)
+    this.#tellDependents(child)
   }
 
   /** A person wants this child, which does not live, to start. The caller has checked `open`. */
@@ -176,12 +282,17 @@ export class Group<R> {
     if (this.#cursor !== undefined && child.order > this.#cursor.order) return child.move("hold")
     // Those that waited for it under rest_for_one and one_for_all follow when it is up.
     if (this.#strategy !== "one_for_one" && this.#cursor === undefined) this.#cursor = this.#asked = child
-    child.start(false)
+    this.#start(child, false)
   }
 
   // --- a child ended by itself ---
 
   childEnded(child: Node<R>, exit: ExitView): void {
+    this.#judge(child, exit)
+    if (!child.alive) this.#tellDependents(child)
+  }
+
+  #judge(child: Node<R>, exit: ExitView): void {
     const event = exit.beforeReady && exit.class !== "normal" ? "start-failed" : "ended"
     if (exit.tag === "Ignored" && exit.class === "not-started") {
       child.move("finish", {}, { event: "ignored", exit, decision: "finish", reason: exit.message })
@@ -220,8 +331,11 @@ export class Group<R> {
         const happening = { event, exit, decision: "restart", reason, delay } as const
         child.move("retry", { lastExit: exit, attempt, nextAttemptAt }, happening)
         if (this.#strategy !== "one_for_one") return this.#restartFrom(child, now + delay)
-        if (delay === 0) return child.start(true)
-        return child.armBackoff(delay, () => child.start(true))
+        // Those bound to it end first.
+        this.#tellDependents(child)
+        if (child.state !== "backing-off") return
+        const again = () => child.awaitAdmission(() => this.#start(child, true))
+        return delay === 0 ? again() : child.armBackoff(delay, again)
       }
       case "Park":
         // Those after it in a start pass wait until a person starts it.
@@ -245,7 +359,8 @@ export class Group<R> {
           { event, exit, decision: "finish", reason }
         )
         if (decision.failed && child === this.#asked && child === this.#cursor) this.#cursor = undefined
-        return this.#over(child, decision.forget)
+        this.#over(child, decision.forget)
+        return child.spec.significant ? this.#shutDownBy(child.spec.id) : undefined
     }
   }
 
@@ -259,7 +374,28 @@ export class Group<R> {
     if (child.removed) return
     child.cancelBackoff()
     this.children.unlink(child)
+    this.#dependents.delete(child)
     this.#engine.remove(child)
+    this.#tellDependents(child)
+  }
+
+  /** A person has it forgotten, and it shall not come back with the supervisor's next start. */
+  forgetByPerson(child: Node<R>): void {
+    this.#reloaded.delete(child.spec.id)
+    this.forget(child)
+  }
+
+  /** The significant child `id` has ended for good: that may be the end of all. */
+  #shutDownBy(id: string): void {
+    const { behaviour } = this.#node.spec
+    if (behaviour._tag !== "Static" || behaviour.autoShutdown === "never") return
+    const { autoShutdown } = behaviour
+    if (autoShutdown === "all_significant" && this.children.significantPending > 0) return
+    const why =
+      autoShutdown === "any_significant"
+        ? `its significant child "${id}" has ended`
+        : "its significant children have ended"
+    this.giveUp(Exits.autoShutdown(this.#engine.now(), why), "stop")
   }
 
   // --- one_for_all and rest_for_one ---
@@ -292,9 +428,16 @@ export class Group<R> {
       if (child.removed) continue
       if (child.alive) {
         const before = child.previous
+        if (child.spec.significant && child.temporary) this.#autoShutdown = child.spec.id
         return child.end(behaviour.bystanders, "hold", () => this.#clear(before))
       }
       if (child.state === "finished") child.move("hold")
+    }
+    const significant = this.#autoShutdown
+    this.#autoShutdown = undefined
+    if (significant !== undefined) {
+      this.#shutDownBy(significant)
+      if (!this.open) return
     }
     const left = restart.dueAt - this.#engine.monotonic()
     if (left <= 0) this.#startAnew(restart)
@@ -310,15 +453,15 @@ export class Group<R> {
 
   // --- ending ---
 
-  #fail(error: Errors.StartFailed | Errors.RestartIntensityReached): void {
+  #fail(error: Errors.StartFailed | Errors.RestartIntensityReached | Errors.SpecInvalid): void {
     this.giveUp(Exits.fromExit(this.#engine.now(), Exit.fail(error), this.#node.state === "starting"))
   }
 
-  /** Ends by itself: releases the children, then tells the own supervisor why. */
-  giveUp(view: ExitView): void {
+  /** Ends by itself: ends the children, then tells the own supervisor why. */
+  giveUp(view: ExitView, ending: "stop" | "release" = "release"): void {
     if (!this.open) return
     this.failure = view
-    this.shutdown("release", false, () => this.#node.groupGaveUp(view))
+    this.shutdown(ending, false, () => this.#node.groupGaveUp(view))
   }
 
   /**
@@ -334,9 +477,10 @@ export class Group<R> {
     this.#cursor = undefined
     this.#restart?.wait?.()
     this.#restart = undefined
+    this.#autoShutdown = undefined
     const { behaviour } = this.#node.spec
+    if (behaviour._tag !== "Worker") behaviour.attach?.(undefined)
     if (behaviour._tag === "Dynamic") {
-      behaviour.attach(undefined)
       this.#endTogether(ending)
     } else {
       this.#endBefore(ending, this.children.last)
@@ -360,15 +504,23 @@ export class Group<R> {
     const close = () => {
       if (--open === 0) this.#isDown()
     }
+    const end = (child: Node<R>): void => {
+      // Its turn comes when the last of those that need it has ended.
+      if (this.#dependents.isHeld(child) && !this.#killing) return
+      open++
+      child.end(this.#killing ? "kill" : ending, "hold", () => {
+        for (const id of SpecProblems.named(child.spec.dependencies)) {
+          const sibling = this.children.get(id)
+          if (sibling?.alive === true && sibling.state !== "stopping") end(sibling)
+        }
+        close()
+      })
+    }
     const sweep = (at: Node<R> | undefined): void => {
       if (at === undefined) return close()
       const { next } = at
-      if (at.alive) {
-        open++
-        at.end(this.#killing ? "kill" : ending, "hold", close)
-      } else if (!at.removed) {
-        this.#settle(at)
-      }
+      if (at.alive) end(at)
+      else if (!at.removed) this.#settle(at)
       this.#engine.post(() => sweep(next))
     }
     sweep(this.children.first)
@@ -394,16 +546,24 @@ export class Group<R> {
     for (let child = this.children.last; child !== undefined; child = child.previous) child.kill()
   }
 
-  // --- dynamic supervisors ---
+  // --- management calls ---
 
-  get #control(): DynamicControl<R> {
+  get #control(): Control<R> {
     return {
       path: this.#node.view.path,
       tree: this.#tree,
       count: () => this.children.count(),
+      childSpec: (id) => this.children.get(id)?.spec,
       startChild: (spec, wait) =>
         Effect.callback((resume) =>
           this.#engine.post(() => this.#startChild(spec, wait, (answer) => this.#engine.answer(() => resume(answer))))
+        ),
+      reload: (specs) =>
+        Effect.callback((resume) =>
+          this.#engine.post(() => {
+            const answer = this.#reload(specs)
+            this.#engine.answer(() => resume(answer))
+          })
         )
     }
   }
@@ -415,7 +575,9 @@ export class Group<R> {
   ): void {
     const { spec: own, view } = this.#node
     const { behaviour } = own
-    if (this.#phase !== "up") return answer(Effect.fail(new Errors.SupervisorDown({ id: this.#node.spec.id })))
+    if (this.#phase !== "up") return answer(Effect.fail(new Errors.SupervisorDown({ id: this.id })))
+    const problems = SpecProblems.ofNewChild(spec, this.#relation, (id) => this.children.get(id)?.spec.dependencies)
+    if (problems.length > 0) return answer(Effect.fail(new Errors.SpecInvalid({ id: spec.id, problems })))
     const present = this.children.get(spec.id)
     if (present !== undefined) {
       const { path, state } = present.view
@@ -425,6 +587,7 @@ export class Group<R> {
     if (behaviour._tag === "Dynamic" && this.children.size >= behaviour.maxChildren) {
       return answer(Effect.fail(new Errors.MaxChildren({ path: view.path, maximum: behaviour.maxChildren })))
     }
+    if (behaviour._tag === "Static") this.#reloaded.set(spec.id, spec)
     const child = this.#adopt(spec, false)
     const { path } = child.view
     if (!wait || child.state !== "waiting") answer(Effect.succeed(path))
@@ -433,7 +596,41 @@ export class Group<R> {
         answer(exit === undefined ? Effect.succeed(path) : Effect.fail(new Errors.StartFailed({ path, exit })))
       )
     }
-    if (child.state === "waiting") child.start(false)
+    if (child.state === "waiting") this.#start(child, false)
+  }
+
+  #reload(specs: ReadonlyArray<ChildSpec<unknown, R>>): Effect.Effect<Reloaded, Errors.SpecInvalid> {
+    const problems = SpecProblems.ofChildren(specs, this.#relation)
+    for (const [index, spec] of specs.entries()) {
+      const type = this.children.get(spec.id)?.view.type
+      if (type === undefined || (type === "worker") === (spec.behaviour._tag === "Worker")) continue
+      problems.push({
+        field: `children[${index}]`,
+        problem: `"${spec.id}" is a ${type}; delete it before it becomes another`
+      })
+    }
+    if (problems.length > 0) return Effect.fail(new Errors.SpecInvalid({ id: this.id, problems }))
+    const named = new Set(specs.map((spec) => spec.id))
+    const replaced: Array<string> = []
+    const added: Array<string> = []
+    const kept: Array<string> = []
+    for (let child = this.children.first; child !== undefined; child = child.next) {
+      if (!named.has(child.spec.id)) kept.push(child.spec.id)
+    }
+    for (const spec of specs) {
+      if (this.#node.spec.behaviour._tag === "Static") this.#reloaded.set(spec.id, spec)
+      const child = this.children.get(spec.id)
+      if (child === undefined) {
+        added.push(spec.id)
+        this.#adopt({ ...spec, autoStart: false }, false)
+        continue
+      }
+      replaced.push(spec.id)
+      this.#respec(child, spec)
+      if (child.view.policy !== spec.policy) child.setPolicy(spec.policy)
+      if (child.awaitsSiblings) this.#start(child, child.startsAutomatically)
+    }
+    return Effect.succeed({ replaced, added, kept })
   }
 }
 

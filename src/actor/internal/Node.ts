@@ -30,6 +30,7 @@ export type Intent = "hold" | "halt" | "start"
 export type StartWaiter = (failure: ExitView | undefined) => void
 
 const noAnnotations: Annotations = {}
+const nobody: ReadonlyArray<string> = []
 
 const endings = {
   stop: { event: "stopped", reason: "to be ended, with its stop hooks" },
@@ -50,6 +51,7 @@ type Patch = {
       | "attempt"
       | "policy"
       | "annotations"
+      | "waitingFor"
   ]?: TreeNode[Key]
 }
 
@@ -76,6 +78,10 @@ export class Node<R> {
   /** For supervisors: their children. Set right after construction. */
   group: Group<R> | undefined
   incarnation: Incarnation<R> | undefined
+  /** A person is ending it: siblings that need it do not count on it any more. */
+  departing = false
+  /** Whose account the start is on that it waits to make. */
+  startsAutomatically = false
   /** The policy's own budget. */
   window: RestartWindow | undefined
   #history: HistoryRing | undefined
@@ -116,6 +122,7 @@ export class Node<R> {
       policy: spec.policy,
       budgetLeft: this.#budgetLeft(),
       annotations: noAnnotations,
+      waitingFor: nobody,
       revision: engine.log.next()
     }
     engine.nodes.set(path, this)
@@ -224,6 +231,7 @@ export class Node<R> {
         policy: patch.policy ?? view.policy,
         budgetLeft: this.#budgetLeft(),
         annotations: patch.annotations ?? view.annotations,
+        waitingFor: patch.waitingFor ?? view.waitingFor,
         revision
       },
       entry
@@ -234,12 +242,12 @@ export class Node<R> {
   move(event: Lifecycle.LifecycleEvent, patch: Patch = {}, happening?: Happening): void {
     const from = this.view.state
     patch.state = Lifecycle.next(from, event)
+    if (this.view.waitingFor.length > 0) patch.waitingFor ??= nobody
     // Nothing is shown when nothing changed.
     if (patch.state === from && happening === undefined && Object.keys(patch).length === 1) return
-    const lives = Lifecycle.isAlive(patch.state)
-    if (this.parent !== undefined && lives !== this.alive) this.parent.children.active += lives ? 1 : -1
+    this.parent?.children.moved(this, from, patch.state)
     // What an incarnation said of itself (a pid!) is true no longer.
-    if (!lives && this.view.annotations !== noAnnotations) patch.annotations = noAnnotations
+    if (!Lifecycle.isAlive(patch.state) && this.view.annotations !== noAnnotations) patch.annotations = noAnnotations
     if (patch.state !== "backing-off" && this.view.nextAttemptAt !== undefined) patch.nextAttemptAt = undefined
     this.change(patch, happening)
   }
@@ -331,12 +339,35 @@ export class Node<R> {
     if (this.parent === undefined) this.engine.onRootStarted?.()
   }
 
-  // --- backing off ---
+  // --- waiting ---
+
+  /** Its start waits for these siblings. */
+  awaitSiblings(ids: ReadonlyArray<string>, automatic: boolean): void {
+    this.cancelBackoff()
+    this.startsAutomatically = automatic
+    const { waitingFor } = this.view
+    if (waitingFor.length === ids.length && waitingFor.every((id, index) => id === ids[index])) return
+    this.move("hold", { waitingFor: ids })
+  }
+
+  get awaitsSiblings(): boolean {
+    return this.view.waitingFor.length > 0
+  }
 
   /** Starts it in `delay` milliseconds, by way of `then`. */
   armBackoff(delay: number, then: () => void): void {
     this.cancelBackoff()
     this.#backoff = this.engine.after(delay, then)
+  }
+
+  /** Restarts it when the tree's limit on restarts lets it, by way of `then`. */
+  awaitAdmission(then: () => void): void {
+    this.cancelBackoff()
+    const { gate } = this.engine
+    if (gate === undefined) return then()
+    const cancel = gate.admit(this.view.attempt > 1, then)
+    // Admitted at once it may have ended again by now, and wait for something else.
+    if (this.state === "backing-off") this.#backoff ??= cancel
   }
 
   cancelBackoff(): void {
@@ -388,6 +419,7 @@ export class Node<R> {
     this.#deadline?.()
     this.#deadline = undefined
     this.incarnation = undefined
+    this.departing = false
     const intent = this.#intent ?? "hold"
     this.#intent = undefined
     const waiters = this.#endWaiters ?? []

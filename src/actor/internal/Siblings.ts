@@ -3,14 +3,20 @@
  *
  * Trap, and feature: a removed node keeps its links, so a walk that stands on it goes on. Walkers check `removed`.
  */
-import type { Count } from "../ChildSpec.ts"
+import type { ChildSpec, Count } from "../ChildSpec.ts"
+import { type ActorState, isAlive } from "../Lifecycle.ts"
 import type { Node } from "./Node.ts"
+
+/** It runs, or its supervisor is about to see to it that it does. */
+const isPending = (state: ActorState): boolean => isAlive(state) || state === "waiting" || state === "backing-off"
 
 export class Siblings<R> {
   first: Node<R> | undefined
   last: Node<R> | undefined
-  /** Children with a living incarnation; kept by the nodes. */
+  /** Children with a living incarnation. */
   active = 0
+  /** Significant children that have not come to an end for good. */
+  significantPending = 0
   #supervisors = 0
   #order = 0
   readonly #byId = new Map<string, Node<R>>()
@@ -28,6 +34,20 @@ export class Siblings<R> {
     this.#append(child)
     this.#byId.set(child.spec.id, child)
     if (child.view.type === "supervisor") this.#supervisors++
+    if (child.spec.significant && isPending(child.state)) this.significantPending++
+  }
+
+  /** `child` has gone from one state to another. */
+  moved(child: Node<R>, from: ActorState, to: ActorState): void {
+    if (isAlive(from) !== isAlive(to)) this.active += isAlive(to) ? 1 : -1
+    if (!child.spec.significant || isPending(from) === isPending(to)) return
+    if (this.#byId.get(child.spec.id) === child) this.significantPending += isPending(to) ? 1 : -1
+  }
+
+  /** Gives `child` another spec of the same id and type. */
+  respec(child: Node<R>, spec: ChildSpec<unknown, R>): void {
+    if (isPending(child.state)) this.significantPending += Number(spec.significant) - Number(child.spec.significant)
+    child.spec = spec
   }
 
   unlink(child: Node<R>): void {
@@ -36,6 +56,7 @@ export class Siblings<R> {
     this.#cut(child)
     this.#byId.delete(child.spec.id)
     if (child.view.type === "supervisor") this.#supervisors--
+    if (child.spec.significant && isPending(child.state)) this.significantPending--
   }
 
   /** Makes `child` the last. */

@@ -75,11 +75,9 @@ export const make = <R>(engine: () => Engine<R>): Tree["Service"] => {
         }
       ),
     stop: (path, options) =>
-      onChild(path, (node, _parent, answer) => {
+      onChild(path, (node, parent, answer) => {
         const shutdown = options?.shutdown === undefined ? undefined : Duration.toMillis(options.shutdown)
-        if (node.alive) return node.end("stop", "halt", () => answer(Effect.void), shutdown)
-        node.stopForGood()
-        answer(Effect.void)
+        parent.endByPerson(node, "stop", "halt", () => answer(Effect.void), shutdown)
       }),
     restart: (path, options) =>
       onChild<void, Errors.StartFailed | Errors.SupervisorDown>(path, (node, parent, answer) => {
@@ -87,7 +85,7 @@ export const make = <R>(engine: () => Engine<R>): Tree["Service"] => {
         const wait = options?.wait !== "registered"
         node.forgive()
         if (!node.alive) return start(node, parent, wait, answer)
-        node.end(options?.ending ?? "stop", "start", () => {
+        parent.endByPerson(node, options?.ending ?? "stop", "start", () => {
           // Others may have decided otherwise while it ended.
           if (node.removed || !parent.open || node.state !== "waiting") {
             if (wait) answer(supervisorDown(parent))
@@ -100,7 +98,7 @@ export const make = <R>(engine: () => Engine<R>): Tree["Service"] => {
         if (node.alive) {
           return answer(Effect.fail(new Errors.StillRunning({ path: node.view.path, state: node.state })))
         }
-        parent.forget(node)
+        parent.forgetByPerson(node)
         answer(Effect.void)
       }),
     setPolicy: (path, policy) =>

@@ -1,0 +1,108 @@
+/** The management calls on a static supervisor; those on a dynamic one are in DynamicSupervisor.test.ts. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
+import * as Root from "../../src/actor/Root.ts"
+import * as Supervisor from "../../src/actor/Supervisor.ts"
+import { Probes } from "./Probe.ts"
+
+const started = Effect.fnUntraced(function* (options: Partial<Supervisor.Options<[]>> = {}) {
+  const probes = new Probes()
+  const supervisor = yield* Supervisor.managed<never>("group", {
+    strategy: "rest_for_one",
+    ...options,
+    children: [probes.make("a"), probes.make("b")]
+  })
+  const root = yield* Root.start(Supervisor.make("init", { children: [supervisor.spec] }))
+  probes.take()
+  return { probes, root, supervisor }
+})
+
+/** The tag of a refusal. */
+const refusal = <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>) =>
+  Effect.map(Effect.flip(effect), ({ _tag }) => _tag)
+
+describe("a static supervisor", () => {
+  it.effect("takes more children, behind the others, and has them again after its own restart", () =>
+    Effect.gen(function* () {
+      const { probes, root, supervisor } = yield* started()
+      assert.strictEqual(yield* supervisor.startChild(probes.make("c")), "init/group/c")
+      assert.deepStrictEqual(probes.take(), ["start c"])
+      yield* probes.crash("b")
+      assert.deepStrictEqual(probes.take(), ["close b", "close c", "start b", "start c"])
+      yield* root.tree.restart("init/group")
+      assert.deepStrictEqual(probes.take().slice(-3), ["start a", "start b", "start c"])
+      yield* supervisor.terminateChild("c")
+      yield* supervisor.deleteChild("c")
+      probes.take()
+      yield* root.tree.restart("init/group")
+      assert.deepStrictEqual(probes.take().slice(-2), ["start a", "start b"])
+    })
+  )
+
+  it.effect("answers every call with what is the matter", () =>
+    Effect.gen(function* () {
+      const { probes, root, supervisor } = yield* started()
+      assert.strictEqual(yield* refusal(supervisor.startChild(probes.make("a"))), "AlreadyStarted")
+      assert.strictEqual(yield* refusal(supervisor.startChild(probes.make("x/y"))), "SpecInvalid")
+      assert.strictEqual(
+        yield* refusal(supervisor.startChild(probes.make("x", { failing: () => "no" }))),
+        "StartFailed"
+      )
+      assert.strictEqual(yield* refusal(supervisor.terminateChild("nobody")), "NoSuchActor")
+      assert.strictEqual(yield* refusal(supervisor.terminateChild("a/b")), "NoSuchActor")
+      assert.strictEqual(yield* refusal(supervisor.deleteChild("a")), "StillRunning")
+      assert.strictEqual(yield* refusal(supervisor.getChildSpec("nobody")), "NoSuchActor")
+      yield* supervisor.terminateChild("b")
+      assert.strictEqual(yield* refusal(supervisor.startChild(probes.make("b"))), "AlreadyPresent")
+      yield* supervisor.restartChild("b")
+      assert.deepInclude(yield* supervisor.getChildSpec("b"), { id: "b", shutdown: 5_000 })
+      assert.deepInclude(yield* supervisor.countChildren, { supervisors: 0, workers: 3 })
+      yield* root.tree.stop("init/group")
+      for (const call of [supervisor.countChildren, supervisor.whichChildren, supervisor.terminateChild("a")]) {
+        assert.strictEqual(yield* refusal<unknown, { readonly _tag: string }>(call), "SupervisorDown")
+      }
+    })
+  )
+})
+
+describe("reloadSpecs", () => {
+  it.effect("replaces, adds without starting, keeps the rest, and ends nobody", () =>
+    Effect.gen(function* () {
+      const { probes, root, supervisor } = yield* started()
+      const reloaded = yield* supervisor.reloadSpecs([
+        probes.make("b", { policy: RestartPolicy.transient, shutdown: 7_000 }),
+        probes.make("c")
+      ])
+      assert.deepStrictEqual(reloaded, { replaced: ["b"], added: ["c"], kept: ["a"] })
+      assert.deepStrictEqual(probes.take(), [])
+      assert.deepInclude(yield* supervisor.getChildSpec("b"), { shutdown: 7_000 })
+      assert.deepInclude(yield* root.tree.get("init/group/b"), { state: "running", policy: RestartPolicy.transient })
+      assert.deepInclude(yield* root.tree.get("init/group/c"), { state: "stopped" })
+      yield* root.tree.start("init/group/c")
+      yield* root.tree.restart("init/group")
+      assert.deepInclude(yield* supervisor.getChildSpec("b"), { shutdown: 7_000 })
+      assert.deepInclude(yield* supervisor.countChildren, { specs: 3 })
+    })
+  )
+
+  it.effect("changes nothing when anything is wrong", () =>
+    Effect.gen(function* () {
+      const { probes, supervisor } = yield* started()
+      const wrong = yield* Effect.flip(
+        supervisor.reloadSpecs([
+          probes.make("a", { shutdown: 1 }),
+          Supervisor.make("b", { children: [] }),
+          probes.make("c", { startDeadline: -1 })
+        ])
+      )
+      assert(wrong._tag === "SpecInvalid")
+      assert.deepStrictEqual(
+        wrong.problems.map(({ field }) => field),
+        ["children[2].startDeadline", "children[1]"]
+      )
+      assert.deepInclude(yield* supervisor.getChildSpec("a"), { shutdown: 5_000 })
+      assert.deepInclude(yield* supervisor.countChildren, { specs: 2 })
+    })
+  )
+})
