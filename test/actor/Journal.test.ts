@@ -53,6 +53,40 @@ describe("over a restart of the brain", () => {
     })
   )
 
+  it.effect("who watches on from an earlier brain's revision hears what happened since, after a snapshot", () =>
+    Effect.gen(function* () {
+      const journal = yield* Journal.makeMemory
+      const probes = new Probes()
+      const first = yield* life(journal, probes)
+      const { revision } = yield* first.tree.snapshot()
+      yield* probes.crash("a", "while the watcher was away")
+      yield* TestClock.adjust(100)
+      yield* first.end("release")
+      const second = yield* life(journal, probes)
+      yield* probes.crash("b", "before it was back")
+      const heard = yield* Stream.runCollect(Stream.take(second.tree.watch(revision), 10))
+      assert.deepStrictEqual(
+        heard.map((event) =>
+          event._tag === "Changed"
+            ? `${event.node.path} ${event.entry?.event} ${event.entry?.exit?.message}`
+            : event._tag
+        ),
+        [
+          "Snapshot",
+          "init/a ended while the watcher was away",
+          "init/a started undefined",
+          "init released undefined",
+          "init/b released undefined",
+          "init/a released undefined",
+          "init/a started undefined",
+          "init/b started undefined",
+          "init started undefined",
+          "init/b ended before it was back"
+        ]
+      )
+    })
+  )
+
   it.effect("an actor that is removed and made anew begins anew", () =>
     Effect.gen(function* () {
       const journal = yield* Journal.makeMemory

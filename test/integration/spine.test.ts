@@ -249,17 +249,39 @@ describe("the spine", () => {
     })
   )
 
-  it.live("events go on where they stopped when the brain was replaced", () =>
+  it.live("who follows the events misses nothing that happened while the brain was replaced", () =>
     Effect.gen(function* () {
       const instance = yield* start()
       yield* applied(instance, image + container("web", loop, "restart: { backoff: { initial: 100ms } }"))
       const { pid } = yield* running(instance, "web")
-      const before = BigInt((yield* instance.json(Tree, "tree")).revision)
+      const events = yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          const child = spawn(join(checkout, "ironwood"), ["--address", instance.address, "events", "-o", "json"])
+          const said = { text: "", child }
+          child.stdout.on("data", (chunk) => (said.text += String(chunk)))
+          return said
+        }),
+        ({ child }) => Effect.sync(() => child.kill("SIGTERM"))
+      )
+      yield* eventually(
+        "the watch to stand",
+        Effect.andThen(
+          instance.run("policy", "set", "web", "--max", "30s"),
+          Effect.sync(() => events.text)
+        ),
+        (text) => text.includes("policy-changed")
+      )
       yield* killBrain(instance, "SIGKILL")
       yield* kill(pid, "SIGKILL")
       yield* eventually("the restart", status(instance, "web"), (seen) => seen?.restarts === 1 && seen.pid !== pid)
-      const after = BigInt((yield* instance.json(Tree, "tree")).revision)
-      assert.isTrue(after > before, `${after} is not after ${before}`)
+      yield* eventually(
+        "the watcher to hear of it",
+        Effect.sync(() => events.text),
+        (text) => /"event":\s*"ended"[^\n]*killed by SIGKILL/.test(text)
+      )
+      const revisions = [...events.text.matchAll(/"entry":\s*\{[^{}]*?"revision":\s*"(\d+)"/g)].map((found) => found[1])
+      assert.isNotEmpty(revisions)
+      assert.strictEqual(new Set(revisions).size, revisions.length, "what was heard comes once")
     })
   )
 

@@ -3,13 +3,14 @@
  *
  * One ring for all: a watcher is a cursor, so a slow one costs nothing and a change costs O(1) whoever watches. Every
  * change has its own revision and revisions are consecutive, so a revision *is* a place in the ring. A watcher that lags
- * far gets only changes that are still the newest of their actor; one that lags beyond the ring gets a snapshot.
+ * far gets only changes that are still the newest of their actor; one that lags beyond the ring gets a snapshot. So does
+ * one that comes from an earlier brain, and after it what the histories of the actors know of the time between.
  */
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import type { Revision, TreeEvent, TreeNode, TreeSnapshot } from "../Tree.ts"
+import type { HistoryEntry, Revision, TreeEvent, TreeNode, TreeSnapshot } from "../Tree.ts"
 
 /** Changes held. A watcher that was away for no more than these resumes without a snapshot. */
 export const CAPACITY = 8_192
@@ -21,6 +22,11 @@ const CHUNK = 256
 export interface Source {
   readonly snapshot: () => TreeSnapshot
   readonly current: (path: string) => TreeNode | undefined
+  /** What happened after `from` to the actors that are there, oldest first; the newest `limit` of it. */
+  readonly happenedSince: (
+    from: Revision,
+    limit: number
+  ) => ReadonlyArray<{ readonly node: TreeNode; readonly entry: HistoryEntry }>
 }
 
 export class ChangeLog {
@@ -106,10 +112,14 @@ export class ChangeLog {
     // A fresh log may hold nothing, and still cannot vouch for what earlier brains showed up to its base.
     if (cursor === undefined || !this.#held(cursor) || (cursor === this.#base && this.#base > 0)) {
       const snapshot = this.#source.snapshot()
-      return {
-        events: [{ _tag: "Snapshot", revision: snapshot.revision, snapshot }],
-        cursor: snapshot.revision
+      const { revision } = snapshot
+      const events: Array<TreeEvent> = [{ _tag: "Snapshot", revision, snapshot }]
+      if (cursor !== undefined && cursor <= this.#base) {
+        for (const { entry, node } of this.#source.happenedSince(cursor, CAPACITY)) {
+          events.push({ _tag: "Changed", revision, node, entry })
+        }
       }
+      return { events, cursor: revision }
     }
     const coalesce = this.#revision - cursor > COALESCE_BEYOND
     const events: Array<TreeEvent> = []

@@ -75,7 +75,11 @@ export class Engine<R> {
     this.#keptNodes = new Map(kept.nodes)
     this.#keptHistory = new Map(kept.history)
     this.log = new ChangeLog(
-      { snapshot: () => this.snapshot(), current: (path) => this.nodes.get(path)?.view },
+      {
+        snapshot: () => this.snapshot(),
+        current: (path) => this.nodes.get(path)?.view,
+        happenedSince: (from, limit) => this.#happenedSince(from, limit)
+      },
       kept.revision
     )
     this.#journal =
@@ -239,6 +243,14 @@ export class Engine<R> {
     this.#keptNodes.delete(path)
     this.#keptHistory.delete(path)
     return kept
+  }
+
+  #happenedSince(from: Revision, limit: number) {
+    const found: Array<{ readonly node: TreeNode; readonly entry: HistoryEntry }> = []
+    for (const node of this.nodes.values()) {
+      for (const entry of node.history) if (entry.revision > from) found.push({ node: node.view, entry })
+    }
+    return found.sort((one, other) => one.entry.revision - other.entry.revision).slice(-limit)
   }
 
   /** All of the tree, or what is at and below `under`. */
