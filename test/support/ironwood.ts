@@ -146,12 +146,14 @@ export const start = (options?: { readonly args?: ReadonlyArray<string>; readonl
             ? Effect.succeed(result.stdout)
             : Effect.fail(new CommandFailed({ command: args.join(" "), ran: result }))
         )
-      const pidOf = (marker: string) =>
+      // A client of this instance is a Node with its directory on the command line too.
+      const pidOf = (program: string, argument: string) =>
         Effect.sync(
           () =>
-            processesWith(stateDirectory).find((pid) =>
-              readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")[0]?.endsWith(marker)
-            ) ?? -1
+            processesWith(stateDirectory).find((pid) => {
+              const argv = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")
+              return argv[0]?.endsWith(program) === true && argv.some((word) => word.endsWith(argument))
+            }) ?? -1
         )
       const instance: Instance = {
         stateDirectory,
@@ -161,8 +163,8 @@ export const start = (options?: { readonly args?: ReadonlyArray<string>; readonl
         json: (schema, ...args) =>
           Effect.flatMap(run(...args, "-o", "json"), (text) => Schema.decodeUnknownEffect(schema)(JSON.parse(text))),
         apply: (yaml) => ironwood(["--address", address, "apply", "-f", "-"], yaml),
-        brainPid: pidOf("bin/node"),
-        taprootPid: pidOf("taproot")
+        brainPid: pidOf("bin/node", "/brain.cjs"),
+        taprootPid: pidOf("taproot", "taproot")
       }
       return instance
     }),
