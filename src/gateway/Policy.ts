@@ -6,6 +6,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf"
 import type * as Effect from "effect/Effect"
 import * as Proto from "../../proto/generated/ironwood/v1/policy_pb.ts"
 import * as RestartPolicy from "../actor/RestartPolicy.ts"
+import type { WhenSpent } from "../actor/RestartRule.ts"
 import { decoder, given, wordOf } from "./Request.ts"
 import type { InvalidRequest } from "./Request.ts"
 import { millisOf, wireDuration } from "./Time.ts"
@@ -13,14 +14,20 @@ import { millisOf, wireDuration } from "./Time.ts"
 const restartTypes = {
   permanent: Proto.RestartType.PERMANENT,
   transient: Proto.RestartType.TRANSIENT,
-  temporary: Proto.RestartType.TEMPORARY
+  temporary: Proto.RestartType.TEMPORARY,
+  // The wire does not have it yet.
+  "on-success": Proto.RestartType.UNSPECIFIED
 } as const satisfies Record<RestartPolicy.RestartType, Proto.RestartType>
 
 const whenSpents = {
   escalate: Proto.WhenSpent.ESCALATE,
   park: Proto.WhenSpent.PARK,
-  "keep-trying": Proto.WhenSpent.KEEP_TRYING
-} as const satisfies Record<RestartPolicy.WhenSpent, Proto.WhenSpent>
+  "keep-trying": Proto.WhenSpent.KEEP_TRYING,
+  // The wire does not have these yet.
+  fallback: Proto.WhenSpent.UNSPECIFIED,
+  "restart-group": Proto.WhenSpent.UNSPECIFIED,
+  "reboot-host": Proto.WhenSpent.UNSPECIFIED
+} as const satisfies Record<WhenSpent, Proto.WhenSpent>
 
 /** A policy as it goes over the wire. */
 export const toProto = (policy: RestartPolicy.RestartPolicy): MessageInitShape<typeof Proto.RestartPolicySchema> => ({

@@ -39,7 +39,7 @@ const some = Schema.optionalKey
 
 /** Policies as they are stored: every field there or not. */
 const Stored = Schema.Struct({
-  restart: some(RestartPolicy.RestartType),
+  restart: some(Schema.Literals(["permanent", "transient", "temporary"])),
   backoff: some(
     Schema.Struct({
       first: some(Milliseconds),
@@ -56,7 +56,7 @@ const Stored = Schema.Struct({
       within: Milliseconds
     })
   ),
-  whenSpent: some(RestartPolicy.WhenSpent)
+  whenSpent: some(Schema.Literals(["escalate", "park", "keep-trying"]))
 })
 
 const decode = Schema.decodeUnknownEffect(RestartPolicy.RestartPolicy)
