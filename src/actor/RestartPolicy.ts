@@ -20,6 +20,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as Struct from "effect/Struct"
 import { Backoff, type Curve, Milliseconds } from "./Backoff.ts"
 import { type Match, Rule, type Then, WhenSpent } from "./RestartRule.ts"
 
@@ -116,7 +117,7 @@ export interface BackoffOptions {
   readonly resetAfter?: Duration.Input
 }
 
-/** A rule in a few words. What is left out of its back-off comes from the policy's. */
+/** A rule in a few words. What is left out of its back-off comes from the policy's, but for `first`. */
 export interface RuleOptions {
   readonly on: Match
   readonly then?: Then
@@ -138,7 +139,10 @@ export interface Options {
   readonly rememberStop?: boolean
 }
 
-const makeBackoff = (options: BackoffOptions, base: Backoff): Backoff => {
+const makeBackoff = (
+  options: BackoffOptions,
+  base: Omit<Backoff, "first"> & { readonly first?: Duration.Duration }
+): Backoff => {
   const duration = (given: Duration.Input | undefined, otherwise: Duration.Duration) =>
     given === undefined ? otherwise : Duration.fromInputUnsafe(given)
   const first = options.first === undefined ? base.first : Duration.fromInputUnsafe(options.first)
@@ -169,7 +173,7 @@ export const make = (options: Options, base: RestartPolicy = workload): RestartP
   const rules =
     options.rules?.map(
       ({ backoff: own, ...rule }) =>
-        new Rule(own === undefined ? rule : { ...rule, backoff: makeBackoff(own, backoff) })
+        new Rule(own === undefined ? rule : { ...rule, backoff: makeBackoff(own, Struct.omit(backoff, ["first"])) })
     ) ?? base.rules
   const whenSpent = options.whenSpent ?? base.whenSpent
   const budget = options.budget === undefined ? base.budget : makeBudget(options.budget)
