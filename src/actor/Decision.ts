@@ -194,7 +194,7 @@ const restart = (situation: Situation, history: History, found: Found | undefine
 
   const limit = found?.rule.consecutive
   if (found !== undefined && limit !== undefined && !healthy && situation.ruleRestarts(found.index) >= limit) {
-    const because = `${what}: its ${limit} ${limit === 1 ? "restart" : "restarts"} in a row are used up`
+    const because = `${what}: its ${limit === 1 ? "one restart is" : `${limit} restarts in a row are`} used up`
     const spent = { budget: "consecutive", restarts: limit, within: 0, delay, because } as const
     return remedyOrTryOn(situation, history, found, found.rule.whenSpent ?? policy.whenSpent, spent)
   }
