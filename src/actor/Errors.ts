@@ -11,20 +11,30 @@ import { ExitView } from "./ExitView.ts"
 
 const seconds = (milliseconds: number): string => `${Math.round(milliseconds) / 1_000} s`
 
-/** A supervisor gave up: a child ended once more after the budget for restarts was spent. */
+/** A supervisor gave up: a child ended once more after the budget for restarts was spent, or its policy says so at once. */
 export class RestartIntensityReached extends Schema.TaggedError<RestartIntensityReached>()("RestartIntensityReached", {
   path: ActorPath,
   child: Schema.String,
-  /** Whose budget it was: the child's own, or the supervisor's intensity. */
-  budget: Schema.Literals(["child", "supervisor"]),
+  /** What was used up: the child's own budget, the supervisor's intensity, ends in a row; `rule`: nothing, a rule says so. */
+  budget: Schema.Literals(["child", "supervisor", "consecutive", "rule"]),
   restarts: Schema.Int,
-  /** The budget's window in milliseconds. */
+  /** The budget's window in milliseconds; 0 where there is none. */
   within: Schema.Finite,
   lastExit: ExitView
 }) {
   override get message(): string {
-    const whose = this.budget === "child" ? "its own budget" : "the supervisor's intensity"
-    return `${this.path} gave up: "${this.child}" ended again after ${this.restarts} restarts within ${seconds(this.within)} (${whose}); last: ${this.lastExit.tag}: ${this.lastExit.message}`
+    const last = `${this.lastExit.tag}: ${this.lastExit.message}`
+    switch (this.budget) {
+      case "rule":
+        return `${this.path} gave up: "${this.child}" ended as no restart helps (a rule of its policy); ${last}`
+      case "consecutive":
+        return `${this.path} gave up: "${this.child}" ended again after ${this.restarts} restarts in a row; last: ${last}`
+      case "child":
+      case "supervisor": {
+        const whose = this.budget === "child" ? "its own budget" : "the supervisor's intensity"
+        return `${this.path} gave up: "${this.child}" ended again after ${this.restarts} restarts within ${seconds(this.within)} (${whose}); last: ${last}`
+      }
+    }
   }
 }
 

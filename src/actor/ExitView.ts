@@ -5,7 +5,11 @@
  * where there is a defect: a typed failure is foreseen, and where in our code it was made helps nobody) is written only
  * when somebody asks for it: rendering stacks costs more than the whole restart.
  *
- * Trap: `message` and `detail` are cut at 1,000 and 8,000 characters, since they come from anywhere.
+ * A failure that knows more says so in a property `exitFacts`, of the shape of {@link ExitFacts}: the exit code, the signal,
+ * that memory was out, the probe that failed. Restart policies match on these, whoever's failure it is.
+ *
+ * Traps: `message` and `detail` are cut at 1,000 and 8,000 characters, since they come from anywhere. Facts that are not
+ * of the right shape are left out, one by one.
  */
 import * as Cause from "effect/Cause"
 import type * as Exit from "effect/Exit"
@@ -19,6 +23,22 @@ import * as Schema from "effect/Schema"
 export const ExitClass = Schema.Literals(["normal", "failure", "defect", "interrupted", "not-started"])
 export type ExitClass = typeof ExitClass.Type
 
+/** What is known of the end of a process, where that was the end. */
+export const ExitFacts = Schema.Struct({
+  exitCode: Schema.optional(Schema.Int),
+  /** By its name: `SIGKILL`. */
+  signal: Schema.optional(Schema.String),
+  outOfMemory: Schema.optional(Schema.Boolean),
+  /** Name of the probe that failed. */
+  probe: Schema.optional(Schema.String)
+})
+export interface ExitFacts {
+  readonly exitCode?: number | undefined
+  readonly signal?: string | undefined
+  readonly outOfMemory?: boolean | undefined
+  readonly probe?: string | undefined
+}
+
 /** The stored form, and the shape of every exit view. `at` is milliseconds since 1970. */
 export const ExitView = Schema.Struct({
   at: Schema.Finite,
@@ -28,7 +48,8 @@ export const ExitView = Schema.Struct({
   message: Schema.String,
   detail: Schema.String,
   /** True when it ended before it had acknowledged its start. */
-  beforeReady: Schema.Boolean
+  beforeReady: Schema.Boolean,
+  facts: Schema.optional(ExitFacts)
 })
 export interface ExitView {
   readonly at: number
@@ -37,6 +58,7 @@ export interface ExitView {
   readonly message: string
   readonly detail: string
   readonly beforeReady: boolean
+  readonly facts?: ExitFacts | undefined
 }
 
 const cut = (text: string, limit: number): string => (text.length <= limit ? text : `${text.slice(0, limit - 1)}…`)
@@ -52,6 +74,25 @@ const messageOf = (error: unknown): string => {
   return typeof error === "string" ? error : String(error)
 }
 
+/** Where `error` tells facts. */
+const factsOf = (error: unknown): ExitFacts | undefined => {
+  if (!Predicate.hasProperty(error, "exitFacts")) return undefined
+  const given = error.exitFacts
+  if (!Predicate.isObject(given)) return undefined
+  const exitCode = Predicate.hasProperty(given, "exitCode") ? given.exitCode : undefined
+  const signal = Predicate.hasProperty(given, "signal") ? given.signal : undefined
+  const probe = Predicate.hasProperty(given, "probe") ? given.probe : undefined
+  const facts = {
+    ...(typeof exitCode === "number" && Number.isInteger(exitCode) && exitCode >= 0 && exitCode <= 255
+      ? { exitCode }
+      : {}),
+    ...(typeof signal === "string" && signal !== "" ? { signal: cut(signal, 32) } : {}),
+    ...(Predicate.hasProperty(given, "outOfMemory") && given.outOfMemory === true ? { outOfMemory: true } : {}),
+    ...(typeof probe === "string" && probe !== "" ? { probe: cut(probe, 200) } : {})
+  }
+  return Object.keys(facts).length === 0 ? undefined : facts
+}
+
 const stackLine = /\n *at .+/g
 
 class FromCause implements ExitView {
@@ -60,6 +101,7 @@ class FromCause implements ExitView {
   readonly tag: string
   readonly message: string
   readonly beforeReady: boolean
+  readonly facts: ExitFacts | undefined
   #cause: Cause.Cause<unknown> | undefined
   #detail = ""
   constructor(at: number, beforeReady: boolean, cause: Cause.Cause<unknown>) {
@@ -78,11 +120,13 @@ class FromCause implements ExitView {
       this.class = "interrupted"
       this.tag = "Interrupted"
       this.message = "interrupted from outside its supervisor"
+      this.facts = undefined
     } else {
       const error = failure._tag === "Die" ? failure.defect : failure.error
       this.class = failure._tag === "Die" ? "defect" : "failure"
       this.tag = cut(tagOf(error), 200)
       this.message = cut(messageOf(error), 1_000)
+      this.facts = factsOf(error)
     }
   }
   get detail(): string {

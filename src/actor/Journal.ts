@@ -41,7 +41,8 @@ export const NodeRecord = Schema.Struct({
   attempt: Schema.Int,
   lastExit: Schema.optional(ExitView),
   rest: Schema.optional(Rest),
-  spent: Schema.optional(Schema.Array(Schema.Finite))
+  spent: Schema.optional(Schema.Array(Schema.Finite)),
+  ruleRestarts: Schema.optional(Schema.Array(Schema.Int))
 })
 export interface NodeRecord {
   readonly path: ActorPath
@@ -53,6 +54,8 @@ export interface NodeRecord {
   readonly rest?: Rest | undefined
   /** When the restarts were made that its own budget counts: milliseconds since 1970, oldest first. */
   readonly spent?: ReadonlyArray<number> | undefined
+  /** Restarts by each rule of its policy since the last healthy run, in the rules' order. */
+  readonly ruleRestarts?: ReadonlyArray<number> | undefined
 }
 
 /** Stored form of a history entry. */

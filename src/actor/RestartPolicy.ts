@@ -3,131 +3,227 @@
  *
  * The same class serves an infrastructure actor, a container and, stored as JSON, the desired state: durations are
  * `Duration` in memory and whole or broken milliseconds when encoded, every field has a default on decoding.
+ * Ready-made ones, also those of other systems, are in `RestartPreset`; what a policy makes of given exits tells `Explain`.
  *
  * Traps:
- * - `budget` limits restarts in a sliding window of exact milliseconds; without one only the supervisor's intensity
- *   counts, and that counts only children with `whenSpent: "escalate"`. A child that shall not escalate never takes
- *   its siblings down.
- * - `attempt` (consecutive failures) and with it the delay go back to the beginning after a run of `resetAfter`,
- *   counted from the acknowledgement of the start to the end.
- * - A `temporary` actor is never restarted, not even as the bystander of a sibling's crash.
+ * - `budget` limits restarts in a window of exact milliseconds; without one only `maxConsecutive` and the supervisor's
+ *   intensity count, and the latter counts only children with `whenSpent: "escalate"`. A child that shall not escalate
+ *   never takes its siblings down.
+ * - `attempt` (consecutive ends) and with it the delay go back to the beginning after a run of `resetAfter`, counted from
+ *   the acknowledgement of the start to the end.
+ * - `maxConsecutive` counts ends, not restarts: with 3 there are two restarts, and the third end in a row spends it.
+ * - A `temporary` actor is never restarted, not even as the bystander of a sibling's crash; only a rule restarts it.
+ * - An interruption from outside counts as any failure. In our tree nobody interrupts an actor but a bug (a person's stop
+ *   comes through its supervisor), and one that interrupts itself must not spin for ever. Who knows better writes a rule:
+ *   `{ on: { classes: ["interrupted"] }, counts: false }`.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as SchemaTransformation from "effect/SchemaTransformation"
+import * as Struct from "effect/Struct"
+import { Backoff, type Curve, Milliseconds } from "./Backoff.ts"
+import { type Match, Rule, type Then, WhenSpent } from "./RestartRule.ts"
 
-/** OTP's restart types. `permanent`: always; `transient`: unless it ended normally; `temporary`: never. */
-export const RestartType = Schema.Literals(["permanent", "transient", "temporary"])
+/**
+ * `permanent`: always; `transient`: unless it ended normally; `temporary`: never (these are OTP's); `on-success`: only
+ * after a normal end, a failure is the end.
+ */
+export const RestartType = Schema.Literals(["permanent", "transient", "temporary", "on-success"])
 export type RestartType = typeof RestartType.Type
 
 /**
- * What happens when a budget is spent. `escalate`: the supervisor gives up with a typed failure; `park`: the spec is
- * kept and waits for a person; `keep-trying`: on and on at the longest delay.
+ * How a budget's restarts are counted. `sliding`: those in the last `within`. `tumbling`: a window opens with a start and
+ * lasts `within`, the next start after it opens another; all starts in it count, also the one that opens it (systemd's
+ * StartLimitBurst and StartLimitIntervalSec).
  */
-export const WhenSpent = Schema.Literals(["escalate", "park", "keep-trying"])
-export type WhenSpent = typeof WhenSpent.Type
+export const Window = Schema.Literals(["sliding", "tumbling"])
+export type Window = typeof Window.Type
 
-/** A duration stored as milliseconds, from 0 to about 31 years. */
-const Milliseconds = Schema.Finite.pipe(
-  Schema.check(Schema.isBetween({ minimum: 0, maximum: 1e12 })),
-  Schema.decodeTo(Schema.Duration, SchemaTransformation.durationFromMillis)
-)
-
-const milliseconds = (byDefault: number) =>
-  Milliseconds.pipe(
-    Schema.withConstructorDefault(Effect.succeed(Duration.millis(byDefault))),
-    Schema.withDecodingDefaultKey(Effect.succeed(byDefault))
-  )
-
-const bounded = (byDefault: number, minimum: number, maximum: number) =>
-  Schema.Finite.pipe(
-    Schema.check(Schema.isBetween({ minimum, maximum })),
-    Schema.withConstructorDefault(Effect.succeed(byDefault)),
-    Schema.withDecodingDefaultKey(Effect.succeed(byDefault))
-  )
-
-/**
- * The delay before the next restart: `initial` × `factor`^(attempt − 1), at most `max`, spread by ± `jitter` (a share
- * from 0 to 1). With `first`, the first restart after a healthy run waits that long and the curve begins at the second.
- */
-export class Backoff extends Schema.Class<Backoff>("ironwood/Backoff")({
-  first: Schema.optionalKey(Milliseconds),
-  initial: milliseconds(100),
-  factor: bounded(2, 1, 1_000),
-  max: milliseconds(60_000),
-  jitter: bounded(0.2, 0, 1),
-  resetAfter: milliseconds(10_000)
-}) {}
-
-/** At most `restarts` restarts within the last `within`; 0 means that the first end spends it. */
+/** At most `restarts` restarts within `within`; 0 means that the first end spends it. */
 export class Budget extends Schema.Class<Budget>("ironwood/Budget")({
   restarts: Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: 100_000 }))),
-  within: Milliseconds
-}) {}
-
-/** See the module header. The defaults are those of a workload: restarted for ever with back-off. */
-export class RestartPolicy extends Schema.Class<RestartPolicy>("ironwood/RestartPolicy")({
-  restart: RestartType.pipe(
-    Schema.withConstructorDefault(Effect.succeed("permanent" as const)),
-    Schema.withDecodingDefaultKey(Effect.succeed("permanent" as const))
-  ),
-  backoff: Backoff.pipe(
-    Schema.withConstructorDefault(Effect.sync(() => new Backoff({}))),
-    Schema.withDecodingDefaultKey(Effect.succeed({}))
-  ),
-  budget: Schema.optionalKey(Budget),
-  whenSpent: WhenSpent.pipe(
-    Schema.withConstructorDefault(Effect.succeed("keep-trying" as const)),
-    Schema.withDecodingDefaultKey(Effect.succeed("keep-trying" as const))
+  within: Milliseconds,
+  window: Window.pipe(
+    Schema.withConstructorDefault(Effect.succeed("sliding" as const)),
+    Schema.withDecodingDefaultKey(Effect.succeed("sliding" as const))
   )
 }) {}
 
-/** What {@link make} takes: every part may be left out, durations as Effect writes them (`"2 seconds"`, `500`). */
-export interface Options {
-  readonly restart?: RestartType
-  readonly backoff?: {
-    readonly first?: Duration.Input
-    readonly initial?: Duration.Input
-    readonly factor?: number
-    readonly max?: Duration.Input
-    readonly jitter?: number
-    readonly resetAfter?: Duration.Input
-  }
-  readonly budget?: { readonly restarts: number; readonly within: Duration.Input }
+/** Most rules in a policy. */
+export const MAX_RULES = 32
+
+/** Who says that the fallback is to be started: the policy, or a rule. */
+const fallsBack = (rules: ReadonlyArray<Rule>, whenSpent: WhenSpent): boolean =>
+  whenSpent === "fallback" || rules.some((rule) => rule.then === "fallback" || rule.whenSpent === "fallback")
+
+/** See the module header. The defaults are those of a workload: restarted for ever with back-off. */
+export class RestartPolicy extends Schema.Class<RestartPolicy>("ironwood/RestartPolicy")(
+  Schema.Struct({
+    restart: RestartType.pipe(
+      Schema.withConstructorDefault(Effect.succeed("permanent" as const)),
+      Schema.withDecodingDefaultKey(Effect.succeed("permanent" as const))
+    ),
+    /** The first that matches an exit decides about it; see `RestartRule`. */
+    rules: Schema.Array(Rule).pipe(
+      Schema.check(Schema.isMaxLength(MAX_RULES, { expected: `at most ${MAX_RULES} rules` })),
+      Schema.withConstructorDefault(Effect.succeed([])),
+      Schema.withDecodingDefaultKey(Effect.succeed([]))
+    ),
+    backoff: Backoff.pipe(
+      Schema.withConstructorDefault(Effect.sync(() => new Backoff({}))),
+      Schema.withDecodingDefaultKey(Effect.succeed({}))
+    ),
+    budget: Schema.optionalKey(Budget),
+    /** So many ends in a row without a healthy run between are as bad as a spent budget: catches slow crash loops. */
+    maxConsecutive: Schema.optionalKey(
+      Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 1, maximum: 100_000 }, { expected: "1 to 100000" })))
+    ),
+    whenSpent: WhenSpent.pipe(
+      Schema.withConstructorDefault(Effect.succeed("keep-trying" as const)),
+      Schema.withDecodingDefaultKey(Effect.succeed("keep-trying" as const))
+    ),
+    /** Id of the sibling that is started in its place; there exactly when something says `fallback`. */
+    fallback: Schema.optionalKey(
+      Schema.String.pipe(
+        Schema.check(Schema.isPattern(/^[^/]{1,255}$/, { expected: "the id of a sibling: 1 to 255 characters, no /" }))
+      )
+    ),
+    /** A person's stop is remembered over restarts of Ironwood. False: it starts again then (docker's `always`). */
+    rememberStop: Schema.Boolean.pipe(
+      Schema.withConstructorDefault(Effect.succeed(true)),
+      Schema.withDecodingDefaultKey(Effect.succeed(true))
+    )
+  }).check(
+    Schema.makeFilter(({ fallback, rules, whenSpent }) =>
+      fallsBack(rules, whenSpent)
+        ? fallback === undefined
+          ? { path: ["fallback"], issue: "must be set: the id of the sibling to start" }
+          : undefined
+        : fallback === undefined
+          ? undefined
+          : { path: ["fallback"], issue: "is started by nothing: neither the policy nor a rule says fallback" }
+    )
+  )
+) {}
+
+/** A back-off in a few words; durations as Effect writes them (`"2 seconds"`, `500`). */
+export interface BackoffOptions {
+  readonly first?: Duration.Input
+  readonly initial?: Duration.Input
+  readonly curve?: Curve
+  readonly factor?: number
+  readonly max?: Duration.Input
+  readonly jitter?: number
+  readonly resetAfter?: Duration.Input
+}
+
+/** A rule in a few words. What is left out of its back-off comes from the policy's, but for `first`. */
+export interface RuleOptions {
+  readonly on: Match
+  readonly then?: Then
+  readonly counts?: boolean
+  readonly backoff?: BackoffOptions
+  readonly consecutive?: number
   readonly whenSpent?: WhenSpent
 }
 
+/** What {@link make} takes: every part may be left out. */
+export interface Options {
+  readonly restart?: RestartType
+  readonly rules?: ReadonlyArray<RuleOptions>
+  readonly backoff?: BackoffOptions
+  readonly budget?: { readonly restarts: number; readonly within: Duration.Input; readonly window?: Window }
+  readonly maxConsecutive?: number
+  readonly whenSpent?: WhenSpent
+  readonly fallback?: string
+  readonly rememberStop?: boolean
+}
+
+const makeBackoff = (
+  options: BackoffOptions,
+  base: Omit<Backoff, "first"> & { readonly first?: Duration.Duration }
+): Backoff => {
+  const duration = (given: Duration.Input | undefined, otherwise: Duration.Duration) =>
+    given === undefined ? otherwise : Duration.fromInputUnsafe(given)
+  const first = options.first === undefined ? base.first : Duration.fromInputUnsafe(options.first)
+  return new Backoff({
+    ...(first === undefined ? {} : { first }),
+    initial: duration(options.initial, base.initial),
+    curve: options.curve ?? base.curve,
+    factor: options.factor ?? base.factor,
+    max: duration(options.max, base.max),
+    jitter: options.jitter ?? base.jitter,
+    resetAfter: duration(options.resetAfter, base.resetAfter)
+  })
+}
+
+const makeBudget = ({ restarts, window = "sliding", within }: NonNullable<Options["budget"]>): Budget =>
+  new Budget({ restarts, within: Duration.fromInputUnsafe(within), window })
+
 /**
- * A policy from a few words; what is left out comes from `base` (a workload's defaults unless told otherwise).
+ * A policy from a few words; what is left out comes from `base` (a workload's defaults unless told otherwise). Throws
+ * when it is wrong in itself, e.g. with a `fallback` that nothing starts: a policy in code is its author's.
  *
  * ```ts
  * RestartPolicy.make({ restart: "transient", backoff: { max: "10 seconds" }, budget: { restarts: 5, within: "1 minute" }, whenSpent: "park" })
  * ```
  */
 export const make = (options: Options, base: RestartPolicy = workload): RestartPolicy => {
-  const backoff = options.backoff ?? {}
-  const duration = (given: Duration.Input | undefined, otherwise: Duration.Duration) =>
-    given === undefined ? otherwise : Duration.fromInputUnsafe(given)
-  const first = backoff.first === undefined ? base.backoff.first : Duration.fromInputUnsafe(backoff.first)
-  const budget =
-    options.budget === undefined
-      ? base.budget
-      : new Budget({ restarts: options.budget.restarts, within: Duration.fromInputUnsafe(options.budget.within) })
-  return new RestartPolicy({
+  const backoff = makeBackoff(options.backoff ?? {}, base.backoff)
+  const rules =
+    options.rules?.map(
+      ({ backoff: own, ...rule }) =>
+        new Rule(own === undefined ? rule : { ...rule, backoff: makeBackoff(own, Struct.omit(backoff, ["first"])) })
+    ) ?? base.rules
+  const whenSpent = options.whenSpent ?? base.whenSpent
+  const budget = options.budget === undefined ? base.budget : makeBudget(options.budget)
+  const maxConsecutive = options.maxConsecutive ?? base.maxConsecutive
+  const fallback = options.fallback ?? (fallsBack(rules, whenSpent) ? base.fallback : undefined)
+  return complete({
     restart: options.restart ?? base.restart,
-    backoff: new Backoff({
-      ...(first === undefined ? {} : { first }),
-      initial: duration(backoff.initial, base.backoff.initial),
-      factor: backoff.factor ?? base.backoff.factor,
-      max: duration(backoff.max, base.backoff.max),
-      jitter: backoff.jitter ?? base.backoff.jitter,
-      resetAfter: duration(backoff.resetAfter, base.backoff.resetAfter)
-    }),
-    ...(budget === undefined ? {} : { budget }),
-    whenSpent: options.whenSpent ?? base.whenSpent
+    rules,
+    backoff,
+    budget,
+    maxConsecutive,
+    whenSpent,
+    fallback,
+    rememberStop: options.rememberStop ?? base.rememberStop
   })
 }
+
+/** `policy` as one of another type, with one rule more behind its own, also where it has as many as may be written. */
+export const amend = (policy: RestartPolicy, restart: RestartType, rule: Rule): RestartPolicy => {
+  const { backoff, budget, fallback, maxConsecutive, rememberStop, whenSpent } = policy
+  const rules = [...policy.rules, rule]
+  const parts = { restart, rules, backoff, budget, maxConsecutive, whenSpent, fallback, rememberStop }
+  return complete(parts, { disableChecks: true })
+}
+
+/** Every part of a policy, there or not. */
+interface Parts {
+  readonly restart: RestartType
+  readonly rules: ReadonlyArray<Rule>
+  readonly backoff: Backoff
+  readonly budget: Budget | undefined
+  readonly maxConsecutive: number | undefined
+  readonly whenSpent: WhenSpent
+  readonly fallback: string | undefined
+  readonly rememberStop: boolean
+}
+
+const complete = (
+  { budget, fallback, maxConsecutive, ...rest }: Parts,
+  options?: { readonly disableChecks: boolean }
+): RestartPolicy =>
+  new RestartPolicy(
+    {
+      ...rest,
+      ...(budget === undefined ? {} : { budget }),
+      ...(maxConsecutive === undefined ? {} : { maxConsecutive }),
+      ...(fallback === undefined ? {} : { fallback })
+    },
+    options
+  )
 
 /** For containers and virtual machines: always again, 100 ms doubling to 60 s, ± 20 %, fresh after 10 s of health. */
 export const workload: RestartPolicy = new RestartPolicy({})

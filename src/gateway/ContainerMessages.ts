@@ -2,8 +2,7 @@
  * Containers between the domain and the wire: pure functions, out (`…ToProto`) and in (`specFromProto`).
  *
  * Traps: on the wire "not given" is an empty string or list. So a command without arguments cannot be told from no
- * command: to run without any, name the entrypoint, which drops the image's command. Exits reach us as text (`ExitView`);
- * {@link exitToProto} reads code and signal out of the messages of `ContainerExit.ts`, and a test holds the two together.
+ * command: to run without any, name the entrypoint, which drops the image's command.
  */
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import type { Duration as WireDuration } from "@bufbuild/protobuf/wkt"
@@ -40,13 +39,12 @@ const desires = {
 
 /** How a container ended, as it goes over the wire. */
 export const exitToProto = (exit: ExitView): MessageInitShape<typeof Proto.ContainerExitSchema> => {
-  const code = exit.tag === "ContainerExited" ? /\bcode (\d+)/.exec(exit.message)?.[1] : undefined
-  const signal = exit.tag === "ContainerSignaled" ? /\bSIG[A-Z0-9+]+/.exec(exit.message)?.[0] : undefined
+  const { exitCode, signal } = exit.facts ?? {}
   return {
     time: timestamp(exit.at),
     tag: exit.tag,
     message: exit.message,
-    code: exit.class === "normal" ? 0 : code === undefined ? undefined : Number(code),
+    code: exit.class === "normal" ? 0 : exitCode,
     signal: signal ?? ""
   }
 }
@@ -103,30 +101,31 @@ const millis = (duration: WireDuration | undefined) => duration && millisOf(dura
 const orNone = (list: ReadonlyArray<string>) => (list.length === 0 ? undefined : list)
 const size = (bytes: bigint | undefined) => (bytes === undefined ? undefined : Number(bytes))
 
+const encodedOf = (spec: Proto.ContainerSpec) =>
+  given({
+    name: spec.name,
+    sandbox: spec.sandbox || undefined,
+    image: spec.image,
+    entrypoint: orNone(spec.entrypoint),
+    command: orNone(spec.command),
+    environment: spec.environment,
+    workingDirectory: spec.workingDirectory || undefined,
+    user: spec.user || undefined,
+    stopSignal: spec.stopSignal || undefined,
+    stopGracePeriod: millis(spec.stopGracePeriod),
+    resources: given({
+      memoryBytes: size(spec.resources?.memoryBytes),
+      cpus: spec.resources?.cpus,
+      pids: spec.resources?.pids
+    }),
+    restart: Policy.encodedOf(spec.restart),
+    labels: spec.labels,
+    readonlyRootfs: spec.readonlyRootfs,
+    log: given({ maxBytes: size(spec.log?.maxBytes), maxFiles: spec.log?.maxFiles })
+  })
+
 /** The container's spec in the field `spec` of a request. */
 export const specFromProto = (spec: Proto.ContainerSpec | undefined) =>
   spec === undefined
     ? Effect.fail(invalid("spec", "must be set"))
-    : decode(
-        given({
-          name: spec.name,
-          sandbox: spec.sandbox || undefined,
-          image: spec.image,
-          entrypoint: orNone(spec.entrypoint),
-          command: orNone(spec.command),
-          environment: spec.environment,
-          workingDirectory: spec.workingDirectory || undefined,
-          user: spec.user || undefined,
-          stopSignal: spec.stopSignal || undefined,
-          stopGracePeriod: millis(spec.stopGracePeriod),
-          resources: given({
-            memoryBytes: size(spec.resources?.memoryBytes),
-            cpus: spec.resources?.cpus,
-            pids: spec.resources?.pids
-          }),
-          restart: Policy.encodedOf(spec.restart),
-          labels: spec.labels,
-          readonlyRootfs: spec.readonlyRootfs,
-          log: given({ maxBytes: size(spec.log?.maxBytes), maxFiles: spec.log?.maxFiles })
-        })
-      )
+    : Effect.andThen(Policy.checkPreset("spec.restart", spec.restart), decode(encodedOf(spec)))

@@ -17,6 +17,7 @@ import { Health } from "../../proto/generated/grpc/health/v1/health_pb.ts"
 import { ContainerService } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { HostService } from "../../proto/generated/ironwood/v1/host_pb.ts"
 import { ImageService } from "../../proto/generated/ironwood/v1/image_pb.ts"
+import { PolicyService } from "../../proto/generated/ironwood/v1/policy_service_pb.ts"
 import { SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import * as Actor from "../actor/Actor.ts"
@@ -28,6 +29,7 @@ import { makeHealthService } from "./HealthService.ts"
 import type { Foundations } from "./HealthService.ts"
 import { makeHostService } from "./HostService.ts"
 import { makeImageService } from "./ImageService.ts"
+import { makePolicyService } from "./PolicyService.ts"
 import { reflection } from "./Reflection.ts"
 import { makeSandboxService } from "./SandboxService.ts"
 import { makeTreeService } from "./TreeService.ts"
@@ -37,6 +39,7 @@ import { bindPrivately } from "./UnixSocket.ts"
 export const foundations: Foundations = {
   [TreeService.typeName]: [],
   [HostService.typeName]: [],
+  [PolicyService.typeName]: [],
   [ImageService.typeName]: ["init/storage/state", "init/storage/content"],
   [SandboxService.typeName]: ["init/storage/state", "init/runtime"],
   [ContainerService.typeName]: ["init/storage/state", "init/storage/content", "init/runtime"]
@@ -50,6 +53,7 @@ export const makeServices = () => {
     SandboxService,
     ImageService,
     HostService,
+    PolicyService,
     Health
   ])
   return {
@@ -58,6 +62,7 @@ export const makeServices = () => {
     sandbox: makeSandboxService(),
     image: makeImageService(),
     host: makeHostService(),
+    policy: makePolicyService(),
     health: makeHealthService(foundations),
     reflectionV1,
     reflectionV1Alpha
@@ -68,9 +73,9 @@ export type Services = ReturnType<typeof makeServices>
 
 /** Serves everything on a unix socket, mode 0600, until the scope closes. */
 export const listen = (socketPath: string, services: Services, grace?: Duration.Input) => {
-  const { container, health, host, image, reflectionV1, reflectionV1Alpha, sandbox, tree } = services
+  const { container, health, host, image, policy, reflectionV1, reflectionV1Alpha, sandbox, tree } = services
   return bindPrivately(socketPath, (path) =>
-    serve(`unix:${path}`, [tree, container, sandbox, image, host, health, reflectionV1, reflectionV1Alpha], {
+    serve(`unix:${path}`, [tree, container, sandbox, image, host, policy, health, reflectionV1, reflectionV1Alpha], {
       status: statusOf,
       ...(grace === undefined ? {} : { grace })
     })

@@ -14,12 +14,12 @@ import * as Stream from "effect/Stream"
 import * as Proto from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import { ActorPath } from "../actor/ActorPath.ts"
 import { NoSuchActor } from "../actor/Errors.ts"
-import type { ExitClass, ExitView } from "../actor/ExitView.ts"
 import type { ActorState } from "../actor/Lifecycle.ts"
 import { Tree } from "../actor/Tree.ts"
 import type { HistoryEntry, TreeEvent, TreeNode } from "../actor/Tree.ts"
 import { Containers } from "../runtime/Containers.ts"
 import { serverStreaming, service, unary } from "./EffectGrpc.ts"
+import { exitToProto } from "./ExitMessages.ts"
 import { fitting, keyIn, sizeOf, tokenAfter } from "./Page.ts"
 import * as Policy from "./Policy.ts"
 import { invalid } from "./Request.ts"
@@ -57,23 +57,6 @@ const types = {
   worker: Proto.ActorType.WORKER,
   supervisor: Proto.ActorType.SUPERVISOR
 } as const satisfies Record<TreeNode["type"], Proto.ActorType>
-
-const exitClasses = {
-  normal: Proto.ExitClass.NORMAL,
-  failure: Proto.ExitClass.FAILURE,
-  defect: Proto.ExitClass.DEFECT,
-  interrupted: Proto.ExitClass.INTERRUPTED,
-  "not-started": Proto.ExitClass.NOT_STARTED
-} as const satisfies Record<ExitClass, Proto.ExitClass>
-
-const exitToProto = (exit: ExitView): MessageInitShape<typeof Proto.ActorExitSchema> => ({
-  time: timestamp(exit.at),
-  tag: exit.tag,
-  message: exit.message,
-  detail: exit.detail,
-  exitClass: exitClasses[exit.class],
-  beforeReady: exit.beforeReady
-})
 
 /** An actor as it goes over the wire. */
 export const actorToProto = (node: TreeNode): MessageInitShape<typeof Proto.ActorSchema> => {

@@ -12,9 +12,11 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Actor from "../actor/Actor.ts"
 import type { ChildSpec } from "../actor/ChildSpec.ts"
-import { Budget, RestartPolicy } from "../actor/RestartPolicy.ts"
+import { isFinal } from "../actor/Decision.ts"
+import * as ExitView from "../actor/ExitView.ts"
+import { amend, type RestartPolicy } from "../actor/RestartPolicy.ts"
+import { Rule } from "../actor/RestartRule.ts"
 import * as ProcessAge from "../taproot/ProcessAge.ts"
-import * as ProcessExit from "../taproot/ProcessExit.ts"
 import type { ContainerFailure } from "./ContainerExit.ts"
 import { ContainerRuns } from "./ContainerRuns.ts"
 import { type ContainerRecord, isWanted, type Records, type SandboxRecord } from "./Records.ts"
@@ -22,23 +24,18 @@ import { type ContainerRecord, isWanted, type Records, type SandboxRecord } from
 /** What a stop takes beyond the grace: the kill, the last of the log, the runtime's and the kernel's clean-up. */
 export const CLEARING = Duration.seconds(45)
 
-/** No restart follows this end. */
-const isLast = ({ restart }: RestartPolicy, exit: ProcessExit.ProcessExit): boolean =>
-  restart === "temporary" || (restart === "transient" && ProcessExit.isSuccess(exit))
+/** Every end but the normal one. */
+const anyFailure = new Rule({
+  on: { classes: ["failure", "defect", "interrupted", "not-started"] },
+  then: "park"
+})
 
 /**
  * The policy as its supervisor gets it. A supervisor deletes a `temporary` child that has ended; a container that shall run
- * once stays to be looked at, as one whose budget for restarts is spent from the start.
+ * once stays to be looked at: what no rule of its own is about parks it when it fails.
  */
 export const supervised = (policy: RestartPolicy): RestartPolicy =>
-  policy.restart === "temporary"
-    ? new RestartPolicy({
-        restart: "transient",
-        backoff: policy.backoff,
-        budget: new Budget({ restarts: 0, within: Duration.seconds(1) }),
-        whenSpent: "park"
-      })
-    : policy
+  policy.restart === "temporary" ? amend(policy, "transient", anyFailure) : policy
 
 export const containerActor = (
   record: ContainerRecord,
@@ -76,13 +73,20 @@ export const containerActor = (
       yield* Actor.ready({ pid: String(run.process.pid), run: run.id }, yield* ProcessAge.of(run.process))
 
       const exit = yield* run.process.exit
-      // The policy may have been changed since; a state that cannot be written is no reason to hide how it ended.
-      const last = (present: ContainerRecord) => ({ ...present, completed: isLast(present.spec.restart, exit) })
-      const present = yield* stored
-      if (Option.isSome(present) && last(present.value.value).completed) {
-        yield* Effect.ignore(records.containers.update(spec.name, ({ value }) => last(value)))
-      }
-      yield* runs.verdict(record, run, exit)
+      yield* runs.verdict(
+        record,
+        run,
+        exit,
+        Effect.fnUntraced(function* (verdict) {
+          const view = ExitView.fromExit(0, verdict, false)
+          // The policy may have been changed since; a state that cannot be written is no reason to hide how it ended.
+          const last = (present: ContainerRecord) => ({ ...present, completed: isFinal(present.spec.restart, view) })
+          const present = yield* stored
+          if (Option.isSome(present) && last(present.value.value).completed) {
+            yield* Effect.ignore(records.containers.update(spec.name, ({ value }) => last(value)))
+          }
+        })
+      )
     })
   )
 }

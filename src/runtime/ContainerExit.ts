@@ -2,11 +2,14 @@
  * How a container ends or fails to start, as its actor's failure channel: what its restart policy judges and what the
  * tree shows as its last exit. An end with exit code 0 is no failure: the actor returns.
  *
+ * Process ends tell their code, signal and memory as `exitFacts`, which restart policies match on (see `ExitView`).
+ *
  * Traps: `ContainerOomKilled` comes from the cgroup's counter and wins over exit code and signal, since a shell whose
  * child was killed for memory ends with 137 or anything else. `ImageMissing` and `RuntimeMissing` do not heal by
  * themselves, but a person can import the image or install the runtime while the policy backs off.
  */
 import * as Schema from "effect/Schema"
+import type { ExitFacts } from "../actor/ExitView.ts"
 import { SignalName } from "../taproot/Signals.ts"
 
 /** Its main process returned a code other than 0. */
@@ -16,6 +19,9 @@ export class ContainerExited extends Schema.TaggedError<ContainerExited>()("Cont
 }) {
   override get message(): string {
     return `exited with code ${this.code}`
+  }
+  get exitFacts(): ExitFacts {
+    return { exitCode: this.code }
   }
 }
 
@@ -27,6 +33,9 @@ export class ContainerSignaled extends Schema.TaggedError<ContainerSignaled>()("
 }) {
   override get message(): string {
     return `killed by ${this.signal}${this.coreDumped ? " (core dumped)" : ""}`
+  }
+  get exitFacts(): ExitFacts {
+    return { signal: this.signal }
   }
 }
 
@@ -41,6 +50,9 @@ export class ContainerOomKilled extends Schema.TaggedError<ContainerOomKilled>()
     return this.limit === undefined
       ? "killed because the host's memory was out"
       : `killed because it used more than its ${Math.round(this.limit / 1_048_576)} MiB of memory`
+  }
+  get exitFacts(): ExitFacts {
+    return { outOfMemory: true }
   }
 }
 

@@ -17,6 +17,7 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Match from "effect/Match"
@@ -78,11 +79,15 @@ export class ContainerRuns extends Context.Service<
       sandbox: SandboxRecord,
       incarnation: number
     ) => Effect.Effect<ContainerRun, ContainerFailure>
-    /** What the end of a run means; the run is forgotten behind the scenes. Returns for exit code 0. */
+    /**
+     * What the end of a run means; the run is forgotten behind the scenes, once `remember` has seen the verdict. Returns
+     * for exit code 0.
+     */
     readonly verdict: (
       record: ContainerRecord,
       run: ContainerRun,
-      exit: ProcessExit.ProcessExit
+      exit: ProcessExit.ProcessExit,
+      remember: (verdict: Exit.Exit<void, ContainerFailure>) => Effect.Effect<void>
     ) => Effect.Effect<void, ContainerFailure>
     /** How it is to be ended: as whoever stops it, else its spec, else its image wants it. */
     readonly ending: (record: ContainerRecord) => Effect.Effect<Ending>
@@ -330,8 +335,9 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         const found = [...(yield* processes.takeAll(label)), ...(yield* processes.takeAll(creatorLabel(label)))]
         return found.length > 0
       }),
-    verdict: (record, run, exit) =>
+    verdict: (record, run, exit, remember) =>
       (ProcessExit.isSuccess(exit) ? Effect.void : Effect.flip(failureOf(record, run, exit))).pipe(
+        Effect.onExit(remember),
         // Only now: with the cgroup its counters go.
         Effect.ensuring(forget(run, STEP_ASIDE))
       ),

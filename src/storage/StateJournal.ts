@@ -79,11 +79,12 @@ const withoutStack = (exit: ExitView | undefined): ExitView | undefined =>
         tag: exit.tag,
         message: exit.message,
         detail: exit.class === "defect" ? exit.detail : "",
-        beforeReady: exit.beforeReady
+        beforeReady: exit.beforeReady,
+        facts: exit.facts
       }
 
-const encodeNode = ({ path, incarnation, restarts, attempt, lastExit, rest, spent }: NodeRecord) =>
-  nodeJson.encode({ path, incarnation, restarts, attempt, lastExit: withoutStack(lastExit), rest, spent })
+const encodeNode = ({ path, incarnation, restarts, attempt, lastExit, rest, spent, ruleRestarts }: NodeRecord) =>
+  nodeJson.encode({ path, incarnation, restarts, attempt, lastExit: withoutStack(lastExit), rest, spent, ruleRestarts })
 
 const encodeEntry = (entry: HistoryEntry) =>
   entryJson.encode({

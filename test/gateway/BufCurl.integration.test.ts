@@ -38,6 +38,7 @@ const services = [
   "ironwood.v1.ContainerService",
   "ironwood.v1.HostService",
   "ironwood.v1.ImageService",
+  "ironwood.v1.PolicyService",
   "ironwood.v1.SandboxService",
   "ironwood.v1.TreeService"
 ]

@@ -35,6 +35,7 @@ describe("Reflection", () => {
       [...files],
       [
         "ironwood/v1/tree.proto",
+        "ironwood/v1/exit.proto",
         "ironwood/v1/policy.proto",
         "google/protobuf/duration.proto",
         "google/protobuf/timestamp.proto"

@@ -310,23 +310,19 @@ export class Group<R> {
     }
     const now = this.#engine.monotonic()
     const behaviour = this.#node.spec.behaviour
+    const situation = child.situation(exit, now)
     const decision = decide({
-      policy: child.view.policy,
-      exit,
-      supervisor: child.group !== undefined,
-      attempt: child.view.attempt,
-      ranFor: exit.beforeReady ? 0 : child.ranFor,
-      restartsOfChild: child.window?.count(now) ?? 0,
+      ...situation,
       intensity: behaviour._tag === "Worker" ? undefined : behaviour.intensity,
       restartsOfSupervisor: this.#intensity?.count(now) ?? 0,
       random: this.#engine.random()
     })
     const { reason } = decision
+    child.spend(decision, situation.healthy, now)
     switch (decision._tag) {
       case "Restart": {
         const { attempt, delay } = decision
         if (decision.spendsIntensity) this.#intensity?.record(now)
-        child.window?.record(now)
         const nextAttemptAt = this.#engine.now() + delay
         const happening = { event, exit, decision: "restart", reason, delay } as const
         child.move("retry", { lastExit: exit, attempt, nextAttemptAt }, happening)
@@ -337,6 +333,7 @@ export class Group<R> {
         const again = () => child.awaitAdmission(() => this.#start(child, true))
         return delay === 0 ? again() : child.armBackoff(delay, again)
       }
+      case "Fallback": // NOT YET CARRIED OUT: the sibling is not started; treated as Park
       case "Park":
         // Those after it in a start pass wait until a person starts it.
         if (child === this.#cursor) this.#cursor = undefined
@@ -345,8 +342,12 @@ export class Group<R> {
           { lastExit: exit, attempt: decision.attempt },
           { event, exit, decision: "park", reason }
         )
+      case "RestartGroup": // NOT YET CARRIED OUT: treated as Escalate
+      case "RebootHost": // NOT YET CARRIED OUT: treated as Escalate
       case "Escalate": {
-        const { attempt, budget, restarts, within } = decision
+        const { attempt } = decision
+        const { budget, restarts, within } =
+          decision._tag === "Escalate" ? decision : { budget: "rule" as const, restarts: 0, within: 0 }
         child.move("fail", { lastExit: exit, attempt }, { event, exit, decision: "escalate", reason })
         const { path } = this.#node.view
         const spent = { path, child: child.spec.id, budget, restarts, within, lastExit: exit }

@@ -5,11 +5,11 @@
  * tells it and reports what happens to it; it takes no decision.
  */
 import * as Cause from "effect/Cause"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { ActorPath } from "../ActorPath.ts"
 import type { ChildSpec } from "../ChildSpec.ts"
+import { type Decision, isHealthy, type Situation } from "../Decision.ts"
 import * as Exits from "../ExitView.ts"
 import type { ExitView } from "../ExitView.ts"
 import { type NodeRecord, type Rest, SPENT_LIMIT } from "../Journal.ts"
@@ -21,7 +21,7 @@ import type { Cancel, Engine } from "./Engine.ts"
 import type { Group } from "./Group.ts"
 import { HistoryRing } from "./HistoryRing.ts"
 import { type EndingKind, Incarnation } from "./Incarnation.ts"
-import { RestartWindow } from "./RestartWindow.ts"
+import { type SpentWindow, windowOf } from "./RestartWindow.ts"
 
 /** What follows when a node has ended: `hold`: its supervisor starts it again; `halt`: it stays; `start`: at once. */
 export type Intent = "hold" | "halt" | "start"
@@ -83,7 +83,9 @@ export class Node<R> {
   /** Whose account the start is on that it waits to make. */
   startsAutomatically = false
   /** The policy's own budget. */
-  window: RestartWindow | undefined
+  window: SpentWindow | undefined
+  /** Restarts by each of the policy's rules since the last healthy run. */
+  #ruleRestarts: Array<number> | undefined
   #history: HistoryRing | undefined
   /** Monotonic time from which on it runs: the acknowledgement, or earlier for what was taken over. */
   #runningSince = 0
@@ -99,7 +101,8 @@ export class Node<R> {
     this.spec = spec
     const { history, record } = engine.takeKept(path)
     if (history !== undefined) for (const entry of history) this.#remember(entry)
-    this.window = windowOf(spec.policy)
+    this.window = windowFor(spec.policy)
+    if (record?.ruleRestarts !== undefined) this.#ruleRestarts = [...record.ruleRestarts]
     const now = engine.now()
     for (const at of record?.spent ?? []) this.window?.record(engine.monotonic() - Math.max(0, now - at))
     const rest = restOf(spec, record)
@@ -151,7 +154,8 @@ export class Node<R> {
   /** For the journal. */
   readonly record = (): NodeRecord => {
     const { attempt, incarnation, lastExit, path, restarts } = this.view
-    return { path, incarnation, restarts, attempt, lastExit, rest: this.#rest(), spent: this.#spent() }
+    const ruleRestarts = this.#ruleRestarts
+    return { path, incarnation, restarts, attempt, lastExit, rest: this.#rest(), spent: this.#spent(), ruleRestarts }
   }
 
   #rest(): Rest | undefined {
@@ -264,14 +268,45 @@ export class Node<R> {
   }
 
   setPolicy(policy: RestartPolicy): void {
-    this.window = windowOf(policy)
+    this.window = windowFor(policy)
+    this.#ruleRestarts = undefined
     this.change({ policy }, { event: "policy-changed", reason: `${policy.restart}, ${policy.whenSpent} when spent` })
   }
 
   /** A person takes the matter in hand: failures so far count no more. */
   forgive(): void {
-    this.window = windowOf(this.view.policy)
+    this.window = windowFor(this.view.policy)
+    this.#ruleRestarts = undefined
     if (this.view.attempt !== 0) this.change({ attempt: 0 })
+  }
+
+  /** What a decision about its end must know of it; the rest is its supervisor's. */
+  situation(
+    exit: ExitView,
+    now: number
+  ): Omit<Situation, "intensity" | "restartsOfSupervisor" | "random"> & { readonly healthy: boolean } {
+    const { attempt, policy } = this.view
+    const ranFor = exit.beforeReady ? 0 : this.ranFor
+    return {
+      policy,
+      exit,
+      supervisor: this.group !== undefined,
+      attempt,
+      ranFor,
+      restartsOfChild: (delay) => this.window?.count(now, delay) ?? 0,
+      ruleRestarts: (index) => this.#ruleRestarts?.[index] ?? 0,
+      healthy: isHealthy(policy, exit, ranFor)
+    }
+  }
+
+  /** Counts what a decision spends. `healthy`: the run before it was. */
+  spend(decision: Decision, healthy: boolean, now: number): void {
+    if (healthy) this.#ruleRestarts = undefined
+    if (decision._tag !== "Restart") return
+    if (decision.counts) this.window?.record(now, decision.delay)
+    if (decision.rule === undefined) return
+    this.#ruleRestarts ??= this.view.policy.rules.map(() => 0)
+    this.#ruleRestarts[decision.rule] = (this.#ruleRestarts[decision.rule] ?? 0) + 1
   }
 
   // --- starting ---
@@ -293,6 +328,7 @@ export class Node<R> {
     this.cancelBackoff()
     const { incarnation, restarts } = this.view
     const again = automatic && incarnation > 0
+    if (!again) this.window?.started(this.engine.monotonic())
     this.move("start", {
       incarnation: incarnation + 1,
       annotations: noAnnotations,
@@ -495,7 +531,5 @@ const restOf = (
   }
 }
 
-const windowOf = (policy: RestartPolicy): RestartWindow | undefined =>
-  policy.budget === undefined
-    ? undefined
-    : new RestartWindow(policy.budget.restarts, Duration.toMillis(policy.budget.within))
+const windowFor = ({ budget }: RestartPolicy): SpentWindow | undefined =>
+  budget === undefined ? undefined : windowOf(budget)
