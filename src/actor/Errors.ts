@@ -156,5 +156,15 @@ export class ActorDown extends Schema.TaggedError<ActorDown>()("ActorDown", {
   }
 }
 
+/** Another actor holds this name. */
+export class NameTaken extends Schema.TaggedError<NameTaken>()("NameTaken", {
+  name: Schema.String,
+  holder: ActorPath
+}) {
+  override get message(): string {
+    return `the name "${this.name}" is held by ${this.holder}: stop that one, or take another name`
+  }
+}
+
 /** Why a supervisor did not start a child. */
 export type StartChildError = AlreadyStarted | AlreadyPresent | StartFailed | MaxChildren | SupervisorDown | SpecInvalid

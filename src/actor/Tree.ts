@@ -122,6 +122,22 @@ export interface LinkHold {
   readonly release: () => void
 }
 
+/** The names of a tree, without effects around them; use `Registry.ts`. */
+export interface NameTable {
+  readonly holder: (name: string) => ActorPath | undefined
+  readonly all: () => ReadonlyMap<string, ActorPath>
+  readonly take: (self: Self["Service"], name: string) => NameOutcome
+  readonly give: (self: Self["Service"], name: string) => void
+  /** Tells the holder once there is one; answers how to wait no longer. */
+  readonly wait: (name: string, tell: (path: ActorPath) => void) => () => void
+}
+
+/** What came of an attempt to take a name. `Over`: the life that wanted it is over itself. */
+export type NameOutcome =
+  | { readonly _tag: "Held" }
+  | { readonly _tag: "Over" }
+  | { readonly _tag: "Taken"; readonly by: ActorPath }
+
 export class Tree extends Context.Service<
   Tree,
   {
@@ -174,5 +190,6 @@ export class Tree extends Context.Service<
     ) => Effect.Effect<LinkHold, Errors.NoSuchActor | Errors.ActorDown>
     /** Use `Link.ts`. */
     readonly unlink: (self: Self["Service"], path: string) => Effect.Effect<void>
+    readonly names: NameTable
   }
 >()("ironwood/actor/Tree") {}

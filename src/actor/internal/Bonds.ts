@@ -30,7 +30,7 @@ interface Life<R> {
   readonly node: Node<R>
   over: boolean
   /** Done at the end of the life, before its supervisor hears of it. */
-  releases: Set<() => void> | undefined
+  releases: Set<(down: Down) => void> | undefined
   monitors: Set<Monitoring> | undefined
   links: Map<Life<R>, Link> | undefined
   /** It is being ended for this. */
@@ -70,7 +70,7 @@ export class Bonds<R> {
   }
 
   /** Has `release` done when the life of `node` ends. */
-  onEnd(node: Node<R>, release: () => void): Cancel {
+  onEnd(node: Node<R>, release: (down: Down) => void): Cancel {
     const life = this.#lifeOf(node)
     life.releases ??= new Set()
     life.releases.add(release)
@@ -167,8 +167,8 @@ export class Bonds<R> {
     if (life === undefined) return
     this.#lives.delete(node)
     life.over = true
-    const { path, incarnation } = node.view
-    if (life.releases !== undefined) for (const release of life.releases) release()
+    const down = { path: node.view.path, incarnation: node.view.incarnation, reason, exit }
+    if (life.releases !== undefined) for (const release of life.releases) release(down)
     if (life.links !== undefined) {
       const failure = exit === undefined || isNormal(exit) ? undefined : (life.doom ?? linked(node, exit))
       for (const other of life.links.keys()) {
@@ -177,7 +177,7 @@ export class Bonds<R> {
         else this.#condemn(other, failure)
       }
     }
-    if (life.monitors !== undefined) this.#tellAll(life.monitors.values(), { path, incarnation, reason, exit })
+    if (life.monitors !== undefined) this.#tellAll(life.monitors.values(), down)
   }
 
   #condemn(life: Life<R>, failure: Errors.LinkedActorEnded): void {

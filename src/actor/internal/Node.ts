@@ -335,12 +335,18 @@ export class Node<R> {
     this.#runningSince = this.engine.monotonic() - runningFor
     this.move(
       "acknowledge",
-      { startedAt: this.engine.now() - runningFor, ...(annotations === noAnnotations ? {} : { annotations }) },
+      { startedAt: this.engine.now() - runningFor, annotations: this.#withTold(annotations) },
       { event: "started", reason: `incarnation ${this.view.incarnation} is ready` }
     )
     this.#started(undefined)
     this.parent?.childAcknowledged(this)
     if (this.parent === undefined) this.engine.onRootStarted?.()
+  }
+
+  /** What it told before it was ready stays. */
+  #withTold(annotations: Annotations): Annotations {
+    const told = this.view.annotations
+    return told === noAnnotations ? annotations : { ...told, ...annotations }
   }
 
   // --- waiting ---

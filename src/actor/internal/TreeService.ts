@@ -146,6 +146,9 @@ export const make = <R>(engine: () => Engine<R>): Tree["Service"] => {
         const own = engine().bonds.nodeOf(self)
         const other = engine().nodes.get(path)
         if (own !== undefined && other !== undefined) engine().bonds.unlink(own, other)
-      })
+      }),
+    get names() {
+      return engine().names
+    }
   }
 }
