@@ -7,6 +7,7 @@
  */
 import * as Schema from "effect/Schema"
 import { ActorPath } from "./ActorPath.ts"
+import { DownReason } from "./Down.ts"
 import { ExitView } from "./ExitView.ts"
 
 const seconds = (milliseconds: number): string => `${Math.round(milliseconds) / 1_000} s`
@@ -128,6 +129,50 @@ export class SpecInvalid extends Schema.TaggedError<SpecInvalid>()("SpecInvalid"
 }) {
   override get message(): string {
     return `the spec of "${this.id}" cannot be: ${this.problems.map(({ field, problem }) => `${field} ${problem}`).join("; ")}`
+  }
+}
+
+/** An actor was linked to this one, which ended abnormally, and so was ended too. */
+export class LinkedActorEnded extends Schema.TaggedError<LinkedActorEnded>()("LinkedActorEnded", {
+  /** The one that failed first, where links form a chain. */
+  path: ActorPath,
+  exit: ExitView
+}) {
+  override get message(): string {
+    return `it was linked to ${this.path}, which ended: ${this.exit.tag}: ${this.exit.message}`
+  }
+}
+
+const downReasons = {
+  ended: "ended",
+  stopped: "was stopped",
+  released: "was released by its supervisor",
+  "not-alive": "is not running",
+  "no-such-actor": "does not exist"
+} as const satisfies Record<DownReason, string>
+
+/** The actor that is needed for this does not live, or died of it: ask again when it is up, if that is safe to repeat. */
+export class ActorDown extends Schema.TaggedError<ActorDown>()("ActorDown", {
+  path: Schema.String,
+  /** The life that is over; 0 when there never was one. */
+  incarnation: Schema.Int,
+  reason: DownReason,
+  /** How that life ended, when it did so by itself. */
+  exit: Schema.UndefinedOr(ExitView)
+}) {
+  override get message(): string {
+    const how = this.exit === undefined ? "" : `: ${this.exit.tag}: ${this.exit.message}`
+    return `${this.path} ${downReasons[this.reason]}${how}`
+  }
+}
+
+/** Another actor holds this name. */
+export class NameTaken extends Schema.TaggedError<NameTaken>()("NameTaken", {
+  name: Schema.String,
+  holder: ActorPath
+}) {
+  override get message(): string {
+    return `the name "${this.name}" is held by ${this.holder}: stop that one, or take another name`
   }
 }
 

@@ -39,7 +39,13 @@ export interface Root {
   /** Waits for the end: void after {@link end}, or a normal end of the root actor. */
   readonly await: Effect.Effect<void, RootFailed>
   /** What the machinery holds right now, to see that nothing leaks. */
-  readonly resources: Effect.Effect<{ readonly actors: number; readonly timers: number; readonly watchers: number }>
+  readonly resources: Effect.Effect<{
+    readonly actors: number
+    readonly timers: number
+    readonly watchers: number
+    /** Actors that are monitored or linked, or hold a name. */
+    readonly bonds: number
+  }>
 }
 
 /** What holds for the whole tree. */
@@ -101,7 +107,12 @@ export const start = Effect.fnUntraced(function* <E, R>(
     tree,
     end,
     await: Deferred.await(ended),
-    resources: Effect.sync(() => ({ actors: engine.nodes.size, timers: engine.timers, watchers: engine.log.watchers }))
+    resources: Effect.sync(() => ({
+      actors: engine.nodes.size,
+      timers: engine.timers,
+      watchers: engine.log.watchers,
+      bonds: engine.bonds.size
+    }))
   }
 })
 

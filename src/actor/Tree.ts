@@ -16,13 +16,15 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { ActorPath } from "./ActorPath.ts"
+import type { Down } from "./Down.ts"
 import type * as Errors from "./Errors.ts"
 import type { ExitView } from "./ExitView.ts"
 import type { ActorState } from "./Lifecycle.ts"
 import type { RestartPolicy } from "./RestartPolicy.ts"
-import type { Annotations } from "./Self.ts"
+import type { Annotations, Self } from "./Self.ts"
 import type { Strategy } from "./Strategy.ts"
 
 /** A point in the tree's life; larger is later. A safe integer. */
@@ -115,6 +117,27 @@ export interface RestartOptions {
   readonly wait?: "acknowledged" | "registered"
 }
 
+/** One wish for a link to be there; the link is gone with the last. */
+export interface LinkHold {
+  readonly release: () => void
+}
+
+/** The names of a tree, without effects around them; use `Registry.ts`. */
+export interface NameTable {
+  readonly holder: (name: string) => ActorPath | undefined
+  readonly all: () => ReadonlyMap<string, ActorPath>
+  readonly take: (self: Self["Service"], name: string) => NameOutcome
+  readonly give: (self: Self["Service"], name: string) => void
+  /** Tells the holder once there is one; answers how to wait no longer. */
+  readonly wait: (name: string, tell: (path: ActorPath) => void) => () => void
+}
+
+/** What came of an attempt to take a name. `Over`: the life that wanted it is over itself. */
+export type NameOutcome =
+  | { readonly _tag: "Held" }
+  | { readonly _tag: "Over" }
+  | { readonly _tag: "Taken"; readonly by: ActorPath }
+
 export class Tree extends Context.Service<
   Tree,
   {
@@ -155,5 +178,18 @@ export class Tree extends Context.Service<
     ) => Effect.Effect<void, Errors.NoSuchActor | Errors.NotSupervised | Errors.StillRunning>
     /** Changes the policy from the next end on; an actor that is backing off keeps its appointment. */
     readonly setPolicy: (path: string, policy: RestartPolicy) => Effect.Effect<void, Errors.NoSuchActor>
+    /**
+     * Calls `onDown` once when the life that the actor has now is over, until the scope closes; see `Monitor.ts`. It is
+     * called between two tasks of the tree, so it must be quick and not throw.
+     */
+    readonly monitor: (path: string, onDown: (down: Down) => void) => Effect.Effect<void, never, Scope.Scope>
+    /** Links two lives; use `Link.ts`. Interrupts the caller when `self` is over. */
+    readonly link: (
+      self: Self["Service"],
+      path: string
+    ) => Effect.Effect<LinkHold, Errors.NoSuchActor | Errors.ActorDown>
+    /** Use `Link.ts`. */
+    readonly unlink: (self: Self["Service"], path: string) => Effect.Effect<void>
+    readonly names: NameTable
   }
 >()("ironwood/actor/Tree") {}

@@ -167,13 +167,13 @@ describe("what must always hold", () => {
         (yield* pool.whichChildren).map((node) => [node.state, node.restarts]),
         names.map(() => ["running", 100])
       )
-      assert.deepStrictEqual(yield* root.resources, { actors: 102, timers: 0, watchers: 0 })
+      assert.deepStrictEqual(yield* root.resources, { actors: 102, timers: 0, watchers: 0, bonds: 0 })
       assert.strictEqual(counter.count(), running)
       for (const id of names) {
         yield* pool.terminateChild(id)
         yield* pool.deleteChild(id)
       }
-      assert.deepStrictEqual(yield* root.resources, { actors: 2, timers: 0, watchers: 0 })
+      assert.deepStrictEqual(yield* root.resources, { actors: 2, timers: 0, watchers: 0, bonds: 0 })
       yield* root.end("stop")
       yield* TestClock.adjust(1)
       assert.strictEqual(counter.count(), before)

@@ -110,7 +110,7 @@ const check = Effect.fnUntraced(function* (example: Case, dynamics: boolean) {
   }
   yield* root.end("release")
   const { actors: _, ...left } = yield* root.resources
-  assert.deepStrictEqual(left, { timers: 0, watchers: 0 }, `left over after: ${done.join("; ")}`)
+  assert.deepStrictEqual(left, { timers: 0, watchers: 0, bonds: 0 }, `left over after: ${done.join("; ")}`)
 })
 
 describe("the engine does what the model does", () => {

@@ -18,8 +18,10 @@ import type { ExitView } from "../ExitView.ts"
 import type { JournalService, JournalState, NodeRecord } from "../Journal.ts"
 import type { HistoryEntry, Revision, TreeNode, TreeSnapshot } from "../Tree.ts"
 import type { Tree } from "../Tree.ts"
+import { Bonds } from "./Bonds.ts"
 import { ChangeLog } from "./ChangeLog.ts"
 import { JournalWriter } from "./JournalWriter.ts"
+import { Names } from "./Names.ts"
 import type { Node } from "./Node.ts"
 import { RestartGate, type RestartRate } from "./RestartGate.ts"
 
@@ -33,6 +35,8 @@ export class Engine<R> {
   /** What every actor's fiber starts with. */
   readonly context: Context.Context<R | Tree>
   readonly nodes = new Map<string, Node<R>>()
+  readonly bonds: Bonds<R> = new Bonds(this)
+  readonly names: Names<R> = new Names(this)
   root: Node<R> | undefined
   readonly log: ChangeLog
   /** The limit on the restarts of the whole tree, if there is one. */

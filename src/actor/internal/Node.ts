@@ -10,6 +10,8 @@ import * as Exit from "effect/Exit"
 import type { ActorPath } from "../ActorPath.ts"
 import type { ChildSpec } from "../ChildSpec.ts"
 import { type Decision, isHealthy, type Situation } from "../Decision.ts"
+import type { DownReason } from "../Down.ts"
+import type { LinkedActorEnded } from "../Errors.ts"
 import * as Exits from "../ExitView.ts"
 import type { ExitView } from "../ExitView.ts"
 import { type NodeRecord, type Rest, SPENT_LIMIT } from "../Journal.ts"
@@ -92,6 +94,8 @@ export class Node<R> {
   #backoff: Cancel | undefined
   #deadline: Cancel | undefined
   #intent: Intent | undefined
+  /** How it is being ended. */
+  #ending: "stopped" | "released" = "stopped"
   #startWaiters: Array<StartWaiter> | undefined
   #endWaiters: Array<() => void> | undefined
 
@@ -367,12 +371,18 @@ export class Node<R> {
     this.#runningSince = this.engine.monotonic() - runningFor
     this.move(
       "acknowledge",
-      { startedAt: this.engine.now() - runningFor, ...(annotations === noAnnotations ? {} : { annotations }) },
+      { startedAt: this.engine.now() - runningFor, annotations: this.#withTold(annotations) },
       { event: "started", reason: `incarnation ${this.view.incarnation} is ready` }
     )
     this.#started(undefined)
     this.parent?.childAcknowledged(this)
     if (this.parent === undefined) this.engine.onRootStarted?.()
+  }
+
+  /** What it told before it was ready stays. */
+  #withTold(annotations: Annotations): Annotations {
+    const told = this.view.annotations
+    return told === noAnnotations ? annotations : { ...told, ...annotations }
   }
 
   // --- waiting ---
@@ -422,6 +432,7 @@ export class Node<R> {
     this.#endWaiters ??= []
     this.#endWaiters.push(done)
     if (this.state === "stopping") return
+    this.#ending = ending === "stop" ? "stopped" : "released"
     this.move("stop", {}, endings[ending])
     const brutal = ending === "kill" || shutdown === 0
     const deadline = brutal ? 0 : shutdown
@@ -460,6 +471,7 @@ export class Node<R> {
     this.#intent = undefined
     const waiters = this.#endWaiters ?? []
     this.#endWaiters = undefined
+    this.#lifeOver(this.#ending, undefined)
     this.#started(Exits.notStarted(this.engine.now(), "StartTimeout", "it was stopped before it was ready"))
     if (intent === "halt") this.move("halt")
     else this.move("hold")
@@ -490,10 +502,30 @@ export class Node<R> {
         ? Exits.notStarted(now, "Ignored", "it had nothing to do")
         : life.timedOut
           ? Exits.notStarted(now, "StartTimeout", `not ready ${this.spec.startDeadline} ms after its start`)
-          : Exits.fromExit(now, exit, beforeReady))
+          : Exits.fromExit(now, this.#exitOf(exit), beforeReady))
     this.incarnation = undefined
     if (this.group === undefined || this.group.down) this.endedByItself(view)
     else this.group.giveUp(view)
+  }
+
+  /** How it ended, or, when a link had it interrupted, why. */
+  #exitOf(exit: Exit.Exit<void, unknown>): Exit.Exit<void, unknown> {
+    const doom = this.engine.bonds.doomOf(this)
+    return doom !== undefined && Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? Exit.fail(doom) : exit
+  }
+
+  /** An actor that it is linked to has failed, so it ends by itself with `failure`. */
+  endLinked(failure: LinkedActorEnded): void {
+    const { group, state } = this
+    if (state !== "starting" && state !== "running") return
+    if (group?.open === true)
+      return group.giveUp(Exits.fromExit(this.engine.now(), Exit.fail(failure), state === "starting"))
+    if (group === undefined || group.down) this.incarnation?.end("release", this.spec.shutdown)
+  }
+
+  /** What hangs on this life is settled before its supervisor hears that it is over. */
+  #lifeOver(reason: DownReason, exit: ExitView | undefined): void {
+    this.engine.bonds.ended(this, reason, exit)
   }
 
   /** Its group has ended of itself; the body of a dynamic supervisor must end too. */
@@ -507,6 +539,7 @@ export class Node<R> {
     if (this.state === "stopping") return this.#ended()
     const waiters = this.#startWaiters
     this.#startWaiters = undefined
+    this.#lifeOver("ended", view)
     if (this.parent === undefined) this.engine.rootEnded(this, view)
     else this.parent.childEnded(this, view)
     if (waiters !== undefined) for (const waiter of waiters) waiter(view.tag === "Ignored" ? undefined : view)

@@ -4,8 +4,10 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
 import * as Errors from "../Errors.ts"
-import type { Tree } from "../Tree.ts"
+import type { LinkHold, Tree } from "../Tree.ts"
 import type { Engine } from "./Engine.ts"
 import type { Group } from "./Group.ts"
 import type { Node } from "./Node.ts"
@@ -109,6 +111,44 @@ export const make = <R>(engine: () => Engine<R>): Tree["Service"] => {
           answer(Effect.void)
         },
         true
-      )
+      ),
+    // The monitor has a scope of its own below the caller's, so that one that has told leaves nothing there.
+    monitor: (path, onDown) =>
+      Effect.uninterruptible(
+        Effect.flatMap(Effect.scope, (parent) => {
+          const scope = Scope.forkUnsafe(parent)
+          let demonitor = () => {}
+          return Effect.andThen(
+            Scope.addFinalizer(
+              scope,
+              Effect.sync(() => demonitor())
+            ),
+            Effect.sync(() => {
+              if (scope.state._tag === "Closed") return
+              demonitor = engine().bonds.monitor(path, (down) => {
+                Scope.closeUnsafe(scope, Exit.void)
+                onDown(down)
+              })
+            })
+          )
+        })
+      ),
+    link: (self, path) =>
+      onNode<LinkHold, Errors.ActorDown>(path, (node, answer) => {
+        const own = engine().bonds.nodeOf(self)
+        if (own === undefined) return answer(Effect.interrupt)
+        if (node.alive) return answer(Effect.succeed({ release: engine().bonds.link(own, node) }))
+        const { incarnation } = node.view
+        answer(Effect.fail(new Errors.ActorDown({ path, incarnation, reason: "not-alive", exit: node.view.lastExit })))
+      }),
+    unlink: (self, path) =>
+      Effect.sync(() => {
+        const own = engine().bonds.nodeOf(self)
+        const other = engine().nodes.get(path)
+        if (own !== undefined && other !== undefined) engine().bonds.unlink(own, other)
+      }),
+    get names() {
+      return engine().names
+    }
   }
 }
