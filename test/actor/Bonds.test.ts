@@ -18,6 +18,9 @@ import * as Supervisor from "../../src/actor/Supervisor.ts"
 import { Tree } from "../../src/actor/Tree.ts"
 import { Probes } from "./Probe.ts"
 
+const byName = ([one]: readonly [string, string], [other]: readonly [string, string]): number =>
+  one < other ? -1 : Number(one > other)
+
 const actors = {
   a: RestartPolicy.permanent,
   b: RestartPolicy.transient,
@@ -208,14 +211,14 @@ const check = Effect.fnUntraced(function* (actions: ReadonlyArray<Action>) {
     yield* Effect.yieldNow
     const nodes = (yield* tree.snapshot()).nodes.slice(1)
     const real = {
-      names: [...tree.names.all()].sort(),
+      names: [...tree.names.all()].sort(byName),
       told: monitors.map(({ told }) => told),
       lives: nodes.map(({ incarnation, path }) => `${path} ${incarnation}`),
       alive: nodes.filter(({ state }) => state === "running").length,
       bonds: (yield* root.resources).bonds
     }
     const expected = {
-      names: [...model.names].map(([name, id]) => [name, `init/${id}`]).sort(),
+      names: [...model.names].map(([name, id]) => [name, `init/${id}`] as const).sort(byName),
       told: model.monitors.map(({ told }) => told),
       lives: (["a", "b", "c", "d", "e"] as const)
         .filter((id) => !model.gone.has(id))

@@ -188,7 +188,7 @@ describe("a preset starts when the system it is named after does", () => {
 describe("a preset", () => {
   it("can be said otherwise in parts", () => {
     const expanded = RestartPreset.expand("kubernetes", { restart: "transient", backoff: { max: 60_000 } })
-    const policy = Schema.decodeUnknownSync(RestartPolicy)(expanded)
+    const policy = Schema.decodeSync(RestartPolicy)(expanded)
     assert.strictEqual(policy.restart, "transient")
     assert.deepInclude(Schema.encodeSync(RestartPolicy)(policy).backoff, { first: 0, initial: 10_000, max: 60_000 })
   })
