@@ -28,7 +28,8 @@ import * as Text from "./Text.ts"
 /** What became of an object. */
 export type Outcome = "created" | "unchanged" | "replaced" | "imported"
 
-const readText = Effect.fnUntraced(function* (file: string) {
+/** The text of a spec file (`-`: standard input). */
+export const readText = Effect.fnUntraced(function* (file: string) {
   const files = yield* FileSystem.FileSystem
   if (file !== "-") {
     return yield* files

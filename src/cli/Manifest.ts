@@ -10,7 +10,7 @@
  */
 import { type DescMessage, fromJson, type MessageShape } from "@bufbuild/protobuf"
 import * as Result from "effect/Result"
-import { isMap, isScalar, LineCounter, parseAllDocuments, type Document, type YAMLMap } from "yaml"
+import { isMap, isScalar, LineCounter, parseAllDocuments, parseDocument, type Document, type YAMLMap } from "yaml"
 import { ContainerSpecSchema, type ContainerSpec } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { SandboxSpecSchema, type SandboxSpec } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { nearest } from "./Suggest.ts"
@@ -86,6 +86,32 @@ export const parse = (
   if (problems.length > 0) return Result.fail(problems)
   return objects.length === 0 ? Result.fail([`${file}: nothing in it`]) : Result.succeed(objects)
 }
+
+/**
+ * Reads a file that is one message and no object: fields of `schema` at the top. A document with a `kind` is an object and
+ * belongs to {@link parse}.
+ */
+export const parseMessage = <D extends DescMessage>(
+  text: string,
+  file: string,
+  schema: D
+): Result.Result<MessageShape<D>, ReadonlyArray<string>> => {
+  if (text.length > maximumCharacters) return Result.fail([`${file}: larger than 4 MiB, which no spec file is`])
+  const counter = new LineCounter()
+  const document = parseDocument(text, { lineCounter: counter, prettyErrors: false, uniqueKeys: true, version: "1.2" })
+  const problems: Array<string> = []
+  const context = { file, counter, document, problems }
+  for (const error of document.errors) {
+    problems.push(`${formatPosition(positionOf(context, error.pos[0]))}: ${error.message}`)
+  }
+  const { contents } = document
+  if (problems.length === 0 && !isMap(contents)) problems.push(`${file}: expected fields`)
+  const read = isMap(contents) && problems.length === 0 ? messageOf(context, contents, schema) : undefined
+  return read === undefined ? Result.fail(problems) : Result.succeed(read.message)
+}
+
+/** Whether the text holds objects (documents with a `kind`) rather than one message. */
+export const hasKinds = (text: string): boolean => /^["']?kind["']?\s*:/m.test(text)
 
 const objectOf = (context: Context, contents: YAMLMap): ManifestObject | undefined => {
   const { problems } = context

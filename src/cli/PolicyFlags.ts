@@ -1,6 +1,9 @@
 /**
  * Restart policies on the command line: the one word of `run --restart`, and the parts that `policy set` changes.
  *
+ * Rules are not among the flags: they need a spec file, or `policy get -o yaml` and `apply`. A preset is asked for at the
+ * server and then changed like any other policy, so that flags beside it hold.
+ *
  * Both OTP's words (`permanent`, `transient`, `temporary`) and docker's (`always`, `unless-stopped`, `on-failure[:N]`, `no`) are
  * understood. docker's N has no time to it; here it is a budget of N restarts in an hour, and then the container is parked.
  */
@@ -11,11 +14,13 @@ import * as Result from "effect/Result"
 import * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
 import {
+  BackoffCurve,
   BackoffSchema,
   BudgetSchema,
   type RestartPolicy,
   RestartPolicySchema,
   RestartType,
+  RuleAction,
   WhenSpent
 } from "../../proto/generated/ironwood/v1/policy_pb.ts"
 import { parseDuration, type Seconds } from "./Quantity.ts"
@@ -35,7 +40,8 @@ const words: ReadonlyMap<string, RestartType> = new Map([
   ["transient", RestartType.TRANSIENT],
   ["on-failure", RestartType.TRANSIENT],
   ["temporary", RestartType.TEMPORARY],
-  ["no", RestartType.TEMPORARY]
+  ["no", RestartType.TEMPORARY],
+  ["on-success", RestartType.ON_SUCCESS]
 ])
 
 /** Reads the word of `--restart`; the failure is what would have been right. */
@@ -43,7 +49,9 @@ export const parseRestart = (text: string): Result.Result<RestartWord, string> =
   const match = /^([a-z-]+)(?::(\d{1,6}))?$/.exec(text)
   const type = words.get(match?.[1] ?? "")
   if (type === undefined || (match?.[2] !== undefined && type !== RestartType.TRANSIENT)) {
-    return Result.fail("permanent (always, unless-stopped), transient (on-failure, on-failure:N) or temporary (no)")
+    return Result.fail(
+      "permanent (always, unless-stopped), transient (on-failure, on-failure:N), temporary (no) or on-success"
+    )
   }
   return Result.succeed(match?.[2] === undefined ? { type } : { type, restarts: Number(match[2]) })
 }
@@ -90,18 +98,64 @@ const parseBudget = (text: string): Result.Result<{ readonly restarts: number; r
     : Result.succeed({ restarts: Number(match[1]), within: within.success })
 }
 
-const spentWords: ReadonlyMap<string, WhenSpent> = new Map([
-  ["escalate", WhenSpent.ESCALATE],
-  ["park", WhenSpent.PARK],
-  ["keep-trying", WhenSpent.KEEP_TRYING]
-])
+const spentWords = {
+  park: WhenSpent.PARK,
+  escalate: WhenSpent.ESCALATE,
+  "keep-trying": WhenSpent.KEEP_TRYING,
+  fallback: WhenSpent.FALLBACK,
+  "restart-group": WhenSpent.RESTART_GROUP,
+  "reboot-host": WhenSpent.REBOOT_HOST
+} as const
+type SpentWord = keyof typeof spentWords
+
+const curveWords = {
+  exponential: BackoffCurve.EXPONENTIAL,
+  linear: BackoffCurve.LINEAR,
+  fibonacci: BackoffCurve.FIBONACCI
+} as const
+type CurveWord = keyof typeof curveWords
+
+/** `--max-consecutive`: a number, or none. */
+const parseConsecutive = (text: string): Result.Result<number | "none", string> =>
+  text === "none"
+    ? Result.succeed(text)
+    : /^[1-9]\d{0,5}$/.test(text)
+      ? Result.succeed(Number(text))
+      : Result.fail('a number from 1 to 100000, or "none"')
+
+/** A flag whose text `parse` reads. */
+const read =
+  <A>(name: string, parse: (text: string) => Result.Result<A, string>) =>
+  (text: string): Effect.Effect<A, CliError.CliError> =>
+    Result.match(parse(text), {
+      onSuccess: (value) => Effect.succeed(value),
+      onFailure: (expected) => Effect.fail(invalid(name, text, expected))
+    })
+
+/** `--intensity`: the supervisor's limit, for a dry run. */
+export const intensityFlag = Flag.String("intensity").pipe(
+  Flag.withMetavar("N/DURATION"),
+  Flag.withDescription(
+    "Its supervisor gives up over so many restarts in so long, when the policy escalates; e.g. 1/5s"
+  ),
+  Flag.mapEffect(read("intensity", parseBudget)),
+  Flag.optional
+)
+
+/** `--preset`. */
+export const presetFlag = Flag.String("preset").pipe(
+  Flag.withMetavar("NAME"),
+  Flag.withDescription("What another system does: kubernetes, systemd, docker …; `ironwood policy presets` shows all"),
+  Flag.optional
+)
 
 const numberFlag = (name: string, expected: string, right: (n: number) => boolean) =>
   Flag.Finite(name).pipe(Flag.filter(right, (n) => `Expected ${expected}, got ${n}`))
 
 /** The parts of a policy that can be changed one by one. */
 export const policyFlags = {
-  restart: restartFlag("permanent, transient or temporary; docker's words are understood too"),
+  preset: presetFlag,
+  restart: restartFlag("permanent, transient, temporary or on-success; docker's words are understood too"),
   first: durationFlag("first").pipe(
     Flag.withDescription(
       "Delay before the first restart after a healthy run, when it is to differ: 0 restarts at once"
@@ -109,6 +163,10 @@ export const policyFlags = {
     Flag.optional
   ),
   initial: durationFlag("initial").pipe(Flag.withDescription("Delay at which the back-off begins"), Flag.optional),
+  curve: Flag.Literals("curve", ["exponential", "linear", "fibonacci"]).pipe(
+    Flag.withDescription("How the delay grows: multiplied each time, by the same step each time, or 1, 1, 2, 3, 5 …"),
+    Flag.optional
+  ),
   factor: numberFlag("factor", "a number from 1 to 1000", (n) => n >= 1 && n <= 1000).pipe(
     Flag.withDescription("What the delay is multiplied by each time; 1 keeps it constant"),
     Flag.optional
@@ -125,25 +183,44 @@ export const policyFlags = {
   budget: Flag.String("budget").pipe(
     Flag.withMetavar("N/DURATION|none"),
     Flag.withDescription("At most so many restarts in so long, e.g. 5/10m; none: as many as it takes"),
-    Flag.mapEffect((text): Effect.Effect<BudgetWord, CliError.CliError> =>
-      text === "none"
-        ? Effect.succeed("none")
-        : Result.match(parseBudget(text), {
-            onSuccess: (budget) => Effect.succeed(budget),
-            onFailure: (expected) => Effect.fail(invalid("budget", text, expected))
-          })
+    Flag.mapEffect(
+      read("budget", (text): Result.Result<BudgetWord, string> =>
+        text === "none" ? Result.succeed("none") : parseBudget(text)
+      )
     ),
     Flag.optional
   ),
-  whenSpent: Flag.Literals("when-spent", ["park", "escalate", "keep-trying"]).pipe(
+  maxConsecutive: Flag.String("max-consecutive").pipe(
+    Flag.withMetavar("N|none"),
+    Flag.withDescription("So many ends in a row without a healthy run are as bad as a spent budget"),
+    Flag.mapEffect(read("max-consecutive", parseConsecutive)),
+    Flag.optional
+  ),
+  whenSpent: Flag.Literals("when-spent", [
+    "park",
+    "escalate",
+    "keep-trying",
+    "fallback",
+    "restart-group",
+    "reboot-host"
+  ]).pipe(
     Flag.withDescription(
-      "When the budget is spent: wait for a person, fail the supervisor, or go on at the longest delay"
+      "When that is spent: wait for a person, fail the supervisor, go on at the longest delay, start the fallback, restart the siblings too, or reboot"
     ),
+    Flag.optional
+  ),
+  fallback: Flag.String("fallback").pipe(
+    Flag.withMetavar("NAME"),
+    Flag.withDescription("The sibling that is started in its place, with --when-spent fallback"),
+    Flag.optional
+  ),
+  rememberStop: Flag.Literals("remember-stop", ["true", "false"]).pipe(
+    Flag.withDescription("Whether a person's stop is remembered over restarts of Ironwood"),
     Flag.optional
   )
 }
 
-/** What {@link policyFlags} read. */
+/** What {@link policyFlags} read, but for the preset: that must be asked for. */
 export interface PolicyChange {
   readonly restart: Option.Option<RestartWord>
   readonly first: Option.Option<Seconds>
@@ -152,9 +229,17 @@ export interface PolicyChange {
   readonly max: Option.Option<Seconds>
   readonly jitter: Option.Option<number>
   readonly resetAfter: Option.Option<Seconds>
+  readonly curve: Option.Option<CurveWord>
   readonly budget: Option.Option<BudgetWord>
-  readonly whenSpent: Option.Option<"park" | "escalate" | "keep-trying">
+  readonly maxConsecutive: Option.Option<number | "none">
+  readonly whenSpent: Option.Option<SpentWord>
+  readonly fallback: Option.Option<string>
+  readonly rememberStop: Option.Option<"true" | "false">
 }
+
+const fallsBack = ({ rules, whenSpent }: RestartPolicy): boolean =>
+  whenSpent === WhenSpent.FALLBACK ||
+  rules.some((rule) => rule.then === RuleAction.FALLBACK || rule.whenSpent === WhenSpent.FALLBACK)
 
 /** The policy with what was said changed, and the rest as it is. */
 export const change = (policy: RestartPolicy, flags: PolicyChange): RestartPolicy => {
@@ -166,6 +251,7 @@ export const change = (policy: RestartPolicy, flags: PolicyChange): RestartPolic
   if (Option.isSome(flags.first)) backoff.first = create(DurationSchema, toProto(flags.first.value))
   if (Option.isSome(flags.initial)) backoff.initial = create(DurationSchema, toProto(flags.initial.value))
   if (Option.isSome(flags.factor)) backoff.factor = flags.factor.value
+  if (Option.isSome(flags.curve)) backoff.curve = curveWords[flags.curve.value]
   if (Option.isSome(flags.max)) backoff.max = create(DurationSchema, toProto(flags.max.value))
   if (Option.isSome(flags.jitter)) backoff.jitter = flags.jitter.value
   if (Option.isSome(flags.resetAfter)) backoff.resetAfter = create(DurationSchema, toProto(flags.resetAfter.value))
@@ -177,6 +263,16 @@ export const change = (policy: RestartPolicy, flags: PolicyChange): RestartPolic
         ? undefined
         : create(BudgetSchema, { restarts: budget.restarts, within: toProto(budget.within) })
   }
-  if (Option.isSome(flags.whenSpent)) next.whenSpent = spentWords.get(flags.whenSpent.value) ?? next.whenSpent
+  if (Option.isSome(flags.maxConsecutive)) {
+    const most = flags.maxConsecutive.value
+    next.maxConsecutive = most === "none" ? undefined : most
+  }
+  if (Option.isSome(flags.whenSpent)) {
+    next.whenSpent = spentWords[flags.whenSpent.value]
+    // A fallback that nothing starts any more would be refused.
+    if (!fallsBack(next)) next.fallback = ""
+  }
+  if (Option.isSome(flags.fallback)) next.fallback = flags.fallback.value
+  if (Option.isSome(flags.rememberStop)) next.rememberStop = flags.rememberStop.value === "true"
   return next
 }

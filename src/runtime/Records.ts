@@ -50,5 +50,25 @@ export const open = (state: State["Service"]): Effect.Effect<Records> =>
     sandboxes: state.collection("sandbox", SandboxRecord)
   })
 
+/**
+ * Containers that a person stopped, and whose policy does not remember that over restarts of Ironwood, shall run again. Once
+ * per brain, before anything of them is looked at. One that cannot be written stays stopped.
+ */
+export const forgetStops = Effect.fnUntraced(function* ({ containers }: Records) {
+  const { records } = yield* containers.partition
+  for (const { name, value } of records) {
+    if (value.desired === "running" || value.spec.restart.rememberStop) continue
+    yield* Effect.ignore(
+      containers.update(name, ({ value: { image, sandbox, spec } }) => ({
+        spec,
+        sandbox,
+        image,
+        desired: "running",
+        completed: false
+      }))
+    )
+  }
+})
+
 /** Whether its actor shall run. */
 export const isWanted = ({ completed, desired }: ContainerRecord): boolean => desired === "running" && !completed

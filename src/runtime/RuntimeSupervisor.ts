@@ -68,6 +68,8 @@ const make = Effect.gen(function* () {
   const records = yield* Records.open(yield* State)
   const sandboxes = new Map<string, SandboxSupervisor>()
   let tree = Option.none<Tree["Service"]>()
+  /** A later start of the runtime in the same brain is no restart of Ironwood. */
+  let begun = false
 
   /** Who waits for which actor. One watch serves them all: a hundred starts shall not mean a hundred watches. */
   const waiting = new Map<string, Deferred.Deferred<void>>()
@@ -97,6 +99,8 @@ const make = Effect.gen(function* () {
       const { paths, quiet } = yield* ContainerRuns
       const cgroups = yield* Cgroups
       yield* Actor.onStop(Effect.andThen(quiet, cgroups.remove(paths.cgroup)))
+      if (!begun) yield* Records.forgetStops(records)
+      begun = true
       yield* reconcile(records, scope)
       const found = yield* Tree
       yield* Effect.acquireRelease(

@@ -110,7 +110,7 @@ just a text
         'a.yaml:3: no field "imge"; did you mean "image"?',
         'a.yaml:5: resources: no field "memory_byte"; did you mean "memoryBytes"?',
         'a.yaml:6: resources.pids: expected a whole number, not "many"',
-        'a.yaml:8: restart.restart: expected one of permanent, transient, temporary, not "permanant" (did you mean permanent?)',
+        'a.yaml:8: restart.restart: expected one of permanent, transient, temporary, on-success, not "permanant" (did you mean permanent?)',
         'a.yaml:9: restart.backoff.initial: expected a duration such as 500ms, 10s, 5m or 1h30m ("10" has no unit)',
         'a.yaml:9: restart.backoff.factor: expected a number, not "fast"',
         'a.yaml:10: stopGracePeriod: expected a duration such as 500ms, 10s, 5m or 1h30m, not "soon"',

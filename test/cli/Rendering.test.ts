@@ -205,9 +205,20 @@ History (newest first)
     Effect.gen(function* () {
       assert.deepStrictEqual(parse(yield* printed(["policy", "get", "hello", "-o", "yaml"])), {
         restart: "RESTART_TYPE_PERMANENT",
-        backoff: { initial: "0.500s", factor: 2, max: "30s", jitter: 0.2, resetAfter: "10s" },
-        budget: { restarts: 5, within: "600s" },
-        whenSpent: "WHEN_SPENT_PARK"
+        backoff: {
+          initial: "0.500s",
+          curve: "BACKOFF_CURVE_EXPONENTIAL",
+          factor: 2,
+          max: "30s",
+          jitter: 0.2,
+          resetAfter: "10s"
+        },
+        budget: { restarts: 5, within: "600s", window: "BUDGET_WINDOW_SLIDING" },
+        whenSpent: "WHEN_SPENT_PARK",
+        rules: [],
+        fallback: "",
+        rememberStop: true,
+        preset: ""
       })
     })
   )

@@ -7,7 +7,7 @@ import {
   ContainerState,
   DesiredState
 } from "../../proto/generated/ironwood/v1/container_pb.ts"
-import { RestartType, WhenSpent } from "../../proto/generated/ironwood/v1/policy_pb.ts"
+import { BackoffCurve, BudgetWindow, RestartType, WhenSpent } from "../../proto/generated/ironwood/v1/policy_pb.ts"
 import { type Actor, ActorSchema, ActorState, ActorType, Strategy } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 
 /** The moment everything is looked at. */
@@ -24,9 +24,17 @@ const duration = (milliseconds: number) => ({
 /** A policy with every field, as responses have it. */
 export const policy = {
   restart: RestartType.PERMANENT,
-  backoff: { initial: duration(500), factor: 2, max: duration(30_000), jitter: 0.2, resetAfter: duration(10_000) },
-  budget: { restarts: 5, within: duration(600_000) },
-  whenSpent: WhenSpent.PARK
+  backoff: {
+    initial: duration(500),
+    curve: BackoffCurve.EXPONENTIAL,
+    factor: 2,
+    max: duration(30_000),
+    jitter: 0.2,
+    resetAfter: duration(10_000)
+  },
+  budget: { restarts: 5, within: duration(600_000), window: BudgetWindow.SLIDING },
+  whenSpent: WhenSpent.PARK,
+  rememberStop: true
 }
 
 const supervisor = (path: string, kind: string, strategy: Strategy): Actor =>

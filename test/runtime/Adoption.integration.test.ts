@@ -227,6 +227,21 @@ describe("adoption", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("a person's stop is forgotten where the policy says so", () =>
+    Effect.gen(function* () {
+      const { image, state } = yield* prepared
+      const taproot = yield* startTaproot(state)
+      yield* insist(state, { call: "import", name: image })
+      yield* insist(state, { call: "create", name: "always", fields: { restart: { rememberStop: false } } })
+      yield* until(state, "always", ({ state }) => state === "running")
+      yield* insist(state, { call: "stop", name: "always" })
+      yield* until(state, "always", ({ state }) => state === "stopped")
+      yield* killBrain(taproot)
+      const view = yield* until(state, "always", ({ state }) => state === "running")
+      assert.strictEqual(view.desired, "running")
+    }).pipe(Effect.scoped)
+  )
+
   it.live("the brain is killed while containers start and are removed: each runs once, and the removed are gone", () =>
     Effect.gen(function* () {
       const { image, state } = yield* prepared
