@@ -43,7 +43,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Cause from "effect/Cause"
-import { type ChildSpec, type Dependencies, noDependencies, type Provided } from "./ChildSpec.ts"
+import { type ChildSpec, type Dependencies, type MailboxControl, noDependencies, type Provided } from "./ChildSpec.ts"
 import * as RestartPolicy from "./RestartPolicy.ts"
 import { type Annotations, Self } from "./Self.ts"
 
@@ -73,6 +73,8 @@ export interface Options {
   readonly significant?: boolean
   /** The siblings it needs, by id. Default none. */
   readonly dependencies?: Partial<Dependencies>
+  /** Where others leave it messages: a `Mailbox`, made beside this spec and of this actor alone. Default none. */
+  readonly mailbox?: { readonly control: MailboxControl }
   /** What it is, shown in the tree; default `worker`. */
   readonly kind?: string
   /** A sentence for people. */
@@ -108,6 +110,7 @@ export function make<E, R>(id: string, options: Options, run: Effect.Effect<void
     resume: options.resume ?? false,
     significant: options.significant ?? false,
     dependencies: dependenciesOf(options.dependencies),
+    mailbox: options.mailbox?.control,
     behaviour: { _tag: "Worker", run }
   }
 }

@@ -7,11 +7,12 @@
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as ActorPath from "./ActorPath.ts"
+import type { Down } from "./Down.ts"
 import type { SpecInvalid, StartChildError } from "./Errors.ts"
 import type { RestartPolicy } from "./RestartPolicy.ts"
 import type { Self } from "./Self.ts"
 import type { Strategy } from "./Strategy.ts"
-import type { Tree } from "./Tree.ts"
+import type { Load, Tree } from "./Tree.ts"
 
 /** What every actor is given: itself, a scope as long as this incarnation, and the tree it is part of. */
 export type Provided = Self | Scope.Scope | Tree
@@ -100,6 +101,17 @@ export type Behaviour<E, R> =
 /** Called with the control when the supervisor runs, and with `undefined` when it does not any more. */
 export type Attach<out R> = (control: Control<R> | undefined) => void
 
+/** What a mailbox is to the actor that it belongs to; see `Mailbox`. */
+export interface MailboxControl {
+  /** A life begins that takes from it; answers who takes from it already, if somebody does. */
+  readonly begin: (path: ActorPath.ActorPath, incarnation: number) => string | undefined
+  /** That life is over. */
+  readonly end: (down: Down) => void
+  /** The actor has been taken out of the tree. */
+  readonly removed: (path: ActorPath.ActorPath) => void
+  readonly load: () => Load
+}
+
 /** See the module header. Times in milliseconds; `Infinity` means no limit. */
 export interface ChildSpec<out E, out R> {
   readonly id: string
@@ -118,11 +130,13 @@ export interface ChildSpec<out E, out R> {
   /** Its own end may be that of its supervisor; see {@link AutoShutdown}. */
   readonly significant: boolean
   readonly dependencies: Dependencies
+  /** Where others leave it messages. */
+  readonly mailbox?: MailboxControl | undefined
   readonly behaviour: Behaviour<E, R>
 }
 
 /** A spec as it can be looked at: all but what runs. */
-export type ChildSpecView = Omit<ChildSpec<unknown, unknown>, "behaviour">
+export type ChildSpecView = Omit<ChildSpec<unknown, unknown>, "behaviour" | "mailbox">
 
 /** The services that a child spec needs. */
 export type Services<Spec> = Spec extends ChildSpec<unknown, infer R> ? R : never

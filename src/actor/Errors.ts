@@ -176,5 +176,26 @@ export class NameTaken extends Schema.TaggedError<NameTaken>()("NameTaken", {
   }
 }
 
+/** The mailbox holds as many messages as it may, and refuses more. */
+export class MailboxFull extends Schema.TaggedError<MailboxFull>()("MailboxFull", {
+  path: Schema.String,
+  capacity: Schema.Int
+}) {
+  override get message(): string {
+    return `the mailbox of ${this.path} is full (${this.capacity} messages): send less, or later`
+  }
+}
+
+/** A call was not answered in time. It may still be handled, if that has begun. */
+export class CallTimeout extends Schema.TaggedError<CallTimeout>()("CallTimeout", {
+  path: Schema.String,
+  /** Milliseconds. */
+  after: Schema.Finite
+}) {
+  override get message(): string {
+    return `${this.path} did not answer within ${seconds(this.after)}`
+  }
+}
+
 /** Why a supervisor did not start a child. */
 export type StartChildError = AlreadyStarted | AlreadyPresent | StartFailed | MaxChildren | SupervisorDown | SpecInvalid

@@ -43,7 +43,7 @@ export interface Root {
     readonly actors: number
     readonly timers: number
     readonly watchers: number
-    /** Actors that are monitored or linked, or hold a name. */
+    /** Lives that are monitored or linked, hold a name or take from a mailbox. */
     readonly bonds: number
   }>
 }

@@ -117,6 +117,13 @@ export interface RestartOptions {
   readonly wait?: "acknowledged" | "registered"
 }
 
+/** What waits for an actor to get to it. */
+export interface Load {
+  readonly mailboxDepth: number
+  /** When the oldest message was sent; undefined when none waits. */
+  readonly oldestMessageAt: number | undefined
+}
+
 /** One wish for a link to be there; the link is gone with the last. */
 export interface LinkHold {
   readonly release: () => void
@@ -191,5 +198,7 @@ export class Tree extends Context.Service<
     /** Use `Link.ts`. */
     readonly unlink: (self: Self["Service"], path: string) => Effect.Effect<void>
     readonly names: NameTable
+    /** What waits in the mailbox of an actor right now, if it has one. No part of its state: it makes no revision. */
+    readonly load: (path: string) => Effect.Effect<Load | undefined, Errors.NoSuchActor>
   }
 >()("ironwood/actor/Tree") {}

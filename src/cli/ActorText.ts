@@ -95,6 +95,14 @@ export const stateSpan = (actor: Actor, now: number): string => {
   return moment === undefined ? "" : HumanText.span(now - moment)
 }
 
+/** How full its mailbox is, and for how long it has been behind; empty when it has none. */
+export const mailbox = (actor: Actor, now: number): string => {
+  if (actor.mailboxDepth === undefined) return ""
+  const oldest = momentOf(actor.oldestMessageTime)
+  const age = oldest === undefined ? "" : `, the oldest for ${HumanText.span(now - oldest)}`
+  return `${HumanText.count(actor.mailboxDepth, "message")} waiting${age}`
+}
+
 /** What a person on call wants to know of an actor, most important first; empty when all is well. */
 export const troubles = (actor: Actor, now: number): ReadonlyArray<string> => {
   const parts: Array<string> = []

@@ -16,7 +16,7 @@ import { ActorPath } from "../actor/ActorPath.ts"
 import { NoSuchActor } from "../actor/Errors.ts"
 import type { ActorState } from "../actor/Lifecycle.ts"
 import { Tree } from "../actor/Tree.ts"
-import type { HistoryEntry, TreeEvent, TreeNode } from "../actor/Tree.ts"
+import type { HistoryEntry, Load, TreeEvent, TreeNode } from "../actor/Tree.ts"
 import { Containers } from "../runtime/Containers.ts"
 import { serverStreaming, service, unary } from "./EffectGrpc.ts"
 import { exitToProto } from "./ExitMessages.ts"
@@ -58,8 +58,8 @@ const types = {
   supervisor: Proto.ActorType.SUPERVISOR
 } as const satisfies Record<TreeNode["type"], Proto.ActorType>
 
-/** An actor as it goes over the wire. */
-export const actorToProto = (node: TreeNode): MessageInitShape<typeof Proto.ActorSchema> => {
+/** An actor as it goes over the wire; `load`: what waits in its mailbox, where that was asked for. */
+export const actorToProto = (node: TreeNode, load?: Load): MessageInitShape<typeof Proto.ActorSchema> => {
   const { degraded = "", ...annotations } = node.annotations
   return {
     path: node.path,
@@ -79,7 +79,9 @@ export const actorToProto = (node: TreeNode): MessageInitShape<typeof Proto.Acto
     annotations,
     revision: BigInt(node.revision),
     description: node.description,
-    degraded
+    degraded,
+    mailboxDepth: load && uint32(load.mailboxDepth),
+    oldestMessageTime: timestamp(load?.oldestMessageAt)
   }
 }
 
@@ -116,7 +118,7 @@ export const snapshotParts = (revision: number, nodes: ReadonlyArray<TreeNode>):
       case: "snapshot" as const,
       value: {
         revision: BigInt(revision),
-        actors: nodes.slice(part * actorsPerPart, (part + 1) * actorsPerPart).map(actorToProto),
+        actors: nodes.slice(part * actorsPerPart, (part + 1) * actorsPerPart).map((node) => actorToProto(node)),
         first: part === 0,
         last: (part + 1) * actorsPerPart >= nodes.length
       }
@@ -164,8 +166,16 @@ const watch = (top: string, events: Stream.Stream<TreeEvent>): Stream.Stream<Hea
     )
   })
 
+/** An actor with what waits for it now. One that has just gone has nothing. */
+const withLoad = (tree: Tree["Service"], node: TreeNode) =>
+  Effect.match(tree.load(node.path), {
+    onFailure: () => actorToProto(node),
+    onSuccess: (load) => actorToProto(node, load)
+  })
+
 /** The actor at a path, for answers. */
-const actorAt = (path: string) => Effect.flatMap(Tree, (tree) => Effect.map(tree.get(path), actorToProto))
+const actorAt = (path: string) =>
+  Effect.flatMap(Tree, (tree) => Effect.flatMap(tree.get(path), (node) => withLoad(tree, node)))
 
 /** One page of the tree. The token holds where the page before ended: position and, should that have moved, path. */
 const getTree = Effect.fn("TreeService.getTree")(function* (request: Proto.GetTreeRequest) {
@@ -184,7 +194,7 @@ const getTree = Effect.fn("TreeService.getTree")(function* (request: Proto.GetTr
     start = found < 0 ? position : found + 1
   }
   const wanted = snapshot.nodes.slice(start, start + sizeOf(request.pageSize, pageLimits))
-  const actors = fitting(Proto.ActorSchema, wanted.map(actorToProto))
+  const actors = fitting(Proto.ActorSchema, yield* Effect.forEach(wanted, (node) => withLoad(tree, node)))
   const end = start + actors.length
   const last = snapshot.nodes[end - 1]
   return {

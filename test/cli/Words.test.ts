@@ -1,10 +1,13 @@
 /** The small word-handling parts: did-you-mean, cutting text, where a container's command begins, policies in a word. */
 import { create } from "@bufbuild/protobuf"
+import { timestampFromMs } from "@bufbuild/protobuf/wkt"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { RestartPolicySchema, RestartType, WhenSpent } from "../../proto/generated/ironwood/v1/policy_pb.ts"
+import { ActorSchema } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import * as ActorText from "../../src/cli/ActorText.ts"
 import { run } from "../../src/cli/commands/run.ts"
 import { generateName } from "../../src/cli/Names.ts"
 import { parseRestart, withRestart } from "../../src/cli/PolicyFlags.ts"
@@ -112,6 +115,23 @@ describe("ironwood run's words", () => {
         generateName(() => value),
         /^[a-z][a-z0-9-]{0,61}[a-z0-9]$/
       )
+  })
+})
+
+describe("a mailbox in a word", () => {
+  it("is how much waits, and for how long", () => {
+    const told = (mailboxDepth?: number, sent?: number) =>
+      ActorText.mailbox(
+        create(ActorSchema, {
+          ...(mailboxDepth === undefined ? {} : { mailboxDepth }),
+          ...(sent === undefined ? {} : { oldestMessageTime: timestampFromMs(sent) })
+        }),
+        10_000
+      )
+    assert.deepStrictEqual(
+      [told(), told(0), told(1, 8_000), told(40, 9_500)],
+      ["", "0 messages waiting", "1 message waiting, the oldest for 2s", "40 messages waiting, the oldest for 500ms"]
+    )
   })
 })
 

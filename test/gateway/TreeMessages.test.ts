@@ -48,6 +48,14 @@ describe("messages of the tree", () => {
     }
   })
 
+  it("an actor's mailbox is told where it was asked for", () => {
+    assert.deepInclude(actorToProto(node("a")), { mailboxDepth: undefined, oldestMessageTime: undefined })
+    assert.deepInclude(actorToProto(node("a"), { mailboxDepth: 0, oldestMessageAt: undefined }), { mailboxDepth: 0 })
+    const behind = actorToProto(node("a"), { mailboxDepth: 3, oldestMessageAt: 2_500 })
+    assert.strictEqual(behind.mailboxDepth, 3)
+    assert.deepInclude(behind.oldestMessageTime, { seconds: 2n, nanos: 500_000_000 })
+  })
+
   it("an actor says that it is degraded in a field of its own", () => {
     const actor = actorToProto(node("a"))
     assert.deepInclude(actor, { annotations: { pid: "7" }, degraded: "half of it", revision: 9n })

@@ -234,6 +234,7 @@ export class Engine<R> {
     }
     const { path } = node.view
     this.nodes.delete(path)
+    node.spec.mailbox?.removed(path)
     this.log.append({ _tag: "Removed", revision: this.log.next(), path })
     this.#journal?.removed(path)
   }

@@ -342,7 +342,7 @@ export class Node<R> {
     switch (behaviour._tag) {
       case "Worker":
         this.incarnation = new Incarnation(this)
-        return this.incarnation.run(behaviour.run)
+        return this.incarnation.run(this.#opensMailbox() ?? behaviour.run)
       case "Static":
         return this.group?.begin(behaviour.children)
       case "Dynamic": {
@@ -359,6 +359,17 @@ export class Node<R> {
         )
       }
     }
+  }
+
+  /** Makes the mailbox, if there is one, this life's; answers what to die of when it is another's. */
+  #opensMailbox(): Effect.Effect<never> | undefined {
+    const { mailbox } = this.spec
+    if (mailbox === undefined) return undefined
+    const { incarnation, path } = this.view
+    const other = mailbox.begin(path, incarnation)
+    if (other !== undefined) return Effect.die(new TypeError(`the mailbox of ${path} is that of ${other} already`))
+    this.engine.bonds.onEnd(this, mailbox.end)
+    return undefined
   }
 
   /** The start is acknowledged, of something that runs for `runningFor` ms already. Annotations are added also later. */

@@ -149,6 +149,13 @@ export const make = <R>(engine: () => Engine<R>): Tree["Service"] => {
       }),
     get names() {
       return engine().names
-    }
+    },
+    load: (path) =>
+      Effect.suspend(() => {
+        const node = engine().nodes.get(path)
+        return node === undefined
+          ? Effect.fail(new Errors.NoSuchActor({ path }))
+          : Effect.succeed(node.spec.mailbox?.load())
+      })
   }
 }

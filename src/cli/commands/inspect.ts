@@ -93,6 +93,7 @@ const page = Effect.fnUntraced(function* (actor: Actor, container: Container | u
       ["restarts", String(actor.restarts)],
       ["failures in a row", actor.consecutiveFailures === 0 ? "" : String(actor.consecutiveFailures)],
       ["budget left", actor.budgetLeft === undefined ? "" : HumanText.count(actor.budgetLeft, "restart")],
+      ["mailbox", ActorText.mailbox(actor, now)],
       ...Object.entries(actor.annotations)
         .sort(([a], [b]) => (a < b ? -1 : 1))
         .map(([name, value]) => [Text.clean(name), Text.clean(value)] as const)
