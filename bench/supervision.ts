@@ -1,153 +1,143 @@
 /**
- * What supervision costs: starting a child, a crash until the next incarnation runs (with 1 and with 10,000 siblings),
- * memory per idle child, a snapshot, an orderly stop.
+ * What does supervision cost, beside Erlang/OTP? Starting, restarting, holding, showing and stopping children, with a
+ * hundred thousand of them where the number matters.
  *
- * Run alone with `node --expose-gc bench/supervision.ts [children]`. The children are as small as an actor can be: they
- * acknowledge and wait. Figures are medians over rounds; the crash is a typed failure, the policy OTP's `permanent`.
+ * Every group of questions is answered by a fresh process of each, in turn: `Supervised.ts` by Ironwood's core, and
+ * `otp/supervised.erl` by the supervisors of Debian's `erlang-base`, so that neither heap nor compiled code of one group
+ * colours another. A sample is what one process found: for a latency its median or its 99th percentile.
+ *
+ * `node bench/supervision.ts GROUP…` runs some of the groups; see also the headers of the two programs.
  */
-import * as Effect from "effect/Effect"
-import * as Actor from "../src/actor/Actor.ts"
-import type { ChildSpec } from "../src/actor/ChildSpec.ts"
-import * as DynamicSupervisor from "../src/actor/DynamicSupervisor.ts"
-import * as RestartPolicy from "../src/actor/RestartPolicy.ts"
-import * as Root from "../src/actor/Root.ts"
-import * as Supervisor from "../src/actor/Supervisor.ts"
-import * as Measure from "./Measure.ts"
+import { mkdirSync } from "node:fs"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import * as Schema from "effect/Schema"
+import { progress, report } from "./Measure.ts"
+import { command } from "./Peers.ts"
 
-const report = (question: string, unit: string, value: number, more: Record<string, number> = {}): void =>
-  Measure.report({
-    question: `supervision: ${question}${more["children"] === undefined ? "" : `, ${more["children"]} children`}`,
-    subject: "ironwood",
-    unit,
-    samples: [value],
-    note: Object.entries(more)
-      .map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`)
-      .join(", ")
-  })
+const here = fileURLToPath(new URL(".", import.meta.url))
+const compiled = join(here, "../build/bench/otp")
 
-/** Processor time of this process in microseconds: what a figure costs, also on a busy machine. */
-const processor = (since?: NodeJS.CpuUsage): NodeJS.CpuUsage => process.cpuUsage(since)
-const microseconds = ({ system, user }: NodeJS.CpuUsage): number => system + user
-
-const quantile = (values: Array<number>, share: number): number =>
-  values.sort((left, right) => left - right)[Math.min(values.length - 1, Math.floor(values.length * share))] ??
-  Number.NaN
-
-const heap = (): number => {
-  globalThis.gc?.()
-  globalThis.gc?.()
-  return process.memoryUsage().heapUsed
+interface Question {
+  readonly question: string
+  readonly unit: string
+  readonly aim: string
 }
 
-const ready = Actor.ready()
-const idle = (id: string): ChildSpec<never, never> =>
-  Actor.make(id, { policy: RestartPolicy.permanent }, Effect.andThen(ready, Effect.never))
-
-/** A child that can be made to crash, and tells when its next incarnation runs. */
-const crashing = (id: string) => {
-  let crash: (() => void) | undefined
-  let running: (() => void) | undefined
-  const spec = Actor.make(
-    id,
-    { policy: RestartPolicy.permanent },
-    Effect.andThen(
-      ready,
-      Effect.suspend(() => {
-        running?.()
-        return Effect.callback<never, string>((resume) => {
-          crash = () => resume(Effect.fail("crash"))
-        })
-      })
-    )
-  )
-  /** Milliseconds from the crash to the body of the next incarnation. */
-  const once = (): number => {
-    let end = 0
-    const begin = performance.now()
-    running = () => {
-      end = performance.now()
-    }
-    crash?.()
-    return end - begin
-  }
-  return { spec, once }
+interface Group {
+  readonly rounds: number
+  readonly subjects: ReadonlyArray<Subject>
+  /** By the name of the figure. */
+  readonly questions: Readonly<Record<string, Question>>
 }
 
-const crashes = (label: string, siblings: number, rounds: number) =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const subject = crashing("subject")
-      const others = Array.from({ length: siblings }, (_, index) => idle(`child-${index}`))
-      const supervisor = Supervisor.make("init", { intensity: 100_000, period: 1, children: [...others, subject.spec] })
-      yield* Root.start(supervisor)
-      for (let round = 0; round < rounds; round++) subject.once()
-      const times: Array<number> = []
-      for (let round = 0; round < rounds; round++) {
-        times.push(subject.once() * 1_000)
-        if (round % 64 === 0) yield* Effect.sleep(1)
-      }
-      report(`crash to running, ${label}`, "µs", quantile(times, 0.5), { p99: quantile(times, 0.99), rounds })
-    })
-  )
+interface Subject {
+  readonly name: string
+  readonly command: (group: string) => Promise<string>
+}
 
-const dynamic = (children: number) =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const specs = Array.from({ length: children }, (_, index) => idle(`child-${index}`))
-      const supervisor = yield* DynamicSupervisor.make("children", { children: Effect.succeed([]) })
-      const root = yield* Root.start(Supervisor.make("init", { children: [supervisor.spec] }))
-      const before = heap()
-      const begin = performance.now()
-      const cpuBefore = processor()
-      for (const spec of specs) yield* supervisor.startChild(spec, { wait: "registered" })
-      const started = performance.now() - begin
-      report("start", "µs per child", (started * 1_000) / children, {
-        children,
-        total_ms: Math.round(started),
-        cpu_us: microseconds(processor(cpuBefore)) / children
-      })
-      report("memory", "bytes per idle child", (heap() - before) / children, { children })
-      const begun = performance.now()
-      const snapshot = yield* root.tree.snapshot()
-      report("snapshot", "ms", performance.now() - begun, { actors: snapshot.nodes.length })
-      const stopping = performance.now()
-      const cpuStopping = processor()
-      yield* root.end("stop")
-      const stopped = performance.now() - stopping
-      report("stop", "µs per child", (stopped * 1_000) / children, {
-        children,
-        total_ms: Math.round(stopped),
-        cpu_us: microseconds(processor(cpuStopping)) / children
-      })
-    })
-  )
+const ironwood: Subject = {
+  name: "ironwood",
+  command: (group) =>
+    // as the brain runs, see Instance.ts
+    command(process.execPath, [
+      "--expose-gc",
+      "--disable-warning=ExperimentalWarning",
+      "--max-semi-space-size=2",
+      join(here, "Supervised.ts"),
+      group
+    ])
+}
 
-/** Sustained: every child of many crashes again and again. */
-const sustained = (children: number, restarts: number) =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const subjects = Array.from({ length: children }, (_, index) => crashing(`child-${index}`))
-      const root = yield* Root.start(
-        Supervisor.make("init", { intensity: 100_000, period: 1, children: subjects.map((subject) => subject.spec) })
-      )
-      const begin = performance.now()
-      const cpuBefore = processor()
-      for (let done = 0; done < restarts; done++) subjects[done % children]?.once()
-      const seconds = (performance.now() - begin) / 1_000
-      const cpu = microseconds(processor(cpuBefore))
-      const { nodes } = yield* root.tree.snapshot()
-      const made = nodes.reduce((sum, node) => sum + node.restarts, 0)
-      report("sustained restarts", "per second", made / seconds, { children, restarts: made, cpu_us: cpu / made })
-    })
-  )
-
-const children = Number(process.argv[2] ?? 10_000)
-const program = Effect.gen(function* () {
-  yield* dynamic(1_000)
-  yield* dynamic(children)
-  yield* crashes("1 child", 0, 5_000)
-  yield* crashes("10,000 siblings", 10_000, 5_000)
-  yield* sustained(1_000, 100_000)
+const otp = (kind: string): Subject => ({
+  name: `OTP, ${kind}`,
+  command: (group) => command("erl", ["-noshell", "-pa", compiled, "-s", "supervised", "main", group])
 })
 
-await Effect.runPromise(program)
+const latencies = (where: string, p50: string, p99: string): Readonly<Record<string, Question>> => ({
+  p50: { question: `crash to restarted, p50, ${where}`, unit: "µs", aim: p50 },
+  p99: { question: `crash to restarted, p99, ${where}`, unit: "µs", aim: p99 }
+})
+
+const oneForOne = otp("one_for_one")
+
+const groups: Readonly<Record<string, Group>> = {
+  dynamic: {
+    rounds: 3,
+    subjects: [ironwood, otp("simple_one_for_one")],
+    questions: {
+      start: { question: "start 100,000 dynamic children", unit: "µs each", aim: "no slower than OTP" },
+      memory: { question: "memory of a supervised idle child", unit: "bytes", aim: "at most 3,000" },
+      snapshot: { question: "snapshot of 100,000 / which_children", unit: "ms", aim: "at most 40" },
+      pause: {
+        question: "longest pause during it, of the process / of the supervisor",
+        unit: "ms",
+        aim: "at most 5"
+      },
+      stop: { question: "stop 100,000 dynamic children", unit: "µs each", aim: "no slower than OTP" }
+    }
+  },
+  static: {
+    rounds: 3,
+    subjects: [ironwood, oneForOne],
+    questions: {
+      ...latencies("among 100,000 siblings", "that of 1 child, within 2 times", "that of 1 child, within 2 times"),
+      stop: { question: "stop 100,000 static children", unit: "µs each", aim: "no slower than OTP" }
+    }
+  },
+  alone: {
+    rounds: 5,
+    subjects: [ironwood, oneForOne],
+    questions: latencies("1 child", "at most 15", "at most 40")
+  },
+  history: {
+    rounds: 3,
+    subjects: [ironwood, oneForOne],
+    questions: latencies("30,000 restarts in the window", "that of none", "that of none")
+  },
+  sustained: {
+    rounds: 3,
+    subjects: [ironwood, oneForOne],
+    questions: {
+      rate: { question: "sustained restarts, 1,000 children", unit: "per second", aim: "at least 100,000" }
+    }
+  },
+  watch: {
+    rounds: 3,
+    // OTP's supervisors tell nobody of what happens to their children.
+    subjects: [ironwood],
+    questions: {
+      "events 1": { question: "events watched, 1 watcher", unit: "per second", aim: "at least 100,000" },
+      "events 10": { question: "events watched, 10 watchers", unit: "per second", aim: "at least 100,000" }
+    }
+  }
+}
+
+const decodeFigure = Schema.decodeUnknownSync(
+  Schema.fromJsonString(Schema.Struct({ figure: Schema.String, value: Schema.Finite }))
+)
+
+/** What one process finds, by the name of the figure. */
+const ask = async (subject: Subject, group: string): Promise<ReadonlyMap<string, number>> => {
+  const lines = (await subject.command(group)).split("\n").filter((line) => line.startsWith("{"))
+  return new Map(lines.map((line) => decodeFigure(line)).map(({ figure, value }) => [figure, value]))
+}
+
+mkdirSync(compiled, { recursive: true })
+await command("erlc", ["-o", compiled, join(here, "otp/supervised.erl")])
+
+const chosen = process.argv.slice(2)
+for (const [name, { questions, rounds, subjects }] of Object.entries(groups)) {
+  if (chosen.length > 0 && !chosen.includes(name)) continue
+  progress(`supervision: ${name}, ${rounds} rounds`)
+  const found = subjects.map((): Array<ReadonlyMap<string, number>> => [])
+  for (let round = 0; round < rounds; round++) {
+    for (const [index, subject] of subjects.entries()) found[index]?.push(await ask(subject, name))
+  }
+  for (const [figure, question] of Object.entries(questions)) {
+    for (const [index, { name }] of subjects.entries()) {
+      const samples = found[index]?.flatMap((figures) => figures.get(figure) ?? []) ?? []
+      report({ ...question, subject: name, samples })
+    }
+  }
+}

@@ -1,15 +1,17 @@
 /**
  * The last changes of the tree, and the watchers that read them.
  *
- * One ring for all: a watcher is a cursor, so a slow one costs nothing and a change costs O(1) whoever watches. Every
- * change has its own revision and revisions are consecutive, so a revision *is* a place in the ring. A watcher that lags
- * far gets only changes that are still the newest of their actor; one that lags beyond the ring gets a snapshot. So does
- * one that comes from an earlier brain, and after it what the histories of the actors know of the time between.
+ * One ring for all: a watcher is a cursor, so a slow one costs nothing and a change costs O(1) whoever watches. The ring
+ * holds what the tree shows anyhow; events are made of it for those who read. Every change has its own revision and
+ * revisions are consecutive, so a revision *is* a place in the ring. A watcher that lags far gets only changes that are
+ * still the newest of their actor; one that lags beyond the ring gets a snapshot. So does one that comes from an earlier
+ * brain, and after it what the histories of the actors know of the time between.
  */
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
+import type { ActorPath } from "../ActorPath.ts"
 import type { HistoryEntry, Revision, TreeEvent, TreeNode, TreeSnapshot } from "../Tree.ts"
 
 /** Changes held. A watcher that was away for no more than these resumes without a snapshot. */
@@ -31,7 +33,9 @@ export interface Source {
 
 export class ChangeLog {
   readonly #source: Source
-  readonly #ring: Array<TreeEvent> = []
+  /** By change: what the tree shows since, or the path of what is gone. */
+  readonly #shown: Array<TreeNode | ActorPath> = []
+  readonly #entries: Array<HistoryEntry | undefined> = []
   /** The revision before the first change of this log: what earlier brains may have shown. */
   readonly #base: Revision
   #revision: Revision
@@ -50,16 +54,29 @@ export class ChangeLog {
     return this.#revision
   }
 
-  /** Takes the next revision; the caller must {@link append} an event of this revision at once. */
+  /** The revision of the next change. */
   next(): Revision {
     return this.#revision + 1
   }
 
-  append(event: TreeEvent): void {
-    this.#revision = event.revision
-    const place = (event.revision - this.#base - 1) % CAPACITY
-    if (place === this.#ring.length) this.#ring.push(event)
-    else this.#ring[place] = event
+  /** An actor is shown as `view` from the {@link next} revision on; `entry` is the event behind it. */
+  changed(view: TreeNode, entry: HistoryEntry | undefined): void {
+    this.#append(view, entry)
+  }
+
+  /** An actor is not shown from the {@link next} revision on. */
+  removed(path: ActorPath): void {
+    this.#append(path, undefined)
+  }
+
+  #append(shown: TreeNode | ActorPath, entry: HistoryEntry | undefined): void {
+    const place = this.#placeOf(++this.#revision)
+    this.#shown[place] = shown
+    this.#entries[place] = entry
+  }
+
+  #placeOf(revision: Revision): number {
+    return (revision - this.#base - 1) % CAPACITY
   }
 
   /** Wakes the watchers that wait for a change. Called once per batch of changes. */
@@ -105,7 +122,7 @@ export class ChangeLog {
   })
 
   #held(revision: Revision): boolean {
-    return revision >= this.#base && revision <= this.#revision && this.#revision - revision <= this.#ring.length
+    return revision >= this.#base && revision <= this.#revision && this.#revision - revision <= this.#shown.length
   }
 
   #read(cursor: Revision | undefined): { readonly events: ReadonlyArray<TreeEvent>; readonly cursor: Revision } {
@@ -126,13 +143,14 @@ export class ChangeLog {
     let at = cursor
     while (at < this.#revision && at - cursor < CAPACITY && events.length < CHUNK) {
       at++
-      const event = this.#ring[(at - this.#base - 1) % CAPACITY]
-      if (event === undefined || event._tag === "Snapshot") continue
-      if (coalesce && event._tag === "Changed") {
-        const current = this.#source.current(event.node.path)
-        if (current === undefined || current.revision !== event.revision) continue
+      const place = this.#placeOf(at)
+      const shown = this.#shown[place]
+      if (shown === undefined) continue
+      if (typeof shown === "string") {
+        events.push({ _tag: "Removed", revision: at, path: shown })
+      } else if (!coalesce || this.#source.current(shown.path)?.revision === at) {
+        events.push({ _tag: "Changed", revision: at, node: shown, entry: this.#entries[place] })
       }
-      events.push(event)
     }
     return { events, cursor: at }
   }

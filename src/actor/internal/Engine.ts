@@ -4,7 +4,7 @@
  *
  * Everything that happens to a tree (an exit, a timer, a call) is a task in one queue and is carried out whole before
  * the next: supervisors need no fiber, no lock and no mailbox, and a task never sees a half-done one. The queue gives
- * way to other work of the process after every {@link BATCH} tasks, so no storm of crashes starves the event loop.
+ * way to other work of the process after {@link SLICE} milliseconds, so no storm of crashes starves the event loop.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -24,12 +24,19 @@ import { JournalWriter } from "./JournalWriter.ts"
 import { Names } from "./Names.ts"
 import type { Node } from "./Node.ts"
 import { RestartGate, type RestartRate } from "./RestartGate.ts"
+import { type Cancel, Timers } from "./Timers.ts"
 
-/** Tasks carried out before other work of the process gets its turn. */
+export type { Cancel } from "./Timers.ts"
+
+/** Tasks carried out before other work of the process gets its turn, at most. */
 const BATCH = 512
+/** Milliseconds after which it gets its turn too. Looked at every {@link LOOK} tasks, since looking costs as well. */
+const SLICE = 2
+const LOOK = 16
+/** The queue is made anew when a storm has left it larger than this. */
+const ROOM = 1_024
 
-/** Ends a timer before its time; does nothing afterwards. */
-export type Cancel = () => void
+const nothing = (): void => {}
 
 export class Engine<R> {
   /** What every actor's fiber starts with. */
@@ -51,13 +58,14 @@ export class Engine<R> {
   readonly #keptNodes: Map<string, NodeRecord>
   readonly #keptHistory: Map<string, ReadonlyArray<HistoryEntry>>
   readonly #journal: JournalWriter | undefined
+  /** The tasks that wait are those from `#head` to `#tail`. The places are used again, so that a task costs no memory. */
   #queue: Array<() => void> = []
-  /** Place of the next task in the queue. */
   #head = 0
+  #tail = 0
   #outbox: Array<() => void> = []
   #draining = false
   #delivering = false
-  #timers = 0
+  readonly #timers: Timers
 
   constructor(
     context: Context.Context<R | Tree>,
@@ -69,6 +77,11 @@ export class Engine<R> {
     this.#clock = Context.get(context, Clock.Clock)
     this.#random = Context.get(context, Random.Random)
     this.#dispatcher = Context.get(context, Scheduler.Scheduler).makeDispatcher()
+    this.#timers = new Timers({
+      monotonic: () => this.monotonic(),
+      sleep: (milliseconds, wake) => this.#sleep(milliseconds, wake),
+      post: (task) => this.post(task)
+    })
     this.gate =
       restartRate === undefined
         ? undefined
@@ -98,7 +111,7 @@ export class Engine<R> {
 
   /** Has `task` carried out after those that wait already; at once when none does. */
   post(task: () => void): void {
-    this.#queue.push(task)
+    this.#queue[this.#tail++] = task
     if (!this.#draining) this.#drain()
   }
 
@@ -109,25 +122,35 @@ export class Engine<R> {
 
   #drain(): void {
     this.#draining = true
-    for (let done = 0; done < BATCH && this.#head < this.#queue.length; done++) {
+    let end = Number.POSITIVE_INFINITY
+    for (let done = 1; this.#head < this.#tail; done++) {
+      const task = this.#queue[this.#head]
+      this.#queue[this.#head++] = nothing
       try {
-        this.#queue[this.#head++]?.()
+        task?.()
       } catch (defect) {
         // A supervisor that cannot be trusted supervises nothing: the root dies, and whoever watches it starts anew.
         this.onRootEnded?.(Exits.fromExit(this.now(), Exit.die(defect), false))
       }
+      if (done === BATCH) break
+      if (done % LOOK !== 0) continue
+      const now = this.monotonic()
+      if (now >= end) break
+      if (done === LOOK) end = now + SLICE
     }
-    if (this.#head < this.#queue.length) {
+    if (this.#head < this.#tail) {
       // Tasks done are dropped when they are the larger part, so that a storm costs O(1) per task and no memory.
-      if (this.#head > this.#queue.length / 2) {
-        this.#queue = this.#queue.slice(this.#head)
+      if (this.#head > this.#tail / 2) {
+        this.#queue = this.#queue.slice(this.#head, this.#tail)
+        this.#tail -= this.#head
         this.#head = 0
       }
       this.#deliver()
       this.#dispatcher.scheduleTask(() => this.#drain(), 0)
     } else {
-      this.#queue = []
+      if (this.#tail > ROOM) this.#queue = []
       this.#head = 0
+      this.#tail = 0
       this.#draining = false
       this.#journal?.flush(this.log.revision)
       this.#deliver()
@@ -137,7 +160,7 @@ export class Engine<R> {
   /** Answers given here may post, and so drain and answer again: the outermost delivery goes on until all are told. */
   #deliver(): void {
     this.log.notify()
-    if (this.#delivering) return
+    if (this.#delivering || this.#outbox.length === 0) return
     this.#delivering = true
     for (let index = 0; index < this.#outbox.length; index++) this.#outbox[index]?.()
     this.#outbox = []
@@ -178,28 +201,20 @@ export class Engine<R> {
 
   /** Posts `task` in `milliseconds`. */
   after(milliseconds: number, task: () => void): Cancel {
-    let live = true
-    this.#timers++
+    return this.#timers.after(milliseconds, task)
+  }
+
+  #sleep(milliseconds: number, wake: () => void): Cancel {
     const fiber = Effect.runForkWith(this.context)(Effect.sleep(milliseconds))
-    fiber.addObserver(() => {
-      this.#timers--
-      if (!live) return
-      this.post(() => {
-        if (!live) return
-        live = false
-        task()
-      })
+    fiber.addObserver((exit) => {
+      if (Exit.isSuccess(exit)) wake()
     })
-    return () => {
-      if (!live) return
-      live = false
-      fiber.interruptUnsafe()
-    }
+    return () => fiber.interruptUnsafe()
   }
 
   /** Timers that run; for leak checks. */
   get timers(): number {
-    return this.#timers
+    return this.#timers.size
   }
 
   /** Runs an effect of ours in a fiber of its own; `done` gets its exit, outside the queue. */
@@ -218,8 +233,8 @@ export class Engine<R> {
   /** Makes `view` (of the next revision) what the tree shows of `node`. */
   publish(node: Node<R>, view: TreeNode, entry: HistoryEntry | undefined): void {
     node.view = view
-    this.log.append({ _tag: "Changed", revision: view.revision, node: view, entry })
-    this.#journal?.changed(view.path, node.record, entry)
+    this.log.changed(view, entry)
+    this.#journal?.changed(view.path, node, entry)
   }
 
   /** Takes `node` and all below it out of the tree. */
@@ -235,7 +250,7 @@ export class Engine<R> {
     const { path } = node.view
     this.nodes.delete(path)
     node.spec.mailbox?.removed(path)
-    this.log.append({ _tag: "Removed", revision: this.log.next(), path })
+    this.log.removed(path)
     this.#journal?.removed(path)
   }
 

@@ -48,9 +48,7 @@ export class Incarnation<R> {
     const node = this.#node
     const scope = Scope.makeUnsafe()
     const context = Context.add(Context.add(node.engine.context, Self, this), Scope.Scope, scope)
-    const fiber = Effect.runForkWith(context)(
-      Effect.onExit(body, (exit) => Scope.closeUnsafe(scope, exit) ?? Effect.void)
-    )
+    const fiber = Effect.runForkWith(context)(Effect.onExitPrimitive(body, (exit) => Scope.closeUnsafe(scope, exit)))
     this.#fiber = fiber
     fiber.addObserver((exit) => node.engine.post(() => this.#ended(exit)))
     if (!this.acknowledged && Number.isFinite(node.spec.startDeadline) && fiber.pollUnsafe() === undefined) {
@@ -60,30 +58,32 @@ export class Incarnation<R> {
 
   // --- Self ---
 
-  readonly acknowledge = (annotations: Annotations, runningFor: number): void => {
+  acknowledge(annotations: Annotations, runningFor: number): void {
     this.acknowledged = true
     this.#node.engine.post(() => {
       if (this.#node.incarnation === this) this.#node.acknowledged(annotations, runningFor)
     })
   }
 
-  readonly annotate = (annotations: Annotations): void => {
+  annotate(annotations: Annotations): void {
     this.#node.engine.post(() => {
       if (this.#node.incarnation === this) this.#node.annotate(annotations)
     })
   }
 
-  readonly ignore = (): void => {
+  ignore(): void {
     this.ignored = true
   }
 
-  readonly hooksWanted = (): boolean => this.ending === "stop"
+  hooksWanted(): boolean {
+    return this.ending === "stop"
+  }
 
-  readonly hookRuns = (cancel: (() => void) | undefined): void => {
+  hookRuns(cancel: (() => void) | undefined): void {
     this.#cancelHook = cancel
   }
 
-  readonly hookFailed = (message: string): void => {
+  hookFailed(message: string): void {
     this.#node.engine.post(() => {
       if (this.#node.incarnation === this) this.#node.note("stop-hook-failed", message)
     })
@@ -102,10 +102,10 @@ export class Incarnation<R> {
     if (deadline === 0) return this.kill("brutal kill")
     this.#clearTimer()
     this.ending = ending
-    if (Number.isFinite(deadline)) {
+    this.#fiber?.interruptUnsafe()
+    if (this.#lives && Number.isFinite(deadline)) {
       this.#timer = this.#node.engine.after(deadline, () => this.kill(`not ended after ${deadline} ms`))
     }
-    this.#fiber?.interruptUnsafe()
   }
 
   /** Ends without stop hooks: the one that runs is interrupted. Finalizers get {@link ABANDON_AFTER} more. */
@@ -115,9 +115,14 @@ export class Incarnation<R> {
     this.ending = "kill"
     this.#clearTimer()
     if (late) this.#node.note("killed", reason)
-    this.#timer = this.#node.engine.after(ABANDON_AFTER, () => this.#abandon())
     this.#cancelHook?.()
     this.#fiber?.interruptUnsafe()
+    if (this.#lives) this.#timer = this.#node.engine.after(ABANDON_AFTER, () => this.#abandon())
+  }
+
+  /** Most end as soon as they are told to, and need no deadline. */
+  get #lives(): boolean {
+    return this.#fiber?.pollUnsafe() === undefined
   }
 
   #startTimedOut(): void {

@@ -10,9 +10,14 @@ import type { HistoryEntry, Revision } from "../Tree.ts"
 /** Revisions reserved at a time; a new block is asked for when half of one is used. */
 export const BLOCK = 1_000_000
 
+/** Who can tell what is to be kept of an actor. */
+export interface Recorded {
+  record(): NodeRecord
+}
+
 interface Dirty {
   removed: boolean
-  record: (() => NodeRecord) | undefined
+  recorded: Recorded | undefined
   entries: Array<HistoryEntry>
 }
 
@@ -34,16 +39,16 @@ export class JournalWriter {
   #of(path: ActorPath.ActorPath): Dirty {
     let dirty = this.#dirty.get(path)
     if (dirty === undefined) {
-      dirty = { removed: false, record: undefined, entries: [] }
+      dirty = { removed: false, recorded: undefined, entries: [] }
       this.#dirty.set(path, dirty)
     }
     return dirty
   }
 
-  /** The actor changed; `record` is asked for when the batch is written, so it tells the newest state. */
-  changed(path: ActorPath.ActorPath, record: () => NodeRecord, entry: HistoryEntry | undefined): void {
+  /** The actor changed; `recorded` is asked when the batch is written, so it tells the newest state. */
+  changed(path: ActorPath.ActorPath, recorded: Recorded, entry: HistoryEntry | undefined): void {
     const dirty = this.#of(path)
-    dirty.record = record
+    dirty.recorded = recorded
     if (entry === undefined) return
     dirty.entries.push(entry)
     if (dirty.entries.length > 2 * HISTORY_LIMIT) dirty.entries = dirty.entries.slice(-HISTORY_LIMIT)
@@ -52,7 +57,7 @@ export class JournalWriter {
   removed(path: ActorPath.ActorPath): void {
     const dirty = this.#of(path)
     dirty.removed = true
-    dirty.record = undefined
+    dirty.recorded = undefined
     dirty.entries = []
   }
 
@@ -71,7 +76,7 @@ export class JournalWriter {
     }
     for (const [path, dirty] of this.#dirty) {
       if (dirty.removed) records.push({ _tag: "Removed", path })
-      if (dirty.record !== undefined) records.push({ _tag: "Node", node: dirty.record() })
+      if (dirty.recorded !== undefined) records.push({ _tag: "Node", node: dirty.recorded.record() })
       for (const entry of dirty.entries.slice(-HISTORY_LIMIT)) records.push({ _tag: "Entry", path, entry })
     }
     this.#dirty = new Map()

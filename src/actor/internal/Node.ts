@@ -156,7 +156,7 @@ export class Node<R> {
     return this.engine.monotonic() - this.#runningSince
   }
   /** For the journal. */
-  readonly record = (): NodeRecord => {
+  record(): NodeRecord {
     const { attempt, incarnation, lastExit, path, restarts } = this.view
     const ruleRestarts = this.#ruleRestarts
     return { path, incarnation, restarts, attempt, lastExit, rest: this.#rest(), spent: this.#spent(), ruleRestarts }
@@ -191,8 +191,8 @@ export class Node<R> {
   // --- showing ---
 
   #remember(entry: HistoryEntry): void {
-    this.#history ??= new HistoryRing()
-    this.#history.push(entry)
+    if (this.#history === undefined) this.#history = new HistoryRing(entry)
+    else this.#history.push(entry)
   }
 
   #budgetLeft(): number | undefined {
@@ -317,8 +317,8 @@ export class Node<R> {
 
   /** Hears how the start under way goes. */
   onStarted(waiter: StartWaiter): void {
-    this.#startWaiters ??= []
-    this.#startWaiters.push(waiter)
+    if (this.#startWaiters === undefined) this.#startWaiters = [waiter]
+    else this.#startWaiters.push(waiter)
   }
 
   #started(failure: ExitView | undefined): void {
@@ -440,8 +440,8 @@ export class Node<R> {
    */
   end(ending: EndingKind, intent: Intent, done: () => void, shutdown = this.spec.shutdown): void {
     if (intent !== "hold" || this.#intent === undefined) this.#intent = intent
-    this.#endWaiters ??= []
-    this.#endWaiters.push(done)
+    if (this.#endWaiters === undefined) this.#endWaiters = [done]
+    else this.#endWaiters.push(done)
     if (this.state === "stopping") return
     this.#ending = ending === "stop" ? "stopped" : "released"
     this.move("stop", {}, endings[ending])
