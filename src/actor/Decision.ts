@@ -12,6 +12,8 @@
  *    of the whole group, since it concerns everybody.
  * 5. Otherwise it is restarted after the delay that its consecutive ends call for.
  *
+ * Where nobody can reboot the host (Ironwood is not its init), `reboot-host` escalates and says so.
+ *
  * A restart by a rule with `counts: false` skips what concerns budget, consecutive ends and intensity.
  */
 import * as Duration from "effect/Duration"
@@ -38,6 +40,8 @@ export interface Situation {
   /** The supervisor's limit, if it has one, and restart events within its window. */
   readonly intensity: Intensity | undefined
   readonly restartsOfSupervisor: number
+  /** Whether somebody carries out a `reboot-host`; else it escalates. */
+  readonly canReboot: boolean
   /** From 0 to 1, for the jitter. */
   readonly random: number
 }
@@ -265,7 +269,7 @@ const remedyOrTryOn = (
 }
 
 const remedy = (
-  { intensity, policy, restartsOfSupervisor }: Situation,
+  { canReboot, intensity, policy, restartsOfSupervisor }: Situation,
   history: History,
   what: Exclude<RestartRule.WhenSpent, "keep-trying">,
   { because, budget, delay, restarts, within }: Limit
@@ -288,6 +292,10 @@ const remedy = (
         ? intensitySpent(history, intensity)
         : { _tag: "RestartGroup", attempt, delay, reason: `${because}: the whole group restarts ${inTime(delay)}` }
     case "reboot-host":
+      if (!canReboot) {
+        const reason = `${because}: the host should reboot, but Ironwood is not its init; the supervisor gives up instead`
+        return { _tag: "Escalate", attempt, budget, restarts, within, reason }
+      }
       return { _tag: "RebootHost", attempt, reason: `${because}: the host reboots` }
   }
 }

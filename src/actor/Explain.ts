@@ -8,6 +8,7 @@
  * - Times are milliseconds since the first start. The clock of the dry run follows the middle of each delay; with jitter
  *   the real one lies between `min` and `max`.
  * - A start is acknowledged at once, unless the exit says that it was before that.
+ * - `reboot-host` is answered as on a host that Ironwood has booted.
  * - Of the supervisor only its intensity is looked at: siblings' restarts, and stops in between, are not in the picture.
  */
 import type { Intensity } from "./ChildSpec.ts"
@@ -113,6 +114,7 @@ export const explain = ({ exits, intensity, policy, supervisor = false }: Option
         ruleRestarts: (index) => ruleRestarts.get(index) ?? 0,
         intensity,
         restartsOfSupervisor: events?.count(now) ?? 0,
+        canReboot: true,
         random
       })
     const decision = decideWith(0.5)

@@ -22,12 +22,15 @@ import type { HistoryEntry } from "./Tree.ts"
 export const Rest = Schema.Struct({
   state: Schema.Literals(["backing-off", "parked", "finished", "failed", "stopped"]),
   since: Schema.Finite,
-  nextAttemptAt: Schema.optional(Schema.Finite)
+  nextAttemptAt: Schema.optional(Schema.Finite),
+  fallback: Schema.optional(Schema.String)
 })
 export interface Rest {
   readonly state: "backing-off" | "parked" | "finished" | "failed" | "stopped"
   readonly since: number
   readonly nextAttemptAt?: number | undefined
+  /** Parked: the sibling that runs in its place. */
+  readonly fallback?: string | undefined
 }
 
 /** Restarts kept of a budget: a larger one has that many more after a restart of the brain. */
@@ -72,11 +75,21 @@ export const EntryRecord = Schema.Struct({
     "killed",
     "abandoned",
     "stop-hook-failed",
-    "policy-changed"
+    "policy-changed",
+    "held-back"
   ]),
   incarnation: Schema.Int,
   exit: Schema.optional(ExitView),
-  decision: Schema.Literals(["restart", "park", "escalate", "finish", "none"]),
+  decision: Schema.Literals([
+    "restart",
+    "park",
+    "fallback",
+    "restart-group",
+    "reboot-host",
+    "escalate",
+    "finish",
+    "none"
+  ]),
   reason: Schema.String,
   delay: Schema.optional(Schema.Finite),
   nextAt: Schema.optional(Schema.Finite)

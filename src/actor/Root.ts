@@ -16,7 +16,7 @@ import * as Scope from "effect/Scope"
 import * as ActorPath from "./ActorPath.ts"
 import type { ChildSpec } from "./ChildSpec.ts"
 import { RootFailed, SpecInvalid } from "./Errors.ts"
-import { Engine } from "./internal/Engine.ts"
+import { Engine, type RebootWish } from "./internal/Engine.ts"
 import { makeNode } from "./internal/Group.ts"
 import { BLOCK } from "./internal/JournalWriter.ts"
 import { Node } from "./internal/Node.ts"
@@ -26,6 +26,7 @@ import { forgetful, Journal } from "./Journal.ts"
 import * as SpecProblems from "./SpecProblems.ts"
 import { Tree } from "./Tree.ts"
 
+export type { RebootWish } from "./internal/Engine.ts"
 export type { RestartRate } from "./internal/RestartGate.ts"
 
 /** How a root ends: see the module header. */
@@ -54,7 +55,12 @@ export interface Options {
    * A limit on the restarts that all supervisors make together, fair between children, so that a storm of crashes does not
    * starve the host. Starts by persons and first starts do not count. Default: none.
    */
-  readonly restartRate?: RestartRate
+  readonly restartRate?: RestartRate | undefined
+  /**
+   * Carries out a policy's `reboot-host`: it should end the tree in order, then reboot. The actor that wants it is `failed`
+   * meanwhile. Default: nobody can, and such a policy escalates.
+   */
+  readonly rebootHost?: ((wish: RebootWish) => void) | undefined
 }
 
 /** Starts a root; answers when it has acknowledged its start. Closing the scope releases it. */
@@ -62,7 +68,7 @@ export const start = Effect.fnUntraced(function* <E, R>(
   spec: ChildSpec<E, R>,
   options: Options = {}
 ): Effect.fn.Return<Root, RootFailed | SpecInvalid, R | Scope.Scope> {
-  const problems = SpecProblems.ofSpec(spec)
+  const problems = [...SpecProblems.ofSpec(spec), ...SpecProblems.ofRestartRate(options.restartRate)]
   if (problems.length > 0) return yield* new SpecInvalid({ id: spec.id, problems })
   const services = yield* Effect.context<R>()
   const journal = yield* Journal
@@ -76,7 +82,7 @@ export const start = Effect.fnUntraced(function* <E, R>(
     Context.add(services, Tree, tree),
     kept,
     keeps ? { service: journal, ceiling } : undefined,
-    options.restartRate
+    options
   )
   const root = makeNode(new Node(engine, undefined, ActorPath.root(spec.id), spec), tree)
   engine.root = root

@@ -32,6 +32,22 @@ const isTime = (value: number): boolean => value >= 0
 const isCount = (value: number): boolean =>
   value >= 0 && (Number.isInteger(value) || value === Number.POSITIVE_INFINITY)
 
+/** What is wrong with the limit on the restarts of a tree. */
+export const ofRestartRate = (
+  rate: { readonly perSecond: number; readonly burst: number } | undefined
+): ReadonlyArray<SpecProblem> => {
+  const problems: Array<SpecProblem> = []
+  if (rate === undefined) return problems
+  const { burst, perSecond } = rate
+  if (!(perSecond > 0 && Number.isFinite(perSecond))) {
+    problems.push({ field: "restartRate.perSecond", problem: `must be a number above 0, not ${perSecond}` })
+  }
+  if (!(burst >= 1 && Number.isFinite(burst))) {
+    problems.push({ field: "restartRate.burst", problem: `must be a number of 1 or more, not ${burst}` })
+  }
+  return problems
+}
+
 /** The names of all three lists, each with its list. */
 const lists = ({ after, bindsTo, requires }: Dependencies) => [
   ["after", after] as const,
@@ -82,8 +98,16 @@ export const ofSpec = (spec: Spec, at = ""): ReadonlyArray<SpecProblem> => {
   return problems
 }
 
-/** What is wrong with a list of siblings: each of them, and what they are to each other. */
-export const ofChildren = (children: ReadonlyArray<Spec>, siblings: Siblings, at = "children"): Array<SpecProblem> => {
+/**
+ * What is wrong with a list of siblings: each of them, and what they are to each other and to those that are `present`
+ * already. Of the present ones, those that the list names are replaced by it; the others stay.
+ */
+export const ofChildren = (
+  children: ReadonlyArray<Spec>,
+  siblings: Siblings,
+  at = "children",
+  present: ReadonlyArray<Spec> = []
+): Array<SpecProblem> => {
   const problems: Array<SpecProblem> = []
   const places = new Map<string, number>()
   for (const [index, child] of children.entries()) {
@@ -93,18 +117,27 @@ export const ofChildren = (children: ReadonlyArray<Spec>, siblings: Siblings, at
     if (other === undefined) places.set(child.id, index)
     else problems.push({ field: `${here}.id`, problem: `"${child.id}" is that of ${at}[${other}] too` })
   }
+  const fieldAt = (id: string): string => `${at}[${places.get(id) ?? 0}]`
+  // In order of start: what is added comes last.
+  const all = new Map<string, Spec>()
+  for (const spec of present) all.set(spec.id, spec)
+  for (const [id, index] of places) {
+    const spec = children[index]
+    if (spec !== undefined) all.set(id, spec)
+  }
   const dependent = children.filter(({ dependencies }) => depends(dependencies))
   if (siblings.ordered) {
+    const order = new Map([...all.keys()].map((id, index) => [id, index]))
+    const isBefore = (id: string, child: string): boolean => (order.get(id) ?? Infinity) < (order.get(child) ?? 0)
     for (const child of dependent) {
-      const index = places.get(child.id) ?? 0
-      problems.push(...misplaced(child, (id) => (places.get(id) ?? index) < index, places, `${at}[${index}]`))
+      problems.push(...misplaced(child, (id) => isBefore(id, child.id), order, fieldAt(child.id)))
     }
+    for (const child of children) problems.push(...fallsNowhere(child, all, fieldAt(child.id)))
     return problems
   }
-  const byId = new Map(children.map((child) => [child.id, child.dependencies]))
-  const circle = findCircle(dependent, (id) => byId.get(id))
+  const circle = findCircle(dependent, (id) => all.get(id)?.dependencies)
   if (circle !== undefined) {
-    const field = `${at}[${places.get(circle[0] ?? "") ?? 0}].dependencies`
+    const field = `${fieldAt(circle.find((id) => places.has(id)) ?? "")}.dependencies`
     problems.push({ field, problem: circular(circle) })
   }
   return problems
@@ -117,11 +150,11 @@ export const ofNewChild = (
   sibling: (id: string) => Dependencies | undefined
 ): ReadonlyArray<SpecProblem> => {
   const problems = [...ofSpec(child), ...amongSiblings(child, siblings)]
-  if (!depends(child.dependencies)) return problems
   if (siblings.ordered) {
     const there = { has: (id: string) => sibling(id) !== undefined }
-    return [...problems, ...misplaced(child, there.has, there)]
+    return [...problems, ...misplaced(child, there.has, there), ...fallsNowhere(child, there)]
   }
+  if (!depends(child.dependencies)) return problems
   const circle = findCircle([child], (id) => (id === child.id ? child.dependencies : sibling(id)))
   return circle === undefined ? problems : [...problems, { field: "dependencies", problem: circular(circle) }]
 }
@@ -131,6 +164,9 @@ const amongSiblings = (child: Spec, siblings: Siblings, at = ""): ReadonlyArray<
   const problems: Array<SpecProblem> = []
   if (child.significant && siblings.autoShutdown === "never") {
     problems.push({ field: fieldOf(at, "significant"), problem: "means nothing where autoShutdown is never" })
+  }
+  if (child.policy.fallback === child.id) {
+    problems.push({ field: fieldOf(at, "policy.fallback"), problem: "names the child itself" })
   }
   if (!depends(child.dependencies)) return problems
   if (siblings.strategy !== "one_for_one") {
@@ -142,6 +178,16 @@ const amongSiblings = (child: Spec, siblings: Siblings, at = ""): ReadonlyArray<
   }
   return problems
 }
+
+/** Under a static supervisor the sibling that a policy falls back to must be there. */
+const fallsNowhere = (
+  { id, policy: { fallback } }: Spec,
+  all: { readonly has: (id: string) => boolean },
+  at = ""
+): ReadonlyArray<SpecProblem> =>
+  fallback === undefined || fallback === id || all.has(fallback)
+    ? []
+    : [{ field: fieldOf(at, "policy.fallback"), problem: `names "${fallback}", which is no sibling` }]
 
 /** Under a static supervisor a child can need only what is there and comes before it. */
 const misplaced = (

@@ -64,13 +64,24 @@ export interface TreeNode {
 }
 
 /** What the supervisor did about an event in an actor's life. */
-export type HistoryDecision = "restart" | "park" | "escalate" | "finish" | "none"
+export type HistoryDecision =
+  | "restart"
+  | "park"
+  | "fallback"
+  | "restart-group"
+  | "reboot-host"
+  | "escalate"
+  | "finish"
+  | "none"
 
 /** One event in an actor's life, with the decision taken and its reason in plain words. */
 export interface HistoryEntry {
   readonly at: number
   readonly revision: Revision
-  /** What happened: `started`, `ended`, `start-failed`, `stopped`, `released`, `abandoned`, `policy-changed`, … */
+  /**
+   * What happened: `started`, `ended`, `start-failed`, `stopped`, `released`, `abandoned`, `policy-changed`, `held-back`
+   * (its restart is due and waits for its turn under the tree's restart rate), …
+   */
   readonly event: HistoryEvent
   readonly incarnation: number
   readonly exit?: ExitView | undefined
@@ -92,6 +103,7 @@ export type HistoryEvent =
   | "abandoned"
   | "stop-hook-failed"
   | "policy-changed"
+  | "held-back"
 
 /** The whole tree at `revision`; a supervisor comes before its children, siblings in order of start. */
 export interface TreeSnapshot {

@@ -26,6 +26,7 @@ const situation = (change: Partial<Decision.Situation>): Decision.Situation => (
   ruleRestarts: () => 0,
   intensity: undefined,
   restartsOfSupervisor: 0,
+  canReboot: true,
   random: 0.5,
   ...change
 })

@@ -38,6 +38,18 @@ const ROOM = 1_024
 
 const nothing = (): void => {}
 
+/** An actor whose policy wants the host to reboot, and why. */
+export interface RebootWish {
+  readonly path: ActorPath
+  readonly reason: string
+}
+
+/** What holds for the whole tree; see `Root.Options`. */
+export interface EngineOptions {
+  readonly restartRate?: RestartRate | undefined
+  readonly rebootHost?: ((wish: RebootWish) => void) | undefined
+}
+
 export class Engine<R> {
   /** What every actor's fiber starts with. */
   readonly context: Context.Context<R | Tree>
@@ -63,6 +75,7 @@ export class Engine<R> {
   #head = 0
   #tail = 0
   #outbox: Array<() => void> = []
+  readonly #rebootHost: ((wish: RebootWish) => void) | undefined
   #draining = false
   #delivering = false
   readonly #timers: Timers
@@ -71,9 +84,11 @@ export class Engine<R> {
     context: Context.Context<R | Tree>,
     kept: JournalState,
     journal: { readonly service: JournalService; readonly ceiling: Revision } | undefined,
-    restartRate: RestartRate | undefined
+    options: EngineOptions
   ) {
+    const { restartRate } = options
     this.context = context
+    this.#rebootHost = options.rebootHost
     this.#clock = Context.get(context, Clock.Clock)
     this.#random = Context.get(context, Random.Random)
     this.#dispatcher = Context.get(context, Scheduler.Scheduler).makeDispatcher()
@@ -165,6 +180,15 @@ export class Engine<R> {
     for (let index = 0; index < this.#outbox.length; index++) this.#outbox[index]?.()
     this.#outbox = []
     this.#delivering = false
+  }
+
+  /** Whether somebody carries out a policy's `reboot-host`. */
+  get canReboot(): boolean {
+    return this.#rebootHost !== undefined
+  }
+
+  reboot(wish: RebootWish): void {
+    this.answer(() => this.#rebootHost?.(wish))
   }
 
   /** The root ended by itself: nobody restarts it. */

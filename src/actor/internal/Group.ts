@@ -4,16 +4,17 @@
  *
  * Three walks over the children, never two at a time:
  * - the *start pass* starts waiting children in order, each after the acknowledgement of the one before (`#cursor`);
- * - the *clearing* of `one_for_all` and `rest_for_one` ends what must be started anew, newest first, waits for the
- *   back-off of the child that crashed, then a start pass follows (`#restart`); a further crash widens it;
+ * - the *restart* of `one_for_all`, `rest_for_one` and `restart-group` (`GroupRestart`), after which a start pass follows;
  * - the *ending* of the whole group, newest first one after another; in parallel for dynamic supervisors.
  * Under `one_for_one` a crash concerns no walk: the child has its own timer. Who depends on siblings is held back at every
  * start until these are as it needs them (`#holdBack`), and looked at again whenever one of them changes (`#tellDependents`).
+ *
+ * A child that falls back is parked and names the sibling that runs in its place (`Node.fallback`); the sibling knows for
+ * whom it runs (`Node.standsInFor`) until a person starts either, or stops it.
  */
-import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as ActorPath from "../ActorPath.ts"
-import type { ChildSpec, Control, Reloaded } from "../ChildSpec.ts"
+import type { ChildSpec } from "../ChildSpec.ts"
 import { decide } from "../Decision.ts"
 import * as Errors from "../Errors.ts"
 import * as Exits from "../ExitView.ts"
@@ -21,18 +22,12 @@ import type { ExitView } from "../ExitView.ts"
 import * as SpecProblems from "../SpecProblems.ts"
 import type { Tree } from "../Tree.ts"
 import { bindsTo, Dependents } from "./Dependents.ts"
+import { control } from "./GroupControl.ts"
+import { GroupRestart } from "./GroupRestart.ts"
 import { type Intent, Node } from "./Node.ts"
 import { RestartWindow } from "./RestartWindow.ts"
 import { Siblings } from "./Siblings.ts"
-
-interface GroupRestart<R> {
-  /** The earliest child concerned. */
-  from: Node<R>
-  /** Monotonic time before which nothing is started. */
-  dueAt: number
-  /** Ends the wait for `dueAt`; set once everything is cleared. */
-  wait: (() => void) | undefined
-}
+import * as Walks from "./Walks.ts"
 
 export class Group<R> {
   readonly children = new Siblings<R>()
@@ -48,7 +43,7 @@ export class Group<R> {
   #cursor: Node<R> | undefined
   /** The child whose start by a person began the start pass: only when it comes up do others follow. */
   #asked: Node<R> | undefined
-  #restart: GroupRestart<R> | undefined
+  readonly #restart: GroupRestart<R>
   /** A significant child has ended as a bystander: the group ends as soon as that is carried out. */
   #autoShutdown: string | undefined
   #onDown: (() => void) | undefined
@@ -57,6 +52,24 @@ export class Group<R> {
   constructor(node: Node<R>, tree: Tree["Service"]) {
     this.#node = node
     this.#tree = tree
+    const open = (): boolean => this.open
+    this.#restart = new GroupRestart({
+      children: this.children,
+      dependents: this.#dependents,
+      node,
+      get open() {
+        return open()
+      },
+      significantEnded: (child) => {
+        this.#autoShutdown = child.spec.id
+      },
+      cleared: () => {
+        const significant = this.#autoShutdown
+        this.#autoShutdown = undefined
+        if (significant !== undefined) this.#shutDownBy(significant)
+      },
+      startAnew: (from, everyone) => this.#startAnew(from, everyone)
+    })
   }
 
   /** The supervisor's id. */
@@ -70,6 +83,10 @@ export class Group<R> {
   get open(): boolean {
     return this.#phase === "starting" || this.#phase === "up"
   }
+  /** True once all children have been started and until it ends. */
+  get up(): boolean {
+    return this.#phase === "up"
+  }
   get #strategy() {
     const { behaviour } = this.#node.spec
     return behaviour._tag === "Static" ? behaviour.strategy : "one_for_one"
@@ -78,7 +95,7 @@ export class Group<R> {
     return this.#node.engine
   }
   /** What this supervisor is to its children, for the check of specs. */
-  get #relation(): SpecProblems.Siblings {
+  get relation(): SpecProblems.Siblings {
     const { behaviour } = this.#node.spec
     return behaviour._tag === "Static"
       ? { strategy: behaviour.strategy, autoShutdown: behaviour.autoShutdown, ordered: true }
@@ -98,9 +115,10 @@ export class Group<R> {
     if (behaviour._tag !== "Dynamic") {
       // The order is that of the list, also when one that was dropped comes back.
       for (const spec of this.#list(specs)) this.children.moveLast(this.#adopt(spec, false))
+      for (const child of this.children.parked()) this.#standInAgain(child)
       return this.#advance(this.children.first)
     }
-    const problems = SpecProblems.ofChildren(specs, this.#relation)
+    const problems = SpecProblems.ofChildren(specs, this.relation)
     if (problems.length > 0) return this.#fail(new Errors.SpecInvalid({ id: this.id, problems }))
     const wanted = new Set(specs.map((spec) => spec.id))
     for (let child = this.children.first; child !== undefined; child = child.next) {
@@ -108,7 +126,7 @@ export class Group<R> {
     }
     this.#phase = "up"
     this.#dependents.expected = wanted
-    behaviour.attach?.(this.#control)
+    behaviour.attach?.(control(this, this.#node, this.#tree))
     this.#node.acknowledged({})
     this.#populate(specs, 0)
   }
@@ -127,10 +145,14 @@ export class Group<R> {
     const spec = specs[index]
     if (spec === undefined) {
       this.#dependents.expected = new Set()
+      for (const child of this.children.parked()) {
+        const standIn = this.#standInAgain(child)
+        if (standIn?.state === "waiting") this.start(standIn, false)
+      }
       return
     }
     const child = this.#adopt(spec, true)
-    if (child.state === "waiting") this.#start(child, false)
+    if (child.state === "waiting") this.start(child, false)
     else this.#tellDependents(child)
     this.#engine.post(() => this.#populate(specs, index + 1))
   }
@@ -145,7 +167,7 @@ export class Group<R> {
         // A desired state knows what persons decided; a static list does not, so their word stands.
         if (desired) {
           if (old.view.policy !== spec.policy) old.setPolicy(spec.policy)
-          old.move(spec.autoStart ? "hold" : "halt")
+          if (old.fallback === undefined) old.move(spec.autoStart ? "hold" : "halt")
         }
         return old
       }
@@ -156,6 +178,20 @@ export class Group<R> {
     this.children.link(child)
     this.#dependents.add(child)
     return child
+  }
+
+  /** One more child, not started yet. `listed`: the spec with which it is there at the supervisor's next start. */
+  add(spec: ChildSpec<unknown, R>, listed = spec): Node<R> {
+    if (this.#node.spec.behaviour._tag === "Static") this.#reloaded.set(spec.id, listed)
+    return this.#adopt(spec, false)
+  }
+
+  /** Another spec for a child that is there, from its next start on. */
+  replace(child: Node<R>, spec: ChildSpec<unknown, R>): void {
+    if (this.#node.spec.behaviour._tag === "Static") this.#reloaded.set(spec.id, spec)
+    this.#respec(child, spec)
+    if (child.view.policy !== spec.policy) child.setPolicy(spec.policy)
+    if (child.awaitsSiblings) this.start(child, child.startsAutomatically)
   }
 
   #respec(child: Node<R>, spec: ChildSpec<unknown, R>): void {
@@ -174,22 +210,23 @@ export class Group<R> {
     return true
   }
 
-  /** Starts `child`, now or as soon as the siblings that it needs are there. */
-  #start(child: Node<R>, automatic: boolean): void {
-    if (!this.#holdBack(child, automatic)) child.start(automatic)
+  /** Starts `child`, now or as soon as the siblings that it needs are there; or with the group, if that starts anew. */
+  start(child: Node<R>, automatic: boolean): void {
+    if (this.#restart.concerns(child)) child.move("hold")
+    else if (!this.#holdBack(child, automatic)) child.start(automatic)
   }
 
   /** `child` has changed: those that are bound to it end with it, and those that waited for the change go on. */
   #tellDependents(child: Node<R>): void {
     if (!this.#dependents.any || !this.open) return
     for (const dependent of this.#dependents.of(child)) {
-      if (dependent.awaitsSiblings) this.#start(dependent, dependent.startsAutomatically)
+      if (dependent.awaitsSiblings) this.start(dependent, dependent.startsAutomatically)
       else if (dependent.alive && bindsTo(dependent, child.spec.id) && child.state !== "running")
         this.#endBound(dependent)
     }
     for (const id of SpecProblems.named(child.spec.dependencies)) {
       const sibling = this.children.get(id)
-      if (sibling?.awaitsSiblings === true) this.#start(sibling, sibling.startsAutomatically)
+      if (sibling?.awaitsSiblings === true) this.start(sibling, sibling.startsAutomatically)
     }
   }
 
@@ -203,7 +240,7 @@ export class Group<R> {
         return done()
       }
       child.end("stop", "hold", () => {
-        if (this.open && child.state === "waiting" && !child.removed) this.#start(child, true)
+        if (this.open && child.state === "waiting" && !child.removed) this.start(child, true)
         done()
       })
     })
@@ -222,6 +259,14 @@ export class Group<R> {
 
   /** A person ends a child, and before it those siblings that need it. `done` when it does not live any more. */
   endByPerson(child: Node<R>, ending: "stop" | "release", intent: Intent, done: () => void, shutdown?: number): void {
+    // Nobody's place is taken any more by a child that a person ends, nor that of one.
+    child.standsInFor?.noLongerReplaced()
+    child.standsInFor = undefined
+    const standIn = this.#standInOf(child)
+    if (standIn !== undefined) {
+      child.fallback = undefined
+      return this.endByPerson(standIn, "stop", "halt", () => this.endByPerson(child, ending, intent, done, shutdown))
+    }
     child.departing = child.alive
     this.#endThoseThatNeed(child, () => {
       if (child.alive) return child.end(ending, intent, done, shutdown)
@@ -253,7 +298,7 @@ export class Group<R> {
     if (this.#phase !== "starting") return
     this.#phase = "up"
     const { behaviour } = this.#node.spec
-    if (behaviour._tag === "Static") behaviour.attach?.(this.#control)
+    if (behaviour._tag === "Static") behaviour.attach?.(control(this, this.#node, this.#tree))
     this.#node.acknowledged({})
   }
 
@@ -270,19 +315,54 @@ export class Group<R> {
 
   /** A person wants this child, which does not live, to start. The caller has checked `open`. */
   startByPerson(child: Node<R>): void {
+    child.standsInFor?.noLongerReplaced()
+    child.standsInFor = undefined
     child.cancelBackoff()
-    const restart = this.#restart
-    if (restart !== undefined && this.#concerned(child, restart)) {
+    const standIn = this.#standInOf(child)
+    child.fallback = undefined
+    if (standIn === undefined) return this.#startOnRequest(child)
+    // Both may want the same port or volume: one goes before the other comes.
+    child.awaitSiblings([standIn.spec.id], false)
+    this.endByPerson(standIn, "stop", "halt", () => {
+      if (this.open && !child.removed && child.state === "waiting") this.#startOnRequest(child)
+    })
+  }
+
+  #startOnRequest(child: Node<R>): void {
+    if (this.#restart.concerns(child)) {
       child.move("hold")
-      if (child !== restart.from) return
-      restart.dueAt = 0
-      if (restart.wait !== undefined) this.#startAnew(restart)
-      return
+      return this.#restart.hurry(child)
     }
     if (this.#cursor !== undefined && child.order > this.#cursor.order) return child.move("hold")
     // Those that waited for it under rest_for_one and one_for_all follow when it is up.
     if (this.#strategy !== "one_for_one" && this.#cursor === undefined) this.#cursor = this.#asked = child
-    this.#start(child, false)
+    this.start(child, false)
+  }
+
+  // --- fallbacks ---
+
+  /** Starts `sibling` instead of `child`, which is parked. */
+  #standIn(child: Node<R>, sibling: Node<R>): void {
+    sibling.standsInFor = child
+    sibling.cancelBackoff()
+    sibling.forgive()
+    this.#startOnRequest(sibling)
+  }
+
+  /** Who runs instead of `child` on its account. */
+  #standInOf(child: Node<R>): Node<R> | undefined {
+    const sibling = child.fallback === undefined ? undefined : this.children.get(child.fallback)
+    return sibling?.alive === true && sibling.standsInFor === child ? sibling : undefined
+  }
+
+  /** After a start of the supervisor: who ran in the place of a parked child does so again. */
+  #standInAgain(child: Node<R>): Node<R> | undefined {
+    const sibling = child.fallback === undefined ? undefined : this.children.get(child.fallback)
+    if (sibling === undefined || sibling.alive || sibling === child) return undefined
+    if (sibling.state === "stopped") sibling.move("hold")
+    if (sibling.state !== "waiting") return undefined
+    sibling.standsInFor = child
+    return sibling
   }
 
   // --- a child ended by itself ---
@@ -315,6 +395,7 @@ export class Group<R> {
       ...situation,
       intensity: behaviour._tag === "Worker" ? undefined : behaviour.intensity,
       restartsOfSupervisor: this.#intensity?.count(now) ?? 0,
+      canReboot: this.#engine.canReboot,
       random: this.#engine.random()
     })
     const { reason } = decision
@@ -326,28 +407,51 @@ export class Group<R> {
         const nextAttemptAt = this.#engine.now() + delay
         const happening = { event, exit, decision: "restart", reason, delay } as const
         child.move("retry", { lastExit: exit, attempt, nextAttemptAt }, happening)
-        if (this.#strategy !== "one_for_one") return this.#restartFrom(child, now + delay)
+        if (this.#strategy !== "one_for_one" || this.#restart.concerns(child)) {
+          return this.#restartFrom(child, now + delay, this.#strategy === "one_for_all")
+        }
         // Those bound to it end first.
         this.#tellDependents(child)
         if (child.state !== "backing-off") return
-        const again = () => child.awaitAdmission(() => this.#start(child, true))
-        return delay === 0 ? again() : child.armBackoff(delay, again)
+        const again = () => child.awaitAdmission(() => this.start(child, true))
+        if (delay > 0) child.armBackoff(delay, again)
+        else again()
+        // After a restart of the group a start pass may be under way, which does not wait for it.
+        return child === this.#cursor ? this.#advance(child.next) : undefined
       }
-      case "Fallback": // NOT YET CARRIED OUT: the sibling is not started; treated as Park
+      case "RestartGroup": {
+        const { attempt, delay } = decision
+        this.#intensity?.record(now)
+        const nextAttemptAt = this.#engine.now() + delay
+        const happening = { event, exit, decision: "restart-group", reason, delay } as const
+        child.move("retry", { lastExit: exit, attempt, nextAttemptAt }, happening)
+        return this.#restartFrom(child, now + delay, true)
+      }
       case "Park":
-        // Those after it in a start pass wait until a person starts it.
-        if (child === this.#cursor) this.#cursor = undefined
-        return child.move(
-          "park",
+        child.move("park", { lastExit: exit, attempt: decision.attempt }, { event, exit, decision: "park", reason })
+        return this.#passOver(child)
+      case "Fallback": {
+        const { attempt, sibling: id } = decision
+        const sibling = this.children.get(id)
+        const hindrance = hindranceOf(sibling)
+        const why = hindrance === undefined ? reason : `${reason}; but ${id} ${hindrance}`
+        // Before the move, so that the journal has it too.
+        if (hindrance === undefined) child.fallback = id
+        child.move("park", { lastExit: exit, attempt }, { event, exit, decision: "fallback", reason: why })
+        this.#passOver(child)
+        return sibling === undefined || hindrance !== undefined ? undefined : this.#standIn(child, sibling)
+      }
+      case "RebootHost": {
+        child.move(
+          "fail",
           { lastExit: exit, attempt: decision.attempt },
-          { event, exit, decision: "park", reason }
+          { event, exit, decision: "reboot-host", reason }
         )
-      case "RestartGroup": // NOT YET CARRIED OUT: treated as Escalate
-      case "RebootHost": // NOT YET CARRIED OUT: treated as Escalate
+        this.#passOver(child)
+        return this.#engine.reboot({ path: child.view.path, reason })
+      }
       case "Escalate": {
-        const { attempt } = decision
-        const { budget, restarts, within } =
-          decision._tag === "Escalate" ? decision : { budget: "rule" as const, restarts: 0, within: 0 }
+        const { attempt, budget, restarts, within } = decision
         child.move("fail", { lastExit: exit, attempt }, { event, exit, decision: "escalate", reason })
         const { path } = this.#node.view
         const spent = { path, child: child.spec.id, budget, restarts, within, lastExit: exit }
@@ -363,6 +467,13 @@ export class Group<R> {
         this.#over(child, decision.forget)
         return child.spec.significant ? this.#shutDownBy(child.spec.id) : undefined
     }
+  }
+
+  /** It stays down, so a start pass goes on without it; but those after it that stand on it wait until a person starts it. */
+  #passOver(child: Node<R>): void {
+    if (child !== this.#cursor) return
+    if (this.#strategy === "one_for_one") this.#advance(child.next)
+    else this.#cursor = undefined
   }
 
   #over(child: Node<R>, forget: boolean): void {
@@ -382,6 +493,8 @@ export class Group<R> {
 
   /** A person has it forgotten, and it shall not come back with the supervisor's next start. */
   forgetByPerson(child: Node<R>): void {
+    const standIn = this.#standInOf(child)
+    if (standIn !== undefined) this.endByPerson(standIn, "stop", "halt", () => {})
     this.#reloaded.delete(child.spec.id)
     this.forget(child)
   }
@@ -399,57 +512,27 @@ export class Group<R> {
     this.giveUp(Exits.autoShutdown(this.#engine.now(), why), "stop")
   }
 
-  // --- one_for_all and rest_for_one ---
+  // --- restarts of several ---
 
-  #concerned(child: Node<R>, restart: GroupRestart<R>): boolean {
-    return this.#strategy === "one_for_all" || child.order >= restart.from.order
-  }
-
-  #restartFrom(child: Node<R>, dueAt: number): void {
+  #restartFrom(child: Node<R>, dueAt: number, everyone: boolean): void {
     this.#cursor = undefined
-    const restart = this.#restart
-    if (restart === undefined) {
-      this.#restart = { from: child, dueAt, wait: undefined }
-      return this.#clear(this.children.last)
-    }
-    if (child.order < restart.from.order) restart.from = child
-    restart.dueAt = Math.max(restart.dueAt, dueAt)
-    if (restart.wait === undefined) return
-    restart.wait()
-    restart.wait = undefined
-    this.#clear(this.children.last)
+    this.#restart.begin(child, dueAt, everyone)
   }
 
-  /** Ends what must be started anew, from `at` backward, one after another; then waits until it is due. */
-  #clear(at: Node<R> | undefined): void {
-    const restart = this.#restart
-    const { behaviour } = this.#node.spec
-    if (restart === undefined || behaviour._tag !== "Static") return
-    for (let child = at; child !== undefined && this.#concerned(child, restart); child = child.previous) {
-      if (child.removed) continue
-      if (child.alive) {
-        const before = child.previous
-        if (child.spec.significant && child.temporary) this.#autoShutdown = child.spec.id
-        return child.end(behaviour.bystanders, "hold", () => this.#clear(before))
-      }
-      if (child.state === "finished") child.move("hold")
-    }
-    const significant = this.#autoShutdown
-    this.#autoShutdown = undefined
-    if (significant !== undefined) {
-      this.#shutDownBy(significant)
-      if (!this.open) return
-    }
-    const left = restart.dueAt - this.#engine.monotonic()
-    if (left <= 0) this.#startAnew(restart)
-    else restart.wait = this.#engine.after(left, () => this.#startAnew(restart))
+  #startAnew(from: Node<R>, everyone: boolean): void {
+    const first = everyone ? this.children.first : from
+    if (this.#node.spec.behaviour._tag === "Static") this.#advance(first)
+    else this.#startTogether(first)
   }
 
-  #startAnew(restart: GroupRestart<R>): void {
-    if (this.#restart !== restart) return
-    restart.wait?.()
-    this.#restart = undefined
-    this.#advance(this.#strategy === "one_for_all" ? this.children.first : restart.from)
+  /** Under a dynamic supervisor, one child per task. The restart has had its turn; the others need none of their own. */
+  #startTogether(at: Node<R> | undefined): void {
+    if (at === undefined || !this.open) return
+    const { next } = at
+    if (!at.removed && (at.state === "waiting" || (at.state === "backing-off" && !at.hasAppointment))) {
+      this.start(at, true)
+    }
+    this.#engine.post(() => this.#startTogether(next))
   }
 
   // --- ending ---
@@ -476,55 +559,24 @@ export class Group<R> {
     this.#killing = brutal
     this.#phase = "ending"
     this.#cursor = undefined
-    this.#restart?.wait?.()
-    this.#restart = undefined
+    this.#restart.cancel()
     this.#autoShutdown = undefined
     const { behaviour } = this.#node.spec
     if (behaviour._tag !== "Worker") behaviour.attach?.(undefined)
-    if (behaviour._tag === "Dynamic") {
-      this.#endTogether(ending)
-    } else {
-      this.#endBefore(ending, this.children.last)
+    const walk: Walks.Walk<R> = {
+      concerns: () => true,
+      end: (child, then) => child.end(this.#killing ? "kill" : ending, "hold", then),
+      settle: (child) => this.#settle(child),
+      done: () => this.#isDown()
     }
-  }
-
-  #endBefore(ending: "stop" | "release", at: Node<R> | undefined): void {
-    for (let child = at; child !== undefined; child = child.previous) {
-      if (child.removed) continue
-      if (child.alive) {
-        const before = child.previous
-        return child.end(this.#killing ? "kill" : ending, "hold", () => this.#endBefore(ending, before))
-      }
-      this.#settle(child)
-    }
-    this.#isDown()
-  }
-
-  #endTogether(ending: "stop" | "release"): void {
-    let open = 1
-    const close = () => {
-      if (--open === 0) this.#isDown()
-    }
-    const end = (child: Node<R>): void => {
-      // Its turn comes when the last of those that need it has ended.
-      if (this.#dependents.isHeld(child) && !this.#killing) return
-      open++
-      child.end(this.#killing ? "kill" : ending, "hold", () => {
-        for (const id of SpecProblems.named(child.spec.dependencies)) {
-          const sibling = this.children.get(id)
-          if (sibling?.alive === true && sibling.state !== "stopping") end(sibling)
-        }
-        close()
-      })
-    }
-    const sweep = (at: Node<R> | undefined): void => {
-      if (at === undefined) return close()
-      const { next } = at
-      if (at.alive) end(at)
-      else if (!at.removed) this.#settle(at)
-      this.#engine.post(() => sweep(next))
-    }
-    sweep(this.children.first)
+    if (behaviour._tag !== "Dynamic") return Walks.inOrder(this.children.last, walk)
+    Walks.together(
+      this.children,
+      this.#dependents,
+      (task) => this.#engine.post(task),
+      () => !this.#killing,
+      walk
+    )
   }
 
   /** What becomes of a child that does not live when its supervisor ends: it waits for the next incarnation. */
@@ -546,92 +598,20 @@ export class Group<R> {
     this.#killing = true
     for (let child = this.children.last; child !== undefined; child = child.previous) child.kill()
   }
+}
 
-  // --- management calls ---
-
-  get #control(): Control<R> {
-    return {
-      path: this.#node.view.path,
-      tree: this.#tree,
-      count: () => this.children.count(),
-      childSpec: (id) => this.children.get(id)?.spec,
-      startChild: (spec, wait) =>
-        Effect.callback((resume) =>
-          this.#engine.post(() => this.#startChild(spec, wait, (answer) => this.#engine.answer(() => resume(answer))))
-        ),
-      reload: (specs) =>
-        Effect.callback((resume) =>
-          this.#engine.post(() => {
-            const answer = this.#reload(specs)
-            this.#engine.answer(() => resume(answer))
-          })
-        )
-    }
-  }
-
-  #startChild(
-    spec: ChildSpec<unknown, R>,
-    wait: boolean,
-    answer: (answer: Effect.Effect<ActorPath.ActorPath, Errors.StartChildError>) => void
-  ): void {
-    const { spec: own, view } = this.#node
-    const { behaviour } = own
-    if (this.#phase !== "up") return answer(Effect.fail(new Errors.SupervisorDown({ id: this.id })))
-    const problems = SpecProblems.ofNewChild(spec, this.#relation, (id) => this.children.get(id)?.spec.dependencies)
-    if (problems.length > 0) return answer(Effect.fail(new Errors.SpecInvalid({ id: spec.id, problems })))
-    const present = this.children.get(spec.id)
-    if (present !== undefined) {
-      const { path, state } = present.view
-      const error = present.alive ? new Errors.AlreadyStarted({ path }) : new Errors.AlreadyPresent({ path, state })
-      return answer(Effect.fail(error))
-    }
-    if (behaviour._tag === "Dynamic" && this.children.size >= behaviour.maxChildren) {
-      return answer(Effect.fail(new Errors.MaxChildren({ path: view.path, maximum: behaviour.maxChildren })))
-    }
-    if (behaviour._tag === "Static") this.#reloaded.set(spec.id, spec)
-    const child = this.#adopt(spec, false)
-    const { path } = child.view
-    if (!wait || child.state !== "waiting") answer(Effect.succeed(path))
-    else {
-      child.onStarted((exit) =>
-        answer(exit === undefined ? Effect.succeed(path) : Effect.fail(new Errors.StartFailed({ path, exit })))
-      )
-    }
-    if (child.state === "waiting") this.#start(child, false)
-  }
-
-  #reload(specs: ReadonlyArray<ChildSpec<unknown, R>>): Effect.Effect<Reloaded, Errors.SpecInvalid> {
-    const problems = SpecProblems.ofChildren(specs, this.#relation)
-    for (const [index, spec] of specs.entries()) {
-      const type = this.children.get(spec.id)?.view.type
-      if (type === undefined || (type === "worker") === (spec.behaviour._tag === "Worker")) continue
-      problems.push({
-        field: `children[${index}]`,
-        problem: `"${spec.id}" is a ${type}; delete it before it becomes another`
-      })
-    }
-    if (problems.length > 0) return Effect.fail(new Errors.SpecInvalid({ id: this.id, problems }))
-    const named = new Set(specs.map((spec) => spec.id))
-    const replaced: Array<string> = []
-    const added: Array<string> = []
-    const kept: Array<string> = []
-    for (let child = this.children.first; child !== undefined; child = child.next) {
-      if (!named.has(child.spec.id)) kept.push(child.spec.id)
-    }
-    for (const spec of specs) {
-      if (this.#node.spec.behaviour._tag === "Static") this.#reloaded.set(spec.id, spec)
-      const child = this.children.get(spec.id)
-      if (child === undefined) {
-        added.push(spec.id)
-        this.#adopt({ ...spec, autoStart: false }, false)
-        continue
-      }
-      replaced.push(spec.id)
-      this.#respec(child, spec)
-      if (child.view.policy !== spec.policy) child.setPolicy(spec.policy)
-      if (child.awaitsSiblings) this.#start(child, child.startsAutomatically)
-    }
-    return Effect.succeed({ replaced, added, kept })
+/** Why a sibling does not start in the place of another: it has a life of its own, or is no help. */
+const hindranceOf = <R>(sibling: Node<R> | undefined): string | undefined => {
+  if (sibling === undefined) return "is no sibling"
+  switch (sibling.state) {
+    case "stopped":
+    case "finished":
+    case "failed":
+      return undefined
+    case "parked":
+      return "is parked itself"
+    default:
+      return `is ${sibling.state} already`
   }
 }
 

@@ -82,6 +82,10 @@ export class Node<R> {
   incarnation: Incarnation<R> | undefined
   /** A person is ending it: siblings that need it do not count on it any more. */
   departing = false
+  /** Parked: the id of the sibling that was started in its place. */
+  fallback: string | undefined
+  /** The parked sibling in whose place it runs. */
+  standsInFor: Node<R> | undefined
   /** Whose account the start is on that it waits to make. */
   startsAutomatically = false
   /** The policy's own budget. */
@@ -132,6 +136,7 @@ export class Node<R> {
       waitingFor: nobody,
       revision: engine.log.next()
     }
+    this.fallback = rest?.fallback
     engine.nodes.set(path, this)
     engine.publish(this, this.view, undefined)
     if (rest?.state === "backing-off") {
@@ -168,6 +173,7 @@ export class Node<R> {
       case "backing-off":
         return { state, since, nextAttemptAt }
       case "parked":
+        return { state, since, fallback: this.fallback }
       case "finished":
       case "failed":
       case "stopped":
@@ -288,7 +294,7 @@ export class Node<R> {
   situation(
     exit: ExitView,
     now: number
-  ): Omit<Situation, "intensity" | "restartsOfSupervisor" | "random"> & { readonly healthy: boolean } {
+  ): Omit<Situation, "intensity" | "restartsOfSupervisor" | "canReboot" | "random"> & { readonly healthy: boolean } {
     const { attempt, policy } = this.view
     const ranFor = exit.beforeReady ? 0 : this.ranFor
     return {
@@ -330,6 +336,7 @@ export class Node<R> {
   /** Starts the next incarnation. `automatic`: by the supervisor on its own account. */
   start(automatic: boolean): void {
     this.cancelBackoff()
+    this.fallback = undefined
     const { incarnation, restarts } = this.view
     const again = automatic && incarnation > 0
     if (!again) this.window?.started(this.engine.monotonic())
@@ -422,9 +429,19 @@ export class Node<R> {
     this.cancelBackoff()
     const { gate } = this.engine
     if (gate === undefined) return then()
-    const cancel = gate.admit(this.view.attempt > 1, then)
-    // Admitted at once it may have ended again by now, and wait for something else.
-    if (this.state === "backing-off") this.#backoff ??= cancel
+    let admitted = false
+    const cancel = gate.admit(this.view.attempt > 1, () => {
+      admitted = true
+      then()
+    })
+    if (admitted) return
+    this.#backoff = cancel
+    this.note("held-back", `its restart is due; ${gate.describe()}`)
+  }
+
+  /** True while a timer or a turn is waited for that starts it. */
+  get hasAppointment(): boolean {
+    return this.#backoff !== undefined
   }
 
   cancelBackoff(): void {
@@ -457,6 +474,14 @@ export class Node<R> {
       if (this.incarnation === undefined) this.#ended()
       else this.incarnation.end(orderly, brutal ? 0 : Number.POSITIVE_INFINITY)
     })
+  }
+
+  /** Nobody runs in its place any more. */
+  noLongerReplaced(): void {
+    if (this.fallback === undefined) return
+    this.fallback = undefined
+    // So that the journal hears of it.
+    this.change({})
   }
 
   /** A person wants it stopped, and it does not live. */

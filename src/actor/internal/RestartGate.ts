@@ -87,6 +87,12 @@ export class RestartGate {
     }
   }
 
+  /** How long one that begins to wait now may have to, in words. */
+  describe(): string {
+    const { perSecond } = this.#rate
+    return `all restarts together are held to ${perSecond} per second, and ${this.waiting} wait`
+  }
+
   #fill(): void {
     const now = this.#clock.monotonic()
     this.#tokens = Math.min(this.#rate.burst, this.#tokens + ((now - this.#filledAt) * this.#rate.perSecond) / 1_000)

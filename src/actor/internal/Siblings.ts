@@ -81,6 +81,19 @@ export class Siblings<R> {
     else child.next.previous = child.previous
   }
 
+  /** Their specs, in order of start. */
+  specs(): ReadonlyArray<ChildSpec<unknown, R>> {
+    return [...this.#byId.values()].sort((one, other) => one.order - other.order).map(({ spec }) => spec)
+  }
+
+  /** Those that are parked, in order of start, as of now. */
+  parked(): ReadonlyArray<Node<R>> {
+    const parked: Array<Node<R>> = []
+    for (let child = this.first; child !== undefined; child = child.next)
+      if (child.state === "parked") parked.push(child)
+    return parked
+  }
+
   count(): Count {
     const specs = this.#byId.size
     return { specs, active: this.active, supervisors: this.#supervisors, workers: specs - this.#supervisors }

@@ -1,0 +1,71 @@
+/**
+ * The two ways to end several children: newest first, one after another, as static supervisors do; or together, each as
+ * soon as those that need it have ended, as dynamic ones do. What "end" means, and what becomes of those that do not live,
+ * says the walk.
+ *
+ * Traps: children may be removed, and may end by themselves, while a walk is under way. A walk asks its questions anew at
+ * every child, so the answers may change meanwhile.
+ */
+import { named } from "../SpecProblems.ts"
+import type { Dependents } from "./Dependents.ts"
+import type { Node } from "./Node.ts"
+import type { Siblings } from "./Siblings.ts"
+
+export interface Walk<R> {
+  /** False: the walk stops before this child. */
+  readonly concerns: (child: Node<R>) => boolean
+  /** Ends a child that lives, then calls `then`. */
+  readonly end: (child: Node<R>, then: () => void) => void
+  /** A child that does not live. */
+  readonly settle: (child: Node<R>) => void
+  readonly done: () => void
+}
+
+/** From `at` backward. */
+export const inOrder = <R>(at: Node<R> | undefined, walk: Walk<R>): void => {
+  for (let child = at; child !== undefined && walk.concerns(child); child = child.previous) {
+    if (child.removed) continue
+    if (child.alive) {
+      const before = child.previous
+      return walk.end(child, () => inOrder(before, walk))
+    }
+    walk.settle(child)
+  }
+  walk.done()
+}
+
+/** All at once, one child per task of `post`; `patient`: whether one waits for the end of those that need it. */
+export const together = <R>(
+  children: Siblings<R>,
+  dependents: Dependents<R>,
+  post: (task: () => void) => void,
+  patient: () => boolean,
+  walk: Walk<R>
+): void => {
+  let open = 1
+  const close = (): void => {
+    if (--open === 0) walk.done()
+  }
+  const end = (child: Node<R>): void => {
+    // Its turn comes when the last of those that need it has ended.
+    if (dependents.isHeld(child) && patient()) return
+    open++
+    walk.end(child, () => {
+      for (const id of named(child.spec.dependencies)) {
+        const sibling = children.get(id)
+        if (sibling?.alive === true && sibling.state !== "stopping" && walk.concerns(sibling)) end(sibling)
+      }
+      close()
+    })
+  }
+  const sweep = (at: Node<R> | undefined): void => {
+    if (at === undefined) return close()
+    const { next } = at
+    if (!at.removed && walk.concerns(at)) {
+      if (at.alive) end(at)
+      else walk.settle(at)
+    }
+    post(() => sweep(next))
+  }
+  sweep(children.first)
+}
