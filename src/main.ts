@@ -13,10 +13,12 @@
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Schema from "effect/Schema"
 import { mkdirSync, writeSync } from "node:fs"
+import { availableParallelism } from "node:os"
 import { resolve } from "node:path"
 import { parseArgs } from "node:util"
 import manifest from "../package.json" with { type: "json" }
@@ -34,6 +36,12 @@ const startedAt = Date.now()
 
 /** sysexits(3): what taproot and a person see of a brain that ends by itself. */
 const exitCodes = { usage: 64, software: 70, channelLost: 76 } as const
+
+/**
+ * The limit on restarts of the whole tree. To start a container costs some 30 ms of one processor, so a storm of crashes
+ * gets about half of the host in the long run; a host that is quiet restarts all it has at once.
+ */
+const restartRate = { perSecond: 15 * availableParallelism(), burst: 100 * availableParallelism() }
 
 /** Standard error is a file or the console; writes must be done before an exit. */
 const say = (text: string): void => {
@@ -77,7 +85,15 @@ const live = (stateDirectory: string) =>
     )
     yield* Effect.gen(function* () {
       yield* Effect.forkScoped(collectWhenIdle)
-      const root = yield* Root.start(yield* init(stateDirectory))
+      const rebootHost = ({ path, reason }: Root.RebootWish) => {
+        say(`brain: ${path} wants the host to reboot: ${reason}`)
+        Deferred.doneUnsafe(asked, Exit.succeed("restart"))
+      }
+      const root = yield* Root.start(yield* init(stateDirectory), {
+        restartRate,
+        // Elsewhere the host is not ours.
+        rebootHost: processes.hello.role === "init" ? rebootHost : undefined
+      })
       yield* Effect.logInfo("the tree is up").pipe(Effect.annotateLogs({ milliseconds: Date.now() - startedAt }))
       const how = yield* Effect.raceFirst(action, Effect.andThen(root.await, Effect.die("the root actor ended")))
       yield* Effect.logInfo("stopping everything in order")

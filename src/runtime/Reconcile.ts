@@ -8,6 +8,9 @@
  *   such a cgroup: a taproot that was killed leaves its containers behind as orphans of somebody else.
  * - Root file systems, pinned networks and logs of containers and sandboxes that are gone.
  *
+ * A container that runs in the place of a parked one (`whenSpent: "fallback"`) is wanted by no person, but by the tree: it is
+ * left alone, and the tree takes it over.
+ *
  * Trap: a record that cannot be read is not one that is gone: what belongs to its name stays.
  */
 import * as Cause from "effect/Cause"
@@ -15,6 +18,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as fs from "node:fs/promises"
+import { Journal } from "../actor/Journal.ts"
 import { Rootfs } from "../storage/Rootfs.ts"
 import { type Process, Processes } from "../taproot/Processes.ts"
 import { Cgroups } from "./Cgroups.ts"
@@ -83,6 +87,13 @@ const clearRuns = Effect.fnUntraced(function* (live: ReadonlySet<string>) {
   yield* Effect.forEach(dead, clear, { concurrency: 8, discard: true })
 })
 
+/** Names of containers that run in the place of another one. Most hosts have no fallbacks, and read no journal for this. */
+const standIns = Effect.fnUntraced(function* (records: ReadonlyArray<ContainerRecord>) {
+  if (records.every(({ spec }) => spec.restart.fallback === undefined)) return new Set<string>()
+  const { nodes } = yield* (yield* Journal).load
+  return new Set([...nodes.values()].flatMap(({ rest }) => (rest?.fallback === undefined ? [] : [rest.fallback])))
+})
+
 /** See the module header. What has to wait for somebody goes on in `background`. */
 export const reconcile = Effect.fn("runtime.reconcile")(function* (records: Records, background: Scope.Scope) {
   const runs = yield* ContainerRuns
@@ -97,6 +108,7 @@ export const reconcile = Effect.fn("runtime.reconcile")(function* (records: Reco
   const containerNames = new Set([...containers.records, ...containers.invalid].map(({ name }) => name))
   const sandboxNames = new Set([...sandboxes.records, ...sandboxes.invalid].map(({ name }) => name))
 
+  const inPlace = yield* standIns(containers.records.map(({ value }) => value))
   const live = new Set<string>()
   const stopping = new Set<string>()
   /** One stop deals with everything of a container, also with an end that means nothing any more. */
@@ -110,7 +122,7 @@ export const reconcile = Effect.fn("runtime.reconcile")(function* (records: Reco
   for (const { container, finding, incarnation, process } of yield* lookAround) {
     const record = recordOf.get(container)
     const isBroken = record === undefined && containerNames.has(container)
-    const wanted = record === undefined ? "unknown" : isWanted(record) ? "wanted" : "unwanted"
+    const wanted = record === undefined ? "unknown" : isWanted(record) || inPlace.has(container) ? "wanted" : "unwanted"
     // Somebody else deals with it: it is no leftover.
     const leave = Effect.sync(() => live.add(RuntimePaths.runId(container, incarnation)))
     const kill = endStranger(process)

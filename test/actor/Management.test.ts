@@ -1,6 +1,7 @@
 /** The management calls on a static supervisor; those on a dynamic one are in DynamicSupervisor.test.ts. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as DynamicSupervisor from "../../src/actor/DynamicSupervisor.ts"
 import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
 import * as Root from "../../src/actor/Root.ts"
 import * as Supervisor from "../../src/actor/Supervisor.ts"
@@ -103,6 +104,41 @@ describe("reloadSpecs", () => {
       )
       assert.deepInclude(yield* supervisor.getChildSpec("a"), { shutdown: 5_000 })
       assert.deepInclude(yield* supervisor.countChildren, { specs: 2 })
+    })
+  )
+
+  it.effect("checks dependencies against the siblings that stay, too", () =>
+    Effect.gen(function* () {
+      const { probes, supervisor } = yield* started({ strategy: "one_for_one" })
+      const needing = (id: string, ...after: ReadonlyArray<string>) => probes.make(id, { dependencies: { after } })
+      const fields = (specs: Parameters<typeof supervisor.reloadSpecs>[0]) =>
+        Effect.map(Effect.flip(supervisor.reloadSpecs(specs)), (wrong) => {
+          assert(wrong._tag === "SpecInvalid")
+          return wrong.problems.map(({ field, problem }) => `${field} ${problem}`)
+        })
+      assert.deepStrictEqual(yield* fields([needing("c", "a", "d"), needing("a", "b")]), [
+        'children[0].after names "d", which is no sibling',
+        'children[1].after names "b", which comes later in the list'
+      ])
+      const reloaded = yield* supervisor.reloadSpecs([needing("c", "a"), needing("b", "a")])
+      assert.deepStrictEqual(reloaded, { replaced: ["b"], added: ["c"], kept: ["a"] })
+    })
+  )
+
+  it.effect("of a dynamic supervisor finds a circle that goes through a sibling that stays", () =>
+    Effect.gen(function* () {
+      const probes = new Probes()
+      const needing = (id: string, ...after: ReadonlyArray<string>) => probes.make(id, { dependencies: { after } })
+      const pool = yield* DynamicSupervisor.make("pool", {
+        children: Effect.succeed([needing("a"), needing("b", "a"), needing("c", "b")])
+      })
+      yield* Root.start(Supervisor.make("init", { children: [pool.spec] }))
+      yield* Effect.yieldNow
+      const wrong = yield* Effect.flip(pool.reloadSpecs([needing("d"), needing("a", "c")]))
+      assert.strictEqual(
+        wrong.message,
+        'the spec of "pool" cannot be: children[1].dependencies go round in a circle: a → c → b → a'
+      )
     })
   )
 })

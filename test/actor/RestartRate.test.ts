@@ -82,4 +82,54 @@ describe("the restart rate of a tree", () => {
       assert.deepInclude(yield* root.tree.get("init/c"), { state: "stopped" })
     })
   )
+
+  it.effect("tells in the history that a restart is due and waits for its turn", () =>
+    Effect.gen(function* () {
+      const { crash, root } = yield* stormy(["a", "b"], { perSecond: 1, burst: 1 })
+      yield* crash(["a", "b"])
+      const last = (path: string) => Effect.map(root.tree.history(path), (entries) => entries.at(-1))
+      assert.deepInclude(yield* last("init/b"), {
+        event: "held-back",
+        reason: "its restart is due; all restarts together are held to 1 per second, and 1 wait"
+      })
+      assert.deepInclude(yield* last("init/a"), { event: "started" })
+    })
+  )
+
+  it.effect("gives a group that starts anew one turn, and lets a person go before it", () =>
+    Effect.gen(function* () {
+      const probes = new Probes()
+      const group = Supervisor.make("group", {
+        strategy: "one_for_all",
+        children: [probes.make("a", { policy }), probes.make("b", { policy })]
+      })
+      const root = yield* Root.start(Supervisor.make("init", { children: [group] }), {
+        restartRate: { perSecond: 1, burst: 1 }
+      })
+      const starts = () => probes.take().filter((line) => line.startsWith("start "))
+      probes.take()
+      yield* probes.crash("a")
+      assert.deepStrictEqual(starts(), ["start a", "start b"])
+      yield* probes.crash("b")
+      assert.deepStrictEqual(starts(), [])
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(starts(), ["start a", "start b"])
+      yield* probes.crash("a")
+      assert.deepStrictEqual(starts(), [])
+      yield* root.tree.start("init/group/a")
+      assert.deepStrictEqual(starts(), ["start a", "start b"])
+      assert.deepInclude(yield* root.resources, { timers: 0 })
+    })
+  )
+
+  it.effect("is refused when it lets nothing through, each field by its name", () =>
+    Effect.gen(function* () {
+      const spec = Supervisor.make("init", { children: [] })
+      const wrong = yield* Effect.flip(Root.start(spec, { restartRate: { perSecond: 0, burst: Number.NaN } }))
+      assert.strictEqual(
+        wrong.message,
+        'the spec of "init" cannot be: restartRate.perSecond must be a number above 0, not 0; restartRate.burst must be a number of 1 or more, not NaN'
+      )
+    })
+  )
 })

@@ -101,4 +101,27 @@ describe("a spec", () => {
       )
     })
   )
+
+  it("falls back to a sibling that is there, and not to itself", () => {
+    const policy = (fallback: string) => RestartPolicy.make({ whenSpent: "fallback", fallback, maxConsecutive: 1 })
+    const list = [
+      idle("a", { policy: policy("b") }),
+      idle("b", { policy: policy("b") }),
+      idle("c", { policy: policy("d") })
+    ]
+    const relation = { strategy: "one_for_one", autoShutdown: "never" } as const
+    assert.deepStrictEqual(told(SpecProblems.ofChildren(list, { ...relation, ordered: true })), [
+      "children[1].policy.fallback names the child itself",
+      'children[2].policy.fallback names "d", which is no sibling'
+    ])
+    assert.deepStrictEqual(told(SpecProblems.ofChildren(list, { ...relation, ordered: false })), [
+      "children[1].policy.fallback names the child itself"
+    ])
+    assert.deepStrictEqual(
+      told(
+        SpecProblems.ofNewChild(idle("x", { policy: policy("y") }), { ...relation, ordered: true }, () => undefined)
+      ),
+      ['policy.fallback names "y", which is no sibling']
+    )
+  })
 })

@@ -242,6 +242,35 @@ describe("adoption", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("a container that runs in the place of a parked one does not notice either", () =>
+    Effect.gen(function* () {
+      const { image, state } = yield* prepared
+      const taproot = yield* startTaproot(state)
+      yield* insist(state, { call: "import", name: image })
+      const restart = {
+        maxConsecutive: 2,
+        whenSpent: "fallback",
+        fallback: "sorry",
+        backoff: { initial: 300, factor: 1, jitter: 0 }
+      }
+      const fields = { command: shell("exit 1"), restart }
+      yield* insist(state, { call: "sandbox", name: "pod" })
+      yield* insist(state, { call: "create", name: "web", fields: { ...fields, sandbox: "pod" } })
+      yield* insist(state, { call: "create", name: "sorry", fields: { sandbox: "pod" } })
+      yield* insist(state, { call: "stop", name: "sorry" })
+      yield* insist(state, { call: "start", name: "web" })
+      const before = yield* until(state, "sorry", ({ state }) => state === "running")
+      yield* until(state, "web", ({ state }) => state === "parked")
+      yield* killBrain(taproot)
+      const after = yield* until(state, "sorry", ({ state }) => state === "running")
+      assert.strictEqual(after.pid, before.pid)
+      assert.deepInclude(yield* until(state, "web", () => true), { state: "parked" })
+      yield* insist(state, { call: "stop", name: "web" })
+      yield* until(state, "sorry", ({ state }) => state === "stopped")
+      assert.isFalse(isAlive(before.pid))
+    }).pipe(Effect.scoped)
+  )
+
   it.live("the brain is killed while containers start and are removed: each runs once, and the removed are gone", () =>
     Effect.gen(function* () {
       const { image, state } = yield* prepared

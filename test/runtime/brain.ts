@@ -11,12 +11,13 @@ import { rmSync } from "node:fs"
 import { createServer } from "node:net"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
+import { decodeSandboxSpec } from "../../src/runtime/ContainerSpec.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
 import { ProcessesLive } from "../../src/taproot/ProcessesLive.ts"
 import { brain, create, logText } from "./world.ts"
 
 const Request = Schema.Struct({
-  call: Schema.Literals(["create", "list", "start", "stop", "kill", "remove", "log", "import"]),
+  call: Schema.Literals(["create", "sandbox", "list", "start", "stop", "kill", "remove", "log", "import"]),
   name: Schema.optionalKey(Schema.String),
   fields: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
   stream: Schema.optionalKey(Schema.Literals(["stdout", "stderr"]))
@@ -31,6 +32,7 @@ const main = (state: string) =>
     const calls: Readonly<Record<Call["call"], (name: string, request: Call) => Effect.Effect<unknown, unknown>>> = {
       import: (name) => Effect.as(content.importFrom(name), {}),
       create: (name, { fields }) => create(containers, { ...fields, name }),
+      sandbox: (name) => Effect.flatMap(decodeSandboxSpec({ name }), containers.createSandbox),
       list: () => containers.list,
       start: containers.start,
       stop: (name) => containers.stop(name),
