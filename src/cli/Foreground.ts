@@ -22,8 +22,7 @@ import * as ContainerLogs from "./ContainerLogs.ts"
 import { exitCodes } from "./ExitCode.ts"
 import { LogPrinter } from "./LogPrinter.ts"
 import * as Output from "./Output.ts"
-import { removeContainer } from "./Remove.ts"
-import { requestId } from "./RequestId.ts"
+import { removeContainer, stopContainer } from "./Remove.ts"
 import { Signals } from "./Signals.ts"
 import * as Text from "./Text.ts"
 import * as Watch from "./Watch.ts"
@@ -80,11 +79,7 @@ export const attach = Effect.fnUntraced(function* (container: Container, options
     yield* Queue.take(signals)
     interrupted = true
     yield* Output.progress(`stopping ${Text.clean(name)}…`)
-    yield* client.call(
-      ContainerService.method.stopContainer,
-      { name, requestId: requestId() },
-      { timeout: "10 minutes" }
-    )
+    yield* stopContainer(name)
     yield* Queue.take(signals)
     yield* Output.remark(`${Text.clean(name)} is still stopping; \`ironwood stop -t 0 ${Text.clean(name)}\` kills it`)
     return yield* Effect.never

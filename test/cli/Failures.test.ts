@@ -190,13 +190,14 @@ describe("wrong fields", () => {
       )
       const ran = yield* ironwood(["--address", yield* server, "apply", "-f", file])
       assert.strictEqual(ran.code, 2)
-      assert.strictEqual(ran.out, "container Bad_Name!  failed\n")
+      assert.strictEqual(ran.out, "")
       assert.strictEqual(
         ran.err,
-        `ironwood: container Bad_Name! (${file}:1): the request is wrong in 3 places:
+        `ironwood: the spec is wrong in 3 places:
   ${file}:2: name: must be lower-case
   ${file}:5: resources.memoryBytes: must be at least 4 MiB
   ${file}:6: stopSignal: there is no signal SIGNOTHING
+Nothing was changed.
 `
       )
     }).pipe(Effect.provide(NodeFileSystem.layer))
