@@ -221,10 +221,17 @@ describe("run", () => {
         [{ state: ContainerState.FINISHED, lastExit: { code: 0, tag: "ContainerExited" } }, 0],
         [{ state: ContainerState.FAILED, lastExit: { code: 7, tag: "ContainerExited" } }, 7],
         [
-          { state: ContainerState.FAILED, lastExit: { signal: "SIGKILL", tag: "OomKilled", message: "out of memory" } },
+          {
+            state: ContainerState.FAILED,
+            lastExit: { signal: "SIGKILL", tag: "ContainerOomKilled", message: "out of memory" }
+          },
           137
         ],
-        [{ state: ContainerState.PARKED, lastExit: { tag: "CreateFailed", message: "no such program" } }, 1]
+        [
+          { state: ContainerState.PARKED, lastExit: { code: 127, tag: "ProgramNotFound", message: "no such program" } },
+          127
+        ],
+        [{ state: ContainerState.PARKED, lastExit: { tag: "CreateFailed", message: "no such thing" } }, 1]
       ] as const) {
         const ran = yield* ironwood(["--address", yield* ended(status, "hello"), "run", "hello"])
         assert.strictEqual(ran.code, code, ran.err)

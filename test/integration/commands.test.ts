@@ -171,6 +171,24 @@ describe("commands", () => {
     })
   )
 
+  it.live("run in the foreground ends as the container did", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      yield* instance.run("image", "import", `${checkout}/build/sample-image`)
+      for (const [flags, code, words] of [
+        [["--entrypoint", "/bin/sh", "hello", "-c", "exit 7"], 7, /^$/],
+        [["--memory", "16m", "--entrypoint", "tail", "hello", "/dev/zero"], 137, /more than its 16 MiB/],
+        [["--entrypoint", "/bin/nothing", "hello"], 127, /"\/bin\/nothing" is not in its image/],
+        [["--entrypoint", "/etc", "hello"], 126, /"\/etc" cannot be executed/]
+      ] as const) {
+        const ran = yield* instance.try("run", "--rm", ...flags)
+        assert.deepStrictEqual([ran.code, ran.stdout], [code, ""], ran.stderr)
+        assert.match(ran.stderr, words)
+      }
+      assert.strictEqual(yield* instance.run("ps", "-aq"), "")
+    })
+  )
+
   it.live("an archive with several images: all of them are imported and told", () =>
     Effect.gen(function* () {
       const instance = yield* start()
