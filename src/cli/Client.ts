@@ -119,6 +119,7 @@ export const failureOf = (error: unknown, address: string): Failure => {
   if (error.code === grpc.status.INVALID_ARGUMENT && fields.length > 0) {
     return new Failure({
       ...common,
+      violations: fields,
       summary: fields.length === 1 ? "the request is wrong" : `the request is wrong in ${fields.length} places`,
       details: fields.map(({ description, field }) => Text.clean(`${field}: ${description}`))
     })

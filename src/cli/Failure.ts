@@ -21,6 +21,8 @@ export class Failure extends Schema.TaggedError<Failure>()("Failure", {
   exitCode: Schema.Literals(Object.values(exitCodes)),
   /** The gRPC status code, when a server said no. */
   status: Schema.optionalKey(Schema.Int),
+  /** The fields that are wrong, when the server said so; the details say the same. */
+  violations: Schema.optionalKey(Schema.Array(Schema.Struct({ field: Schema.String, description: Schema.String }))),
   /** What it is about, when the server said so: `image`, `nginx:1.27`. */
   about: Schema.optionalKey(Schema.Struct({ type: Schema.String, name: Schema.String }))
 }) {
@@ -55,7 +57,7 @@ export const changed = (
   error: Failure,
   parts: { readonly summary?: string; readonly next?: string; readonly details?: ReadonlyArray<string> }
 ): Failure => {
-  const { about, details, exitCode, next, status, summary } = error
+  const { about, details, exitCode, next, status, summary, violations } = error
   return new Failure({
     summary,
     details,
@@ -63,6 +65,7 @@ export const changed = (
     ...(next === undefined ? {} : { next }),
     ...(status === undefined ? {} : { status }),
     ...(about === undefined ? {} : { about }),
+    ...(violations === undefined ? {} : { violations }),
     ...parts
   })
 }

@@ -22,13 +22,12 @@ import * as ContainerLogs from "./ContainerLogs.ts"
 import { exitCodes } from "./ExitCode.ts"
 import { LogPrinter } from "./LogPrinter.ts"
 import * as Output from "./Output.ts"
-import { removeContainer } from "./Remove.ts"
-import { requestId } from "./RequestId.ts"
+import { removeContainer, stopContainer } from "./Remove.ts"
 import { Signals } from "./Signals.ts"
 import * as Text from "./Text.ts"
 import * as Watch from "./Watch.ts"
 
-/** The container ended with another exit code than 0. Nothing is printed for it: its own output has said what there is to say. */
+/** The container ended with another exit code than 0. Nothing more is printed for it. */
 export class ContainerEnded extends Schema.TaggedError<ContainerEnded>()("ContainerEnded", { code: Schema.Int }) {
   override readonly [Runtime.errorExitCode] = this.code
   override get message() {
@@ -47,7 +46,7 @@ const signalNumbers: ReadonlyMap<string, number> = new Map(Object.entries(consta
 
 const hasEnded = ({ status }: Container): boolean => status !== undefined && over.has(status.state)
 
-/** The exit code docker would give: its own, 128 + N for signal N, 1 when it never came up. */
+/** The exit code docker would give: its own, 128 + N for signal N, 127 and 126 without a program, 1 when it never came up else. */
 const exitCodeOf = (exit: ContainerExit | undefined): number => {
   if (exit === undefined) return exitCodes.failed
   if (exit.code !== undefined) return exit.code
@@ -80,11 +79,7 @@ export const attach = Effect.fnUntraced(function* (container: Container, options
     yield* Queue.take(signals)
     interrupted = true
     yield* Output.progress(`stopping ${Text.clean(name)}…`)
-    yield* client.call(
-      ContainerService.method.stopContainer,
-      { name, requestId: requestId() },
-      { timeout: "10 minutes" }
-    )
+    yield* stopContainer(name)
     yield* Queue.take(signals)
     yield* Output.remark(`${Text.clean(name)} is still stopping; \`ironwood stop -t 0 ${Text.clean(name)}\` kills it`)
     return yield* Effect.never
@@ -100,6 +95,8 @@ export const attach = Effect.fnUntraced(function* (container: Container, options
   const exit = Option.getOrUndefined(last)?.status?.lastExit
   const code = exitCodeOf(exit)
   if (code === 0) return yield* Effect.void
-  if (exit !== undefined && exit.code === undefined) yield* Output.remark(`ironwood: ${Text.clean(exit.message)}`)
+  // the output of one that exited by itself has said what there is to say
+  if (exit !== undefined && exit.tag !== "ContainerExited")
+    yield* Output.remark(`ironwood: ${Text.clean(exit.message)}`)
   return yield* new ContainerEnded({ code })
 }, Effect.scoped)

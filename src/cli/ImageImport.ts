@@ -1,5 +1,5 @@
 /**
- * Importing an image: the call with its progress, shown on a terminal and nowhere else.
+ * Importing images: the call with its progress, shown on a terminal and nowhere else. A path can hold several.
  */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -10,14 +10,21 @@ import * as HumanText from "./HumanText.ts"
 import * as Output from "./Output.ts"
 import * as Text from "./Text.ts"
 
-/** Imports from an absolute path on the host Ironwood runs on; empty `name` = as the archive says. */
-export const importImage = Effect.fnUntraced(function* (path: string, name: string) {
+/**
+ * Imports all that is at an absolute path on the host Ironwood runs on; empty `name` = as the archive says. `validateOnly`: only
+ * says what it would import.
+ */
+export const importImages = Effect.fnUntraced(function* (
+  path: string,
+  name: string,
+  { validateOnly = false }: { readonly validateOnly?: boolean } = {}
+) {
   const client = yield* Client
-  let image: Image | undefined
-  yield* client.stream(ImageService.method.importImage, { path, name }).pipe(
+  const images: Array<Image> = []
+  yield* client.stream(ImageService.method.importImage, { path, name, validateOnly }).pipe(
     Stream.runForEach(({ event }) =>
       Effect.gen(function* () {
-        if (event.case === "image") image = event.value
+        if (event.case === "image") images.push(event.value)
         if (event.case !== "progress") return
         const { doneBytes, step, totalBytes } = event.value
         const share = totalBytes === 0n ? "" : ` of ${HumanText.size(totalBytes)}`
@@ -27,7 +34,7 @@ export const importImage = Effect.fnUntraced(function* (path: string, name: stri
     ),
     Effect.ensuring(Output.progressDone)
   )
-  if (image !== undefined) return image
+  if (images.length > 0) return images
   return yield* failure("the import ended without an image", {
     next: "Try again; `ironwood image ls` shows what is there"
   })

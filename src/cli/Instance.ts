@@ -14,7 +14,8 @@ import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import * as Schedule from "effect/Schedule"
 import { type ChildProcess, spawn } from "node:child_process"
-import { closeSync, openSync, readFileSync } from "node:fs"
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from "node:fs"
+import { dirname, relative, resolve } from "node:path"
 import { HostService } from "../../proto/generated/ironwood/v1/host_pb.ts"
 import * as Address from "./Address.ts"
 import { type Connection, make as connect } from "./Client.ts"
@@ -48,6 +49,9 @@ export interface Instance {
 
 /** What taproot says when another one holds the state directory (sysexits' EX_CANTCREAT). */
 const lockedExitCode = 73
+
+/** What taproot says when it may not have a mount namespace (sysexits' EX_NOPERM). */
+const noRightExitCode = 77
 
 /**
  * Node's for the brain. It mostly waits: a small young generation and a single malloc arena save it 9 MB of memory.
@@ -118,10 +122,16 @@ export const start = Effect.fnUntraced(function* (options: {
 }) {
   const files = yield* FileSystem.FileSystem
   const path = yield* Path.Path
+  if (process.geteuid?.() !== 0) {
+    return yield* failure("only root can start Ironwood: containers take its rights", {
+      exitCode: exitCodes.denied,
+      next: `Run \`${asRoot()}\``
+    })
+  }
   const build = yield* buildDirectory
   const stateDirectory = path.resolve(options.stateDirectory)
   const log = path.join(stateDirectory, "brain.log")
-  const logStart = yield* prepare(files, stateDirectory, log)
+  const { logStart, made } = yield* prepare(files, stateDirectory, log)
   const address = Address.ofStateDirectory(stateDirectory)
   const connection = yield* connect(address)
   let released = false
@@ -146,25 +156,59 @@ export const start = Effect.fnUntraced(function* (options: {
   }
   yield* Effect.raceFirst(
     untilReady(instance, log, logStart),
-    Effect.flatMap(ended, (how) => notStarted(instance, how, log, logStart))
+    Effect.flatMap(ended, (how) =>
+      how.code === noRightExitCode ? noRight(files, made, log, logStart) : notStarted(instance, how, log, logStart)
+    )
   ).pipe(Effect.ensuring(Output.progressDone))
   return instance
 })
 
-/** Makes the state directory and gives the length of the log so far. */
+/** Makes the state directory; gives the topmost directory that was not there before, if any, and the length of the log so far. */
 const prepare = Effect.fnUntraced(function* (files: FileSystem.FileSystem, directory: string, log: string) {
-  yield* Effect.mapError(files.makeDirectory(directory, { recursive: true, mode: 0o700 }), (error) =>
-    failure(`the state directory ${directory} cannot be made (${error.reason._tag})`, {
-      next: "Choose another with --state-dir"
-    })
-  )
+  const made = yield* Effect.try({
+    // the FileSystem does not tell which were made
+    try: () => mkdirSync(directory, { recursive: true, mode: 0o700 }),
+    catch: (error) =>
+      failure(`the state directory ${directory} cannot be made (${error instanceof Error ? error.message : "?"})`, {
+        next: "Choose another with --state-dir"
+      })
+  })
   const length = yield* Effect.orElseSucceed(
     Effect.map(files.stat(log), ({ size }) => Number(size)),
     () => 0
   )
-  if (length <= maximumLogBytes) return length
+  if (length <= maximumLogBytes) return { logStart: length, made }
   yield* Effect.ignore(files.rename(log, `${log}.1`))
-  return 0
+  return { logStart: 0, made }
+})
+
+/** A word as a shell takes it. */
+const quoted = (word: string): string => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)
+
+/** The command that was typed, as root: of `npm start`, or of this program where it is. */
+const asRoot = (): string => {
+  if (process.env["npm_lifecycle_event"] === "start") return "sudo npm start"
+  const [, program = "", ...words] = process.argv
+  const checkout = relative(".", resolve(dirname(program), "../ironwood"))
+  const name = !existsSync(checkout) ? "ironwood" : checkout.startsWith("..") ? resolve(checkout) : `./${checkout}`
+  return `sudo ${[name, ...words].map(quoted).join(" ")}`
+}
+
+/** Root, but not all of its rights: as in a container. Leaves no directory that was made for this start. */
+const noRight = Effect.fnUntraced(function* (
+  files: FileSystem.FileSystem,
+  made: string | undefined,
+  log: string,
+  from: number
+) {
+  const last = yield* logTail(log, from, 1)
+  // nothing has been in it but the log and the lock
+  if (made !== undefined) yield* Effect.ignore(files.remove(made, { recursive: true }))
+  return yield* failure("Ironwood has not the rights that containers take", {
+    exitCode: exitCodes.denied,
+    details: last,
+    next: "Run it on the host itself, or in a container that has them (`docker run --privileged`)"
+  })
 })
 
 const launch = (options: {

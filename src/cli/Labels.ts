@@ -8,13 +8,10 @@ import * as Result from "effect/Result"
 import * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
 
-/** The pairs as a record; the failure is the first that has no `=` or no name. */
-export const parsePairs = (pairs: ReadonlyArray<string>): Result.Result<Record<string, string>, string> => {
-  const wrong = pairs.find((pair) => pair.indexOf("=") < 1)
-  if (wrong !== undefined) return Result.fail(wrong)
-  return Result.succeed(
-    Object.fromEntries(pairs.map((pair) => [pair.slice(0, pair.indexOf("=")), pair.slice(pair.indexOf("=") + 1)]))
-  )
+/** The two sides of a pair; the failure is what would have been right. */
+export const parsePair = (pair: string): Result.Result<readonly [name: string, value: string], string> => {
+  const split = pair.indexOf("=")
+  return split < 1 ? Result.fail("NAME=VALUE") : Result.succeed([pair.slice(0, split), pair.slice(split + 1)])
 }
 
 /** `-l`, `--label`: repeatable. */
@@ -25,10 +22,14 @@ export const labelFlag = (description: string) =>
     Flag.withDescription(description),
     Flag.atLeast(0),
     Flag.mapEffect((pairs) =>
-      Result.match(parsePairs(pairs), {
-        onSuccess: (labels) => Effect.succeed(labels),
-        onFailure: (value) =>
-          Effect.fail(new CliError.InvalidValue({ option: "label", value, expected: "NAME=VALUE", kind: "flag" }))
-      })
+      Effect.map(
+        Effect.forEach(pairs, (value) =>
+          Effect.mapError(
+            Effect.fromResult(parsePair(value)),
+            (expected) => new CliError.InvalidValue({ option: "label", value, expected, kind: "flag" })
+          )
+        ),
+        (labels): Record<string, string> => Object.fromEntries(labels)
+      )
     )
   )

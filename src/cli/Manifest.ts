@@ -4,7 +4,8 @@
  * The fields are those of the proto (`memory_bytes` or, as its JSON has it, `memoryBytes`); values may be written as
  * people write them: durations (`500ms`), sizes where the field's name ends in bytes (`64MiB`), enums by their short name in any case
  * (`permanent`, `keep-trying`). What the proto does not have is an error with file, line and the nearest name. All errors
- * of all documents are told at once; nothing has been sent anywhere then.
+ * of all documents are told at once, beside the objects as far as they could be read: the server, which knows the rules of
+ * the values, is asked about those ({@link ManifestObject.isWrong} says what needs no second word).
  *
  * Driven by the protobuf descriptors: a new field of the API is understood here without a change.
  */
@@ -19,11 +20,29 @@ import * as YamlMessage from "./YamlMessage.ts"
 /** Where in a file something stands. */
 export type Position = YamlMessage.Position
 
-/** One object to be made. `where` is its document's first line; `lineOf` gives the line of a field by its JSON path. */
+/** Something that is wrong. */
+export interface Problem {
+  /** Line 0: the file as a whole. */
+  readonly at: Position
+  readonly text: string
+}
+
+/** What a file says. */
+export interface Parsed {
+  readonly objects: ReadonlyArray<ManifestObject>
+  readonly problems: ReadonlyArray<Problem>
+}
+
+/** One object to be made. `where` is its document's first line. */
 export type ManifestObject = {
   readonly name: string
   readonly where: Position
-  readonly fieldAt: (path: string) => Position | undefined
+  /** Where a field stands, by its JSON path (`resources.cpus`), or what is nearest to it. */
+  readonly fieldAt: (path: string) => Position
+  /** True when this field, or what it is in, was not understood: a problem has been told, and the object lacks it. */
+  readonly isWrong: (path: string) => boolean
+  /** True when it lacks anything. */
+  readonly isPartial: boolean
 } & (
   | { readonly kind: "Image"; readonly path: string; readonly as: string }
   | { readonly kind: "Sandbox"; readonly spec: SandboxSpec }
@@ -39,7 +58,7 @@ interface Context {
   readonly file: string
   readonly counter: LineCounter
   readonly document: Document
-  readonly problems: Array<string>
+  readonly problems: Array<Problem>
 }
 
 const positionOf = ({ counter, file }: Context, offset: number): Position => {
@@ -48,14 +67,16 @@ const positionOf = ({ counter, file }: Context, offset: number): Position => {
 }
 
 /** `hello.yaml:12`. */
-export const formatPosition = ({ file, line }: Position): string => `${file}:${line}`
+export const formatPosition = ({ file, line }: Position): string => (line === 0 ? file : `${file}:${line}`)
 
-/** Reads the text of a file; the failure is every problem, a line each. `file` is what messages call it. */
-export const parse = (
-  text: string,
-  file: string
-): Result.Result<ReadonlyArray<ManifestObject>, ReadonlyArray<string>> => {
-  if (text.length > maximumCharacters) return Result.fail([`${file}: larger than 4 MiB, which no spec file is`])
+/** `hello.yaml:12: name: has no value`. */
+export const formatProblem = ({ at, text }: Problem): string => `${formatPosition(at)}: ${text}`
+
+const noObjects = (file: string, text: string): Parsed => ({ objects: [], problems: [{ at: { file, line: 0 }, text }] })
+
+/** Reads the text of a file. `file` is what messages call it. */
+export const parse = (text: string, file: string): Parsed => {
+  if (text.length > maximumCharacters) return noObjects(file, "larger than 4 MiB, which no spec file is")
   const counter = new LineCounter()
   const documents = parseAllDocuments(text, {
     lineCounter: counter,
@@ -63,28 +84,26 @@ export const parse = (
     uniqueKeys: true,
     version: "1.2"
   })
-  const problems: Array<string> = []
+  const problems: Array<Problem> = []
   const objects: Array<ManifestObject> = []
-  if (!Array.isArray(documents)) return Result.fail([`${file}: nothing in it`])
+  if (!Array.isArray(documents)) return noObjects(file, "nothing in it")
   for (const document of documents) {
     const context = { file, counter, document, problems }
     for (const error of document.errors) {
-      problems.push(`${formatPosition(positionOf(context, error.pos[0]))}: ${error.message}`)
+      problems.push({ at: positionOf(context, error.pos[0]), text: error.message })
     }
     if (document.errors.length > 0 || document.contents === null) continue
     const { contents } = document
     if (isScalar(contents) && contents.value === null) continue
     if (!isMap(contents)) {
-      problems.push(
-        `${formatPosition(positionOf(context, contents.range?.[0] ?? 0))}: a document is fields, beginning with kind: Container`
-      )
+      const at = positionOf(context, contents.range?.[0] ?? 0)
+      problems.push({ at, text: "a document is fields, beginning with kind: Container" })
       continue
     }
     const object = objectOf(context, contents)
     if (object !== undefined) objects.push(object)
   }
-  if (problems.length > 0) return Result.fail(problems)
-  return objects.length === 0 ? Result.fail([`${file}: nothing in it`]) : Result.succeed(objects)
+  return problems.length + objects.length === 0 ? noObjects(file, "nothing in it") : { objects, problems }
 }
 
 /**
@@ -99,15 +118,13 @@ export const parseMessage = <D extends DescMessage>(
   if (text.length > maximumCharacters) return Result.fail([`${file}: larger than 4 MiB, which no spec file is`])
   const counter = new LineCounter()
   const document = parseDocument(text, { lineCounter: counter, prettyErrors: false, uniqueKeys: true, version: "1.2" })
-  const problems: Array<string> = []
+  const problems: Array<Problem> = []
   const context = { file, counter, document, problems }
-  for (const error of document.errors) {
-    problems.push(`${formatPosition(positionOf(context, error.pos[0]))}: ${error.message}`)
-  }
+  for (const error of document.errors) problems.push({ at: positionOf(context, error.pos[0]), text: error.message })
   const { contents } = document
-  if (problems.length === 0 && !isMap(contents)) problems.push(`${file}: expected fields`)
+  if (problems.length === 0 && !isMap(contents)) problems.push({ at: { file, line: 0 }, text: "expected fields" })
   const read = isMap(contents) && problems.length === 0 ? messageOf(context, contents, schema) : undefined
-  return read === undefined ? Result.fail(problems) : Result.succeed(read.message)
+  return read === undefined || read.isPartial ? Result.fail(problems.map(formatProblem)) : Result.succeed(read.spec)
 }
 
 /** Whether the text holds objects (documents with a `kind`) rather than one message. */
@@ -118,7 +135,7 @@ const objectOf = (context: Context, contents: YAMLMap): ManifestObject | undefin
   const where = positionOf(context, contents.range?.[0] ?? 0)
   const kind = contents.get("kind")
   if (typeof kind !== "string") {
-    problems.push(`${formatPosition(where)}: kind is missing; it is one of ${kinds.join(", ")}`)
+    problems.push({ at: where, text: `kind is missing; it is one of ${kinds.join(", ")}` })
     return undefined
   }
   switch (kind) {
@@ -126,21 +143,18 @@ const objectOf = (context: Context, contents: YAMLMap): ManifestObject | undefin
       return imageOf(context, contents, where)
     case "Sandbox": {
       const read = messageOf(context, contents, SandboxSpecSchema)
-      return read === undefined
-        ? undefined
-        : { kind, name: read.message.name, where, fieldAt: read.fieldAt, spec: read.message }
+      return read && { kind, name: read.spec.name, where, ...read }
     }
     case "Container": {
       const read = messageOf(context, contents, ContainerSpecSchema)
-      return read === undefined
-        ? undefined
-        : { kind, name: read.message.name, where, fieldAt: read.fieldAt, spec: read.message }
+      return read && { kind, name: read.spec.name, where, ...read }
     }
     default: {
       const near = nearest(kind, kinds)
-      problems.push(
-        `${formatPosition(where)}: kind: no such kind "${kind}"; ${near === undefined ? `it is one of ${kinds.join(", ")}` : `did you mean ${near}?`}`
-      )
+      problems.push({
+        at: where,
+        text: `kind: no such kind "${kind}"; ${near === undefined ? `it is one of ${kinds.join(", ")}` : `did you mean ${near}?`}`
+      })
       return undefined
     }
   }
@@ -156,9 +170,9 @@ const imageOf = (context: Context, contents: YAMLMap, where: Position): Manifest
     const at = positionOf(context, isScalar(pair.key) ? (pair.key.range?.[0] ?? 0) : 0)
     const value = isScalar(pair.value) ? pair.value.value : undefined
     if (!known.includes(key)) {
-      problems.push(`${formatPosition(at)}: ${YamlMessage.unknownField(key, known)}`)
+      problems.push({ at, text: YamlMessage.unknownField(key, known) })
     } else if (typeof value !== "string" || value === "") {
-      problems.push(`${formatPosition(at)}: ${key}: expected a text`)
+      problems.push({ at, text: `${key}: expected a text` })
     } else {
       values.set(key, value)
     }
@@ -166,34 +180,40 @@ const imageOf = (context: Context, contents: YAMLMap, where: Position): Manifest
   const path = values.get("path")
   if (path === undefined) {
     if (!contents.has("path"))
-      problems.push(`${formatPosition(where)}: path: is missing; an OCI layout directory or an archive`)
+      problems.push({ at: where, text: "path: is missing; an OCI layout directory or an archive" })
     return undefined
   }
   const as = values.get("name") ?? ""
-  return { kind: "Image", name: as === "" ? path : as, where, fieldAt: () => where, path, as }
+  const name = as === "" ? path : as
+  return { kind: "Image", name, where, fieldAt: () => where, isWrong: () => false, isPartial: false, path, as }
 }
 
-const messageOf = <D extends DescMessage>(
-  context: Context,
-  contents: YAMLMap,
-  schema: D
-): { readonly message: MessageShape<D>; readonly fieldAt: (path: string) => Position | undefined } | undefined => {
-  const before = context.problems.length
+/** The path of what a field is in: `resources` of `resources.cpus`, `command` of `command[2]`; empty at the top. */
+const parentOf = (path: string): string => /^(.*?)(?:\.[^.[\]]*|\[[^[]*\])$/s.exec(path)?.[1] ?? ""
+
+const messageOf = <D extends DescMessage>(context: Context, contents: YAMLMap, schema: D) => {
   const positions = new Map<string, Position>()
+  const wrong = new Set<string>()
+  const where = positionOf(context, contents.range?.[0] ?? 0)
+  const before = context.problems.length
   const json = YamlMessage.toJson(contents, schema, {
     document: context.document,
     ignore: new Set(["kind"]),
     position: (offset) => positionOf(context, offset),
-    problem: (at, text) => context.problems.push(`${formatPosition(at)}: ${text}`),
+    problem: (at, text, path) => {
+      context.problems.push({ at, text })
+      if (path !== undefined) wrong.add(path)
+    },
     seen: (path, at) => positions.set(path, at)
   })
-  if (context.problems.length > before) return undefined
+  const fieldAt = (path: string): Position => (path === "" ? where : (positions.get(path) ?? fieldAt(parentOf(path))))
+  const isWrong = (path: string): boolean => wrong.has(path) || (path !== "" && isWrong(parentOf(path)))
   try {
-    return { message: fromJson(schema, json), fieldAt: (path) => positions.get(path) }
+    const spec: MessageShape<D> = fromJson(schema, json)
+    return { spec, fieldAt, isWrong, isPartial: context.problems.length > before }
   } catch (error) {
     // what the walk let through and protobuf does not take, e.g. a number beyond its range
-    const where = positionOf(context, contents.range?.[0] ?? 0)
-    context.problems.push(`${formatPosition(where)}: ${error instanceof Error ? error.message : String(error)}`)
+    context.problems.push({ at: where, text: error instanceof Error ? error.message : String(error) })
     return undefined
   }
 }

@@ -54,6 +54,19 @@ export const item = Effect.fnUntraced(function* <D extends DescMessage>(
   return yield* screen.write(text(json(schema, message), format, true))
 })
 
+/** Prints one item of a stream that is no message of the API: by `table` for people, else `value`. */
+export const value = Effect.fnUntraced(function* (value: JsonValue, table: ReadonlyArray<string>) {
+  const format = yield* OutputSetting
+  const screen = yield* Screen
+  if (format === "table") return yield* lines(table)
+  return yield* screen.write(text(value, format, true))
+})
+
+/** Prints lines that say nothing to a program: it has the exit code. */
+export const people = Effect.fnUntraced(function* (words: ReadonlyArray<string>) {
+  if ((yield* OutputSetting) === "table") yield* lines(words)
+})
+
 /** A word or two for people while something takes long, on standard error and only on a terminal; see {@link progressDone}. */
 export const progress = Effect.fnUntraced(function* (words: string) {
   const screen = yield* Screen

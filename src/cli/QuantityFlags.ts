@@ -1,5 +1,5 @@
 /**
- * Flags that take quantities: durations and byte sizes as people write them (see Quantity.ts).
+ * Flags that take durations as people write them (see Quantity.ts).
  */
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import type { DurationSchema } from "@bufbuild/protobuf/wkt"
@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
-import { parseBytes, parseDuration, type Seconds } from "./Quantity.ts"
+import { parseDuration, type Seconds } from "./Quantity.ts"
 
 /** A duration where a bare number means seconds, as docker has it. */
 export const secondsOrDuration = (text: string): Result.Result<Seconds, string> =>
@@ -25,9 +25,6 @@ const check = <A>(name: string, parse: (text: string) => Result.Result<A, string
 /** A flag that takes a duration. */
 export const durationFlag = (name: string, parse: (text: string) => Result.Result<Seconds, string> = parseDuration) =>
   Flag.String(name).pipe(Flag.withMetavar("DURATION"), check(name, parse))
-
-/** A flag that takes a size in bytes. */
-export const bytesFlag = (name: string) => Flag.String(name).pipe(Flag.withMetavar("SIZE"), check(name, parseBytes))
 
 /** The duration as the API has it. */
 export const toProto = ({ nanos, seconds }: Seconds): MessageInitShape<typeof DurationSchema> => ({ seconds, nanos })

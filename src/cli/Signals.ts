@@ -16,6 +16,12 @@ export type StopSignal = "SIGINT" | "SIGTERM" | "SIGHUP"
 /** All of {@link StopSignal}. */
 export const stopSignals: ReadonlyArray<StopSignal> = ["SIGINT", "SIGTERM", "SIGHUP"]
 
+/**
+ * One Ctrl-C can arrive several times: the terminal sends it to the whole process group, and npm (or `timeout`, or a shell) hands on
+ * what it got itself. Signals that come so soon after one are that one.
+ */
+const onePressMilliseconds = 1000
+
 /** Gives signals to whoever claims them. */
 export class Signals extends Context.Service<
   Signals,
@@ -28,10 +34,14 @@ export class Signals extends Context.Service<
 /** A {@link Signals} and the function that feeds it; `deliver` says whether somebody had claimed the signal. */
 export const make = (): { readonly layer: Layer.Layer<Signals>; readonly deliver: (signal: StopSignal) => boolean } => {
   const claims: Array<Queue.Queue<StopSignal>> = []
+  let pressed = -Infinity
   return {
     deliver: (signal) => {
       const queue = claims.at(-1)
       if (queue === undefined) return false
+      const now = performance.now()
+      if (now - pressed < onePressMilliseconds) return true
+      pressed = now
       Queue.offerUnsafe(queue, signal)
       return true
     },

@@ -2,11 +2,14 @@
  * What `start`, `stop` and `restart` share: each takes containers and other actors alike, several at once. A container is
  * steered through its own service, which remembers the wish; any other actor through the tree.
  */
+import { create } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import * as Argument from "effect/cli/Argument"
+import { type Container, ContainerSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
+import { type Actor, ActorSchema } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import { Client, type Connection } from "./Client.ts"
 import type { Failure } from "./Failure.ts"
-import { forEach } from "./ForEach.ts"
+import { answered, forEach } from "./ForEach.ts"
 import * as Target from "./Target.ts"
 
 /** The argument: one name or path at least. */
@@ -15,12 +18,15 @@ export const targets = Argument.String("NAME|PATH").pipe(
   Argument.variadic({ min: 1 })
 )
 
-/** Does it to each of them and prints their names; see `forEach` for what happens when some fail. */
+/** Does it to each of them and prints their names (with `-o json` what they are then); see `forEach` for what happens when some fail. */
 export const steer = Effect.fnUntraced(function* (
   words: ReadonlyArray<string>,
   how: {
-    readonly container: (client: Connection, name: string) => Effect.Effect<unknown, Failure>
-    readonly actor: (client: Connection, path: string) => Effect.Effect<unknown, Failure>
+    readonly container: (
+      client: Connection,
+      name: string
+    ) => Effect.Effect<{ readonly container?: Container | undefined }, Failure>
+    readonly actor: (client: Connection, path: string) => Effect.Effect<{ readonly actor?: Actor | undefined }, Failure>
   }
 ) {
   const client = yield* Client
@@ -28,8 +34,12 @@ export const steer = Effect.fnUntraced(function* (
     words,
     Effect.fnUntraced(function* (word) {
       const target = yield* Target.resolve(word)
-      yield* target._tag === "Container" ? how.container(client, target.name) : how.actor(client, target.path)
-      return word
+      if (target._tag === "Container") {
+        const { container } = yield* how.container(client, target.name)
+        return answered(word, ContainerSchema, container ?? create(ContainerSchema, { spec: { name: target.name } }))
+      }
+      const { actor } = yield* how.actor(client, target.path)
+      return answered(word, ActorSchema, actor ?? create(ActorSchema, { path: target.path }))
     })
   )
 })

@@ -2,6 +2,8 @@
  * A YAML node read as a protobuf message: walks the message's descriptor and gives protobuf JSON, with the human forms
  * (durations, sizes, short enum names) converted and every problem told with its place.
  *
+ * What is wrong is left out of the message, so that the rest of it can still be checked by whoever knows more (the server).
+ *
  * Scalars are read from their source text where the field is a text, so that `command: [sleep, 010]` stays `010`. Aliases
  * are followed to a depth that no honest file has.
  */
@@ -30,7 +32,8 @@ export interface Walk {
   /** Keys of the outermost map that are not the message's. */
   readonly ignore: ReadonlySet<string>
   readonly position: (offset: number) => Position
-  readonly problem: (at: Position, text: string) => void
+  /** `path` is the field that the message lacks because of it, if any: nothing else need be said about that one. */
+  readonly problem: (at: Position, text: string, path: string | undefined) => void
   /** Told for every field that is set: its path in JSON names (`restart.backoff.initial`) and where it stands. */
   readonly seen: (path: string, at: Position) => void
 }
@@ -45,15 +48,13 @@ const resolved = (node: unknown, walk: Walk): Node | undefined => {
 }
 
 /** `no field "memry"; did you mean "memory"?` */
-export const unknownField = (name: string, known: ReadonlyArray<string>): string => {
-  const near = nearest(name, known)
+export const unknownField = (name: string, known: ReadonlyArray<string>, near = nearest(name, known)): string => {
   return `no field "${name}"; ${near === undefined ? `there are ${known.join(", ")}` : `did you mean "${near}"?`}`
 }
 
-/** The message as protobuf JSON; where there were problems the result is of no use. */
+/** The message as protobuf JSON, without what was wrong. */
 export const toJson = (node: Node, message: DescMessage, walk: Walk): JsonObject => {
-  const result = messageJson(node, message, walk, "", walk.ignore, 0)
-  return typeof result === "object" && result !== null && !Array.isArray(result) ? result : {}
+  return messageJson(node, message, walk, "", walk.ignore, 0) ?? {}
 }
 
 const messageJson = (
@@ -63,14 +64,15 @@ const messageJson = (
   path: string,
   ignore: ReadonlySet<string>,
   depth: number
-): JsonValue => {
+): JsonObject | undefined => {
   const node = resolved(found, walk)
   if (node === undefined || !isMap(node) || depth > maximumDepth) {
     walk.problem(
       walk.position(node === undefined ? 0 : startOf(node)),
-      `${path}: expected fields${depth > maximumDepth ? ", not so deep" : ""}`
+      `${path}: expected fields${depth > maximumDepth ? ", not so deep" : ""}`,
+      path
     )
-    return null
+    return undefined
   }
   const json: JsonObject = {}
   for (const pair of node.items) {
@@ -80,44 +82,51 @@ const messageJson = (
     const field = message.fields.find(({ jsonName, name }) => jsonName === key || name === key)
     if (field === undefined) {
       const known = message.fields.map(({ jsonName }) => jsonName)
-      walk.problem(at, `${path === "" ? "" : `${path}: `}${unknownField(key, known)}`)
+      const near = nearest(key, known)
+      const text = `${path === "" ? "" : `${path}: `}${unknownField(key, known, near)}`
+      walk.problem(at, text, near && within(path, near))
       continue
     }
-    const inner = path === "" ? field.jsonName : `${path}.${field.jsonName}`
-    if (field.jsonName in json) walk.problem(at, `${inner}: given twice`)
+    const inner = within(path, field.jsonName)
+    if (field.jsonName in json) walk.problem(at, `${inner}: given twice`, inner)
     walk.seen(inner, at)
     const value = resolved(pair.value, walk)
     if (value === undefined || (isScalar(value) && value.value === null)) {
-      walk.problem(at, `${inner}: has no value`)
+      walk.problem(at, `${inner}: has no value`, inner)
       continue
     }
-    json[field.jsonName] = fieldJson(value, field, walk, inner, depth)
+    const read = fieldJson(value, field, walk, inner, depth)
+    if (read !== undefined) json[field.jsonName] = read
   }
   return json
 }
 
-const fieldJson = (node: Node, field: DescField, walk: Walk, path: string, depth: number): JsonValue => {
+const within = (path: string, field: string): string => (path === "" ? field : `${path}.${field}`)
+
+const fieldJson = (node: Node, field: DescField, walk: Walk, path: string, depth: number): JsonValue | undefined => {
   if (field.fieldKind === "list") {
     if (!isSeq(node)) {
-      walk.problem(walk.position(startOf(node)), `${path}: expected a list, such as [a, b]`)
-      return null
+      walk.problem(walk.position(startOf(node)), `${path}: expected a list, such as [a, b]`, path)
+      return undefined
     }
     const type = elementType(field.listKind, field)
-    return node.items.map((item, index) => valueJson(item, type, walk, `${path}[${index}]`, depth))
+    // a placeholder for what is wrong: the others keep their numbers
+    return node.items.map((item, index) => valueJson(item, type, walk, `${path}[${index}]`, depth) ?? zeroOf(type))
   }
   if (field.fieldKind === "map") {
     if (!isMap(node)) {
-      walk.problem(walk.position(startOf(node)), `${path}: expected NAME: VALUE pairs`)
-      return null
+      walk.problem(walk.position(startOf(node)), `${path}: expected NAME: VALUE pairs`, path)
+      return undefined
     }
     const type = elementType(field.mapKind, field)
     // fromEntries: a key `__proto__` is a key like any other
     return Object.fromEntries(
-      node.items.map((pair) => {
+      node.items.flatMap((pair) => {
         const key = isScalar(pair.key) ? (pair.key.source ?? String(pair.key.value)) : ""
-        const inner = `${path}.${key}`
+        const inner = `${path}[${key}]`
         walk.seen(inner, walk.position(isNode(pair.key) ? startOf(pair.key) : startOf(node)))
-        return [key, valueJson(pair.value, type, walk, inner, depth)]
+        const read = valueJson(pair.value, type, walk, inner, depth)
+        return read === undefined ? [] : [[key, read]]
       })
     )
   }
@@ -135,7 +144,15 @@ type ValueType =
   | { readonly enum: DescEnum }
   | { readonly scalar: ScalarType; readonly name: string }
 
-const valueJson = (found: unknown, type: ValueType, walk: Walk, path: string, depth: number): JsonValue => {
+const zeroOf = (type: ValueType): JsonValue => {
+  if ("message" in type) return {}
+  if ("enum" in type) return 0
+  return type.scalar === ScalarType.STRING || type.scalar === ScalarType.BYTES
+    ? ""
+    : type.scalar !== ScalarType.BOOL && 0
+}
+
+const valueJson = (found: unknown, type: ValueType, walk: Walk, path: string, depth: number): JsonValue | undefined => {
   const node = resolved(found, walk)
   if (
     "message" in type &&
@@ -146,8 +163,8 @@ const valueJson = (found: unknown, type: ValueType, walk: Walk, path: string, de
   }
   if (node === undefined || !isScalar(node) || node.value === null) {
     const at = walk.position(node === undefined ? 0 : startOf(node))
-    walk.problem(at, `${path}: expected ${expected(type)}`)
-    return null
+    walk.problem(at, `${path}: expected ${expected(type)}`, path)
+    return undefined
   }
   const source = typeof node.value === "string" ? node.value : (node.source ?? JSON.stringify(node.value))
   const result =
@@ -159,8 +176,8 @@ const valueJson = (found: unknown, type: ValueType, walk: Walk, path: string, de
         ? enumJson(source, type.enum)
         : scalarJson(node.value, source, type.scalar, type.name)
   if (Result.isSuccess(result)) return result.success
-  walk.problem(walk.position(startOf(node)), `${path}: expected ${result.failure}`)
-  return null
+  walk.problem(walk.position(startOf(node)), `${path}: expected ${result.failure}`, path)
+  return undefined
 }
 
 const expected = (type: ValueType): string => {

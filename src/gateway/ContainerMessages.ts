@@ -39,13 +39,14 @@ const desires = {
 
 /** How a container ended, as it goes over the wire. */
 export const exitToProto = (exit: ExitView): MessageInitShape<typeof Proto.ContainerExitSchema> => {
-  const { exitCode, signal } = exit.facts ?? {}
+  const { exitCode, outOfMemory, signal } = exit.facts ?? {}
   return {
     time: timestamp(exit.at),
     tag: exit.tag,
     message: exit.message,
     code: exit.class === "normal" ? 0 : exitCode,
-    signal: signal ?? ""
+    // how the kernel ends what memory was out for
+    signal: signal ?? (outOfMemory === true ? "SIGKILL" : "")
   }
 }
 

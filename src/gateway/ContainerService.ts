@@ -3,6 +3,7 @@
  * `ContainerMessages.ts`, its output in `LogMessages.ts`.
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Proto from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { Containers } from "../runtime/Containers.ts"
@@ -10,7 +11,7 @@ import type { Container } from "../runtime/Containers.ts"
 import { StopOptions } from "../runtime/StopOptions.ts"
 import { parseSignal } from "../taproot/Signals.ts"
 import type { SignalName } from "../taproot/Signals.ts"
-import { containerToProto, specFromProto, stateToProto } from "./ContainerMessages.ts"
+import { containerToProto, specFromProto, specToProto, stateToProto } from "./ContainerMessages.ts"
 import { serverStreaming, service, unary } from "./EffectGrpc.ts"
 import { logMessages } from "./LogMessages.ts"
 import { hasLabels, pageBy } from "./Page.ts"
@@ -56,13 +57,16 @@ export const makeContainerService = () => {
       method.createContainer,
       Effect.fn("ContainerService.createContainer")(function* (request) {
         const spec = yield* specFromProto(request.spec)
+        const containers = yield* Containers
         const start = !request.notStarted
-        return container(
-          yield* Effect.catchTag(
-            (yield* Containers).create(spec, { start, wait: start }),
-            "ReferenceInvalid",
-            (error) => Effect.fail(invalid("spec.image", error.message))
-          )
+        const found = request.validateOnly
+          ? containers.validate(spec)
+          : Effect.asSome(containers.create(spec, { start, wait: start }))
+        return Option.match(
+          yield* Effect.catchTag(found, "ReferenceInvalid", (error) =>
+            Effect.fail(invalid("spec.image", error.message))
+          ),
+          { onNone: () => ({ container: { spec: specToProto(spec) } }), onSome: container }
         )
       })
     ),

@@ -25,7 +25,7 @@
  * that does not read; hence the deadline is kept here too. On a unix socket grpc-js does not know the peer.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
-import type { DescMessage, DescMethod, DescService, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
+import type { DescMessage, DescMethod, DescService, Message, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
 import { Metadata, Server, ServerCredentials, status as Code } from "@grpc/grpc-js"
 import type {
   sendUnaryData,
@@ -93,6 +93,8 @@ interface AnyCall {
 /** Runs the effect of one call in its own fiber and tells how it ended, unless the client is gone by then. */
 interface Calls<E, R> {
   readonly run: <A>(path: string, call: AnyCall, effect: Effect.Effect<A, E, R>, end: (end: CallEnd<A>) => void) => void
+  /** Why a request may not reach its handler, if so: see {@link ServeOptions.refuse}. */
+  readonly refuse: (method: DescMethod, request: Message) => GrpcStatus | undefined
   /** Completes when the server begins to stop: streams end then, unary calls have the grace period. */
   readonly stopping: Effect.Effect<void>
 }
@@ -124,13 +126,17 @@ export const unary = <I extends DescMessage, O extends DescMessage, E, R>(
   register: (server, calls) =>
     void server.register(
       pathOf(method),
-      (call: ServerUnaryCall<MessageShape<I>, MessageShape<O>>, callback: sendUnaryData<MessageShape<O>>) =>
-        calls.run(
+      (call: ServerUnaryCall<MessageShape<I>, MessageShape<O>>, callback: sendUnaryData<MessageShape<O>>) => {
+        const end = answer(method.output, callback)
+        const status = calls.refuse(method, call.request)
+        if (status !== undefined) return end({ _tag: "Failed", status })
+        return calls.run(
           pathOf(method),
           call,
           Effect.suspend(() => handler(call.request)),
-          answer(method.output, callback)
-        ),
+          end
+        )
+      },
       serialize(method.output),
       deserialize(method.input),
       "unary"
@@ -146,13 +152,17 @@ export const serverStreaming = <I extends DescMessage, O extends DescMessage, E,
   register: (server, calls) =>
     void server.register(
       pathOf(method),
-      (call: ServerWritableStream<MessageShape<I>, MessageShape<O>>) =>
-        calls.run(
+      (call: ServerWritableStream<MessageShape<I>, MessageShape<O>>) => {
+        const end = finish(call)
+        const status = calls.refuse(method, call.request)
+        if (status !== undefined) return end({ _tag: "Failed", status })
+        return calls.run(
           pathOf(method),
           call,
           Effect.suspend(() => writeAll(method.output, call, handler(call.request), calls.stopping)),
-          finish(call)
-        ),
+          end
+        )
+      },
       serialize(method.output),
       deserialize(method.input),
       "serverStream"
@@ -291,6 +301,8 @@ const requestsAhead = 32
 export interface ServeOptions<E> {
   /** The status of a failure. */
   readonly status: (error: E) => GrpcStatus
+  /** Looks at every request that comes alone (not in a stream) before its handler does. Default: lets all pass. */
+  readonly refuse?: (method: DescMethod, request: Message) => GrpcStatus | undefined
   /** The largest request taken. Default: 2 MiB, so that what one request asks for fits into one response. */
   readonly maxRequestBytes?: number
   /** How long unary calls may go on once the server stops. Default: 2 seconds. */
@@ -349,6 +361,7 @@ const serveAll = Effect.fn("EffectGrpc.serve")(function* <E, R>(
     return failure === undefined ? unavailable : options.status(failure.error)
   }
   const calls: Calls<E, R> = {
+    refuse: options.refuse ?? (() => undefined),
     stopping: Deferred.await(stopping),
     run: (path, call, effect, end) => {
       const whole = withDeadline(call, effect).pipe(

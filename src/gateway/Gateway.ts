@@ -31,6 +31,7 @@ import { makeHostService } from "./HostService.ts"
 import { makeImageService } from "./ImageService.ts"
 import { makePolicyService } from "./PolicyService.ts"
 import { reflection } from "./Reflection.ts"
+import { missingFields } from "./Request.ts"
 import { makeSandboxService } from "./SandboxService.ts"
 import { makeTreeService } from "./TreeService.ts"
 import { bindPrivately } from "./UnixSocket.ts"
@@ -77,6 +78,10 @@ export const listen = (socketPath: string, services: Services, grace?: Duration.
   return bindPrivately(socketPath, (path) =>
     serve(`unix:${path}`, [tree, container, sandbox, image, host, policy, health, reflectionV1, reflectionV1Alpha], {
       status: statusOf,
+      refuse: (method, request) => {
+        const error = missingFields(method, request)
+        return error && statusOf(error)
+      },
       ...(grace === undefined ? {} : { grace })
     })
   )

@@ -72,6 +72,7 @@ const importImage = (request: Proto.ImportImageRequest) =>
         .importFrom(request.path, {
           ...(request.name === "" ? {} : { name: request.name }),
           ...(request.select === "" ? {} : { select: request.select }),
+          dryRun: request.validateOnly,
           onProgress: (progress) => Effect.asVoid(Queue.offer(steps, progress))
         })
         .pipe(

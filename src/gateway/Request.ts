@@ -1,14 +1,17 @@
 /**
  * Requests are hostile until decoded: what they carry is turned into the domain's types by the domain's own schemas, and
- * everything that is wrong is told at once, each with the path of its field in the request.
+ * everything that is wrong is told at once, each with the path of its field in the request. Before any handler looks at
+ * it, a request must have the fields that its proto says are REQUIRED ({@link missingFields}).
  *
  * The schemas know the domain's names; {@link fieldPath} finds the request's by walking the message's descriptor:
  * `["resources", "memoryBytes"]` in a container's spec is `spec.resources.memory_bytes`, a map's key is `[key]`.
  */
-import type { DescField, DescMessage } from "@bufbuild/protobuf"
+import { getOption, isFieldSet } from "@bufbuild/protobuf"
+import type { DescField, DescMessage, DescMethod, Message } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
+import { field_behavior as behaviorOption, FieldBehavior } from "../../proto/generated/google/api/field_behavior_pb.ts"
 
 /** One field that is wrong. `field` is a path as in `spec.command[2]`; empty: the request as a whole. */
 export const Violation = Schema.Struct({ field: Schema.String, description: Schema.String })
@@ -28,6 +31,24 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>()("Invali
 /** A request that is wrong in one field. */
 export const invalid = (field: string, description: string): InvalidRequest =>
   new InvalidRequest({ violations: [{ field, description }] })
+
+const requiredFields = new Map<DescMessage, ReadonlyArray<DescField>>()
+
+/** The fields of a request that `google.api.field_behavior` calls REQUIRED; looked up once for each message. */
+const requiredOf = (message: DescMessage): ReadonlyArray<DescField> => {
+  const known = requiredFields.get(message)
+  if (known !== undefined) return known
+  const required = message.fields.filter((field) => getOption(field, behaviorOption).includes(FieldBehavior.REQUIRED))
+  requiredFields.set(message, required)
+  return required
+}
+
+/** What is wrong when the request lacks a required field of its own (not of what is in it); an empty text is none. */
+export const missingFields = (method: DescMethod, request: Message): InvalidRequest | undefined => {
+  const missing = requiredOf(method.input).filter((field) => !isFieldSet(request, field))
+  if (missing.length === 0) return undefined
+  return new InvalidRequest({ violations: missing.map(({ name }) => ({ field: name, description: "must be set" })) })
+}
 
 const messageOf = (field: DescField | undefined): DescMessage | undefined =>
   field !== undefined && (field.fieldKind === "message" || field.fieldKind === "list" || field.fieldKind === "map")

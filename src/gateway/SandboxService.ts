@@ -1,6 +1,7 @@
 /** `ironwood.v1.SandboxService`: sandboxes over gRPC. Mapping functions first, then the service. */
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Proto from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { Containers } from "../runtime/Containers.ts"
 import type { Sandbox } from "../runtime/Containers.ts"
@@ -61,7 +62,14 @@ export const makeSandboxService = () => {
       method.createSandbox,
       Effect.fn("SandboxService.createSandbox")(function* (request) {
         const spec = yield* specFromProto(request.spec)
-        return sandbox(yield* (yield* Containers).createSandbox(spec))
+        const containers = yield* Containers
+        const found = request.validateOnly
+          ? containers.validateSandbox(spec)
+          : Effect.asSome(containers.createSandbox(spec))
+        return Option.match(yield* found, {
+          onNone: () => ({ sandbox: { spec: specToProto(spec) } }),
+          onSome: sandbox
+        })
       })
     ),
     getSandbox: unary(

@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Proto from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import { Self } from "../actor/Actor.ts"
 import { ActorPath } from "../actor/ActorPath.ts"
 import { NoSuchActor } from "../actor/Errors.ts"
 import type { ActorState } from "../actor/Lifecycle.ts"
@@ -177,6 +178,22 @@ const withLoad = (tree: Tree["Service"], node: TreeNode) =>
 const actorAt = (path: string) =>
   Effect.flatMap(Tree, (tree) => Effect.flatMap(tree.get(path), (node) => withLoad(tree, node)))
 
+/**
+ * Carries out what ends an actor, and gives it for the answer. An actor that this very call is served by cannot end before
+ * the call is answered: then it is done behind the answer, in a fiber that outlives the gateway, and shown as it was.
+ */
+const afterEnd = <E, R>(node: TreeNode, end: Effect.Effect<unknown, E, R>) =>
+  Effect.gen(function* () {
+    const { path: own } = yield* Self
+    // nobody can end the root: that is told
+    const servesThis = isWithin(node.path, own) && node.path.includes("/")
+    if (!servesThis) return yield* Effect.andThen(end, actorAt(node.path))
+    yield* Effect.forkDetach(
+      Effect.tapCause(end, (cause) => Effect.logError(`${node.path} was to end behind an answer`, cause))
+    )
+    return actorToProto(node)
+  })
+
 /** One page of the tree. The token holds where the page before ended: position and, should that have moved, path. */
 const getTree = Effect.fn("TreeService.getTree")(function* (request: Proto.GetTreeRequest) {
   const tree = yield* Tree
@@ -243,19 +260,24 @@ export const makeTreeService = () => {
       method.restartActor,
       Effect.fn("TreeService.restartActor")(function* ({ path }) {
         const node = yield* (yield* Tree).get(path)
-        if (isContainer(node)) yield* (yield* Containers).restart(nameOf(node))
+        if (isContainer(node)) {
+          yield* (yield* Containers).restart(nameOf(node))
+          return { actor: yield* actorAt(path) }
+        }
         // what a supervisor manages is adopted again: restarting `runtime` must not kill every container
-        else yield* (yield* Tree).restart(path, { ending: node.type === "supervisor" ? "release" : "stop" })
-        return { actor: yield* actorAt(path) }
+        const ending = node.type === "supervisor" ? "release" : "stop"
+        return { actor: yield* afterEnd(node, (yield* Tree).restart(path, { ending })) }
       })
     ),
     stopActor: unaryOnce(
       method.stopActor,
       Effect.fn("TreeService.stopActor")(function* ({ path }) {
         const node = yield* (yield* Tree).get(path)
-        if (isContainer(node)) yield* (yield* Containers).stop(nameOf(node))
-        else yield* (yield* Tree).stop(path)
-        return { actor: yield* actorAt(path) }
+        if (isContainer(node)) {
+          yield* (yield* Containers).stop(nameOf(node))
+          return { actor: yield* actorAt(path) }
+        }
+        return { actor: yield* afterEnd(node, (yield* Tree).stop(path)) }
       })
     ),
     startActor: unaryOnce(

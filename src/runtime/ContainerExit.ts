@@ -66,6 +66,35 @@ export class CreateFailed extends Schema.TaggedError<CreateFailed>()("CreateFail
   }
 }
 
+/** What it shall run is not in its root file system. */
+export class ProgramNotFound extends Schema.TaggedError<ProgramNotFound>()("ProgramNotFound", {
+  name: Schema.String,
+  program: Schema.String
+}) {
+  override get message(): string {
+    return `its program "${this.program}" is not in its image`
+  }
+  /** As a shell has it. */
+  get exitFacts(): ExitFacts {
+    return { exitCode: 127 }
+  }
+}
+
+/** What it shall run is there and no program, or one that its user may not execute. */
+export class ProgramNotExecutable extends Schema.TaggedError<ProgramNotExecutable>()("ProgramNotExecutable", {
+  name: Schema.String,
+  program: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `its program "${this.program}" cannot be executed: ${this.detail}`
+  }
+  /** As a shell has it. */
+  get exitFacts(): ExitFacts {
+    return { exitCode: 126 }
+  }
+}
+
 /** Its image is not on this host any more. */
 export class ImageMissing extends Schema.TaggedError<ImageMissing>()("ImageMissing", {
   name: Schema.String,
@@ -122,6 +151,8 @@ export const ContainerFailure = Schema.Union([
   ContainerSignaled,
   ContainerOomKilled,
   CreateFailed,
+  ProgramNotFound,
+  ProgramNotExecutable,
   ImageMissing,
   RootfsFailed,
   UserUnknown,

@@ -48,6 +48,7 @@ import type { ContainerRecord, SandboxRecord } from "./Records.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import * as SandboxNetworks from "./SandboxNetworks.ts"
+import { startFailure } from "./StartFailure.ts"
 
 /** One run of a container. */
 export interface ContainerRun extends RunRequest {
@@ -244,6 +245,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       ending.delete(run.process.id)
     })
 
+  /** Writes what the runtime reads; gives the program that it is to execute. */
   const configure = Effect.fnUntraced(function* (
     record: ContainerRecord,
     request: RunRequest,
@@ -281,6 +283,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       },
       catch: (error) => new CreateFailed({ name, detail: error instanceof Error ? error.message : String(error) })
     })
+    return config.process.args[0] ?? ""
   })
 
   const start: ContainerRuns["Service"]["start"] = Effect.fnUntraced(function* (record, sandbox, incarnation) {
@@ -289,12 +292,13 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     for (const run of known.values()) if (run.container === name) yield* run.process.exit
     const process = yield* networks
       .within(sandbox, name, (surroundings) =>
-        Effect.andThen(preparing.withPermit(configure(record, request, surroundings)), runtime.run(request))
+        Effect.flatMap(preparing.withPermit(configure(record, request, surroundings)), (program) =>
+          Effect.catchTag(runtime.run(request), "RuntimeFailed", (error) =>
+            Effect.fail(startFailure(name, program, error))
+          )
+        )
       )
-      .pipe(
-        Effect.catchTag("RuntimeFailed", (error) => Effect.fail(new CreateFailed({ name, detail: error.message }))),
-        Effect.onError(() => Effect.promise(() => fs.rm(request.bundle, { recursive: true, force: true })))
-      )
+      .pipe(Effect.onError(() => Effect.promise(() => fs.rm(request.bundle, { recursive: true, force: true }))))
     return yield* register(record, process, incarnation)
   })
 

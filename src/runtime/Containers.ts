@@ -13,6 +13,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
 import type { ActorPath } from "../actor/ActorPath.ts"
 import type { ExitView } from "../actor/ExitView.ts"
@@ -116,6 +117,16 @@ export class Containers extends Context.Service<
       Container,
       ContainerAlreadyExists | SandboxNotFound | ImageNotFound | ReferenceInvalid | StorageFailed | StateError
     >
+    /**
+     * What `create` would say, without doing it: the container that is there, or none. The sandbox and the image are looked
+     * at first: `ContainerAlreadyExists` means that nothing else is wrong.
+     */
+    readonly validate: (
+      spec: ContainerSpec
+    ) => Effect.Effect<
+      Option.Option<Container>,
+      ContainerAlreadyExists | SandboxNotFound | ImageNotFound | ReferenceInvalid | StorageFailed | StateError
+    >
     /** By name. */
     readonly list: Effect.Effect<ReadonlyArray<Container>, StateError>
     readonly get: (name: string) => Effect.Effect<Container, ContainerNotFound | StateError>
@@ -150,6 +161,10 @@ export class Containers extends Context.Service<
     ) => Stream.Stream<LogEntry, ContainerNotFound | LogUnreadable | StateError>
 
     readonly createSandbox: (spec: SandboxSpec) => Effect.Effect<Sandbox, SandboxAlreadyExists | StateError>
+    /** What `createSandbox` would say, without doing it. */
+    readonly validateSandbox: (
+      spec: SandboxSpec
+    ) => Effect.Effect<Option.Option<Sandbox>, SandboxAlreadyExists | StateError>
     readonly listSandboxes: Effect.Effect<ReadonlyArray<Sandbox>, StateError>
     readonly getSandbox: (name: string) => Effect.Effect<Sandbox, SandboxNotFound | StateError>
     /** Refused while it has containers, unless `force`: then they are removed first, forced too. */

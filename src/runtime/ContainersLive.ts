@@ -13,6 +13,7 @@ import * as Equal from "effect/Equal"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import type { ActorPath } from "../actor/ActorPath.ts"
@@ -261,23 +262,50 @@ const make = Effect.gen(function* () {
       })
     )
 
+  /** The container that has the name, if it is what `spec` says. */
+  const sameContainer = Effect.fnUntraced(function* (spec: ContainerSpec) {
+    const present = yield* records.containers.get(spec.name)
+    if (Option.isNone(present)) return Option.none()
+    const fields = differences(present.value.value.spec, spec)
+    if (fields.length > 0) return yield* new ContainerAlreadyExists({ name: spec.name, fields })
+    return present
+  })
+
+  /** The sandbox that a container of this spec goes into; none: one of its own is made for it. */
+  const sandboxFor = Effect.fnUntraced(function* (spec: ContainerSpec) {
+    const existing = yield* records.sandboxes.get(spec.sandbox ?? spec.name)
+    const usable = Option.filter(existing, ({ value }) => !value.implicit)
+    if (spec.sandbox !== undefined && Option.isNone(usable)) return yield* new SandboxNotFound({ name: spec.sandbox })
+    return usable
+  })
+
+  /** The sandbox that has the name, if it is what `spec` says. */
+  const sameSandbox = Effect.fnUntraced(function* (spec: SandboxSpec) {
+    const present = yield* records.sandboxes.get(spec.name)
+    if (Option.isNone(present)) return Option.none()
+    const { implicit, spec: other } = present.value.value
+    const fields = implicit ? ["implicit"] : differences(other, spec)
+    if (fields.length > 0) return yield* new SandboxAlreadyExists({ name: spec.name, fields })
+    return present
+  })
+
+  const described = <A, B, E>(found: Option.Option<A>, describe: (record: A) => Effect.Effect<B, E>) =>
+    Option.match(found, {
+      onNone: () => Effect.succeedNone,
+      onSome: (record) => Effect.asSome(describe(record))
+    })
+
   const create: Containers["Service"]["create"] = Effect.fn("Containers.create")(function* (spec, options = {}) {
     const sandboxName = spec.sandbox ?? spec.name
     const made = lockSandbox(sandboxName)(
       lockContainer(spec.name)(
         Effect.gen(function* () {
-          const present = yield* records.containers.get(spec.name)
-          if (Option.isSome(present)) {
-            const fields = differences(present.value.value.spec, spec)
-            if (fields.length === 0) return present.value
-            return yield* new ContainerAlreadyExists({ name: spec.name, fields })
-          }
-          const existing = yield* records.sandboxes.get(sandboxName)
-          const usable = Option.isSome(existing) && !existing.value.value.implicit
-          if (spec.sandbox !== undefined && !usable) return yield* new SandboxNotFound({ name: spec.sandbox })
+          const present = yield* sameContainer(spec)
+          if (Option.isSome(present)) return present.value
+          const usable = yield* sandboxFor(spec)
           const image = yield* content.get(spec.image)
-          const sandbox = usable
-            ? existing.value.value
+          const sandbox = Option.isSome(usable)
+            ? usable.value.value
             : { spec: new SandboxSpec({ name: sandboxName, network: "none", labels: {} }), implicit: true }
           const record = {
             spec,
@@ -286,7 +314,7 @@ const make = Effect.gen(function* () {
             desired: options.start === false ? "stopped" : "running",
             completed: false
           } satisfies Records.ContainerRecord
-          if (usable) {
+          if (Option.isSome(usable)) {
             const [stored] = yield* neverConflicts(
               state.transaction([records.containers.putting(spec.name, record, { expect: "absent" })])
             )
@@ -311,6 +339,15 @@ const make = Effect.gen(function* () {
 
   return Containers.of({
     create,
+    validate: (spec) =>
+      Effect.gen(function* () {
+        const same = yield* Effect.result(sameContainer(spec))
+        if (Result.isSuccess(same) && Option.isSome(same.success))
+          return Option.some(yield* describe(same.success.value))
+        yield* sandboxFor(spec)
+        yield* content.get(spec.image)
+        return Result.isFailure(same) ? yield* Effect.fail(same.failure) : Option.none()
+      }),
     get,
     list: Effect.flatMap(records.containers.list, (found) => Effect.forEach(found, describe)),
     start: (name) => steer(name, "start"),
@@ -355,19 +392,15 @@ const make = Effect.gen(function* () {
     createSandbox: (spec) =>
       lockSandbox(spec.name)(
         Effect.gen(function* () {
-          const present = yield* records.sandboxes.get(spec.name)
-          if (Option.isSome(present)) {
-            const { implicit, spec: other } = present.value.value
-            const fields = implicit ? ["implicit"] : differences(other, spec)
-            if (fields.length > 0) return yield* new SandboxAlreadyExists({ name: spec.name, fields })
-            return yield* describeSandbox(present.value)
-          }
+          const present = yield* sameSandbox(spec)
+          if (Option.isSome(present)) return yield* describeSandbox(present.value)
           const sandbox = { spec, implicit: false }
           const stored = yield* neverConflicts(records.sandboxes.put(spec.name, sandbox, { expect: "absent" }))
           yield* runtime.startSandbox(sandbox)
           return yield* describeSandbox(stored)
         }).pipe(Effect.uninterruptible)
       ),
+    validateSandbox: (spec) => Effect.flatMap(sameSandbox(spec), (found) => described(found, describeSandbox)),
     listSandboxes: Effect.flatMap(records.sandboxes.list, (found) => Effect.forEach(found, describeSandbox)),
     getSandbox: (name) => Effect.flatMap(findSandbox(name), describeSandbox),
     removeSandbox: (name, options) =>

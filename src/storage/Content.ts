@@ -82,6 +82,8 @@ export interface ImportOptions {
   readonly name?: string
   /** Import only the image that has this name or digest in the source. Default: all of them. */
   readonly select?: string
+  /** Only tell what would be imported: the source is read but for its layers, and nothing is stored. Default: false. */
+  readonly dryRun?: boolean
   /** Runs in the import's own fiber: an observer that waits slows the import down. */
   readonly onProgress?: (progress: ImportProgress) => Effect.Effect<void>
 }

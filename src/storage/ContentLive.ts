@@ -291,6 +291,11 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
       const imported: Array<ImageRecord> = []
       for (const resolved of found) {
         const references = given !== undefined ? [given] : yield* Effect.forEach(resolved.names, storedName)
+        if (options.dryRun === true) {
+          const known = yield* byDigest(resolved.image.digest)
+          imported.push({ ...resolved.image, references, importedAt: known?.importedAt ?? 0 })
+          continue
+        }
         const keys = [
           ...resolved.documents.map(({ digest }) => digest),
           ...resolved.image.layers.flatMap(({ chainId, digest }) => [digest, chainKey(chainId)])

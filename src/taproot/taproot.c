@@ -62,7 +62,7 @@ static void take_lock(const char *path)
 static void take_private_mounts(void)
 {
     if (unshare(CLONE_NEWNS) != 0)
-        cannot(EX_NOPERM, "no mount namespace (run it as root, or without --private-mounts)");
+        cannot(EX_NOPERM, "no right to a mount namespace, which takes root and the capability SYS_ADMIN");
     if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0) cannot(EX_OSERR, "cannot detach the mounts");
 }
 

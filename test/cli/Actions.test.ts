@@ -38,13 +38,14 @@ const inMemory = () => {
         if (container === undefined) throw missing(name)
         return { container }
       }),
-      unary(ContainerService.method.createContainer, ({ requestId, spec }) => {
+      unary(ContainerService.method.createContainer, ({ requestId, spec, validateOnly }) => {
         const name = spec?.name ?? ""
         const known = there.get(name)
-        assert.isAbove(requestId.length, 0)
         if (known !== undefined && known.spec?.image !== spec?.image) {
           throw new GrpcFailure(grpc.status.ALREADY_EXISTS, `container ${name} exists with another spec`)
         }
+        if (validateOnly) return {}
+        assert.isAbove(requestId.length, 0)
         calls.push(`create ${name}`)
         const container =
           known ??
@@ -55,6 +56,11 @@ const inMemory = () => {
         there.set(name, container)
         return { container }
       }),
+      unary(ContainerService.method.stopContainer, ({ name }) => {
+        calls.push(`stop ${name}`)
+        if (!there.has(name)) throw missing(name)
+        return {}
+      }),
       unary(ContainerService.method.removeContainer, ({ force, name }) => {
         calls.push(`remove ${name}${force ? " by force" : ""}`)
         if (!there.delete(name)) throw missing(name)
@@ -64,7 +70,8 @@ const inMemory = () => {
         if (!sandboxes.has(name)) throw missing(name)
         return { sandbox: { spec: { name }, containers: [] } }
       }),
-      unary(SandboxService.method.createSandbox, ({ spec }) => {
+      unary(SandboxService.method.createSandbox, ({ spec, validateOnly }) => {
+        if (validateOnly) return {}
         calls.push(`create sandbox ${spec?.name} with network ${spec?.network}`)
         sandboxes.add(spec?.name ?? "")
         return {}
@@ -74,8 +81,8 @@ const inMemory = () => {
         sandboxes.delete(name)
         return {}
       }),
-      streaming(ImageService.method.importImage, ({ name, path }, sink) => {
-        calls.push(`import ${path}`)
+      streaming(ImageService.method.importImage, ({ name, path, validateOnly }, sink) => {
+        if (!validateOnly) calls.push(`import ${path}`)
         sink.send({ event: { case: "progress", value: { step: "reading", doneBytes: 5n, totalBytes: 10n } } })
         sink.send({
           event: { case: "image", value: { digest: "sha256:abcdef", names: [name === "" ? "hello:latest" : name] } }
@@ -126,12 +133,13 @@ path: ./layout
       yield* files.writeFileString(file, yaml("other"))
       const conflict = yield* apply()
       assert.strictEqual(conflict.code, 4)
-      assert.include(conflict.out, "container web  failed")
+      assert.strictEqual(conflict.out, "")
       assert.include(conflict.err, `container web (${file}:1): container web exists with another spec`)
       assert.include(conflict.err, "ironwood apply --replace")
       const replaced = yield* apply("--replace")
       assert.strictEqual(replaced.code, 0)
       assert.include(replaced.out, "container web  replaced")
+      assert.deepStrictEqual(server.calls.slice(-3), ["stop web", "remove web by force", "create web"])
       assert.strictEqual(server.there.get("web")?.spec?.image, "hello:other")
     }).pipe(Effect.provide(NodeFileSystem.layer))
   )
@@ -172,7 +180,7 @@ describe("run", () => {
       assert.strictEqual(spec?.restart?.whenSpent, WhenSpent.PARK)
       const removed = yield* ironwood(["--address", address, "rm", "-f", "web"])
       assert.deepStrictEqual(removed, { code: 0, out: "web\n", err: "" })
-      assert.deepStrictEqual(server.calls.slice(-2), ["remove web by force", "remove sandbox web"])
+      assert.deepStrictEqual(server.calls.slice(-3), ["stop web", "remove web by force", "remove sandbox web"])
     })
   )
 
@@ -213,10 +221,17 @@ describe("run", () => {
         [{ state: ContainerState.FINISHED, lastExit: { code: 0, tag: "ContainerExited" } }, 0],
         [{ state: ContainerState.FAILED, lastExit: { code: 7, tag: "ContainerExited" } }, 7],
         [
-          { state: ContainerState.FAILED, lastExit: { signal: "SIGKILL", tag: "OomKilled", message: "out of memory" } },
+          {
+            state: ContainerState.FAILED,
+            lastExit: { signal: "SIGKILL", tag: "ContainerOomKilled", message: "out of memory" }
+          },
           137
         ],
-        [{ state: ContainerState.PARKED, lastExit: { tag: "CreateFailed", message: "no such program" } }, 1]
+        [
+          { state: ContainerState.PARKED, lastExit: { code: 127, tag: "ProgramNotFound", message: "no such program" } },
+          127
+        ],
+        [{ state: ContainerState.PARKED, lastExit: { tag: "CreateFailed", message: "no such thing" } }, 1]
       ] as const) {
         const ran = yield* ironwood(["--address", yield* ended(status, "hello"), "run", "hello"])
         assert.strictEqual(ran.code, code, ran.err)

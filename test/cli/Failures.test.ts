@@ -7,6 +7,7 @@ import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { ContainerService } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { HostService } from "../../proto/generated/ironwood/v1/host_pb.ts"
 import { ImageService } from "../../proto/generated/ironwood/v1/image_pb.ts"
+import { SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { ironwood, reading } from "./CommandLine.ts"
 import { GrpcFailure, serve, streaming, unary } from "./FakeServer.ts"
 
@@ -30,7 +31,7 @@ describe("exit codes", () => {
         [["run", "-e", "=x", "hello"], ["NAME=VALUE"]],
         [
           ["run", "-d", "--rm", "hello"],
-          ["--rm needs the foreground", "ironwood rm"]
+          ["--rm: needs the foreground", "ironwood rm"]
         ],
         [
           ["policy", "set", "web"],
@@ -165,18 +166,55 @@ describe("wrong fields", () => {
     })
   )
 
-  it.effect("are all told by `run`", () =>
+  it.effect("are all told by `run`, as the flags they come from", () =>
     Effect.gen(function* () {
       const ran = yield* ironwood(["--address", yield* server, "run", "-d", "--name", "Bad", "hello"])
       assert.strictEqual(ran.code, 2)
       assert.strictEqual(
         ran.err,
-        `ironwood: the request is wrong in 3 places:
-  spec.name: must be lower-case
-  spec.resources.memory_bytes: must be at least 4 MiB
-  spec.stop_signal: there is no signal SIGNOTHING
+        `ironwood: the flags are wrong in 3 places:
+  --name: must be lower-case
+  --memory: must be at least 4 MiB
+  --stop-signal: there is no signal SIGNOTHING
+Nothing was made; \`ironwood run --help\` explains the flags.
 `
       )
+    })
+  )
+
+  it.effect("are told by `run` together with those of flags that cannot be read, and nothing is made", () =>
+    Effect.gen(function* () {
+      const asked: Array<boolean> = []
+      const address = yield* serve(
+        unary(ContainerService.method.createContainer, ({ spec, validateOnly }) => {
+          asked.push(validateOnly)
+          assert.deepStrictEqual(spec?.environment, { A: "1" })
+          throw new GrpcFailure(grpc.status.INVALID_ARGUMENT, "two things", [
+            ...wrong.slice(2),
+            { field: "spec.environment[A]", description: "must not be A" }
+          ])
+        })
+      )
+      const line = "run --cpus many --pids-limit 0 --restart soon --network wifi -e A=1 -e =2 -l x --stop-timeout long"
+      const flags = ["--env-file", "/nonexistent", "--stop-signal", "SIGNOTHING", "hello"]
+      const ran = yield* ironwood(["--address", address, ...line.split(" "), ...flags])
+      assert.strictEqual(ran.code, 2)
+      assert.include(ran.err, "the flags are wrong in 10 places")
+      for (const words of [
+        '--cpus: expected a number above 0, not "many"',
+        '--pids-limit: expected a whole number above 0, not "0"',
+        "--restart: expected permanent (always, unless-stopped)",
+        '--network: expected none or host, not "wifi"',
+        '--env: expected NAME=VALUE, not "=2"',
+        '--label: expected NAME=VALUE, not "x"',
+        "--stop-timeout: expected a duration such as 500ms",
+        "--env-file: /nonexistent cannot be read",
+        "--stop-signal: there is no signal SIGNOTHING",
+        "--env A: must not be A"
+      ]) {
+        assert.include(ran.err, words)
+      }
+      assert.deepStrictEqual(asked, [true])
     })
   )
 
@@ -190,15 +228,61 @@ describe("wrong fields", () => {
       )
       const ran = yield* ironwood(["--address", yield* server, "apply", "-f", file])
       assert.strictEqual(ran.code, 2)
-      assert.strictEqual(ran.out, "container Bad_Name!  failed\n")
+      assert.strictEqual(ran.out, "")
       assert.strictEqual(
         ran.err,
-        `ironwood: container Bad_Name! (${file}:1): the request is wrong in 3 places:
+        `ironwood: the spec is wrong in 3 places:
   ${file}:2: name: must be lower-case
   ${file}:5: resources.memoryBytes: must be at least 4 MiB
   ${file}:6: stopSignal: there is no signal SIGNOTHING
+Nothing was changed.
 `
       )
+    }).pipe(Effect.provide(NodeFileSystem.layer))
+  )
+
+  it.effect("are told by `apply` together with what the file itself has wrong, over all files", () =>
+    Effect.gen(function* () {
+      const files = yield* FileSystem.FileSystem
+      const directory = yield* files.makeTempDirectoryScoped()
+      yield* files.writeFileString(
+        `${directory}/one.yaml`,
+        "kind: Container\nname: Bad_Name!\nimage: hello\nresources:\n  memoryBytes: much\nstopSignal: SIGNOTHING\n"
+      )
+      yield* files.writeFileString(`${directory}/two.yaml`, "kind: Sandbox\nname: a\nnetwrok: host\n")
+      const asked: Array<string> = []
+      const address = yield* serve(
+        unary(ContainerService.method.createContainer, ({ validateOnly }) => {
+          asked.push(`container ${validateOnly}`)
+          throw new GrpcFailure(grpc.status.INVALID_ARGUMENT, "three things", wrong)
+        }),
+        unary(SandboxService.method.createSandbox, ({ validateOnly }) => {
+          asked.push(`sandbox ${validateOnly}`)
+          return {}
+        })
+      )
+      const ran = yield* ironwood([
+        "--address",
+        address,
+        "apply",
+        "-f",
+        `${directory}/one.yaml`,
+        "-f",
+        `${directory}/two.yaml`
+      ])
+      assert.strictEqual(ran.code, 2)
+      assert.strictEqual(ran.out, "")
+      assert.strictEqual(
+        ran.err,
+        `ironwood: the spec is wrong in 4 places:
+  ${directory}/one.yaml:2: name: must be lower-case
+  ${directory}/one.yaml:5: resources.memoryBytes: expected a size such as 512KiB, 64MiB or 1.5GiB, not "much"
+  ${directory}/one.yaml:6: stopSignal: there is no signal SIGNOTHING
+  ${directory}/two.yaml:3: no field "netwrok"; did you mean "network"?
+Nothing was changed.
+`
+      )
+      assert.sameMembers(asked, ["container true", "sandbox true"])
     }).pipe(Effect.provide(NodeFileSystem.layer))
   )
 

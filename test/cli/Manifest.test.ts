@@ -2,7 +2,6 @@
 import { toJson } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -14,14 +13,12 @@ import { shortNames } from "../../src/cli/YamlMessage.ts"
 
 const objects = (text: string) => {
   const parsed = Manifest.parse(text, "a.yaml")
-  assert.isTrue(Result.isSuccess(parsed), Result.isFailure(parsed) ? parsed.failure.join("\n") : "")
-  return Result.isSuccess(parsed) ? parsed.success : []
+  assert.deepStrictEqual(parsed.problems, [])
+  return parsed.objects
 }
 
-const problems = (text: string): ReadonlyArray<string> => {
-  const parsed = Manifest.parse(text, "a.yaml")
-  return Result.isFailure(parsed) ? parsed.failure : []
-}
+const problems = (text: string): ReadonlyArray<string> =>
+  Manifest.parse(text, "a.yaml").problems.map(Manifest.formatProblem)
 
 const container = (text: string) => {
   const [object] = objects(`kind: Container\n${text}`)
@@ -120,6 +117,39 @@ just a text
         "a.yaml:16: a document is fields, beginning with kind: Container"
       ]
     )
+  })
+
+  it("gives an object without what is wrong in it, and says which fields those are", () => {
+    const { objects, problems } = Manifest.parse(
+      `kind: Container
+imge: web
+name: web
+command: [sleep, [no], 010]
+environment: { A: 1, B: [2] }
+resources: { cpus: many, pids: 3 }
+restart: soon
+`,
+      "a.yaml"
+    )
+    assert.lengthOf(problems, 5)
+    const [object] = objects
+    assert(object?.kind === "Container")
+    assert.deepStrictEqual(toJson(ContainerSpecSchema, object.spec), {
+      name: "web",
+      command: ["sleep", "", "010"],
+      environment: { A: "1" },
+      resources: { pids: 3 }
+    })
+    assert.isTrue(object.isPartial)
+    for (const path of ["image", "command[1]", "environment[B]", "resources.cpus", "restart.backoff.initial"]) {
+      assert.isTrue(object.isWrong(path), path)
+    }
+    for (const path of ["name", "command", "command[2]", "environment[A]", "resources", "resources.pids"]) {
+      assert.isFalse(object.isWrong(path), path)
+    }
+    assert.strictEqual(object.fieldAt("environment[A]").line, 5)
+    assert.strictEqual(object.fieldAt("command[2]").line, 4)
+    assert.strictEqual(object.fieldAt("image").line, 1)
   })
 
   it("refuses what is no YAML, too much, too deep, or doubled", () => {

@@ -3,10 +3,11 @@
  * asked. With it `ironwood up` is tested against the real taproot without a container runtime.
  *
  * Run by taproot as `node StubBrain.ts --state-dir DIRECTORY`. STUB_BRAIN=fails: dies with a message before it says hello;
- * STUB_BRAIN=slow: takes a second to stop.
+ * STUB_BRAIN=slow: stops only when there is a file `enough` in the state directory.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import { existsSync } from "node:fs"
 import { HostService } from "../../proto/generated/ironwood/v1/host_pb.ts"
 import { ActorState, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
@@ -46,7 +47,9 @@ const brain = Effect.gen(function* () {
     )
   ])
   yield* Effect.raceFirst(Deferred.await(asked), processes.stopRequested)
-  if (behaviour === "slow") yield* Effect.sleep("1 second")
+  if (behaviour === "slow") {
+    while (!existsSync(`${stateDirectory}/enough`)) yield* Effect.sleep("20 millis")
+  }
   yield* processes.finish("end")
 }).pipe(Effect.scoped, Effect.andThen(Effect.flatMap(Processes, (processes) => processes.lost)))
 

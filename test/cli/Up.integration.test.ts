@@ -3,7 +3,16 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import { type ChildProcess, spawn } from "node:child_process"
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -37,8 +46,14 @@ const processesOf = (directory: string): ReadonlyArray<number> =>
     }
   })
 
-const begin = (directory: string, args: ReadonlyArray<string>, environment: Record<string, string> = {}) => {
-  const child = spawn(process.execPath, [program, ...args], {
+const begin = (
+  directory: string,
+  args: ReadonlyArray<string>,
+  environment: Record<string, string> = {},
+  wrapper: ReadonlyArray<string> = []
+) => {
+  const [command = process.execPath, ...words] = [...wrapper, process.execPath, program, ...args]
+  const child = spawn(command, words, {
     cwd: directory,
     env: { ...process.env, IRONWOOD_BUILD: directory, ...environment },
     stdio: ["ignore", "pipe", "pipe"]
@@ -56,9 +71,9 @@ const codeOf = (child: ChildProcess) =>
     return Effect.sync(() => child.kill("SIGKILL"))
   })
 
-const ended = (directory: string, args: ReadonlyArray<string>, environment: Record<string, string> = {}) =>
+const ended = (...how: Parameters<typeof begin>) =>
   Effect.gen(function* () {
-    const seen = begin(directory, args, environment)
+    const seen = begin(...how)
     const code = yield* codeOf(seen.child)
     return { code, out: seen.out, err: seen.err }
   })
@@ -84,16 +99,19 @@ describe("up in the foreground", () => {
     )
   }
 
-  it.live("explains a second Ctrl-C while it is stopping", () =>
+  it.live("takes what npm and timeout make of one Ctrl-C for one, and explains a second while it is stopping", () =>
     Effect.gen(function* () {
       const { directory, state } = yield* place
       const seen = begin(directory, ["up", "--state-dir", state], { STUB_BRAIN: "slow" })
       yield* until(() => seen.out.includes("ready "))
+      for (const signal of ["SIGINT", "SIGINT", "SIGTERM"] as const) seen.child.kill(signal)
+      yield* Effect.sleep("1500 millis")
+      assert.strictEqual(seen.err, "")
       seen.child.kill("SIGINT")
-      yield* Effect.sleep("100 millis")
-      seen.child.kill("SIGINT")
+      yield* until(() => seen.err.includes("still stopping in order"))
+      writeFileSync(join(state, "enough"), "")
       assert.strictEqual(yield* codeOf(seen.child), 0)
-      assert.include(seen.err, "still stopping in order")
+      assert.strictEqual(seen.err.split("still stopping in order").length, 2, seen.err)
       assert.deepStrictEqual(processesOf(directory), [])
     })
   )
@@ -128,7 +146,6 @@ describe("up in the foreground", () => {
       writeFileSync(file, "kind: Container\nname: web\nimage: web\n")
       const seen = begin(directory, ["up", "--state-dir", state, "-f", file])
       yield* until(() => seen.out.includes("ready "))
-      assert.include(seen.out, "container web  failed")
       assert.include(seen.err, "container web")
       seen.child.kill("SIGINT")
       assert.strictEqual(yield* codeOf(seen.child), 0)
@@ -165,6 +182,42 @@ describe("up in the foreground", () => {
       const ran = yield* ended(directory, ["up", "--state-dir", state])
       assert.strictEqual(ran.code, 1)
       assert.include(ran.err, "scripts/setup")
+    })
+  )
+})
+
+describe("up without the rights", () => {
+  // an ordinary user; that one may read everything, so that it does not matter where the checkout is
+  const user = "--reuid 65534 --regid 65534 --clear-groups --inh-caps=+dac_read_search --ambient-caps=+dac_read_search"
+
+  it.live("of root names the command to run, and leaves nothing", () =>
+    Effect.gen(function* () {
+      const { directory, state } = yield* place
+      chmodSync(directory, 0o777)
+      const setpriv = ["setpriv", ...user.split(" ")]
+      const up = ["up", "--state-dir", state, "--file", join(directory, "it's.yaml")]
+      writeFileSync(join(directory, "it's.yaml"), "kind: Sandbox\nname: a\n")
+      const ran = yield* ended(directory, up, {}, setpriv)
+      assert.strictEqual(ran.code, 6, ran.err)
+      const command = `ironwood up --state-dir ${state} --file '${directory}/it'\\''s.yaml'`
+      assert.match(ran.err, /^ironwood: only root can start Ironwood: .* Run `sudo .*`\.\n$/)
+      assert.include(ran.err, `${command}\``)
+      const npm = yield* ended(directory, up, { npm_lifecycle_event: "start" }, setpriv)
+      assert.include(npm.err, "Run `sudo npm start`.")
+      assert.isFalse(existsSync(state))
+      assert.deepStrictEqual(processesOf(directory), [])
+    })
+  )
+
+  it.live("of a host, as root in a container, says so and leaves nothing", () =>
+    Effect.gen(function* () {
+      const { directory, state } = yield* place
+      const setpriv = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
+      const ran = yield* ended(directory, ["up", "--state-dir", join(state, "deep")], {}, setpriv)
+      assert.strictEqual(ran.code, 6, ran.err)
+      assert.include(ran.err, "SYS_ADMIN")
+      assert.notInclude(ran.err, "--private-mounts")
+      assert.isFalse(existsSync(state))
     })
   )
 })

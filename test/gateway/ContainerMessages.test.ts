@@ -8,7 +8,13 @@ import * as Schema from "effect/Schema"
 import * as Proto from "../../proto/generated/ironwood/v1/container_pb.ts"
 import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
 import * as ExitView from "../../src/actor/ExitView.ts"
-import { ContainerExited, ContainerOomKilled, ContainerSignaled } from "../../src/runtime/ContainerExit.ts"
+import {
+  ContainerExited,
+  ContainerOomKilled,
+  ContainerSignaled,
+  ProgramNotExecutable,
+  ProgramNotFound
+} from "../../src/runtime/ContainerExit.ts"
 import { decodeContainerSpec } from "../../src/runtime/ContainerSpec.ts"
 import { exitToProto, specFromProto, specToProto } from "../../src/gateway/ContainerMessages.ts"
 import { SignalName, signalNames } from "../../src/taproot/Signals.ts"
@@ -107,7 +113,9 @@ describe("ContainerMessages", () => {
         signal
       })
     }
-    assert.deepInclude(view(new ContainerOomKilled({ name: "a", kills: 1 })), { code: undefined, signal: "" })
+    assert.deepInclude(view(new ContainerOomKilled({ name: "a", kills: 1 })), { code: undefined, signal: "SIGKILL" })
+    assert.deepInclude(view(new ProgramNotFound({ name: "a", program: "b" })), { code: 127, signal: "" })
+    assert.deepInclude(view(new ProgramNotExecutable({ name: "a", program: "b", detail: "" })), { code: 126 })
     assert.deepInclude(exitToProto(ExitView.fromExit(5, Exit.void, false)), { code: 0, signal: "" })
   })
 })

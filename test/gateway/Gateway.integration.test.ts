@@ -1,10 +1,12 @@
 /** All services over their unix socket, on a real tree; domain services that cannot run here are recorded. */
+import { getOption } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import { status as Code } from "@grpc/grpc-js"
 import type { ServiceError } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import { existsSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { field_behavior, FieldBehavior } from "../../proto/generated/google/api/field_behavior_pb.ts"
 import { Health, HealthCheckResponse_ServingStatus as Serving } from "../../proto/generated/grpc/health/v1/health_pb.ts"
 import { ContainerService, ContainerState } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { CgroupLayout, HostService } from "../../proto/generated/ironwood/v1/host_pb.ts"
@@ -45,16 +47,68 @@ describe("Gateway", () => {
     })
   )
 
-  it.live("comes back after a restart asked for over itself", () =>
+  for (const path of [grpc, "init/gateway"]) {
+    it.live(`answers a restart of ${path} asked for over itself, and comes back`, () =>
+      Effect.gen(function* () {
+        const { address, client, tree } = yield* start()
+        const { actor } = yield* call(client, trees.restartActor, { path })
+        assert.deepInclude(actor, { path, incarnation: 1 })
+        yield* eventually(
+          "it runs anew",
+          Effect.map(tree.get(path), ({ incarnation, state }) => incarnation === 2 && state === "running")
+        )
+        const again = yield* connect(address)
+        assert.strictEqual((yield* call(again, trees.getActor, { path })).actor?.incarnation, 2)
+      })
+    )
+  }
+
+  it.live("answers a stop asked for over itself, and refuses that of the root", () =>
     Effect.gen(function* () {
-      const { address, client, tree } = yield* start()
-      yield* Effect.exit(call(client, trees.restartActor, { path: grpc }))
+      const { client, tree } = yield* start()
+      const root = yield* Effect.flip(call(client, trees.restartActor, { path: "init" }))
+      assert.strictEqual(root.code, Code.FAILED_PRECONDITION)
+      assert.strictEqual((yield* call(client, trees.stopActor, { path: grpc })).actor?.path, grpc)
       yield* eventually(
-        "it runs anew",
-        Effect.map(tree.get(grpc), ({ incarnation, state }) => incarnation === 2 && state === "running")
+        "it is down",
+        Effect.map(tree.get(grpc), ({ state }) => state === "stopped")
       )
-      const again = yield* connect(address)
-      assert.strictEqual((yield* call(again, trees.getActor, { path: grpc })).actor?.incarnation, 2)
+    })
+  )
+
+  it.live("refuses every request that lacks what its proto calls required, naming it", () =>
+    Effect.gen(function* () {
+      const { client } = yield* start()
+      const refused: Array<string> = []
+      for (const { methods } of [TreeService, ContainerService, SandboxService, ImageService, HostService]) {
+        for (const method of methods) {
+          const required = method.input.fields
+            .filter((field) => getOption(field, field_behavior).includes(FieldBehavior.REQUIRED))
+            .map(({ name }) => name)
+          // what names one thing cannot do without the name
+          const namesOne = /^(Get|Start|Stop|Restart|Kill|Remove|Set|Tag)/.test(method.name)
+          const names = method.input.fields.filter(({ name }) => ["name", "path", "reference"].includes(name))
+          if (namesOne && method.name !== "GetTree") {
+            for (const { name } of names) assert.include(required, name, method.name)
+          }
+          if (required.length === 0) continue
+          const error = yield* Effect.flip(call(client, method, {}))
+          assert.strictEqual(error.code, Code.INVALID_ARGUMENT, method.name)
+          assert.deepStrictEqual(
+            detailsOf(error.metadata).fields.map(({ description, field }) => `${field} ${description}`),
+            required.map((field) => `${field} must be set`),
+            method.name
+          )
+          refused.push(method.name)
+        }
+      }
+      assert.includeMembers(refused, [
+        "GetContainer",
+        "GetSandbox",
+        "GetActor",
+        "GetActorHistory",
+        "StreamContainerLogs"
+      ])
     })
   )
 
@@ -294,6 +348,37 @@ describe("Gateway", () => {
           const error = yield* Effect.flip(call(client, containers.createContainer, { spec }))
           assert.deepStrictEqual([error.code, detailsOf(error.metadata).info?.reason], [code, reason])
         }
+      })
+    )
+
+    it.live("only checks with validate_only, and says what would be wrong", () =>
+      Effect.gen(function* () {
+        const { client, domain } = yield* start()
+        const spec = { name: "web", image: "hello:latest" }
+        const validateOnly = true
+        const made = yield* call(client, containers.createContainer, { spec, validateOnly })
+        assert.strictEqual(made.container?.spec?.stopGracePeriod?.seconds, 10n)
+        assert.strictEqual(made.container?.uid, "")
+        const wrong = yield* Effect.flip(
+          call(client, containers.createContainer, {
+            spec: { ...spec, stopSignal: "SIGFOO", resources: { cpus: -1 } },
+            validateOnly
+          })
+        )
+        assert.sameMembers(
+          detailsOf(wrong.metadata).fields.map(({ field }) => field),
+          ["spec.stop_signal", "spec.resources.cpus"]
+        )
+        const unknown = yield* Effect.flip(
+          call(client, containers.createContainer, { spec: { name: "web", image: "unknown" }, validateOnly })
+        )
+        assert.strictEqual(unknown.code, Code.NOT_FOUND)
+        const sandbox = yield* call(client, SandboxService.method.createSandbox, { spec: { name: "a" }, validateOnly })
+        assert.strictEqual(sandbox.sandbox?.spec?.network, NetworkMode.NONE)
+        const [progress] = yield* collect(client, ImageService.method.importImage, { path: "/x", validateOnly })
+        assert.isDefined(progress)
+        assert.deepStrictEqual([domain.asked, domain.containers.size, domain.sandboxes.size], [[], 0, 0])
+        assert.isFalse(domain.images.has("imported:latest"))
       })
     )
 

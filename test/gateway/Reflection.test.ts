@@ -37,6 +37,8 @@ describe("Reflection", () => {
         "ironwood/v1/tree.proto",
         "ironwood/v1/exit.proto",
         "ironwood/v1/policy.proto",
+        "google/api/field_behavior.proto",
+        "google/protobuf/descriptor.proto",
         "google/protobuf/duration.proto",
         "google/protobuf/timestamp.proto"
       ]

@@ -131,6 +131,11 @@ export class Domain {
           this.containers.set(spec.name, container)
           return container
         }),
+      validate: (spec) =>
+        Effect.gen({ self: this }, function* () {
+          if (!this.images.has(spec.image)) return yield* new ImageNotFound({ reference: spec.image })
+          return Option.fromUndefinedOr(this.containers.get(spec.name))
+        }),
       list: Effect.sync(() => Array.from(this.containers.values())),
       get: (name) => this.#get(name),
       start: (name) => this.#change(name, "start", { state: "running" }),
@@ -157,6 +162,7 @@ export class Domain {
           this.sandboxes.set(spec.name, sandbox)
           return sandbox
         }),
+      validateSandbox: (spec) => Effect.sync(() => Option.fromUndefinedOr(this.sandboxes.get(spec.name))),
       listSandboxes: Effect.sync(() => Array.from(this.sandboxes.values())),
       getSandbox: (name) =>
         Effect.fromOption(Option.fromUndefinedOr(this.sandboxes.get(name))).pipe(
@@ -172,6 +178,7 @@ export class Domain {
           const step = { image: "imported:latest", layersDone: 1, layersTotal: 1, bytesDone: 10, bytesTotal: 10 }
           yield* options?.onProgress?.({ ...step, step: "layers" }) ?? Effect.void
           yield* options?.onProgress?.({ ...step, step: "done" }) ?? Effect.void
+          if (options?.dryRun === true) return [image]
           this.images.set("imported:latest", image)
           return [image]
         }),

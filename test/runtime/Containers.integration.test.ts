@@ -111,10 +111,24 @@ describe("Containers", () => {
           "ContainerOomKilled",
           "killed because it used more than its 32 MiB of memory"
         ])
-        yield* create(containers, { name: "typo", command: ["/bin/nothing"], restart: once })
-        const typo = yield* exitOf("typo")
-        assert.strictEqual(typo[1], "CreateFailed")
-        assert.match(typo[2] ?? "", /nothing.*no such file/i)
+        for (const [name, program] of [
+          ["path", "/bin/nothing"],
+          ["typo", "nothing"],
+          ["deep", "/no/such/directory/program"]
+        ] as const) {
+          yield* create(containers, { name, command: [program], restart: once })
+          const words = `its program "${program}" is not in its image`
+          assert.deepStrictEqual(yield* exitOf(name), ["parked", "ProgramNotFound", words])
+        }
+        for (const [name, program] of [
+          ["data", "/etc/passwd"],
+          ["folder", "/bin"]
+        ] as const) {
+          yield* create(containers, { name, command: [program], restart: once })
+          const exit = yield* exitOf(name)
+          assert.deepStrictEqual(exit.slice(0, 2), ["parked", "ProgramNotExecutable"])
+          assert.match(exit[2] ?? "", /cannot be executed: .*(permi|directory)/i)
+        }
         yield* content.importFrom(writeImage(state, "empty", { Cmd: [] }))
         yield* create(containers, { name: "empty", image: "empty", restart: once })
         assert.strictEqual((yield* exitOf("empty"))[1], "NothingToRun")

@@ -61,8 +61,8 @@ export interface Instance {
     schema: Schema.Codec<A, unknown>,
     ...args: ReadonlyArray<string>
   ) => Effect.Effect<A, CommandFailed | Schema.SchemaError>
-  /** Applies YAML. */
-  readonly apply: (yaml: string) => Effect.Effect<Ran>
+  /** Applies YAML; with flags. */
+  readonly apply: (yaml: string, ...flags: ReadonlyArray<string>) => Effect.Effect<Ran>
   readonly brainPid: Effect.Effect<number>
   readonly taprootPid: Effect.Effect<number>
 }
@@ -162,7 +162,7 @@ export const start = (options?: { readonly args?: ReadonlyArray<string>; readonl
         run,
         json: (schema, ...args) =>
           Effect.flatMap(run(...args, "-o", "json"), (text) => Schema.decodeUnknownEffect(schema)(JSON.parse(text))),
-        apply: (yaml) => ironwood(["--address", address, "apply", "-f", "-"], yaml),
+        apply: (yaml, ...flags) => ironwood(["--address", address, "apply", "-f", "-", ...flags], yaml),
         brainPid: pidOf("bin/node", "/brain.cjs"),
         taprootPid: pidOf("taproot", "taproot")
       }

@@ -4,6 +4,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Apply from "../Apply.ts"
 import { describe } from "../Help.ts"
+import * as SpecFiles from "../SpecFiles.ts"
 
 export const apply = Command.make(
   "apply",
@@ -15,12 +16,12 @@ export const apply = Command.make(
       Flag.atLeast(1)
     ),
     replace: Flag.Boolean("replace").pipe(
-      Flag.withDescription("Remove containers that differ from the file (stopping them) and make them anew"),
+      Flag.withDescription("Stop containers that differ from the file in order, remove them, and make them anew"),
       Flag.withDefault(false)
     )
   },
   Effect.fnUntraced(function* ({ files, replace }) {
-    yield* Apply.apply(yield* Apply.read(files), { replace })
+    yield* Apply.apply(yield* SpecFiles.read(files), { replace })
   })
 ).pipe(
   describe({
@@ -36,7 +37,9 @@ export const apply = Command.make(
       "    restart: { restart: permanent, backoff: { initial: 500ms, max: 1m } }",
       "",
       "Durations are 500ms or 1h30m, sizes 64MiB; `kind: Image` has a path (relative to the file) and imports it.",
-      "All files are checked first, and a mistake in any of them changes nothing. Applying again changes nothing either."
+      "All files are read first and all objects checked by the server; one mistake anywhere changes nothing, and all mistakes are",
+      "told at once. Applying again changes nothing either. -o json prints what is there then as the API answers: an object",
+      "`container`, `sandbox` or `image` on a line each."
     ],
     examples: [
       ["ironwood apply -f examples/hello.yaml", "The examples that come with Ironwood"],

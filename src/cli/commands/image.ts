@@ -10,17 +10,18 @@ import {
   type Image,
   ImageSchema,
   ImageService,
-  ListImagesResponseSchema
+  ListImagesResponseSchema,
+  RemoveImageResponseSchema
 } from "../../../proto/generated/ironwood/v1/image_pb.ts"
 import * as ActorText from "../ActorText.ts"
 import { Client, orElseStatus, status } from "../Client.ts"
 import { exitCodes } from "../ExitCode.ts"
 import { failure } from "../Failure.ts"
-import { forEach } from "../ForEach.ts"
+import { answered, forEach } from "../ForEach.ts"
 import { style as currentStyle } from "../Globals.ts"
 import { describe } from "../Help.ts"
 import * as HumanText from "../HumanText.ts"
-import { importImage, nameOf, shortDigest } from "../ImageImport.ts"
+import { importImages, nameOf, shortDigest } from "../ImageImport.ts"
 import * as Output from "../Output.ts"
 import { requestId } from "../RequestId.ts"
 import { Screen } from "../Screen.ts"
@@ -70,16 +71,19 @@ const importCommand = Command.make(
   },
   Effect.fnUntraced(function* ({ name, path: word }) {
     const path = yield* Path.Path
-    const image = yield* importImage(path.resolve(word), name)
-    return yield* Output.answer(
-      ImageSchema,
-      image,
-      Effect.succeed([`imported ${nameOf(image)}  ${Text.clean(image.digest)}  ${HumanText.size(image.sizeBytes)}`])
+    const images = yield* importImages(path.resolve(word), name)
+    return yield* Effect.forEach(
+      images,
+      (image) =>
+        Output.item(ImageSchema, image, () => [
+          `imported ${nameOf(image)}  ${Text.clean(image.digest)}  ${HumanText.size(image.sizeBytes)}`
+        ]),
+      { discard: true }
     )
   })
 ).pipe(
   describe({
-    short: "Import an image from a directory or archive on the host",
+    short: "Import the images in a directory or archive on the host",
     long: [
       "Every digest is verified; an archive that is cut short or forged is refused and leaves nothing behind.",
       "Importing again what is there already is cheap."
@@ -154,7 +158,10 @@ const rm = Command.make(
     yield* forEach(references, (reference) =>
       client
         .call(ImageService.method.removeImage, { reference, requestId: requestId() }, { timeout: "5 minutes" })
-        .pipe(Effect.as(reference), orNearest(reference))
+        .pipe(
+          Effect.map((removed) => answered(reference, RemoveImageResponseSchema, removed)),
+          orNearest(reference)
+        )
     )
   })
 ).pipe(

@@ -1,11 +1,12 @@
 /** `ironwood kill`: sends a signal to the first process of containers. */
+import { create } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import { ContainerService } from "../../../proto/generated/ironwood/v1/container_pb.ts"
+import { ContainerSchema, ContainerService } from "../../../proto/generated/ironwood/v1/container_pb.ts"
 import { Client } from "../Client.ts"
-import { forEach } from "../ForEach.ts"
+import { answered, forEach } from "../ForEach.ts"
 import { describe } from "../Help.ts"
 import { requestId } from "../RequestId.ts"
 import * as Target from "../Target.ts"
@@ -28,7 +29,8 @@ export const kill = Command.make(
       Effect.fnUntraced(function* (word) {
         const name = yield* Target.container(word)
         yield* client.call(ContainerService.method.killContainer, { name, signal, requestId: requestId() })
-        return word
+        const { container } = yield* client.call(ContainerService.method.getContainer, { name })
+        return answered(word, ContainerSchema, container ?? create(ContainerSchema, { spec: { name } }))
       })
     )
   })

@@ -15,7 +15,6 @@ import {
   PolicyService
 } from "../../../proto/generated/ironwood/v1/policy_service_pb.ts"
 import { TreeService } from "../../../proto/generated/ironwood/v1/tree_pb.ts"
-import * as Apply from "../Apply.ts"
 import { Client } from "../Client.ts"
 import { exitCodes } from "../ExitCode.ts"
 import * as ExitPlan from "../ExitPlan.ts"
@@ -32,6 +31,7 @@ import { requestId } from "../RequestId.ts"
 import { Screen } from "../Screen.ts"
 import { nearest } from "../Suggest.ts"
 import * as Table from "../Table.ts"
+import * as SpecFiles from "../SpecFiles.ts"
 import * as Target from "../Target.ts"
 import * as Text from "../Text.ts"
 
@@ -175,15 +175,15 @@ const wrongFile = (problems: ReadonlyArray<string>) =>
 
 /** The policy in a file: that of the container `name`, of the only container, or the whole file. */
 const policyInFile = Effect.fnUntraced(function* (file: string, name: Option.Option<string>) {
-  const text = yield* Apply.readText(file)
+  const text = yield* SpecFiles.readText(file)
   const called = file === "-" ? "stdin" : file
   if (!Manifest.hasKinds(text)) {
     const read = Manifest.parseMessage(text, called, RestartPolicySchema)
     return Result.isSuccess(read) ? read.success : yield* wrongFile(read.failure)
   }
-  const read = Manifest.parse(text, called)
-  if (Result.isFailure(read)) return yield* wrongFile(read.failure)
-  const containers = read.success.filter((object) => object.kind === "Container")
+  const { objects, problems } = Manifest.parse(text, called)
+  if (problems.length > 0) return yield* wrongFile(problems.map(Manifest.formatProblem))
+  const containers = objects.filter((object) => object.kind === "Container")
   const names = containers.map((object) => object.name)
   const found = Option.match(name, {
     onNone: () => (containers.length === 1 ? containers[0] : undefined),

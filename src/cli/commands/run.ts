@@ -1,103 +1,25 @@
 /** `ironwood run`: a container from an image, with the flags docker people type. */
-import { create, type MessageInitShape } from "@bufbuild/protobuf"
+import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
-import * as Option from "effect/Option"
-import * as Result from "effect/Result"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
-import * as Flag from "effect/cli/Flag"
 import {
   ContainerSchema,
   ContainerService,
   type ContainerSpecSchema
 } from "../../../proto/generated/ironwood/v1/container_pb.ts"
-import { RestartPolicySchema, RestartType } from "../../../proto/generated/ironwood/v1/policy_pb.ts"
 import { NetworkMode, SandboxService } from "../../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { Client, orElseStatus, status } from "../Client.ts"
 import { exitCodes } from "../ExitCode.ts"
-import { failure, withNext } from "../Failure.ts"
+import { type Failure, withNext } from "../Failure.ts"
+import { type FlagProblem, flagOf, wrongFlags } from "../FlagProblems.ts"
 import { attach } from "../Foreground.ts"
 import { describe } from "../Help.ts"
-import { labelFlag, parsePairs } from "../Labels.ts"
 import { withMissing } from "../Missing.ts"
 import { generateName } from "../Names.ts"
 import * as Output from "../Output.ts"
-import { restartFlag, withRestart } from "../PolicyFlags.ts"
-import { bytesFlag, durationFlag, secondsOrDuration, toProto } from "../QuantityFlags.ts"
 import { requestId } from "../RequestId.ts"
-
-const text = (name: string, metavar: string, description: string) =>
-  Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.withDefault(""))
-
-const yes = (name: string, description: string) =>
-  Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withDefault(false))
-
-/** The flags; RunArguments.ts needs to know which of them take a value. */
-export const runFlags = {
-  name: text("name", "NAME", "Its name (default: two words)"),
-  detach: yes("detach", "Print the name and return, instead of showing its output until it ends").pipe(
-    Flag.withAlias("d")
-  ),
-  environment: Flag.String("env").pipe(
-    Flag.withAlias("e"),
-    Flag.withMetavar("NAME=VALUE"),
-    Flag.withDescription("An environment variable; NAME alone takes the value from here; may be repeated"),
-    Flag.atLeast(0)
-  ),
-  environmentFiles: Flag.String("env-file").pipe(
-    Flag.withMetavar("FILE"),
-    Flag.withDescription("Environment variables from a file, a NAME=VALUE per line; may be repeated"),
-    Flag.atLeast(0)
-  ),
-  workingDirectory: text("workdir", "DIRECTORY", "Where it starts").pipe(Flag.withAlias("w")),
-  user: text("user", "USER[:GROUP]", "Who it runs as, by name or number").pipe(Flag.withAlias("u")),
-  entrypoint: Flag.String("entrypoint").pipe(
-    Flag.withMetavar("PROGRAM"),
-    Flag.withDescription("What to execute instead of the image's entrypoint; COMMAND becomes its arguments"),
-    Flag.optional
-  ),
-  memory: bytesFlag("memory").pipe(
-    Flag.withAlias("m"),
-    Flag.withDescription("Most memory, e.g. 64MiB or 64m"),
-    Flag.optional
-  ),
-  cpus: Flag.Finite("cpus").pipe(
-    Flag.withMetavar("N"),
-    Flag.withDescription("Most processor time, in cores, e.g. 0.5"),
-    Flag.filter(
-      (n) => n > 0,
-      (n) => `Expected more than 0, got ${n}`
-    ),
-    Flag.optional
-  ),
-  pids: Flag.Int("pids-limit").pipe(
-    Flag.withMetavar("N"),
-    Flag.withDescription("Most processes and threads"),
-    Flag.filter(
-      (n) => n > 0,
-      (n) => `Expected more than 0, got ${n}`
-    ),
-    Flag.optional
-  ),
-  restart: restartFlag(
-    "permanent, transient or temporary; always, on-failure[:N], no (default: permanent with -d, else temporary)"
-  ),
-  network: Flag.Literals("network", ["none", "host"]).pipe(
-    Flag.withMetavar("MODE"),
-    Flag.withDescription("Only loopback, or the host's own network (default: none)"),
-    Flag.withDefault("none")
-  ),
-  sandbox: text("sandbox", "NAME", "Run in this sandbox, with the containers there (default: one of its own)"),
-  stopSignal: text("stop-signal", "SIGNAL", "The signal that asks it to end"),
-  stopTimeout: durationFlag("stop-timeout", secondsOrDuration).pipe(
-    Flag.withDescription("How long it may take to end before it is killed: 30s, or seconds (default: 10s)"),
-    Flag.optional
-  ),
-  labels: labelFlag("A label; may be repeated"),
-  readonlyRootfs: yes("read-only", "Its root filesystem read-only"),
-  remove: yes("rm", "Remove it when it has ended (not with -d)")
-}
+import { flagOfField, read, runFlags } from "../RunFlags.ts"
 
 export const run = Command.make(
   "run",
@@ -113,46 +35,25 @@ export const run = Command.make(
   },
   Effect.fnUntraced(function* (flags) {
     const client = yield* Client
-    if (flags.detach && flags.remove) {
-      return yield* failure("--rm needs the foreground", {
-        exitCode: exitCodes.usage,
-        next: "Leave out -d, or remove the container later with `ironwood rm`"
-      })
-    }
     const name = flags.name === "" ? generateName(Math.random) : flags.name
-    const sandbox = yield* sandboxOf(name, flags.network, flags.sandbox)
-    const restart = Option.getOrElse(flags.restart, () => ({
-      type: flags.detach ? RestartType.PERMANENT : RestartType.TEMPORARY
-    }))
-    const spec: MessageInitShape<typeof ContainerSpecSchema> = {
-      name,
-      sandbox,
-      image: flags.image,
-      entrypoint: Option.match(flags.entrypoint, { onNone: () => [], onSome: (program) => [program] }),
-      command: [...flags.command],
-      environment: yield* environmentOf(flags.environment, flags.environmentFiles),
-      workingDirectory: flags.workingDirectory,
-      user: flags.user,
-      stopSignal: flags.stopSignal,
-      labels: flags.labels,
-      readonlyRootfs: flags.readonlyRootfs,
-      restart: withRestart(create(RestartPolicySchema), restart),
-      resources: {
-        ...(Option.isSome(flags.memory) ? { memoryBytes: flags.memory.value } : {}),
-        ...(Option.isSome(flags.cpus) ? { cpus: flags.cpus.value } : {}),
-        ...(Option.isSome(flags.pids) ? { pids: flags.pids.value } : {})
-      },
-      ...(Option.isSome(flags.stopTimeout) ? { stopGracePeriod: toProto(flags.stopTimeout.value) } : {})
+    const { network, problems, spec: rest } = yield* read(flags)
+    const spec = { ...rest, name, sandbox: flags.sandbox }
+    const ownSandbox = network === NetworkMode.HOST && flags.sandbox === ""
+    // what is made before the container is made only for one that can be
+    if (problems.length > 0 || ownSandbox) yield* check(spec, problems)
+    if (ownSandbox) {
+      const sandbox = { name, network }
+      yield* client.call(SandboxService.method.createSandbox, { spec: sandbox, requestId: requestId() })
     }
     const { container } = yield* client
-      .call(ContainerService.method.createContainer, { spec, requestId: requestId() }, { timeout: "5 minutes" })
+      .call(
+        ContainerService.method.createContainer,
+        { spec: ownSandbox ? { ...spec, sandbox: name } : spec, requestId: requestId() },
+        { timeout: "5 minutes" }
+      )
       .pipe(
-        Effect.mapError((error) =>
-          error.status === status.alreadyExists
-            ? withNext(error, `Choose another --name, or remove that one with \`ironwood rm -f ${name}\``)
-            : withMissing(error)
-        ),
-        Effect.tapError(() => (sandbox === "" || flags.sandbox !== "" ? Effect.void : removeEmptySandbox(sandbox)))
+        Effect.mapError((error) => explained(error, name)),
+        Effect.tapError(() => (ownSandbox ? removeEmptySandbox(name) : Effect.void))
       )
     if (container === undefined) return yield* Effect.die("CreateContainer answered without a container")
     if (flags.detach) return yield* Output.answer(ContainerSchema, container, Effect.succeed([name]))
@@ -178,21 +79,39 @@ export const run = Command.make(
   })
 )
 
-/** The sandbox to name in the spec: one of the container's own is made first only when it needs the host's network. */
-const sandboxOf = Effect.fnUntraced(function* (name: string, network: "none" | "host", sandbox: string) {
-  if (sandbox !== "" && network === "host") {
-    return yield* failure("--network belongs to the sandbox, which is there already", {
-      exitCode: exitCodes.usage,
-      next: "Leave out --network, or --sandbox"
-    })
+/** What the flags are to blame for, and what to do about the rest. */
+const explained = (error: Failure, name: string): Failure => {
+  if (error.violations !== undefined) {
+    return wrongFlags(
+      "run",
+      error.violations.map((violation) => flagOf(violation, flagOfField))
+    )
   }
-  if (network === "none") return sandbox
+  return error.status === status.alreadyExists
+    ? withNext(error, `Choose another --name, or remove that one with \`ironwood rm -f ${name}\``)
+    : withMissing(error)
+}
+
+/** Fails with all that is wrong, here and at the server, which only looks. */
+const check = Effect.fnUntraced(function* (
+  spec: MessageInitShape<typeof ContainerSpecSchema>,
+  problems: ReadonlyArray<FlagProblem>
+) {
   const client = yield* Client
-  yield* client.call(SandboxService.method.createSandbox, {
-    spec: { name, network: NetworkMode.HOST },
-    requestId: requestId()
-  })
-  return name
+  const asked = client.call(ContainerService.method.createContainer, { spec, validateOnly: true }).pipe(
+    Effect.as<ReadonlyArray<FlagProblem>>([]),
+    Effect.catch((error) => {
+      if (error.violations !== undefined) {
+        return Effect.succeed(error.violations.map((violation) => flagOf(violation, flagOfField)))
+      }
+      if (problems.length === 0) return Effect.fail(explained(error, spec.name ?? ""))
+      // nobody answers: what is wrong with the flags is still so
+      if (error.exitCode === exitCodes.unavailable) return Effect.succeed([])
+      return Effect.succeed([{ flag: error.about?.type === "image" ? "IMAGE" : "--name", text: error.summary }])
+    })
+  )
+  const all = [...problems, ...(yield* asked)]
+  return yield* all.length === 0 ? Effect.void : wrongFlags("run", all)
 })
 
 const removeEmptySandbox = Effect.fnUntraced(function* (name: string) {
@@ -201,32 +120,4 @@ const removeEmptySandbox = Effect.fnUntraced(function* (name: string) {
     orElseStatus(status.notFound, () => Effect.void),
     orElseStatus(status.failedPrecondition, () => Effect.void)
   )
-})
-
-/** Variables of the files, then those of the flags; later ones win. `NAME` alone is taken from our own environment. */
-const environmentOf = Effect.fnUntraced(function* (pairs: ReadonlyArray<string>, files: ReadonlyArray<string>) {
-  const system = yield* FileSystem.FileSystem
-  const words: Array<string> = []
-  for (const file of files) {
-    const content = yield* Effect.mapError(system.readFileString(file), () =>
-      failure(`the environment file ${file} cannot be read`, { exitCode: exitCodes.usage })
-    )
-    words.push(
-      ...content
-        .split("\n")
-        .map((line) => line.trim())
-        .filter((line) => line !== "" && !line.startsWith("#"))
-    )
-  }
-  const all = [...words, ...pairs].flatMap((word) => {
-    if (word.includes("=")) return [word]
-    const inherited = process.env[word]
-    return inherited === undefined ? [] : [`${word}=${inherited}`]
-  })
-  const parsed = parsePairs(all)
-  if (Result.isSuccess(parsed)) return parsed.success
-  return yield* failure(`"${parsed.failure}" is no environment variable`, {
-    exitCode: exitCodes.usage,
-    next: "Write NAME=VALUE, or NAME alone to take the value from here"
-  })
 })

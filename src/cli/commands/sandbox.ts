@@ -9,15 +9,17 @@ import {
   ListSandboxesResponseSchema,
   NetworkMode,
   type Sandbox,
+  SandboxSchema,
   SandboxService
 } from "../../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import * as ActorText from "../ActorText.ts"
-import { Client } from "../Client.ts"
-import { forEach } from "../ForEach.ts"
+import { Client, orElseStatus, status } from "../Client.ts"
+import { answered, forEach } from "../ForEach.ts"
 import { style as currentStyle } from "../Globals.ts"
 import { describe } from "../Help.ts"
 import * as HumanText from "../HumanText.ts"
 import * as Output from "../Output.ts"
+import { stopContainer } from "../Remove.ts"
 import { requestId } from "../RequestId.ts"
 import { Screen } from "../Screen.ts"
 import * as Table from "../Table.ts"
@@ -69,22 +71,28 @@ const rm = Command.make(
   {
     force: Flag.Boolean("force").pipe(
       Flag.withAlias("f"),
-      Flag.withDescription("Stop and remove its containers too"),
+      Flag.withDescription("Remove its containers too; those that are up are stopped first, in order"),
       Flag.withDefault(false)
     ),
     names: Argument.String("NAME").pipe(Argument.withDescription("Sandboxes"), Argument.variadic({ min: 1 }))
   },
   Effect.fnUntraced(function* ({ force, names }) {
     const client = yield* Client
-    yield* forEach(names, (name) =>
-      Effect.as(
-        client.call(
-          SandboxService.method.removeSandbox,
-          { name, force, requestId: requestId() },
-          { timeout: "10 minutes" }
-        ),
-        name
-      )
+    yield* forEach(
+      names,
+      Effect.fnUntraced(function* (name) {
+        const { sandbox } = yield* client.call(SandboxService.method.getSandbox, { name })
+        if (force) {
+          yield* Effect.forEach(
+            sandbox?.containers ?? [],
+            (container) => stopContainer(container).pipe(orElseStatus(status.notFound, () => Effect.void)),
+            { concurrency: 8, discard: true }
+          )
+        }
+        const request = { name, force, requestId: requestId() }
+        yield* client.call(SandboxService.method.removeSandbox, request, { timeout: "10 minutes" })
+        return answered(name, SandboxSchema, sandbox ?? create(SandboxSchema, { spec: { name } }))
+      })
     )
   })
 ).pipe(

@@ -16,6 +16,8 @@ import * as LiveTree from "../LiveTree.ts"
 import * as Output from "../Output.ts"
 import { Screen } from "../Screen.ts"
 import { Signals } from "../Signals.ts"
+import * as SpecCheck from "../SpecCheck.ts"
+import * as SpecFiles from "../SpecFiles.ts"
 
 export const up = Command.make(
   "up",
@@ -48,7 +50,8 @@ export const up = Command.make(
         next: "Detach, and look with `ironwood tree --watch`"
       })
     }
-    const objects = yield* files.length === 0 ? Effect.succeed([]) : Apply.read(files)
+    const specs = yield* SpecFiles.read(files)
+    yield* SpecCheck.refuseProblems(specs)
     const screen = yield* Screen
     // claimed before the start: a Ctrl-C from here on ends in order what there is by then
     const signals = yield* (yield* Signals).claim
@@ -60,7 +63,7 @@ export const up = Command.make(
     if (Option.isNone(instance)) return yield* Effect.void
     const { address, connection, ended, release, stop } = instance.value
     const work = Effect.gen(function* () {
-      yield* Apply.apply(objects, { replace: false }).pipe(
+      yield* Apply.apply(specs, { replace: false }).pipe(
         Effect.provideService(Client, connection),
         // what is up stays up: a spec that does not work is no reason to take the rest down
         Effect.catchTag("Failure", (error) => Output.remark(`ironwood: ${render(error)}`))

@@ -1,0 +1,193 @@
+/**
+ * The flags of `ironwood run`, docker's as far as they mean the same, and the spec they make.
+ *
+ * What cannot be read is left out of the spec and told beside it ({@link read}).
+ */
+import { create, type MessageInitShape } from "@bufbuild/protobuf"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Flag from "effect/cli/Flag"
+import type { ContainerSpecSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
+import { RestartPolicySchema, RestartType } from "../../proto/generated/ironwood/v1/policy_pb.ts"
+import { NetworkMode } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { check, type Checked, checked, type FlagProblem } from "./FlagProblems.ts"
+import { parsePair } from "./Labels.ts"
+import { parseRestart, withRestart } from "./PolicyFlags.ts"
+import { parseBytes } from "./Quantity.ts"
+import { secondsOrDuration, toProto } from "./QuantityFlags.ts"
+
+const text = (name: string, metavar: string, description: string) =>
+  Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.withDefault(""))
+
+const yes = (name: string, description: string) =>
+  Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withDefault(false))
+
+const positive = (text: string): Result.Result<number, string> =>
+  /^\d*\.?\d+$/.test(text) && Number(text) > 0 ? Result.succeed(Number(text)) : Result.fail("a number above 0")
+
+const positiveInteger = (text: string): Result.Result<number, string> =>
+  /^\d{1,9}$/.test(text) && Number(text) > 0 ? Result.succeed(Number(text)) : Result.fail("a whole number above 0")
+
+const networks: ReadonlyMap<string, NetworkMode> = new Map([
+  ["none", NetworkMode.NONE],
+  ["host", NetworkMode.HOST]
+])
+
+const parseNetwork = (text: string): Result.Result<NetworkMode, string> =>
+  Result.fromOption(Option.fromUndefinedOr(networks.get(text)), () => [...networks.keys()].join(" or "))
+
+/** The flags; RunArguments.ts needs to know which of them take a value. */
+export const runFlags = {
+  name: text("name", "NAME", "Its name (default: two words)"),
+  detach: yes("detach", "Print the name and return, instead of showing its output until it ends").pipe(
+    Flag.withAlias("d")
+  ),
+  environment: Flag.String("env").pipe(
+    Flag.withAlias("e"),
+    Flag.withMetavar("NAME=VALUE"),
+    Flag.withDescription("An environment variable; NAME alone takes the value from here; may be repeated"),
+    Flag.atLeast(0)
+  ),
+  environmentFiles: Flag.String("env-file").pipe(
+    Flag.withMetavar("FILE"),
+    Flag.withDescription("Environment variables from a file, a NAME=VALUE per line; may be repeated"),
+    Flag.atLeast(0)
+  ),
+  workingDirectory: text("workdir", "DIRECTORY", "Where it starts").pipe(Flag.withAlias("w")),
+  user: text("user", "USER[:GROUP]", "Who it runs as, by name or number").pipe(Flag.withAlias("u")),
+  entrypoint: Flag.String("entrypoint").pipe(
+    Flag.withMetavar("PROGRAM"),
+    Flag.withDescription("What to execute instead of the image's entrypoint; COMMAND becomes its arguments"),
+    Flag.optional
+  ),
+  memory: checked("memory", "SIZE", parseBytes).pipe(
+    Flag.withAlias("m"),
+    Flag.withDescription("Most memory, e.g. 64MiB or 64m"),
+    Flag.optional
+  ),
+  cpus: checked("cpus", "N", positive).pipe(
+    Flag.withDescription("Most processor time, in cores, e.g. 0.5"),
+    Flag.optional
+  ),
+  pids: checked("pids-limit", "N", positiveInteger).pipe(
+    Flag.withDescription("Most processes and threads"),
+    Flag.optional
+  ),
+  restart: checked("restart", "POLICY", parseRestart).pipe(
+    Flag.withDescription(
+      "permanent, transient or temporary; always, on-failure[:N], no (default: permanent with -d, else temporary)"
+    ),
+    Flag.optional
+  ),
+  network: checked("network", [...networks.keys()].join("|"), parseNetwork).pipe(
+    Flag.withDescription("Only loopback, or the host's own network (default: none)"),
+    Flag.optional
+  ),
+  sandbox: text("sandbox", "NAME", "Run in this sandbox, with the containers there (default: one of its own)"),
+  stopSignal: text("stop-signal", "SIGNAL", "The signal that asks it to end"),
+  stopTimeout: checked("stop-timeout", "DURATION", secondsOrDuration).pipe(
+    Flag.withDescription("How long it may take to end before it is killed: 30s, or seconds (default: 10s)"),
+    Flag.optional
+  ),
+  labels: checked("label", "NAME=VALUE", parsePair).pipe(
+    Flag.withAlias("l"),
+    Flag.withDescription("A label; may be repeated"),
+    Flag.atLeast(0)
+  ),
+  readonlyRootfs: yes("read-only", "Its root filesystem read-only"),
+  remove: yes("rm", "Remove it when it has ended (not with -d)")
+}
+
+/** Which flag, or which word, a field of the request comes from. */
+export const flagOfField: ReadonlyMap<string, string> = new Map([
+  ["spec.name", "--name"],
+  ["spec.sandbox", "--sandbox"],
+  ["spec.image", "IMAGE"],
+  ["spec.entrypoint", "--entrypoint"],
+  ["spec.command", "COMMAND"],
+  ["spec.environment", "--env"],
+  ["spec.working_directory", "--workdir"],
+  ["spec.user", "--user"],
+  ["spec.resources.memory_bytes", "--memory"],
+  ["spec.resources.cpus", "--cpus"],
+  ["spec.resources.pids", "--pids-limit"],
+  ["spec.restart", "--restart"],
+  ["spec.stop_signal", "--stop-signal"],
+  ["spec.stop_grace_period", "--stop-timeout"],
+  ["spec.labels", "--label"]
+])
+
+type Value<F> = F extends Flag.Flag<infer A> ? A : never
+/** What was typed. */
+export type RunFlags = { readonly [K in keyof typeof runFlags]: Value<(typeof runFlags)[K]> } & {
+  readonly image: string
+  readonly command: ReadonlyArray<string>
+}
+
+/** The spec as far as it could be read, without its name and sandbox, and what is wrong. */
+export const read = Effect.fnUntraced(function* (flags: RunFlags) {
+  const problems: Array<FlagProblem> = []
+  const value = <A>(found: Checked<A>): ReadonlyArray<A> => {
+    if (Result.isSuccess(found)) return [found.success]
+    problems.push(found.failure)
+    return []
+  }
+  const given = <A>(found: Option.Option<Checked<A>>): A | undefined =>
+    Option.match(found, { onNone: () => undefined, onSome: (one) => value(one)[0] })
+
+  const variables = yield* environmentOf(flags.environment, flags.environmentFiles)
+  const [memory, cpus, pids, grace] = [
+    given(flags.memory),
+    given(flags.cpus),
+    given(flags.pids),
+    given(flags.stopTimeout)
+  ]
+  const restart = given(flags.restart) ?? { type: flags.detach ? RestartType.PERMANENT : RestartType.TEMPORARY }
+  const spec: MessageInitShape<typeof ContainerSpecSchema> = {
+    image: flags.image,
+    entrypoint: Option.match(flags.entrypoint, { onNone: () => [], onSome: (program) => [program] }),
+    command: [...flags.command],
+    environment: Object.fromEntries(variables.flatMap(value)),
+    workingDirectory: flags.workingDirectory,
+    user: flags.user,
+    stopSignal: flags.stopSignal,
+    labels: Object.fromEntries(flags.labels.flatMap(value)),
+    readonlyRootfs: flags.readonlyRootfs,
+    restart: withRestart(create(RestartPolicySchema), restart),
+    resources: {
+      ...(memory === undefined ? {} : { memoryBytes: memory }),
+      ...(cpus === undefined ? {} : { cpus }),
+      ...(pids === undefined ? {} : { pids })
+    },
+    ...(grace === undefined ? {} : { stopGracePeriod: toProto(grace) })
+  }
+  const network = given(flags.network) ?? NetworkMode.NONE
+  if (flags.sandbox !== "" && network === NetworkMode.HOST) {
+    problems.push({ flag: "--network", text: "belongs to the sandbox, which is there already: leave out one of them" })
+  }
+  if (flags.detach && flags.remove) {
+    problems.push({ flag: "--rm", text: "needs the foreground: leave out -d, or remove it later with `ironwood rm`" })
+  }
+  return { spec, network, problems }
+})
+
+/** Variables of the files, then those of the flags; later ones win. `NAME` alone is taken from our own environment. */
+const environmentOf = Effect.fnUntraced(function* (pairs: ReadonlyArray<string>, files: ReadonlyArray<string>) {
+  const system = yield* FileSystem.FileSystem
+  const variable = (flag: string) => (word: string) => {
+    if (word.includes("=")) return [check(flag, parsePair)(word)]
+    const inherited = process.env[word]
+    return inherited === undefined ? [] : [Result.succeed([word, inherited] as const)]
+  }
+  const found: Array<Checked<readonly [string, string]>> = []
+  for (const file of files) {
+    const content = yield* Effect.option(system.readFileString(file))
+    if (Option.isNone(content)) found.push(Result.fail({ flag: "--env-file", text: `${file} cannot be read` }))
+    const lines = Option.getOrElse(content, () => "").split("\n")
+    const words = lines.map((line) => line.trim()).filter((line) => line !== "" && !line.startsWith("#"))
+    found.push(...words.flatMap(variable(`--env-file ${file}`)))
+  }
+  return [...found, ...pairs.flatMap(variable("--env"))]
+})

@@ -1,0 +1,217 @@
+/** What the commands promise, against a whole Ironwood: all or nothing, in order, and the API's own JSON. */
+import { type DescMessage, fromJson } from "@bufbuild/protobuf"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { spawn } from "node:child_process"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import {
+  ContainerSchema,
+  ContainerState,
+  CreateContainerResponseSchema
+} from "../../proto/generated/ironwood/v1/container_pb.ts"
+import { ImageSchema, ImportImageResponseSchema } from "../../proto/generated/ironwood/v1/image_pb.ts"
+import { CreateSandboxResponseSchema, SandboxSchema } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { ActorSchema } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import { buildImage, directory, file, writeLayout } from "../support/images.ts"
+import { checkout, eventually, type Instance, start } from "../support/ironwood.ts"
+
+const image = `kind: Image\npath: ${checkout}/build/sample-image\n`
+const loop = "trap 'echo got TERM; exit 0' TERM; echo ready; while :; do sleep 0.1; done"
+const container = (name: string, more = "") => `---
+kind: Container
+name: ${name}
+image: hello:latest
+entrypoint: [/bin/sh, -c]
+command: [${JSON.stringify(loop)}]
+${more}`
+
+const temporary = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "ironwood-commands-"))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
+)
+
+/** The output of a container from now on, as its follower gets it. */
+const follow = (instance: Instance, name: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const child = spawn(join(checkout, "ironwood"), ["--address", instance.address, "logs", "-f", name])
+      const said = { text: "", child }
+      child.stdout.on("data", (chunk) => (said.text += String(chunk)))
+      return said
+    }),
+    ({ child }) => Effect.sync(() => child.kill("SIGTERM"))
+  )
+
+/** Every line of an output is a message of the API, without a field that it does not have. */
+const messages = <D extends DescMessage>(schema: D, output: string) =>
+  output
+    .trim()
+    .split("\n")
+    .map((line) => fromJson(schema, JSON.parse(line)))
+
+describe("commands", () => {
+  it.live("apply and run make nothing unless all can be made, and tell all that is wrong at once", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      const bad = container("Bad_Name!", "stopSignal: SIGNOTHING\nresources: { memory: 1, cpus: -2 }\n")
+      const ran = yield* instance.apply(image + container("good") + bad)
+      assert.deepStrictEqual([ran.code, ran.stdout], [2, ""])
+      assert.include(ran.stderr, "the spec is wrong in 4 places")
+      for (const line of [
+        "stdin:11: name: ",
+        "stdin:15: stopSignal: ",
+        'stdin:16: resources: no field "memory"',
+        "stdin:16: resources.cpus: "
+      ]) {
+        assert.include(ran.stderr, line)
+      }
+      const none = ["ps", "image ls", "sandbox ls"]
+      for (const list of none)
+        assert.notMatch(yield* instance.run(...list.split(" "), "-o", "json"), /hello|good/, list)
+
+      // what the files bring along is no lack, and what is nowhere is one
+      const missing = yield* instance.apply(
+        `${image}${container("good")}---\nkind: Container\nname: b\nimage: nowhere\n`
+      )
+      assert.strictEqual(missing.code, 3, missing.stderr)
+      assert.include(missing.stderr, "nowhere")
+      for (const list of none)
+        assert.notMatch(yield* instance.run(...list.split(" "), "-o", "json"), /hello|good/, list)
+
+      const flags = "run -d --name Bad! --memory 1 --cpus many --stop-signal NOTHING --network host hello"
+      const wrong = yield* instance.try(...flags.split(" "))
+      assert.strictEqual(wrong.code, 2)
+      for (const flag of ["--name", "--memory", "--cpus", "--stop-signal"]) assert.include(wrong.stderr, `  ${flag}: `)
+      assert.notInclude(yield* instance.run("sandbox", "ls", "-o", "json"), "Bad")
+
+      const good = yield* instance.apply(image + container("good"))
+      assert.deepStrictEqual([good.code, good.stderr], [0, ""])
+      assert.match(good.stdout, /^image hello:latest {2}imported\n(.*\n)*container good {2}created\n$/)
+    })
+  )
+
+  it.live("rm -f, sandbox rm -f and apply --replace stop in order what is up", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      const pod = "---\nkind: Sandbox\nname: pod\n"
+      assert.strictEqual(
+        (yield* instance.apply(image + pod + container("one") + container("two", "sandbox: pod\n"))).code,
+        0
+      )
+      const ended = Effect.fnUntraced(function* (name: string, ...command: ReadonlyArray<string>) {
+        const log = yield* follow(instance, name)
+        yield* eventually(
+          "it to be ready",
+          Effect.sync(() => log.text),
+          (text) => text.includes("ready")
+        )
+        const ran = yield* command.length === 0
+          ? instance.apply(container(name, "labels: { changed: yes }\n"), "--replace")
+          : instance.try(...command)
+        assert.strictEqual(ran.code, 0, ran.stderr)
+        yield* eventually(
+          "its last word",
+          Effect.sync(() => log.text),
+          (text) => text.includes("got TERM")
+        )
+      })
+      yield* ended("one")
+      yield* ended("one", "rm", "-f", "one")
+      yield* ended("two", "sandbox", "rm", "-f", "pod")
+      assert.strictEqual(yield* instance.run("ps", "-aq"), "")
+    })
+  )
+
+  it.live("restart of what serves the API succeeds, and it answers at once", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      for (const path of ["init/gateway/grpc", "init/gateway"]) {
+        const ran = yield* instance.try("restart", path)
+        assert.deepStrictEqual([ran.code, ran.stdout, ran.stderr], [0, `${path}\n`, ""])
+        const actor = fromJson(ActorSchema, JSON.parse(yield* instance.run("inspect", path, "-o", "json")))
+        assert.isAbove(actor.incarnation, 1)
+      }
+    })
+  )
+
+  it.live("-o json prints what is there now, as the API has it", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      const json = (...args: ReadonlyArray<string>) => instance.run(...args, "-o", "json")
+      const path = yield* temporary
+      writeFileSync(
+        join(path, "all.yaml"),
+        `${image}---\nkind: Sandbox\nname: pod\n${container("web", "sandbox: pod\n")}`
+      )
+      const applied = (yield* json("apply", "-f", join(path, "all.yaml"))).trim().split("\n")
+      const [sandbox, web] = applied.splice(-2)
+      const events = applied.flatMap((line) => messages(ImportImageResponseSchema, line))
+      assert.include(
+        events.flatMap(({ event }) => (event.case === "image" ? event.value.names : [])),
+        "hello:latest"
+      )
+      assert.strictEqual(messages(CreateSandboxResponseSchema, sandbox ?? "")[0]?.sandbox?.spec?.name, "pod")
+      assert.strictEqual(messages(CreateContainerResponseSchema, web ?? "")[0]?.container?.spec?.name, "web")
+      const state = Effect.fnUntraced(function* (...args: ReadonlyArray<string>) {
+        const [found] = messages(ContainerSchema, yield* json(...args))
+        assert.strictEqual(found?.spec?.name, "web", args.join(" "))
+        return found?.status?.state
+      })
+      assert.strictEqual(yield* state("stop", "web"), ContainerState.STOPPED)
+      assert.strictEqual(yield* state("start", "web"), ContainerState.RUNNING)
+      assert.strictEqual(yield* state("restart", "web"), ContainerState.RUNNING)
+      yield* state("kill", "-s", "HUP", "web")
+      assert.strictEqual(yield* state("rm", "-f", "web"), ContainerState.STOPPED)
+      assert.strictEqual(messages(SandboxSchema, yield* json("sandbox", "rm", "pod"))[0]?.spec?.name, "pod")
+      const [actor] = messages(ActorSchema, yield* json("restart", "init/storage/content"))
+      assert.strictEqual(actor?.path, "init/storage/content")
+      assert.match(yield* instance.run("apply", "-f", join(path, "all.yaml"), "-o", "yaml"), /^---\nimage:\n/)
+    })
+  )
+
+  it.live("run in the foreground ends as the container did", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      yield* instance.run("image", "import", `${checkout}/build/sample-image`)
+      for (const [flags, code, words] of [
+        [["--entrypoint", "/bin/sh", "hello", "-c", "exit 7"], 7, /^$/],
+        [["--memory", "16m", "--entrypoint", "tail", "hello", "/dev/zero"], 137, /more than its 16 MiB/],
+        [["--entrypoint", "/bin/nothing", "hello"], 127, /"\/bin\/nothing" is not in its image/],
+        [["--entrypoint", "/etc", "hello"], 126, /"\/etc" cannot be executed/]
+      ] as const) {
+        const ran = yield* instance.try("run", "--rm", ...flags)
+        assert.deepStrictEqual([ran.code, ran.stdout], [code, ""], ran.stderr)
+        assert.match(ran.stderr, words)
+      }
+      assert.strictEqual(yield* instance.run("ps", "-aq"), "")
+    })
+  )
+
+  it.live("an archive with several images: all of them are imported and told", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      const path = yield* temporary
+      const names = ["one:latest", "two:latest", "three:1.0"]
+      writeLayout(
+        path,
+        names.map((name) => ({ image: buildImage({ layers: [[directory("etc"), file("etc/name", name)]] }), name }))
+      )
+      const told = yield* instance.run("image", "import", path)
+      assert.deepStrictEqual(
+        told
+          .trim()
+          .split("\n")
+          .map((line) => line.split(/\s+/)[1]),
+        names
+      )
+      assert.deepStrictEqual(
+        messages(ImageSchema, yield* instance.run("image", "import", path, "-o", "json")).flatMap(({ names }) => names),
+        names
+      )
+      const applied = yield* instance.apply(`kind: Image\npath: ${path}\n`)
+      assert.strictEqual(applied.stdout, names.map((name) => `image ${name}  imported\n`).join(""))
+    })
+  )
+})
