@@ -78,6 +78,7 @@ export const EntryRecord = Schema.Struct({
   exit: Schema.optional(ExitView),
   decision: Schema.Literals(["restart", "park", "escalate", "finish", "none"]),
   reason: Schema.String,
+  because: Schema.optional(ActorPath),
   delay: Schema.optional(Schema.Finite),
   nextAt: Schema.optional(Schema.Finite)
 })

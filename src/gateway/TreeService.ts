@@ -12,11 +12,11 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Proto from "../../proto/generated/ironwood/v1/tree_pb.ts"
-import { ActorPath } from "../actor/ActorPath.ts"
+import { ActorPath, child, parent as parentOf } from "../actor/ActorPath.ts"
 import { NoSuchActor } from "../actor/Errors.ts"
 import type { ActorState } from "../actor/Lifecycle.ts"
 import { Tree } from "../actor/Tree.ts"
-import type { HistoryEntry, Load, TreeEvent, TreeNode } from "../actor/Tree.ts"
+import type { HistoryEntry, Moment, TreeEvent, TreeNode } from "../actor/Tree.ts"
 import { Containers } from "../runtime/Containers.ts"
 import { serverStreaming, service, unary } from "./EffectGrpc.ts"
 import { exitToProto } from "./ExitMessages.ts"
@@ -58,9 +58,17 @@ const types = {
   supervisor: Proto.ActorType.SUPERVISOR
 } as const satisfies Record<TreeNode["type"], Proto.ActorType>
 
-/** An actor as it goes over the wire; `load`: what waits in its mailbox, where that was asked for. */
-export const actorToProto = (node: TreeNode, load?: Load): MessageInitShape<typeof Proto.ActorSchema> => {
+const intensityToProto = ({ restarts, spent, within }: NonNullable<Moment["intensity"]>) => ({
+  restarts: uint32(restarts),
+  within: wireMillis(within),
+  spent: uint32(spent)
+})
+
+/** An actor as it goes over the wire; `moment`: what time alone changes, where that was asked for. */
+export const actorToProto = (node: TreeNode, moment?: Moment): MessageInitShape<typeof Proto.ActorSchema> => {
   const { degraded = "", ...annotations } = node.annotations
+  const { entry } = node
+  const load = moment?.mailbox
   return {
     path: node.path,
     kind: node.kind,
@@ -75,14 +83,27 @@ export const actorToProto = (node: TreeNode, load?: Load): MessageInitShape<type
     nextAttemptTime: timestamp(node.nextAttemptAt),
     consecutiveFailures: uint32(node.attempt),
     policy: Policy.toProto(node.policy),
-    budgetLeft: node.budgetLeft,
+    budgetLeft: moment === undefined ? node.budgetLeft : moment.budgetLeft,
     annotations,
     revision: BigInt(node.revision),
     description: node.description,
     degraded,
     mailboxDepth: load && uint32(load.mailboxDepth),
-    oldestMessageTime: timestamp(load?.oldestMessageAt)
+    oldestMessageTime: timestamp(load?.oldestMessageAt),
+    waitingFor: [...siblings(node.path, node.waitingFor)],
+    reason: entry?.reason ?? "",
+    decision: entry === undefined ? "" : decisionToProto(entry),
+    because: entry?.because ?? "",
+    intensity: moment?.intensity && intensityToProto(moment.intensity)
   }
+}
+
+const decisionToProto = ({ decision }: HistoryEntry): string => (decision === "none" ? "" : decision)
+
+/** The paths of siblings of `path`. */
+const siblings = (path: ActorPath, ids: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const parent = ids.length === 0 ? undefined : parentOf(path)
+  return parent === undefined ? [] : ids.map((id) => child(parent, id))
 }
 
 /** An entry of an actor's history as it goes over the wire. */
@@ -91,8 +112,9 @@ export const entryToProto = (entry: HistoryEntry): MessageInitShape<typeof Proto
   revision: BigInt(entry.revision),
   event: entry.event,
   exit: entry.exit && exitToProto(entry.exit),
-  decision: entry.decision === "none" ? "" : entry.decision,
+  decision: decisionToProto(entry),
   reason: entry.reason,
+  because: entry.because ?? "",
   delay: entry.delay === undefined ? undefined : wireMillis(entry.delay),
   nextAttemptTime: timestamp(entry.nextAt),
   incarnation: uint32(entry.incarnation)
@@ -166,16 +188,16 @@ const watch = (top: string, events: Stream.Stream<TreeEvent>): Stream.Stream<Hea
     )
   })
 
-/** An actor with what waits for it now. One that has just gone has nothing. */
-const withLoad = (tree: Tree["Service"], node: TreeNode) =>
-  Effect.match(tree.load(node.path), {
+/** An actor as of this moment. One that has just gone is told as it was. */
+const asOfNow = (tree: Tree["Service"], node: TreeNode) =>
+  Effect.match(tree.moment(node.path), {
     onFailure: () => actorToProto(node),
-    onSuccess: (load) => actorToProto(node, load)
+    onSuccess: (moment) => actorToProto(node, moment)
   })
 
 /** The actor at a path, for answers. */
 const actorAt = (path: string) =>
-  Effect.flatMap(Tree, (tree) => Effect.flatMap(tree.get(path), (node) => withLoad(tree, node)))
+  Effect.flatMap(Tree, (tree) => Effect.flatMap(tree.get(path), (node) => asOfNow(tree, node)))
 
 /** One page of the tree. The token holds where the page before ended: position and, should that have moved, path. */
 const getTree = Effect.fn("TreeService.getTree")(function* (request: Proto.GetTreeRequest) {
@@ -194,7 +216,7 @@ const getTree = Effect.fn("TreeService.getTree")(function* (request: Proto.GetTr
     start = found < 0 ? position : found + 1
   }
   const wanted = snapshot.nodes.slice(start, start + sizeOf(request.pageSize, pageLimits))
-  const actors = fitting(Proto.ActorSchema, yield* Effect.forEach(wanted, (node) => withLoad(tree, node)))
+  const actors = fitting(Proto.ActorSchema, yield* Effect.forEach(wanted, (node) => asOfNow(tree, node)))
   const end = start + actors.length
   const last = snapshot.nodes[end - 1]
   return {

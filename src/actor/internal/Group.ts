@@ -19,11 +19,13 @@ import * as Errors from "../Errors.ts"
 import * as Exits from "../ExitView.ts"
 import type { ExitView } from "../ExitView.ts"
 import * as SpecProblems from "../SpecProblems.ts"
-import type { Tree } from "../Tree.ts"
+import type { Moment, Tree } from "../Tree.ts"
 import { bindsTo, Dependents } from "./Dependents.ts"
-import { type Intent, Node } from "./Node.ts"
+import { type Because, type Intent, Node } from "./Node.ts"
 import { RestartWindow } from "./RestartWindow.ts"
 import { Siblings } from "./Siblings.ts"
+
+const byPerson: Because = { path: undefined, words: "somebody asked for it" }
 
 interface GroupRestart<R> {
   /** The earliest child concerned. */
@@ -69,6 +71,12 @@ export class Group<R> {
   /** True while children may be started. */
   get open(): boolean {
     return this.#phase === "starting" || this.#phase === "up"
+  }
+  /** What its limit on restarts is, and what of it is spent now. */
+  get intensity(): Moment["intensity"] {
+    const { behaviour } = this.#node.spec
+    if (behaviour._tag === "Worker" || behaviour.intensity === undefined) return undefined
+    return { ...behaviour.intensity, spent: this.#intensity?.count(this.#engine.monotonic()) ?? 0 }
   }
   get #strategy() {
     const { behaviour } = this.#node.spec
@@ -185,7 +193,7 @@ export class Group<R> {
     for (const dependent of this.#dependents.of(child)) {
       if (dependent.awaitsSiblings) this.#start(dependent, dependent.startsAutomatically)
       else if (dependent.alive && bindsTo(dependent, child.spec.id) && child.state !== "running")
-        this.#endBound(dependent)
+        this.#endBound(dependent, child)
     }
     for (const id of SpecProblems.named(child.spec.dependencies)) {
       const sibling = this.children.get(id)
@@ -193,19 +201,24 @@ export class Group<R> {
     }
   }
 
-  /** Ends a child because of a sibling that it needs, after those that need it; it follows when that sibling is back. */
-  #endBound(child: Node<R>, done: () => void = () => {}): void {
+  /** Ends a child because of a sibling that it `needed`, after those that need it; it follows when that one is back. */
+  #endBound(child: Node<R>, needed: Node<R>, done: () => void = () => {}): void {
     if (child.state === "stopping") return child.end("stop", "hold", done)
+    const because = {
+      path: needed.view.path,
+      words: `it needs "${needed.spec.id}", which ${needed.alive ? "is being ended" : "has ended"}`
+    }
     child.departing = true
     this.#endThoseThatNeed(child, () => {
       if (!child.alive) {
         child.departing = false
         return done()
       }
-      child.end("stop", "hold", () => {
+      const ended = () => {
         if (this.open && child.state === "waiting" && !child.removed) this.#start(child, true)
         done()
-      })
+      }
+      child.end("stop", "hold", ended, because)
     })
   }
 
@@ -214,7 +227,7 @@ export class Group<R> {
     let open = dependents.length
     if (open === 0) return done()
     for (const dependent of dependents) {
-      this.#endBound(dependent, () => {
+      this.#endBound(dependent, child, () => {
         if (--open === 0) done()
       })
     }
@@ -224,7 +237,7 @@ export class Group<R> {
   endByPerson(child: Node<R>, ending: "stop" | "release", intent: Intent, done: () => void, shutdown?: number): void {
     child.departing = child.alive
     this.#endThoseThatNeed(child, () => {
-      if (child.alive) return child.end(ending, intent, done, shutdown)
+      if (child.alive) return child.end(ending, intent, done, byPerson, shutdown)
       child.departing = false
       if (child.removed) return done()
       if (intent === "halt") child.stopForGood()
@@ -430,7 +443,7 @@ export class Group<R> {
       if (child.alive) {
         const before = child.previous
         if (child.spec.significant && child.temporary) this.#autoShutdown = child.spec.id
-        return child.end(behaviour.bystanders, "hold", () => this.#clear(before))
+        return child.end(behaviour.bystanders, "hold", () => this.#clear(before), this.#becauseOf(restart.from))
       }
       if (child.state === "finished") child.move("hold")
     }
@@ -443,6 +456,11 @@ export class Group<R> {
     const left = restart.dueAt - this.#engine.monotonic()
     if (left <= 0) this.#startAnew(restart)
     else restart.wait = this.#engine.after(left, () => this.#startAnew(restart))
+  }
+
+  #becauseOf(crashed: Node<R>): Because {
+    const { path } = crashed.view
+    return { path, words: `"${crashed.spec.id}" ended, and under ${this.#strategy} it starts anew with it` }
   }
 
   #startAnew(restart: GroupRestart<R>): void {
@@ -488,12 +506,21 @@ export class Group<R> {
     }
   }
 
+  /** Why the children end with their supervisor. */
+  get #becauseOfEnd(): Because {
+    const { failure } = this
+    return failure === undefined
+      ? { path: this.#node.view.path, words: "its supervisor is being ended" }
+      : { path: failure.causes?.[0]?.path ?? this.#node.view.path, words: `its supervisor gives up (${failure.tag})` }
+  }
+
   #endBefore(ending: "stop" | "release", at: Node<R> | undefined): void {
     for (let child = at; child !== undefined; child = child.previous) {
       if (child.removed) continue
       if (child.alive) {
         const before = child.previous
-        return child.end(this.#killing ? "kill" : ending, "hold", () => this.#endBefore(ending, before))
+        const on = () => this.#endBefore(ending, before)
+        return child.end(this.#killing ? "kill" : ending, "hold", on, this.#becauseOfEnd)
       }
       this.#settle(child)
     }
@@ -509,13 +536,14 @@ export class Group<R> {
       // Its turn comes when the last of those that need it has ended.
       if (this.#dependents.isHeld(child) && !this.#killing) return
       open++
-      child.end(this.#killing ? "kill" : ending, "hold", () => {
+      const ended = () => {
         for (const id of SpecProblems.named(child.spec.dependencies)) {
           const sibling = this.children.get(id)
           if (sibling?.alive === true && sibling.state !== "stopping") end(sibling)
         }
         close()
-      })
+      }
+      child.end(this.#killing ? "kill" : ending, "hold", ended, this.#becauseOfEnd)
     }
     const sweep = (at: Node<R> | undefined): void => {
       if (at === undefined) return close()

@@ -150,12 +150,10 @@ export const make = <R>(engine: () => Engine<R>): Tree["Service"] => {
     get names() {
       return engine().names
     },
-    load: (path) =>
+    moment: (path) =>
       Effect.suspend(() => {
         const node = engine().nodes.get(path)
-        return node === undefined
-          ? Effect.fail(new Errors.NoSuchActor({ path }))
-          : Effect.succeed(node.spec.mailbox?.load())
+        return node === undefined ? Effect.fail(new Errors.NoSuchActor({ path })) : Effect.succeed(node.moment)
       })
   }
 }
