@@ -164,25 +164,10 @@ const table = (rows: ReadonlyArray<Row>, options: Options): ReadonlyArray<Readon
       const indent = `${style.dim(below)}${symbols ? "  " : ""}`
       return [
         cut(line(columns, "")),
-        ...wrap(note, Math.max(20, width - Text.width(indent))).map((part) => cut(indent + color(part)))
+        ...Text.wrap(note, Math.max(20, width - Text.width(indent))).map((part) => cut(indent + color(part)))
       ]
     })
   ]
-}
-
-/** Breaks a text at blanks so that no line is longer than `cells`, where words allow. */
-const wrap = (text: string, cells: number): ReadonlyArray<string> => {
-  const lines: Array<string> = []
-  let line = ""
-  for (const word of text.split(" ")) {
-    if (line !== "" && Text.width(line) + 1 + Text.width(word) > cells) {
-      lines.push(line)
-      line = word
-    } else {
-      line = line === "" ? word : `${line} ${word}`
-    }
-  }
-  return [...lines, line]
 }
 
 /** `14 actors: 1 parked, 1 backing-off, 12 running`: what is bad comes first. */

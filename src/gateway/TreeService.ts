@@ -1,10 +1,11 @@
 /**
- * `ironwood.v1.TreeService`: the supervision tree over gRPC. Mapping functions first, then the service.
+ * `ironwood.v1.TreeService`: the supervision tree over gRPC. Parts, pages and watches first, then the service.
  *
  * Traps: revisions are numbers inside and 64-bit integers outside; a path that is no path is simply nobody's. A snapshot
  * of a large tree does not fit in one message, so it is sent in parts ({@link snapshotParts}).
  */
 import type { MessageInitShape } from "@bufbuild/protobuf"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Match from "effect/Match"
@@ -12,19 +13,19 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Proto from "../../proto/generated/ironwood/v1/tree_pb.ts"
-import { ActorPath, child, parent as parentOf } from "../actor/ActorPath.ts"
+import { ActorPath } from "../actor/ActorPath.ts"
 import { NoSuchActor } from "../actor/Errors.ts"
-import type { ActorState } from "../actor/Lifecycle.ts"
 import { Tree } from "../actor/Tree.ts"
-import type { HistoryEntry, Moment, TreeEvent, TreeNode } from "../actor/Tree.ts"
+import type { TreeEvent, TreeNode } from "../actor/Tree.ts"
+import * as Why from "../actor/Why.ts"
 import { Containers } from "../runtime/Containers.ts"
+import { actorToProto, entryToProto } from "./ActorMessages.ts"
 import { serverStreaming, service, unary } from "./EffectGrpc.ts"
-import { exitToProto } from "./ExitMessages.ts"
 import { fitting, keyIn, sizeOf, tokenAfter } from "./Page.ts"
 import * as Policy from "./Policy.ts"
 import { invalid } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
-import { timestamp, uint32, wireMillis } from "./Time.ts"
+import { whyToProto } from "./WhyMessages.ts"
 
 /**
  * A container's wishes are desired state: what a person does to its actor goes through `Containers`, which remembers it
@@ -34,91 +35,6 @@ const isContainer = ({ kind }: TreeNode): boolean => kind === "container"
 
 /** Of a container: the last segment of its path. */
 const nameOf = ({ path }: TreeNode): string => path.slice(path.lastIndexOf("/") + 1)
-
-const states = {
-  waiting: Proto.ActorState.WAITING,
-  starting: Proto.ActorState.STARTING,
-  running: Proto.ActorState.RUNNING,
-  "backing-off": Proto.ActorState.BACKING_OFF,
-  stopping: Proto.ActorState.STOPPING,
-  stopped: Proto.ActorState.STOPPED,
-  parked: Proto.ActorState.PARKED,
-  finished: Proto.ActorState.FINISHED,
-  failed: Proto.ActorState.FAILED
-} as const satisfies Record<ActorState, Proto.ActorState>
-
-const strategies = {
-  one_for_one: Proto.Strategy.ONE_FOR_ONE,
-  one_for_all: Proto.Strategy.ONE_FOR_ALL,
-  rest_for_one: Proto.Strategy.REST_FOR_ONE
-} as const satisfies Record<NonNullable<TreeNode["strategy"]>, Proto.Strategy>
-
-const types = {
-  worker: Proto.ActorType.WORKER,
-  supervisor: Proto.ActorType.SUPERVISOR
-} as const satisfies Record<TreeNode["type"], Proto.ActorType>
-
-const intensityToProto = ({ restarts, spent, within }: NonNullable<Moment["intensity"]>) => ({
-  restarts: uint32(restarts),
-  within: wireMillis(within),
-  spent: uint32(spent)
-})
-
-/** An actor as it goes over the wire; `moment`: what time alone changes, where that was asked for. */
-export const actorToProto = (node: TreeNode, moment?: Moment): MessageInitShape<typeof Proto.ActorSchema> => {
-  const { degraded = "", ...annotations } = node.annotations
-  const { entry } = node
-  const load = moment?.mailbox
-  return {
-    path: node.path,
-    kind: node.kind,
-    type: types[node.type],
-    strategy: node.strategy === undefined ? Proto.Strategy.UNSPECIFIED : strategies[node.strategy],
-    state: states[node.state],
-    since: timestamp(node.since),
-    incarnation: uint32(node.incarnation),
-    restarts: uint32(node.restarts),
-    startTime: timestamp(node.startedAt),
-    lastExit: node.lastExit && exitToProto(node.lastExit),
-    nextAttemptTime: timestamp(node.nextAttemptAt),
-    consecutiveFailures: uint32(node.attempt),
-    policy: Policy.toProto(node.policy),
-    budgetLeft: moment === undefined ? node.budgetLeft : moment.budgetLeft,
-    annotations,
-    revision: BigInt(node.revision),
-    description: node.description,
-    degraded,
-    mailboxDepth: load && uint32(load.mailboxDepth),
-    oldestMessageTime: timestamp(load?.oldestMessageAt),
-    waitingFor: [...siblings(node.path, node.waitingFor)],
-    reason: entry?.reason ?? "",
-    decision: entry === undefined ? "" : decisionToProto(entry),
-    because: entry?.because ?? "",
-    intensity: moment?.intensity && intensityToProto(moment.intensity)
-  }
-}
-
-const decisionToProto = ({ decision }: HistoryEntry): string => (decision === "none" ? "" : decision)
-
-/** The paths of siblings of `path`. */
-const siblings = (path: ActorPath, ids: ReadonlyArray<string>): ReadonlyArray<string> => {
-  const parent = ids.length === 0 ? undefined : parentOf(path)
-  return parent === undefined ? [] : ids.map((id) => child(parent, id))
-}
-
-/** An entry of an actor's history as it goes over the wire. */
-export const entryToProto = (entry: HistoryEntry): MessageInitShape<typeof Proto.HistoryEntrySchema> => ({
-  time: timestamp(entry.at),
-  revision: BigInt(entry.revision),
-  event: entry.event,
-  exit: entry.exit && exitToProto(entry.exit),
-  decision: decisionToProto(entry),
-  reason: entry.reason,
-  because: entry.because ?? "",
-  delay: entry.delay === undefined ? undefined : wireMillis(entry.delay),
-  nextAttemptTime: timestamp(entry.nextAt),
-  incarnation: uint32(entry.incarnation)
-})
 
 const isPath = Schema.is(ActorPath)
 
@@ -261,6 +177,13 @@ export const makeTreeService = () => {
     ),
     getActor: unary(method.getActor, ({ path }) => Effect.map(actorAt(path), (actor) => ({ actor }))),
     getActorHistory: unary(method.getActorHistory, getActorHistory),
+    explainActor: unary(
+      method.explainActor,
+      Effect.fn("TreeService.explainActor")(function* ({ path }) {
+        const now = yield* Clock.currentTimeMillis
+        return whyToProto(yield* Why.of(yield* Tree, path, now))
+      })
+    ),
     restartActor: unaryOnce(
       method.restartActor,
       Effect.fn("TreeService.restartActor")(function* ({ path }) {

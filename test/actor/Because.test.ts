@@ -45,8 +45,7 @@ describe("an actor that is down on another's account names it", () => {
           state: "waiting",
           event: "released",
           because: "init/b",
-          reason:
-            'to be ended; what it manages goes on, because "b" ended, and under one_for_all it starts anew with it'
+          reason: '"b" ended, and under one_for_all it starts anew with it'
         })
       }
       assert.deepInclude(yield* told(all.root, "init/b"), { event: "ended", because: undefined })
@@ -76,7 +75,7 @@ describe("an actor that is down on another's account names it", () => {
         state: "waiting",
         event: "stopped",
         because: "init/pod/db",
-        reason: 'to be ended, with its stop hooks, because it needs "db", which has ended'
+        reason: 'it needs "db", which has ended'
       })
       assert.deepInclude(yield* told(root, "init/pod/user"), { state: "running" })
       yield* TestClock.adjust("1 second")
@@ -85,13 +84,13 @@ describe("an actor that is down on another's account names it", () => {
         state: "waiting",
         event: "stopped",
         because: "init/pod/db",
-        reason: 'to be ended, with its stop hooks, because it needs "db", which is being ended'
+        reason: 'it needs "db", which is being ended'
       })
       assert.deepStrictEqual(yield* told(root, "init/pod/db"), {
         state: "stopped",
         event: "stopped",
         because: undefined,
-        reason: "to be ended, with its stop hooks, because somebody asked for it"
+        reason: "somebody asked for it"
       })
     })
   )

@@ -13,7 +13,7 @@ import { CgroupLayout, HostService } from "../../proto/generated/ironwood/v1/hos
 import { ImageService } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { NetworkMode, SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { RestartType } from "../../proto/generated/ironwood/v1/policy_pb.ts"
-import { ActorState, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import { ActorState, Relation, RemedyAction, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import type { Actor as ActorMessage, WatchTreeResponse } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import * as Actor from "../../src/actor/Actor.ts"
 import * as Mailbox from "../../src/actor/Mailbox.ts"
@@ -212,6 +212,45 @@ describe("Gateway", () => {
           ]
         )
         assert.deepInclude(yield* get("fragile/other"), { reason: "incarnation 2 is ready", decision: "", because: "" })
+      })
+    )
+
+    it.live("explains an actor: now, before, next, whom it has to do with, and what can be done", () =>
+      Effect.gen(function* () {
+        const slow = RestartPolicy.make({ backoff: { initial: "1 minute", jitter: 0 } })
+        const probes = new Probes()
+        const one = probes.make("one", { policy: slow, kind: "container" })
+        const other = probes.make("other", { policy: slow, dependencies: { bindsTo: ["one"] } })
+        const { client } = yield* start({ children: [one, other] })
+        const explain = (id: string) => call(client, trees.explainActor, { path: `init/runtime/${id}` })
+        const well = yield* explain("one")
+        assert.deepStrictEqual([well.now, well.remedies.length, well.story.length], ["it runs", 0, 1])
+        yield* probes.crash("one", "the disk is gone")
+        const down = yield* explain("one")
+        assert.strictEqual(down.actor?.state, ActorState.BACKING_OFF)
+        assert.deepInclude(down.story[0], { times: 1, because: "" })
+        assert.match(
+          down.story[0]?.text ?? "",
+          /^it ended after .*: the disk is gone \(Crash\); started again in 1 min$/
+        )
+        const next = down.prospects[0]?.time
+        assert.isDefined(next)
+        assert.deepStrictEqual(next, down.actor?.nextAttemptTime)
+        assert.deepStrictEqual(
+          down.remedies.map(({ action }) => action),
+          [RemedyAction.READ_LOGS, RemedyAction.START, RemedyAction.STOP, RemedyAction.SET_POLICY]
+        )
+        const dragged = yield* explain("other")
+        assert.strictEqual(dragged.now, 'it waits for "one" before it starts')
+        assert.deepStrictEqual(
+          dragged.involved.map(({ path, relation, state, text }) => [relation, path, state, text]),
+          [
+            [Relation.CAUSE, "init/runtime/one", ActorState.BACKING_OFF, "began it: the disk is gone (Crash)"],
+            [Relation.WAITS_FOR, "init/runtime/one", ActorState.BACKING_OFF, "is backing-off: the disk is gone (Crash)"]
+          ]
+        )
+        const nobody = yield* Effect.flip(explain("nobody"))
+        assert.strictEqual(nobody.code, Code.NOT_FOUND)
       })
     )
 

@@ -5,7 +5,8 @@ import { WatchTreeResponseSchema } from "../../proto/generated/ironwood/v1/tree_
 import * as ActorPath from "../../src/actor/ActorPath.ts"
 import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
 import type { Moment, TreeNode } from "../../src/actor/Tree.ts"
-import { actorToProto, snapshotParts } from "../../src/gateway/TreeService.ts"
+import { actorToProto } from "../../src/gateway/ActorMessages.ts"
+import { snapshotParts } from "../../src/gateway/TreeService.ts"
 
 const node = (id: string): TreeNode => ({
   path: ActorPath.child(ActorPath.root("init"), id),

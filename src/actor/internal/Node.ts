@@ -31,7 +31,7 @@ export type Intent = "hold" | "halt" | "start"
 /** Hears how a start went: `undefined` for the acknowledgement, else why there was none. */
 export type StartWaiter = (failure: ExitView | undefined) => void
 
-/** On whose account it is ended, and why, in words that follow "because". */
+/** On whose account it is ended, and why, in words. */
 export interface Because {
   readonly path: ActorPath | undefined
   readonly words: string
@@ -468,15 +468,7 @@ export class Node<R> {
     if (this.state === "stopping") return
     this.#ending = ending === "stop" ? "stopped" : "released"
     const { event, reason } = endings[ending]
-    this.move(
-      "stop",
-      {},
-      {
-        event,
-        reason: because === undefined ? reason : `${reason}, because ${because.words}`,
-        because: because?.path
-      }
-    )
+    this.move("stop", {}, { event, reason: because?.words ?? reason, because: because?.path })
     const brutal = ending === "kill" || shutdown === 0
     const deadline = brutal ? 0 : shutdown
     const orderly = ending === "kill" ? "release" : ending
