@@ -11,6 +11,7 @@
  *   middle one.
  * - Causes are followed through histories, which are bounded: one that was long ago may be told without its beginning.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { ActorPath } from "./ActorPath.ts"
 import * as Path from "./ActorPath.ts"
@@ -58,6 +59,8 @@ export interface Remedy {
 export interface Why {
   readonly node: TreeNode
   readonly moment: Moment
+  /** Somebody on call wants to know of it. */
+  readonly troubled: boolean
   readonly now: string
   readonly story: ReadonlyArray<Chapter>
   readonly policy: ReadonlyArray<string>
@@ -146,6 +149,7 @@ export const of = (tree: Tree["Service"], path: string, now: number): Effect.Eff
 export const explain = (known: Known): Why => ({
   node: known.node,
   moment: known.moment,
+  troubled: isTroubled(known.node, known.now),
   now: nowWords(known),
   story: story(known.history),
   policy: policyWords(known),
@@ -156,9 +160,17 @@ export const explain = (known: Known): Why => ({
 
 const quoted = (ids: ReadonlyArray<string>): string => ids.map((id) => `"${id}"`).join(" and ")
 
+/** It runs after ends in a row, and not yet for as long as counts as healthy: a crash loop looks so between crashes. */
+const isUnsettled = ({ attempt, policy, since, startedAt, state }: TreeNode, now: number): boolean =>
+  state === "running" && attempt > 0 && now - (startedAt ?? since) < Duration.toMillis(policy.backoff.resetAfter)
+
 /** Somebody on call wants to know. */
-export const isTroubled = ({ annotations, state }: TreeNode): boolean =>
-  state === "backing-off" || state === "parked" || state === "failed" || annotations["degraded"] !== undefined
+const isTroubled = (node: TreeNode, now: number): boolean =>
+  node.state === "backing-off" ||
+  node.state === "parked" ||
+  node.state === "failed" ||
+  node.annotations["degraded"] !== undefined ||
+  isUnsettled(node, now)
 
 const nowWords = (known: Known): string => {
   const { moment, node, now, supervisor } = known
@@ -173,8 +185,11 @@ const nowWords = (known: Known): string => {
         moment.mailbox === undefined || moment.mailbox.mailboxDepth === 0
           ? ""
           : `; ${count(moment.mailbox.mailboxDepth, "message")} ${moment.mailbox.mailboxDepth === 1 ? "waits" : "wait"} in its mailbox`
-      const what = degraded === undefined ? "it runs" : `it runs, and does its work only in part: ${degraded}`
-      return `${what}${belowWords(known.below)}${busy}`
+      const again = isUnsettled(node, now)
+        ? ` again after ${count(node.attempt, "end")} in a row, and not yet for as long as counts as healthy`
+        : ""
+      const part = degraded === undefined ? "" : `, and does its work only in part: ${degraded}`
+      return `it runs${again}${part}${belowWords(known)}${busy}`
     }
     case "backing-off":
       return node.nextAttemptAt !== undefined && node.nextAttemptAt <= now
@@ -205,9 +220,9 @@ const waitingWords = ({ node, supervisor }: Known): string => {
     : "it has been ended, and waits for its turn to start"
 }
 
-const belowWords = (below: ReadonlyArray<TreeNode>): string => {
+const belowWords = ({ below, now }: Known): string => {
   if (below.length === 0) return ""
-  const troubled = below.filter(isTroubled).length
+  const troubled = below.filter((one) => isTroubled(one, now)).length
   return `, with ${count(below.length, "actor")} below it, ${troubled === 0 ? "none of them in trouble" : `${troubled} of them in trouble`}`
 }
 
@@ -239,12 +254,14 @@ const involvedIn = (known: Known): ReadonlyArray<Involved> => {
             text: `is ${supervisor.node.state}${lastly(supervisor.node.lastExit)}`
           }
         ]
-  const troubled = below.filter(isTroubled).map(({ annotations, lastExit, path, state }): Involved => {
-    const { degraded } = annotations
-    const text =
-      degraded !== undefined && state === "running" ? `is degraded: ${degraded}` : `is ${state}${lastly(lastExit)}`
-    return { relation: "below", path, state, text }
-  })
+  const troubled = below
+    .filter((one) => isTroubled(one, known.now))
+    .map(({ annotations, lastExit, path, state }): Involved => {
+      const { degraded } = annotations
+      const text =
+        degraded !== undefined && state === "running" ? `is degraded: ${degraded}` : `is ${state}${lastly(lastExit)}`
+      return { relation: "below", path, state, text }
+    })
   return [causal, above, chain, blocked, troubled].flatMap((some) => some.slice(0, MOST))
 }
 
@@ -274,7 +291,7 @@ const remediesFor = (known: Known): ReadonlyArray<Remedy> => {
     if (!others.some((one) => one.path === path)) others.push({ action: "explain", path, text })
   }
   const origin = causes.at(-1)
-  if (node.state === "waiting" || isTroubled(node)) {
+  if (node.state === "waiting" || isTroubled(node, known.now)) {
     if (origin?.node !== undefined) look(origin.path, "tells why that one ended, which began it")
     if (supervisor !== undefined && supervisor.node.state !== "running") {
       look(supervisor.node.path, "tells why its supervisor does not run")
@@ -290,7 +307,8 @@ const remediesFor = (known: Known): ReadonlyArray<Remedy> => {
       others.push({ action: "start", path: other.path, text: `starts "${Path.id(other.path)}", which it waits for` })
     } else look(other.path, `tells why "${Path.id(other.path)}" is not there yet`)
   }
-  for (const { path } of known.below.filter(isTroubled).slice(0, 3)) look(path, "tells why that one is in trouble")
+  const troubled = known.below.filter((one) => isTroubled(one, known.now))
+  for (const { path } of troubled.slice(0, 3)) look(path, "tells why that one is in trouble")
   return [...own, ...others]
 }
 

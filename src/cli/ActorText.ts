@@ -119,6 +119,18 @@ export const causes = ({ causes: all }: ActorExit): ReadonlyArray<string> =>
     return path === "" ? what : `${Text.clean(path)}: ${what}`
   })
 
+/** It runs after failures in a row, and not yet for as long as counts as healthy: a crash loop looks so between crashes. */
+const isUnsettled = (actor: Actor, now: number): boolean => {
+  const started = momentOf(actor.startTime)
+  const healthy = millisecondsOf(actor.policy?.backoff?.resetAfter)
+  return (
+    actor.state === ActorState.RUNNING &&
+    actor.consecutiveFailures > 0 &&
+    started !== undefined &&
+    now - started < healthy
+  )
+}
+
 /** What a person on call wants to know of an actor, most important first; empty when all is well. */
 export const troubles = (actor: Actor, now: number): ReadonlyArray<string> => {
   const parts: Array<string> = []
@@ -133,6 +145,10 @@ export const troubles = (actor: Actor, now: number): ReadonlyArray<string> => {
     const why = Text.clean(lastExit.message === "" ? lastExit.tag : lastExit.message)
     parts.push(moment === undefined ? why : `${why} (${HumanText.ago(moment, now)})`)
   }
+  if (isUnsettled(actor, now)) {
+    const why = lastExit === undefined ? "" : `, the last: ${Text.clean(lastExit.message || lastExit.tag)}`
+    parts.push(`up again after ${HumanText.count(actor.consecutiveFailures, "failure")} in a row${why}`)
+  }
   if (actor.state === ActorState.BACKING_OFF && next !== undefined) {
     parts.push(next > now ? `next try in ${HumanText.shortSpan(next - now)}` : "next try now")
     if (began !== undefined && next > began) parts.push(`back-off ${HumanText.shortSpan(next - began)}`)
@@ -145,3 +161,7 @@ export const troubles = (actor: Actor, now: number): ReadonlyArray<string> => {
   }
   return parts
 }
+
+/** Somebody on call wants to know of it. */
+export const isTroubled = (actor: Actor, now: number): boolean =>
+  state(actor).trouble || troubles(actor, now).length > 0

@@ -3,10 +3,12 @@
  *
  * Trap: what time alone changes (a mailbox, budgets) is in a `Moment` and is told only where one is given.
  */
-import type { MessageInitShape } from "@bufbuild/protobuf"
+import { create, type MessageInitShape } from "@bufbuild/protobuf"
+import { type RestartPolicy as Message, RestartPolicySchema } from "../../proto/generated/ironwood/v1/policy_pb.ts"
 import * as Proto from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import { type ActorPath, child, parent as parentOf } from "../actor/ActorPath.ts"
 import type { ActorState } from "../actor/Lifecycle.ts"
+import type { RestartPolicy } from "../actor/RestartPolicy.ts"
 import type { HistoryEntry, Moment, TreeNode } from "../actor/Tree.ts"
 import { exitToProto } from "./ExitMessages.ts"
 import * as Policy from "./Policy.ts"
@@ -42,6 +44,17 @@ const intensityToProto = ({ restarts, spent, within }: NonNullable<Moment["inten
   spent: uint32(spent)
 })
 
+/** Thousands of actors have the same policy: it is made a message of once. */
+const policies = new WeakMap<RestartPolicy, Message>()
+
+const policyToProto = (policy: RestartPolicy): Message => {
+  const known = policies.get(policy)
+  if (known !== undefined) return known
+  const message = create(RestartPolicySchema, Policy.toProto(policy))
+  policies.set(policy, message)
+  return message
+}
+
 /** An actor as it goes over the wire; `moment`: what time alone changes, where that was asked for. */
 export const actorToProto = (node: TreeNode, moment?: Moment): MessageInitShape<typeof Proto.ActorSchema> => {
   const { degraded = "", ...annotations } = node.annotations
@@ -60,7 +73,7 @@ export const actorToProto = (node: TreeNode, moment?: Moment): MessageInitShape<
     lastExit: node.lastExit && exitToProto(node.lastExit),
     nextAttemptTime: timestamp(node.nextAttemptAt),
     consecutiveFailures: uint32(node.attempt),
-    policy: Policy.toProto(node.policy),
+    policy: policyToProto(node.policy),
     budgetLeft: moment === undefined ? node.budgetLeft : moment.budgetLeft,
     annotations,
     revision: BigInt(node.revision),

@@ -28,10 +28,9 @@ const actions = {
 type RemedyMessage = MessageInitShape<typeof Proto.RemedySchema>
 
 /** What else helps a container: before all calls, since these change what there is to see. */
-const ofContainer = ({ node }: Why): ReadonlyArray<RemedyMessage> => {
-  const { kind, lastExit, path, state } = node
-  const ended = state === "backing-off" || state === "parked" || state === "failed"
-  if (kind !== "container" || !ended || lastExit === undefined) return []
+const ofContainer = ({ node, troubled }: Why): ReadonlyArray<RemedyMessage> => {
+  const { kind, lastExit, path } = node
+  if (kind !== "container" || !troubled || lastExit === undefined) return []
   const advice = adviceFor(lastExit.tag)
   const logs = { action: Proto.RemedyAction.READ_LOGS, path, text: "shows what it said before it ended" }
   return [...(advice === undefined ? [] : [{ path, text: advice }]), ...(node.incarnation > 0 ? [logs] : [])]

@@ -91,7 +91,7 @@ describe("why", () => {
       ])
       yield* TestClock.adjust("5 seconds")
       assert.deepStrictEqual(yield* why(root, "init/pod/a"), [
-        "it runs",
+        "it runs again after 3 ends in a row, and not yet for as long as counts as healthy",
         "0.5s–4.5s ×3 it ended after 500 ms: no database (Crash); started again in 1 s to 4 s",
         "8.5s it came up, in incarnation 4",
         "policy: it is permanent: started again however it ends",
