@@ -7,8 +7,11 @@
  */
 import * as Schema from "effect/Schema"
 import { ActorPath } from "./ActorPath.ts"
+import * as Path from "./ActorPath.ts"
 import { DownReason } from "./Down.ts"
-import { ExitView } from "./ExitView.ts"
+import { type CausedBy, ExitView } from "./ExitView.ts"
+
+const isPath = Schema.is(ActorPath)
 
 const seconds = (milliseconds: number): string => `${Math.round(milliseconds) / 1_000} s`
 
@@ -23,6 +26,10 @@ export class RestartIntensityReached extends Schema.TaggedError<RestartIntensity
   within: Schema.Finite,
   lastExit: ExitView
 }) {
+  /** Whose end this comes of; see `ExitView`. */
+  get causedBy(): CausedBy {
+    return { path: Path.child(this.path, this.child), exit: this.lastExit }
+  }
   override get message(): string {
     const last = `${this.lastExit.tag}: ${this.lastExit.message}`
     switch (this.budget) {
@@ -44,6 +51,10 @@ export class StartFailed extends Schema.TaggedError<StartFailed>()("StartFailed"
   path: ActorPath,
   exit: ExitView
 }) {
+  /** Whose end this comes of; see `ExitView`. */
+  get causedBy(): CausedBy {
+    return { path: this.path, exit: this.exit }
+  }
   override get message(): string {
     return `${this.path} did not start: ${this.exit.tag}: ${this.exit.message}`
   }
@@ -138,6 +149,10 @@ export class LinkedActorEnded extends Schema.TaggedError<LinkedActorEnded>()("Li
   path: ActorPath,
   exit: ExitView
 }) {
+  /** Whose end this comes of; see `ExitView`. */
+  get causedBy(): CausedBy {
+    return { path: this.path, exit: this.exit }
+  }
   override get message(): string {
     return `it was linked to ${this.path}, which ended: ${this.exit.tag}: ${this.exit.message}`
   }
@@ -160,6 +175,11 @@ export class ActorDown extends Schema.TaggedError<ActorDown>()("ActorDown", {
   /** How that life ended, when it did so by itself. */
   exit: Schema.UndefinedOr(ExitView)
 }) {
+  /** Whose end this comes of, where it had ended by itself; see `ExitView`. */
+  get causedBy(): CausedBy | undefined {
+    const { exit, path } = this
+    return exit !== undefined && isPath(path) ? { path, exit } : undefined
+  }
   override get message(): string {
     const how = this.exit === undefined ? "" : `: ${this.exit.tag}: ${this.exit.message}`
     return `${this.path} ${downReasons[this.reason]}${how}`

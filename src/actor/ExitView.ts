@@ -8,13 +8,17 @@
  * A failure that knows more says so in a property `exitFacts`, of the shape of {@link ExitFacts}: the exit code, the signal,
  * that memory was out, the probe that failed. Restart policies match on these, whoever's failure it is.
  *
+ * A failure that comes of another actor's end says so in a property `causedBy` ({@link CausedBy}); any other may have a
+ * `cause`, as errors have. Followed to the end they are `causes`: who or what began it is the last of them.
+ *
  * Traps: `message` and `detail` are cut at 1,000 and 8,000 characters, since they come from anywhere. Facts that are not
- * of the right shape are left out, one by one.
+ * of the right shape are left out, one by one. Of the causes there are at most {@link CAUSES_LIMIT}.
  */
 import * as Cause from "effect/Cause"
 import type * as Exit from "effect/Exit"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import { ActorPath } from "./ActorPath.ts"
 
 /**
  * `normal`: returned; `failure`: typed failure; `defect`: a bug; `interrupted`: its fiber was interrupted by somebody
@@ -39,6 +43,25 @@ export interface ExitFacts {
   readonly probe?: string | undefined
 }
 
+/** One step of what led to an exit. */
+export const ExitCause = Schema.Struct({
+  /** Whose end it was, when it was another actor's. */
+  path: Schema.optional(ActorPath),
+  tag: Schema.String,
+  message: Schema.String
+})
+export interface ExitCause {
+  readonly path?: ActorPath | undefined
+  readonly tag: string
+  readonly message: string
+}
+
+/** Whose end a failure comes of. */
+export interface CausedBy {
+  readonly path: ActorPath
+  readonly exit: ExitView
+}
+
 /** The stored form, and the shape of every exit view. `at` is milliseconds since 1970. */
 export const ExitView = Schema.Struct({
   at: Schema.Finite,
@@ -49,7 +72,8 @@ export const ExitView = Schema.Struct({
   detail: Schema.String,
   /** True when it ended before it had acknowledged its start. */
   beforeReady: Schema.Boolean,
-  facts: Schema.optional(ExitFacts)
+  facts: Schema.optional(ExitFacts),
+  causes: Schema.optional(Schema.Array(ExitCause))
 })
 export interface ExitView {
   readonly at: number
@@ -59,7 +83,12 @@ export interface ExitView {
   readonly detail: string
   readonly beforeReady: boolean
   readonly facts?: ExitFacts | undefined
+  /** What led to it, the nearest first; nothing when it came of itself. */
+  readonly causes?: ReadonlyArray<ExitCause> | undefined
 }
+
+/** Causes kept of an exit. */
+export const CAUSES_LIMIT = 16
 
 const cut = (text: string, limit: number): string => (text.length <= limit ? text : `${text.slice(0, limit - 1)}…`)
 
@@ -93,6 +122,25 @@ const factsOf = (error: unknown): ExitFacts | undefined => {
   return Object.keys(facts).length === 0 ? undefined : facts
 }
 
+const isCausedBy = Schema.is(Schema.Struct({ path: ActorPath, exit: ExitView }))
+
+/** What led to `error`, the nearest first. */
+const causesOf = (error: unknown): ReadonlyArray<ExitCause> | undefined => {
+  let causes: Array<ExitCause> | undefined
+  for (let at = error; causes === undefined || causes.length < CAUSES_LIMIT;) {
+    if (Predicate.hasProperty(at, "causedBy") && isCausedBy(at.causedBy)) {
+      const { exit, path } = at.causedBy
+      causes = [...(causes ?? []), { path, tag: exit.tag, message: exit.message }, ...(exit.causes ?? [])]
+      break
+    }
+    if (!Predicate.hasProperty(at, "cause") || at.cause === undefined || at.cause === null) break
+    at = at.cause
+    causes ??= []
+    causes.push({ tag: cut(tagOf(at), 200), message: cut(messageOf(at), 500) })
+  }
+  return causes?.slice(0, CAUSES_LIMIT)
+}
+
 const stackLine = /\n *at .+/g
 
 class FromCause implements ExitView {
@@ -102,6 +150,7 @@ class FromCause implements ExitView {
   readonly message: string
   readonly beforeReady: boolean
   readonly facts: ExitFacts | undefined
+  readonly causes: ReadonlyArray<ExitCause> | undefined
   #cause: Cause.Cause<unknown> | undefined
   #detail = ""
   constructor(at: number, beforeReady: boolean, cause: Cause.Cause<unknown>) {
@@ -121,12 +170,14 @@ class FromCause implements ExitView {
       this.tag = "Interrupted"
       this.message = "interrupted from outside its supervisor"
       this.facts = undefined
+      this.causes = undefined
     } else {
       const error = failure._tag === "Die" ? failure.defect : failure.error
       this.class = failure._tag === "Die" ? "defect" : "failure"
       this.tag = cut(tagOf(error), 200)
       this.message = cut(messageOf(error), 1_000)
       this.facts = factsOf(error)
+      this.causes = causesOf(error)
     }
   }
   get detail(): string {

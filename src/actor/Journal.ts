@@ -91,6 +91,7 @@ export const EntryRecord = Schema.Struct({
     "none"
   ]),
   reason: Schema.String,
+  because: Schema.optional(ActorPath),
   delay: Schema.optional(Schema.Finite),
   nextAt: Schema.optional(Schema.Finite)
 })

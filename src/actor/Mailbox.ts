@@ -31,7 +31,7 @@
  * called with it fails with `ActorDown` as soon as that end is complete.
  *
  * Every message costs O(1), and none makes a revision: how full the mailbox is, and since when its oldest message waits, is
- * read when somebody asks (`Tree.load`, `ironwood inspect`).
+ * read when somebody asks (`Tree.moment`, `ironwood inspect`).
  *
  * **Traps.**
  * - One mailbox, one actor: two that live at the same time with the same mailbox is a bug, and the second dies of it. So

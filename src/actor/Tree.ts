@@ -19,6 +19,7 @@ import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { ActorPath } from "./ActorPath.ts"
+import type { Intensity } from "./ChildSpec.ts"
 import type { Down } from "./Down.ts"
 import type * as Errors from "./Errors.ts"
 import type { ExitView } from "./ExitView.ts"
@@ -60,6 +61,8 @@ export interface TreeNode {
   readonly annotations: Annotations
   /** Waiting: the siblings that must come up (or be gone) before it starts. Empty when it waits for its turn only. */
   readonly waitingFor: ReadonlyArray<string>
+  /** The last event that moved it: why it is in this state and, backing off, why its next try is when it is. */
+  readonly entry: HistoryEntry | undefined
   readonly revision: Revision
 }
 
@@ -87,6 +90,8 @@ export interface HistoryEntry {
   readonly exit?: ExitView | undefined
   readonly decision: HistoryDecision
   readonly reason: string
+  /** Whose end it happened on account of, when that was not its own: a sibling's, or that of one elsewhere. */
+  readonly because?: ActorPath | undefined
   /** Milliseconds until the restart decided on. */
   readonly delay?: number | undefined
   readonly nextAt?: number | undefined
@@ -134,6 +139,18 @@ export interface Load {
   readonly mailboxDepth: number
   /** When the oldest message was sent; undefined when none waits. */
   readonly oldestMessageAt: number | undefined
+}
+
+/** What time alone changes, and so makes no revision: as it is when asked for. */
+export interface Moment {
+  /** What waits in its mailbox; undefined when it has none. */
+  readonly mailbox: Load | undefined
+  /** Restarts left in the policy's own budget; undefined without a budget. */
+  readonly budgetLeft: number | undefined
+  /** Of a supervisor with a limit: how many restarts of its children count now. */
+  readonly intensity: (Intensity & { readonly spent: number }) | undefined
+  /** Restarts by each rule of its policy since the last healthy run, in the rules' order; empty when there were none. */
+  readonly ruleRestarts: ReadonlyArray<number>
 }
 
 /** One wish for a link to be there; the link is gone with the last. */
@@ -210,7 +227,8 @@ export class Tree extends Context.Service<
     /** Use `Link.ts`. */
     readonly unlink: (self: Self["Service"], path: string) => Effect.Effect<void>
     readonly names: NameTable
-    /** What waits in the mailbox of an actor right now, if it has one. No part of its state: it makes no revision. */
-    readonly load: (path: string) => Effect.Effect<Load | undefined, Errors.NoSuchActor>
+    /** Whether a policy's `reboot-host` is carried out here; it escalates else. */
+    readonly canReboot: boolean
+    readonly moment: (path: string) => Effect.Effect<Moment, Errors.NoSuchActor>
   }
 >()("ironwood/actor/Tree") {}

@@ -5,7 +5,7 @@
  * or colour never stands without its word.
  */
 import { type Duration, type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt"
-import { type Actor, ActorState, Strategy } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import { type Actor, type ActorExit, ActorState, Strategy } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import * as HumanText from "./HumanText.ts"
 import type { Style } from "./Style.ts"
 import * as Text from "./Text.ts"
@@ -103,6 +103,34 @@ export const mailbox = (actor: Actor, now: number): string => {
   return `${HumanText.count(actor.mailboxDepth, "message")} waiting${age}`
 }
 
+/** What its children have spent of a supervisor's limit; empty without a limit. */
+export const intensity = ({ intensity: limit }: Actor): string =>
+  limit === undefined
+    ? ""
+    : `${limit.spent} of ${HumanText.count(limit.restarts, "restart")} in ${HumanText.shortSpan(millisecondsOf(limit.within))} spent`
+
+/** The siblings that it waits for; empty when it waits for its turn only, or not at all. */
+export const waitsFor = ({ waitingFor }: Actor): string => waitingFor.map((path) => Text.clean(idOf(path))).join(", ")
+
+/** What led to an exit, a line each, what began it last. */
+export const causes = ({ causes: all }: ActorExit): ReadonlyArray<string> =>
+  all.map(({ message, path, tag }) => {
+    const what = Text.clean(message === "" ? tag : `${tag}: ${message}`)
+    return path === "" ? what : `${Text.clean(path)}: ${what}`
+  })
+
+/** It runs after failures in a row, and not yet for as long as counts as healthy: a crash loop looks so between crashes. */
+const isUnsettled = (actor: Actor, now: number): boolean => {
+  const started = momentOf(actor.startTime)
+  const healthy = millisecondsOf(actor.policy?.backoff?.resetAfter)
+  return (
+    actor.state === ActorState.RUNNING &&
+    actor.consecutiveFailures > 0 &&
+    started !== undefined &&
+    now - started < healthy
+  )
+}
+
 /** What a person on call wants to know of an actor, most important first; empty when all is well. */
 export const troubles = (actor: Actor, now: number): ReadonlyArray<string> => {
   const parts: Array<string> = []
@@ -117,10 +145,15 @@ export const troubles = (actor: Actor, now: number): ReadonlyArray<string> => {
     const why = Text.clean(lastExit.message === "" ? lastExit.tag : lastExit.message)
     parts.push(moment === undefined ? why : `${why} (${HumanText.ago(moment, now)})`)
   }
+  if (isUnsettled(actor, now)) {
+    const why = lastExit === undefined ? "" : `, the last: ${Text.clean(lastExit.message || lastExit.tag)}`
+    parts.push(`up again after ${HumanText.count(actor.consecutiveFailures, "failure")} in a row${why}`)
+  }
   if (actor.state === ActorState.BACKING_OFF && next !== undefined) {
     parts.push(next > now ? `next try in ${HumanText.shortSpan(next - now)}` : "next try now")
     if (began !== undefined && next > began) parts.push(`back-off ${HumanText.shortSpan(next - began)}`)
   }
+  if (actor.waitingFor.length > 0) parts.push(`waits for ${waitsFor(actor)}`)
   if (actor.state === ActorState.PARKED) parts.push(`parked until \`ironwood start ${idOf(actor.path)}\``)
   if (tellExit && actor.consecutiveFailures > 1) parts.push(`${actor.consecutiveFailures} failures in a row`)
   if (tellExit && actor.budgetLeft !== undefined && actor.state === ActorState.BACKING_OFF) {
@@ -128,3 +161,7 @@ export const troubles = (actor: Actor, now: number): ReadonlyArray<string> => {
   }
   return parts
 }
+
+/** Somebody on call wants to know of it. */
+export const isTroubled = (actor: Actor, now: number): boolean =>
+  state(actor).trouble || troubles(actor, now).length > 0

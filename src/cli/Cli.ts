@@ -34,6 +34,7 @@ import { stop } from "./commands/stop.ts"
 import { tree } from "./commands/tree.ts"
 import { up } from "./commands/up.ts"
 import { version } from "./commands/version.ts"
+import { why } from "./commands/why.ts"
 import { exitCodeHelp, exitCodes } from "./ExitCode.ts"
 import { Failure, ReaderGone } from "./Failure.ts"
 import { ContainerEnded } from "./Foreground.ts"
@@ -46,7 +47,7 @@ import { version as ownVersion } from "./Version.ts"
 /** The whole command. */
 export const root = Command.make("ironwood").pipe(
   Command.withSubcommands([
-    { group: "Look", commands: [tree, ps, inspect, logs, events, history] },
+    { group: "Look", commands: [tree, why, ps, inspect, logs, events, history] },
     { group: "Run", commands: [apply, runCommand, start, stop, restart, kill, rm, policy] },
     { group: "Images and sandboxes", commands: [image, sandbox] },
     { group: "Ironwood itself", commands: [up, down, host, version, completions((): Command.Command.Any => root)] }
@@ -64,7 +65,8 @@ export const root = Command.make("ironwood").pipe(
     examples: [
       ["ironwood up --follow", "Start one here and watch it"],
       ["ironwood run -d --name web --restart always web:latest", "A container that is kept up"],
-      ["ironwood tree --watch", "What runs, what keeps failing, when it is tried again"]
+      ["ironwood tree --watch", "What runs, what keeps failing, when it is tried again"],
+      ["ironwood why web", "Why one of them is as it is, and what to do about it"]
     ]
   })
 )

@@ -22,7 +22,11 @@ import * as TreeView from "./TreeView.ts"
 import * as Watch from "./Watch.ts"
 
 /** Redraws the tree at and below `path` until interrupted or until the watch fails. Standard output must be a terminal. */
-export const picture = Effect.fnUntraced(function* (connection: Connection, path: string) {
+export const picture = Effect.fnUntraced(function* (
+  connection: Connection,
+  path: string,
+  shape: Pick<TreeView.Options, "all" | "troubledOnly"> = {}
+) {
   const screen = yield* Screen
   const style = yield* currentStyle
   const model = TreeModel.make()
@@ -40,6 +44,7 @@ export const picture = Effect.fnUntraced(function* (connection: Connection, path
       now,
       style,
       symbols: true,
+      ...shape,
       width: size.columns,
       height: size.rows - 1,
       remark: style.dim(`revision ${model.revision ?? "-"}`),

@@ -62,3 +62,18 @@ export const fit = (text: string, cells: number): string => {
   }
   return out
 }
+
+/** Breaks a text at blanks so that no line is longer than `cells`, where words allow. */
+export const wrap = (text: string, cells: number): ReadonlyArray<string> => {
+  const lines: Array<string> = []
+  let line = ""
+  for (const word of text.split(" ")) {
+    if (line !== "" && width(line) + 1 + width(word) > cells) {
+      lines.push(line)
+      line = word
+    } else {
+      line = line === "" ? word : `${line} ${word}`
+    }
+  }
+  return [...lines, line]
+}

@@ -3,8 +3,8 @@
  *
  * One line per actor, in columns: the tree with a symbol per state, what it is, its state and for how long, restarts, pid, and a note.
  * A note on trouble that does not fit beside goes below its actor, so that it is never cut away by a narrow terminal.
- * With `height`, what is healthy gives way first: runs of running leaves become one line, then the end is cut, and the
- * header still counts everything.
+ * Above each that is in trouble its supervisors say how many there are. Crowds that are well are one line (see
+ * `TreeShape.ts`). With `height`, what is well gives way first, then the end is cut; the header still counts everything.
  *
  * Pure: actors in, lines out; the same input gives the same picture.
  */
@@ -13,6 +13,7 @@ import * as ActorText from "./ActorText.ts"
 import * as HumanText from "./HumanText.ts"
 import type { Style } from "./Style.ts"
 import * as Text from "./Text.ts"
+import { forest, isCalm, type Row, rowsOf, type Shape } from "./TreeShape.ts"
 
 /** How to draw. */
 export interface Options {
@@ -28,68 +29,16 @@ export interface Options {
   readonly remark?: string
   /** Shown on a line of its own below the header, e.g. that the connection is lost. */
   readonly alert?: string
+  /** Everybody on a line of his own, whatever the number. */
+  readonly all?: boolean
+  /** Only those in trouble and those above them. */
+  readonly troubledOnly?: boolean
 }
 
-interface Row {
-  readonly rails: string
-  /** What goes before a second line of this actor. */
-  readonly below: string
-  readonly actor: Actor
-  /** How many running leaves this row stands for, when it stands for several. */
-  readonly many: number
-}
-
-interface Node {
-  readonly actor: Actor
-  readonly children: ReadonlyArray<Node>
-}
-
-/** Parents with their children, siblings in the order they came in: the order of their start. */
-const forest = (actors: Iterable<Actor>): ReadonlyArray<Node> => {
-  const nodes = new Map<string, { actor: Actor; children: Array<Node> }>()
-  for (const actor of actors) nodes.set(actor.path, { actor, children: [] })
-  const roots: Array<Node> = []
-  for (const [path, node] of nodes) {
-    const parent = nodes.get(ActorText.parentOf(path) ?? "")
-    if (parent === undefined) roots.push(node)
-    else parent.children.push(node)
-  }
-  return roots
-}
-
-const calm = (node: Node): boolean =>
-  node.actor.state === ActorState.RUNNING && !ActorText.state(node.actor).trouble && node.children.every(calm)
-
-/** Below this many calm siblings nothing is won by putting them into one line. */
-const worthCollapsing = 3
-
-const rowsOf = (roots: ReadonlyArray<Node>, collapse: boolean): ReadonlyArray<Row> => {
-  const rows: Array<Row> = []
-  const visit = (node: Node, lead: string, branch: string, rest: string, many: number): void => {
-    const inner = lead + rest
-    const children =
-      collapse && many === 0 ? collapsed(node.children) : node.children.map((child) => ({ node: child, many: 0 }))
-    const shown = many > 0 ? [] : children
-    rows.push({ rails: lead + branch, below: inner + (shown.length > 0 ? "│ " : "  "), actor: node.actor, many })
-    for (const [index, child] of shown.entries()) {
-      const last = index === shown.length - 1
-      visit(child.node, inner, last ? "└─" : "├─", last ? "  " : "│ ", child.many)
-    }
-  }
-  for (const root of roots) visit(root, "", "", "", 0)
-  return rows
-}
-
-/** The children one by one where there is something to see, and the calm ones as one when they are many. */
-const collapsed = (children: ReadonlyArray<Node>): ReadonlyArray<{ readonly node: Node; readonly many: number }> => {
-  const calmOnes = children.filter(calm)
-  const first = calmOnes[0]
-  if (first === undefined || calmOnes.length < worthCollapsing) return children.map((node) => ({ node, many: 0 }))
-  return [
-    ...children.filter((child) => !calm(child)).map((node) => ({ node, many: 0 })),
-    { node: first, many: calmOnes.length }
-  ]
-}
+/** From so many siblings that are well and in the same state on they are one line. */
+const crowd = 10
+/** The same where the screen is too low for all. */
+const tight = 3
 
 const titles = ["ACTOR", "KIND", "STATE", "FOR", "RESTARTS", "PID", "NOTE"] as const
 
@@ -106,44 +55,53 @@ const remarks = (actor: Actor): string => {
 /** Lines of the table proper: its heading and its rows, each with the lines below it. */
 const table = (rows: ReadonlyArray<Row>, options: Options): ReadonlyArray<ReadonlyArray<string>> => {
   const { now, style, symbols } = options
-  const cells = rows.map(({ actor, below, many, rails }) => {
+  const cells = rows.map(({ actor, below, many, rails, restarts, troubled, under }) => {
     const state = ActorText.state(actor)
     const color = ActorText.paint(style, state.color)
     const symbol = symbols ? `${color(state.symbol)} ` : ""
     const id = Text.clean(ActorText.idOf(actor.path))
-    if (many > 0) {
+    if (many > 1) {
+      const others = under === 0 ? "" : `and ${HumanText.count(under, "actor")} below them; `
       return {
         columns: [
-          `${style.dim(rails)}${symbol}${style.dim(`… ${many} like ${id}`)}`,
-          "",
+          `${style.dim(rails)}${symbol}${style.dim(`… ${many} ${state.word}`)}`,
+          style.dim(Text.clean(actor.kind)),
           color(state.word),
           "",
-          "",
+          restarts === 0 ? style.dim("0") : String(restarts),
           ""
         ],
-        note: "",
-        trouble: false,
+        note: `${others}--all shows each`,
+        color: style.dim,
+        whole: false,
         below
       }
     }
+    const troubles = ActorText.troubles(actor, now)
+    // Of one with a single child the next line tells it.
+    const tells = troubled > 0 && under > 1
+    const own = troubles.length > 0 ? troubles.join(", ") : remarks(actor)
     return {
       columns: [
-        `${style.dim(rails)}${symbol}${state.trouble ? style.bold(id) : id}`,
+        `${style.dim(rails)}${symbol}${state.trouble || troubles.length > 0 || troubled > 0 ? style.bold(id) : id}`,
         style.dim(Text.clean(actor.kind)),
         color(actor.degraded !== "" && actor.state === ActorState.RUNNING ? "degraded" : state.word),
         ActorText.stateSpan(actor, now),
         actor.restarts === 0 ? style.dim("0") : String(actor.restarts),
         Text.clean(actor.annotations["pid"] ?? "")
       ],
-      note: ActorText.troubles(actor, now).join(", ") || remarks(actor),
-      trouble: ActorText.troubles(actor, now).length > 0,
+      note: tells ? `${troubled} in trouble below${own === "" ? "" : `  ${own}`}` : own,
+      color: troubles.length > 0 || tells ? style.yellow : style.dim,
+      whole: troubles.length > 0,
       below
     }
   })
   const right = new Set([3, 4, 5])
   const widths = titles
     .slice(0, -1)
-    .map((title, column) => Math.max(title.length, ...cells.map(({ columns }) => Text.width(columns[column] ?? ""))))
+    .map((title, column) =>
+      cells.reduce((most, { columns }) => Math.max(most, Text.width(columns[column] ?? "")), title.length)
+    )
   const line = (columns: ReadonlyArray<string>, note: string): string =>
     [
       ...columns.map((cell, column) =>
@@ -158,31 +116,15 @@ const table = (rows: ReadonlyArray<Row>, options: Options): ReadonlyArray<Readon
   const cut = (text: string): string => (width === undefined ? text : Text.fit(text, width))
   return [
     [cut(style.dim(line(titles.slice(0, -1), "NOTE")))],
-    ...cells.map(({ below, columns, note, trouble }) => {
-      const color = trouble ? style.yellow : style.dim
-      if (!trouble || width === undefined || used + Text.width(note) <= width) return [cut(line(columns, color(note)))]
+    ...cells.map(({ below, color, columns, note, whole }) => {
+      if (!whole || width === undefined || used + Text.width(note) <= width) return [cut(line(columns, color(note)))]
       const indent = `${style.dim(below)}${symbols ? "  " : ""}`
       return [
         cut(line(columns, "")),
-        ...wrap(note, Math.max(20, width - Text.width(indent))).map((part) => cut(indent + color(part)))
+        ...Text.wrap(note, Math.max(20, width - Text.width(indent))).map((part) => cut(indent + color(part)))
       ]
     })
   ]
-}
-
-/** Breaks a text at blanks so that no line is longer than `cells`, where words allow. */
-const wrap = (text: string, cells: number): ReadonlyArray<string> => {
-  const lines: Array<string> = []
-  let line = ""
-  for (const word of text.split(" ")) {
-    if (line !== "" && Text.width(line) + 1 + Text.width(word) > cells) {
-      lines.push(line)
-      line = word
-    } else {
-      line = line === "" ? word : `${line} ${word}`
-    }
-  }
-  return [...lines, line]
 }
 
 /** `14 actors: 1 parked, 1 backing-off, 12 running`: what is bad comes first. */
@@ -208,14 +150,27 @@ export const render = (actors: ReadonlyMap<string, Actor>, options: Options): Re
   const title = `${style.bold("ironwood")}  ${summary(actors.values(), style)}${remark}`
   const header = [title, options.alert ?? ""].map((line) => (width === undefined ? line : Text.fit(line, width)))
   if (actors.size === 0) return header
-  const roots = forest(actors.values())
-  const whole = [...header, ...table(rowsOf(roots, false), options).flat()]
-  if (height === undefined || whole.length <= height) return whole
-  const compact = [...header, ...table(rowsOf(roots, true), options).flat()]
-  if (compact.length <= height) return compact
-  const kept = compact.slice(0, Math.max(1, height - 1))
+  const roots = forest(actors, options.now)
+  if (options.troubledOnly === true && roots.every(isCalm)) {
+    return [...header, "Nothing is in trouble."]
+  }
+  const usual: Shape =
+    options.troubledOnly === true ? { troubledOnly: true } : options.all === true ? {} : { foldFrom: crowd }
+  // Without room for the usual picture crowds get smaller and smaller.
+  const shapes =
+    height === undefined || options.troubledOnly === true ? [usual] : [usual, { foldFrom: tight }, { foldFrom: 2 }]
+  let lines: ReadonlyArray<string> = header
+  for (const shape of shapes) {
+    const rows = rowsOf(roots, shape)
+    const fits = height === undefined || header.length + 1 + rows.length <= height
+    // A row is a line at least: what cannot fit is not drawn, unless it is the last resort.
+    if (!fits && shape !== shapes.at(-1)) continue
+    lines = [...header, ...table(rows, options).flat()]
+    if (height === undefined || lines.length <= height) return lines
+  }
+  const kept = lines.slice(0, Math.max(1, (height ?? lines.length) - 1))
   return [
     ...kept,
-    style.dim(`… ${compact.length - kept.length} more lines: \`ironwood tree PATH\` shows a part of the tree`)
+    style.dim(`… ${lines.length - kept.length} more lines: \`ironwood tree PATH\` shows a part of the tree`)
   ]
 }

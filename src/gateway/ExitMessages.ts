@@ -34,5 +34,6 @@ export const untimed = (exit: ExitView): MessageInitShape<typeof ActorExitSchema
   detail: exit.detail,
   exitClass: exitClasses[exit.class],
   beforeReady: exit.beforeReady,
-  facts: exit.facts && factsToProto(exit.facts)
+  facts: exit.facts && factsToProto(exit.facts),
+  causes: exit.causes?.map(({ message, path = "", tag }) => ({ path, tag, message })) ?? []
 })

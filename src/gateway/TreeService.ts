@@ -1,10 +1,11 @@
 /**
- * `ironwood.v1.TreeService`: the supervision tree over gRPC. Mapping functions first, then the service.
+ * `ironwood.v1.TreeService`: the supervision tree over gRPC. Parts, pages and watches first, then the service.
  *
  * Traps: revisions are numbers inside and 64-bit integers outside; a path that is no path is simply nobody's. A snapshot
  * of a large tree does not fit in one message, so it is sent in parts ({@link snapshotParts}).
  */
 import type { MessageInitShape } from "@bufbuild/protobuf"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Match from "effect/Match"
@@ -15,17 +16,17 @@ import * as Proto from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import { Self } from "../actor/Actor.ts"
 import { ActorPath } from "../actor/ActorPath.ts"
 import { NoSuchActor } from "../actor/Errors.ts"
-import type { ActorState } from "../actor/Lifecycle.ts"
 import { Tree } from "../actor/Tree.ts"
-import type { HistoryEntry, Load, TreeEvent, TreeNode } from "../actor/Tree.ts"
+import type { TreeEvent, TreeNode } from "../actor/Tree.ts"
+import * as Why from "../actor/Why.ts"
 import { Containers } from "../runtime/Containers.ts"
+import { actorToProto, entryToProto } from "./ActorMessages.ts"
 import { serverStreaming, service, unary } from "./EffectGrpc.ts"
-import { exitToProto } from "./ExitMessages.ts"
 import { fitting, keyIn, sizeOf, tokenAfter } from "./Page.ts"
 import * as Policy from "./Policy.ts"
 import { invalid } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
-import { timestamp, uint32, wireMillis } from "./Time.ts"
+import { whyToProto } from "./WhyMessages.ts"
 
 /**
  * A container's wishes are desired state: what a person does to its actor goes through `Containers`, which remembers it
@@ -35,69 +36,6 @@ const isContainer = ({ kind }: TreeNode): boolean => kind === "container"
 
 /** Of a container: the last segment of its path. */
 const nameOf = ({ path }: TreeNode): string => path.slice(path.lastIndexOf("/") + 1)
-
-const states = {
-  waiting: Proto.ActorState.WAITING,
-  starting: Proto.ActorState.STARTING,
-  running: Proto.ActorState.RUNNING,
-  "backing-off": Proto.ActorState.BACKING_OFF,
-  stopping: Proto.ActorState.STOPPING,
-  stopped: Proto.ActorState.STOPPED,
-  parked: Proto.ActorState.PARKED,
-  finished: Proto.ActorState.FINISHED,
-  failed: Proto.ActorState.FAILED
-} as const satisfies Record<ActorState, Proto.ActorState>
-
-const strategies = {
-  one_for_one: Proto.Strategy.ONE_FOR_ONE,
-  one_for_all: Proto.Strategy.ONE_FOR_ALL,
-  rest_for_one: Proto.Strategy.REST_FOR_ONE
-} as const satisfies Record<NonNullable<TreeNode["strategy"]>, Proto.Strategy>
-
-const types = {
-  worker: Proto.ActorType.WORKER,
-  supervisor: Proto.ActorType.SUPERVISOR
-} as const satisfies Record<TreeNode["type"], Proto.ActorType>
-
-/** An actor as it goes over the wire; `load`: what waits in its mailbox, where that was asked for. */
-export const actorToProto = (node: TreeNode, load?: Load): MessageInitShape<typeof Proto.ActorSchema> => {
-  const { degraded = "", ...annotations } = node.annotations
-  return {
-    path: node.path,
-    kind: node.kind,
-    type: types[node.type],
-    strategy: node.strategy === undefined ? Proto.Strategy.UNSPECIFIED : strategies[node.strategy],
-    state: states[node.state],
-    since: timestamp(node.since),
-    incarnation: uint32(node.incarnation),
-    restarts: uint32(node.restarts),
-    startTime: timestamp(node.startedAt),
-    lastExit: node.lastExit && exitToProto(node.lastExit),
-    nextAttemptTime: timestamp(node.nextAttemptAt),
-    consecutiveFailures: uint32(node.attempt),
-    policy: Policy.toProto(node.policy),
-    budgetLeft: node.budgetLeft,
-    annotations,
-    revision: BigInt(node.revision),
-    description: node.description,
-    degraded,
-    mailboxDepth: load && uint32(load.mailboxDepth),
-    oldestMessageTime: timestamp(load?.oldestMessageAt)
-  }
-}
-
-/** An entry of an actor's history as it goes over the wire. */
-export const entryToProto = (entry: HistoryEntry): MessageInitShape<typeof Proto.HistoryEntrySchema> => ({
-  time: timestamp(entry.at),
-  revision: BigInt(entry.revision),
-  event: entry.event,
-  exit: entry.exit && exitToProto(entry.exit),
-  decision: entry.decision === "none" ? "" : entry.decision,
-  reason: entry.reason,
-  delay: entry.delay === undefined ? undefined : wireMillis(entry.delay),
-  nextAttemptTime: timestamp(entry.nextAt),
-  incarnation: uint32(entry.incarnation)
-})
 
 const isPath = Schema.is(ActorPath)
 
@@ -167,16 +105,16 @@ const watch = (top: string, events: Stream.Stream<TreeEvent>): Stream.Stream<Hea
     )
   })
 
-/** An actor with what waits for it now. One that has just gone has nothing. */
-const withLoad = (tree: Tree["Service"], node: TreeNode) =>
-  Effect.match(tree.load(node.path), {
+/** An actor as of this moment. One that has just gone is told as it was. */
+const asOfNow = (tree: Tree["Service"], node: TreeNode) =>
+  Effect.match(tree.moment(node.path), {
     onFailure: () => actorToProto(node),
-    onSuccess: (load) => actorToProto(node, load)
+    onSuccess: (moment) => actorToProto(node, moment)
   })
 
 /** The actor at a path, for answers. */
 const actorAt = (path: string) =>
-  Effect.flatMap(Tree, (tree) => Effect.flatMap(tree.get(path), (node) => withLoad(tree, node)))
+  Effect.flatMap(Tree, (tree) => Effect.flatMap(tree.get(path), (node) => asOfNow(tree, node)))
 
 /**
  * Carries out what ends an actor, and gives it for the answer. An actor that this very call is served by cannot end before
@@ -211,7 +149,7 @@ const getTree = Effect.fn("TreeService.getTree")(function* (request: Proto.GetTr
     start = found < 0 ? position : found + 1
   }
   const wanted = snapshot.nodes.slice(start, start + sizeOf(request.pageSize, pageLimits))
-  const actors = fitting(Proto.ActorSchema, yield* Effect.forEach(wanted, (node) => withLoad(tree, node)))
+  const actors = fitting(Proto.ActorSchema, yield* Effect.forEach(wanted, (node) => asOfNow(tree, node)))
   const end = start + actors.length
   const last = snapshot.nodes[end - 1]
   return {
@@ -256,6 +194,13 @@ export const makeTreeService = () => {
     ),
     getActor: unary(method.getActor, ({ path }) => Effect.map(actorAt(path), (actor) => ({ actor }))),
     getActorHistory: unary(method.getActorHistory, getActorHistory),
+    explainActor: unary(
+      method.explainActor,
+      Effect.fn("TreeService.explainActor")(function* ({ path }) {
+        const now = yield* Clock.currentTimeMillis
+        return whyToProto(yield* Why.of(yield* Tree, path, now))
+      })
+    ),
     restartActor: unaryOnce(
       method.restartActor,
       Effect.fn("TreeService.restartActor")(function* ({ path }) {

@@ -346,7 +346,7 @@ const make = Effect.gen(function* () {
           return Option.some(yield* describe(same.success.value))
         yield* sandboxFor(spec)
         yield* content.get(spec.image)
-        return Result.isFailure(same) ? yield* Effect.fail(same.failure) : Option.none()
+        return Result.isFailure(same) ? yield* same.failure : Option.none()
       }),
     get,
     list: Effect.flatMap(records.containers.list, (found) => Effect.forEach(found, describe)),

@@ -80,7 +80,8 @@ const withoutStack = (exit: ExitView | undefined): ExitView | undefined =>
         message: exit.message,
         detail: exit.class === "defect" ? exit.detail : "",
         beforeReady: exit.beforeReady,
-        facts: exit.facts
+        facts: exit.facts,
+        causes: exit.causes
       }
 
 const encodeNode = ({ path, incarnation, restarts, attempt, lastExit, rest, spent, ruleRestarts }: NodeRecord) =>
@@ -95,6 +96,7 @@ const encodeEntry = (entry: HistoryEntry) =>
     exit: withoutStack(entry.exit),
     decision: entry.decision,
     reason: entry.reason,
+    because: entry.because,
     delay: entry.delay,
     nextAt: entry.nextAt
   })

@@ -269,16 +269,19 @@ describe("a mailbox", () => {
       const held = yield* hold
       yield* Effect.forkScoped(Effect.exit(mailbox.call(held.message, { timeout: "infinity" })))
       yield* settle
-      assert.deepStrictEqual(yield* root.tree.load("init/a"), { mailboxDepth: 0, oldestMessageAt: undefined })
+      assert.deepStrictEqual((yield* root.tree.moment("init/a")).mailbox, {
+        mailboxDepth: 0,
+        oldestMessageAt: undefined
+      })
       yield* TestClock.adjust("1 second")
       yield* mailbox.cast(note("1"))
       yield* TestClock.adjust("3 seconds")
       yield* mailbox.cast(note("2"))
-      assert.deepStrictEqual(yield* root.tree.load("init/a"), { mailboxDepth: 2, oldestMessageAt: 1_000 })
+      assert.deepStrictEqual((yield* root.tree.moment("init/a")).mailbox, { mailboxDepth: 2, oldestMessageAt: 1_000 })
       assert.deepStrictEqual(yield* mailbox.oldest, Duration.seconds(3))
       assert.strictEqual((yield* root.tree.get("init/a")).revision, revision)
-      assert.strictEqual(yield* root.tree.load("init/b"), undefined)
-      assert.strictEqual((yield* Effect.flip(root.tree.load("init/c")))._tag, "NoSuchActor")
+      assert.strictEqual((yield* root.tree.moment("init/b")).mailbox, undefined)
+      assert.strictEqual((yield* Effect.flip(root.tree.moment("init/c")))._tag, "NoSuchActor")
       assert.deepInclude(yield* root.resources, { bonds: 1 })
     })
   )

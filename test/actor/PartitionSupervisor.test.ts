@@ -92,7 +92,10 @@ describe("a partitioned supervisor", () => {
       const web = counters.partition("web")
       yield* root.tree.stop(`init/counters/${web}`)
       yield* counters.get("web").mailbox.cast("1")
-      assert.deepStrictEqual(yield* root.tree.load(`init/counters/${web}`), { mailboxDepth: 1, oldestMessageAt: 0 })
+      assert.deepStrictEqual((yield* root.tree.moment(`init/counters/${web}`)).mailbox, {
+        mailboxDepth: 1,
+        oldestMessageAt: 0
+      })
       yield* root.tree.start(`init/counters/${web}`)
       for (const message of ["2", "3"]) yield* counters.get("web").mailbox.cast(message)
       yield* Effect.repeat(Effect.yieldNow, { times: 5 })

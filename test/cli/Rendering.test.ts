@@ -11,7 +11,7 @@ import * as Text from "../../src/cli/Text.ts"
 import * as TreeView from "../../src/cli/TreeView.ts"
 import { ironwood, reading } from "./CommandLine.ts"
 import { serve, streaming, unary } from "./FakeServer.ts"
-import { actors, now, past } from "./Samples.ts"
+import { actors, now, past, policy } from "./Samples.ts"
 
 const printed = (args: ReadonlyArray<string>, options: Parameters<typeof ironwood>[1] = {}) =>
   Effect.gen(function* () {
@@ -48,10 +48,10 @@ describe("tree", () => {
         `ironwood  10 actors: 1 parked, 1 backing-off, 8 running  revision 42
 
 ACTOR        KIND       STATE          FOR  RESTARTS   PID  NOTE
-init         root       running      2h13m         0        rest_for_one
+init         root       running      2h13m         0        2 in trouble below  rest_for_one
 ├─storage    storage    running      2h13m         0        rest_for_one
 │ └─state    state      running      2h13m         0
-└─runtime    runtime    running      2h13m         0        one_for_one
+└─runtime    runtime    running      2h13m         0        2 in trouble below  one_for_one
   ├─hello    sandbox    running      2h13m         0        one_for_one
   │ └─hello  container  running      2h12m         0  4711  hello:latest
   ├─flaky    sandbox    running      2h13m         0        one_for_one
@@ -126,8 +126,79 @@ ACTOR      KIND       STATE          FOR  RESTARTS  PID  NOTE
     const lines = TreeView.render(many, { now, style: plain, symbols: true, width: 80, height: 12 })
     assert.isAtMost(lines.length, 12)
     assert.isTrue(lines.some((line) => line.includes("✗ c30")))
-    assert.isTrue(lines.some((line) => line.includes("… 39 like c0")))
+    assert.isTrue(lines.some((line) => line.includes("… 39 running")))
     assert.include(lines[0] ?? "", "41 actors: 1 failed, 40 running")
+  })
+
+  const drawn = (options: Partial<TreeView.Options> = {}, actors = many) =>
+    TreeView.render(actors, { now, style: plain, symbols: false, ...options })
+
+  it("puts a crowd that is well into one line, and unfolds it on demand", () => {
+    assert.deepStrictEqual(drawn(), [
+      "ironwood  41 actors: 1 failed, 40 running",
+      "",
+      "ACTOR           KIND       STATE    FOR  RESTARTS  PID  NOTE",
+      "init            root       running              0       1 in trouble below",
+      "├─c30           container  failed               0",
+      "└─… 39 running  container  running              0       --all shows each"
+    ])
+    assert.lengthOf(drawn({ all: true }), 3 + 41)
+  })
+
+  it("shows those in trouble alone, with what is above them", () => {
+    assert.deepStrictEqual(
+      drawn({ troubledOnly: true })
+        .slice(3)
+        .map((line) => line.slice(0, 6).trim()),
+      ["init", "└─c30"]
+    )
+    const well = new Map([...many].filter(([, { state }]) => state === ActorState.RUNNING))
+    assert.deepStrictEqual(drawn({ troubledOnly: true }, well), [
+      "ironwood  40 actors: 40 running",
+      "",
+      "Nothing is in trouble."
+    ])
+  })
+
+  it("folds by state, with what is below, and counts restarts", () => {
+    const pods = new Map(
+      [
+        create(ActorSchema, { path: "init", state: ActorState.RUNNING }),
+        ...Array.from({ length: 24 }, (_, index) => [
+          create(ActorSchema, {
+            path: `init/p${index}`,
+            kind: "sandbox",
+            state: index % 2 === 0 ? ActorState.RUNNING : ActorState.STOPPED,
+            restarts: 2
+          }),
+          create(ActorSchema, { path: `init/p${index}/c`, state: ActorState.RUNNING })
+        ]).flat()
+      ].map((actor) => [actor.path, actor])
+    )
+    assert.deepStrictEqual(
+      drawn({}, pods)
+        .slice(4)
+        .map((line) => line.replaceAll(/ {2,}/g, "  ")),
+      [
+        "├─… 12 running  sandbox  running  24  and 12 actors below them; --all shows each",
+        "└─… 12 stopped  sandbox  stopped  24  and 12 actors below them; --all shows each"
+      ]
+    )
+  })
+
+  it("sees a crash loop also between its crashes", () => {
+    const looping = (seconds: number) =>
+      create(ActorSchema, {
+        path: "init",
+        state: ActorState.RUNNING,
+        startTime: past(seconds),
+        consecutiveFailures: 4,
+        lastExit: { message: "exited with code 1", time: past(seconds + 1) },
+        policy
+      })
+    const note = (seconds: number) => drawn({}, new Map([["init", looping(seconds)]]))[3] ?? ""
+    assert.include(note(3), "up again after 4 failures in a row, the last: exited with code 1")
+    assert.notInclude(note(11), "failures")
   })
 
   it("never draws beyond the screen", () => {

@@ -8,7 +8,17 @@ import {
   DesiredState
 } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { BackoffCurve, BudgetWindow, RestartType, WhenSpent } from "../../proto/generated/ironwood/v1/policy_pb.ts"
-import { type Actor, ActorSchema, ActorState, ActorType, Strategy } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import {
+  type Actor,
+  ActorSchema,
+  ActorState,
+  ActorType,
+  type ExplainActorResponse,
+  ExplainActorResponseSchema,
+  Relation,
+  RemedyAction,
+  Strategy
+} from "../../proto/generated/ironwood/v1/tree_pb.ts"
 
 /** The moment everything is looked at. */
 export const now = Date.UTC(2026, 10, 22, 14, 0, 0)
@@ -186,3 +196,84 @@ export const containers: ReadonlyArray<Container> = [
     }
   })
 ]
+
+const actorAt = (path: string): Actor => actors.find((actor) => actor.path === path) ?? create(ActorSchema, { path })
+
+/** Why some of the actors are as they are, by their paths. */
+export const explanations: ReadonlyMap<string, ExplainActorResponse> = new Map(
+  [
+    {
+      actor: actorAt("init/runtime/hello/hello"),
+      now: "it runs",
+      story: [{ firstTime: past(7979), lastTime: past(7979), times: 1, text: "it came up" }],
+      policy: ["it is permanent: started again however it ends"],
+      prospects: [{ text: "if it fails now: it is started again in about 500 ms" }]
+    },
+    {
+      actor: actorAt("init/runtime/flaky/flaky"),
+      now: "it has ended, and waits for its next start",
+      story: [
+        {
+          firstTime: past(7300),
+          lastTime: past(7300),
+          times: 1,
+          text: "it was stopped after 9 min: somebody asked for it"
+        },
+        {
+          firstTime: past(14),
+          lastTime: past(1.2),
+          times: 4,
+          text: "it ended after 1 s: exited with code 1 (ContainerExited); started again in 500 ms to 4 s"
+        }
+      ],
+      policy: ["it ended (ContainerExited), consecutive end number 4; permanent: restart in 4 s"],
+      prospects: [
+        { time: timestampFromMs(now + 2800), text: "incarnation 16 is started" },
+        { text: "if it ends the same way again before that: it is started again in about 8 s" }
+      ],
+      remedies: [
+        { path: "init/runtime/flaky/flaky", text: "its log has what it said before it ended" },
+        {
+          action: RemedyAction.READ_LOGS,
+          path: "init/runtime/flaky/flaky",
+          text: "shows what it said before it ended"
+        },
+        { action: RemedyAction.START, path: "init/runtime/flaky/flaky", text: "starts it now instead" },
+        { action: RemedyAction.STOP, path: "init/runtime/flaky/flaky", text: "keeps it down" },
+        { action: RemedyAction.SET_POLICY, path: "init/runtime/flaky/flaky", text: "changes when it is started" }
+      ]
+    },
+    {
+      actor: create(ActorSchema, {
+        path: "init/runtime/pod/app",
+        kind: "container",
+        state: ActorState.WAITING,
+        since: past(30),
+        waitingFor: ["init/runtime/pod/cache"]
+      }),
+      now: 'it waits for "cache" before it starts',
+      story: [
+        {
+          firstTime: past(30),
+          lastTime: past(30),
+          times: 1,
+          text: 'it was stopped after 5 s: it needs "cache", which is being ended',
+          because: "init/runtime/pod/cache"
+        }
+      ],
+      prospects: [{ time: past(1), text: '"cache" is started' }, { text: "it is started as soon as these are there" }],
+      involved: [
+        { relation: Relation.CAUSE, path: "init/runtime/pod/cache", text: "passed it on" },
+        { relation: Relation.CAUSE, path: "init/runtime/pod/db", text: "began it: disk\u001B[2J full (Crash)" },
+        { relation: Relation.WAITS_FOR, path: "init/runtime/pod/cache", text: "is waiting" },
+        { relation: Relation.BLOCKS, path: "init/runtime/pod/web", text: "waits for it" },
+        { relation: Relation.SUPERVISOR, path: "init/runtime/pod", text: "is backing-off" },
+        { relation: Relation.BELOW, path: "init/runtime/pod/app/x", text: "is failed" }
+      ],
+      remedies: [
+        { action: RemedyAction.EXPLAIN, path: "init/runtime/pod/db", text: "tells why that one ended" },
+        { action: RemedyAction.RESTART, path: "init/runtime/pod/db", text: "starts it anew" }
+      ]
+    }
+  ].map((answer) => [answer.actor.path, create(ExplainActorResponseSchema, answer)])
+)

@@ -1,8 +1,10 @@
 /** All services over their unix socket, on a real tree; domain services that cannot run here are recorded. */
 import { getOption } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
+import { timestampMs } from "@bufbuild/protobuf/wkt"
 import { status as Code } from "@grpc/grpc-js"
 import type { ServiceError } from "@grpc/grpc-js"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { existsSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -13,8 +15,13 @@ import { CgroupLayout, HostService } from "../../proto/generated/ironwood/v1/hos
 import { ImageService } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { NetworkMode, SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { RestartType } from "../../proto/generated/ironwood/v1/policy_pb.ts"
-import { ActorState, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
-import type { Actor, WatchTreeResponse } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import { ActorState, Relation, RemedyAction, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import type { Actor as ActorMessage, WatchTreeResponse } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import * as Actor from "../../src/actor/Actor.ts"
+import * as Mailbox from "../../src/actor/Mailbox.ts"
+import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
+import * as Supervisor from "../../src/actor/Supervisor.ts"
+import { Probes } from "../actor/Probe.ts"
 import { eventually } from "../support/eventually.ts"
 import { call, collect, connect, detailsOf, open } from "./client.ts"
 import { socketDirectory, start } from "./fixture.ts"
@@ -25,7 +32,7 @@ const trees = TreeService.method
 const containers = ContainerService.method
 
 /** The actor that an event is about. */
-const changedIn = ({ event }: WatchTreeResponse): Actor | undefined =>
+const changedIn = ({ event }: WatchTreeResponse): ActorMessage | undefined =>
   event.case === "changed" ? event.value : undefined
 
 const revisionOf = ({ event }: WatchTreeResponse): bigint => event.value?.revision ?? 0n
@@ -172,6 +179,132 @@ describe("Gateway", () => {
         assert.strictEqual(root.code, Code.FAILED_PRECONDITION)
         const token = yield* Effect.flip(call(client, trees.getTree, { pageToken: "rubbish" }))
         assert.strictEqual(detailsOf(token.metadata).fields[0]?.field, "page_token")
+      })
+    )
+
+    it.live("tells what waits in a mailbox and since when, as it is at the moment of the answer", () =>
+      Effect.gen(function* () {
+        const mailbox = yield* Mailbox.make<string>({ capacity: 8 })
+        const until = yield* Deferred.make<void>()
+        const busy = Actor.make(
+          "busy",
+          { mailbox },
+          Effect.gen(function* () {
+            yield* Actor.ready()
+            return yield* mailbox.serve(() => Deferred.await(until))
+          })
+        )
+        const { client } = yield* start({ children: [busy] })
+        const path = "init/runtime/busy"
+        const told = Effect.map(call(client, trees.getActor, { path }), ({ actor }) => actor)
+        const idle = yield* told
+        assert(idle !== undefined)
+        assert.strictEqual(idle.mailboxDepth, 0)
+        assert.isUndefined(idle.oldestMessageTime)
+        const before = Date.now()
+        for (const message of ["taken", "first", "second"]) yield* mailbox.cast(message)
+        yield* eventually(
+          "the first is being handled",
+          Effect.map(told, (actor) => actor?.mailboxDepth === 2)
+        )
+        const behind = yield* told
+        const sent = behind?.oldestMessageTime
+        assert(sent !== undefined)
+        assert.isAtLeast(timestampMs(sent), before)
+        assert.isAtMost(timestampMs(sent), Date.now())
+        assert.strictEqual(behind?.revision, idle.revision)
+        const { actors } = yield* call(client, trees.getTree, { path: "init/runtime" })
+        assert.deepStrictEqual(
+          actors.map((actor) => [actor.path, actor.mailboxDepth]),
+          [
+            ["init/runtime", undefined],
+            [flaky, undefined],
+            [path, 2]
+          ]
+        )
+        yield* Deferred.succeed(until, undefined)
+        yield* eventually(
+          "it has caught up",
+          Effect.map(told, (actor) => actor?.mailboxDepth === 0 && actor.oldestMessageTime === undefined)
+        )
+      })
+    )
+
+    it.live("tells why an actor is in its state, whose end began it, and what is left of budgets now", () =>
+      Effect.gen(function* () {
+        const probes = new Probes()
+        const policy = RestartPolicy.permanent
+        const fragile = Supervisor.make("fragile", {
+          intensity: 1,
+          children: [probes.make("one", { policy }), probes.make("other", { policy })]
+        })
+        const { client } = yield* start({ children: [fragile] })
+        const get = (id: string) =>
+          Effect.map(call(client, trees.getActor, { path: `init/runtime/${id}` }), ({ actor }) => actor)
+        assert.deepInclude((yield* get("fragile"))?.intensity, { restarts: 1, spent: 0 })
+        yield* probes.crash("one", "the first")
+        assert.deepInclude((yield* get("fragile"))?.intensity, { restarts: 1, spent: 1 })
+        yield* probes.crash("one", "the last")
+        yield* eventually(
+          "its supervisor is there again",
+          Effect.map(get("fragile"), (actor) => actor?.incarnation === 2 && actor.state === ActorState.RUNNING)
+        )
+        const again = yield* get("fragile")
+        assert.strictEqual(again?.intensity?.spent, 0)
+        assert.deepStrictEqual(
+          again?.lastExit?.causes.map(({ message, path, tag }) => [path, tag, message]),
+          [["init/runtime/fragile/one", "Crash", "the last"]]
+        )
+        const path = "init/runtime/fragile/other"
+        const { entries } = yield* call(client, trees.getActorHistory, { path })
+        assert.deepStrictEqual(
+          entries.map(({ because, event }) => [event, because]),
+          [
+            ["started", ""],
+            ["released", "init/runtime/fragile/one"],
+            ["started", ""]
+          ]
+        )
+        assert.deepInclude(yield* get("fragile/other"), { reason: "incarnation 2 is ready", decision: "", because: "" })
+      })
+    )
+
+    it.live("explains an actor: now, before, next, whom it has to do with, and what can be done", () =>
+      Effect.gen(function* () {
+        const slow = RestartPolicy.make({ backoff: { initial: "1 minute", jitter: 0 } })
+        const probes = new Probes()
+        const one = probes.make("one", { policy: slow, kind: "container" })
+        const other = probes.make("other", { policy: slow, dependencies: { bindsTo: ["one"] } })
+        const { client } = yield* start({ children: [one, other] })
+        const explain = (id: string) => call(client, trees.explainActor, { path: `init/runtime/${id}` })
+        const well = yield* explain("one")
+        assert.deepStrictEqual([well.now, well.remedies.length, well.story.length], ["it runs", 0, 1])
+        yield* probes.crash("one", "the disk is gone")
+        const down = yield* explain("one")
+        assert.strictEqual(down.actor?.state, ActorState.BACKING_OFF)
+        assert.deepInclude(down.story[0], { times: 1, because: "" })
+        assert.match(
+          down.story[0]?.text ?? "",
+          /^it ended after .*: the disk is gone \(Crash\); started again in 1 min$/
+        )
+        const next = down.prospects[0]?.time
+        assert.isDefined(next)
+        assert.deepStrictEqual(next, down.actor?.nextAttemptTime)
+        assert.deepStrictEqual(
+          down.remedies.map(({ action }) => action),
+          [RemedyAction.READ_LOGS, RemedyAction.START, RemedyAction.STOP, RemedyAction.SET_POLICY]
+        )
+        const dragged = yield* explain("other")
+        assert.strictEqual(dragged.now, 'it waits for "one" before it starts')
+        assert.deepStrictEqual(
+          dragged.involved.map(({ path, relation, state, text }) => [relation, path, state, text]),
+          [
+            [Relation.CAUSE, "init/runtime/one", ActorState.BACKING_OFF, "began it: the disk is gone (Crash)"],
+            [Relation.WAITS_FOR, "init/runtime/one", ActorState.BACKING_OFF, "is backing-off: the disk is gone (Crash)"]
+          ]
+        )
+        const nobody = yield* Effect.flip(explain("nobody"))
+        assert.strictEqual(nobody.code, Code.NOT_FOUND)
       })
     )
 

@@ -11,6 +11,7 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as ActorPath from "../../src/actor/ActorPath.ts"
+import type { ChildSpec } from "../../src/actor/ChildSpec.ts"
 import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
 import * as Root from "../../src/actor/Root.ts"
 import * as Supervisor from "../../src/actor/Supervisor.ts"
@@ -260,7 +261,12 @@ export const socketDirectory = Effect.acquireRelease(
  * of it. All of it ends with the scope.
  */
 export const start = Effect.fnUntraced(function* (
-  given: { readonly socketPath?: string; readonly containers?: ReadonlyArray<string> } = {}
+  given: {
+    readonly socketPath?: string
+    readonly containers?: ReadonlyArray<string>
+    /** More children of `runtime`. */
+    readonly children?: ReadonlyArray<ChildSpec<unknown, never>>
+  } = {}
 ) {
   const socketPath = given.socketPath ?? join(yield* socketDirectory, "api.sock")
   const domain = new Domain()
@@ -276,7 +282,8 @@ export const start = Effect.fnUntraced(function* (
       Supervisor.make("runtime", {
         children: [
           probes.make("flaky", { policy: parked, kind: "probe", description: "fails when told" }),
-          ...(given.containers ?? []).map((name) => probes.make(name, { kind: "container" }))
+          ...(given.containers ?? []).map((name) => probes.make(name, { kind: "container" })),
+          ...(given.children ?? [])
         ]
       }),
       gateway({ socketPath, grace: "200 millis" })

@@ -28,6 +28,8 @@ class Crashed extends Schema.TaggedError<Crashed>()("Crashed", {}) {
   }
 }
 const failed = ExitView.fromExit(1_000, Exit.fail(new Crashed()), false)
+const causedBy = { path: path("b"), exit: failed }
+const dragged = ExitView.fromExit(1_000, Exit.fail({ _tag: "Linked", message: "b ended", causedBy }), false)
 const defect = ExitView.fromExit(2_000, Exit.die(new RangeError("a bug")), true)
 
 const node = (id: string, restarts: number, lastExit?: ExitView.ExitView): NodeRecord => ({
@@ -83,6 +85,7 @@ describe("the journal", () => {
             { _tag: "Node", node: node("a", 2, failed) },
             entryRecord("a", 3, failed),
             entryRecord("a", 4, defect),
+            { _tag: "Entry", path: path("a"), entry: { ...entry(5, dragged), because: path("b") } },
             { _tag: "Removed", path: path("b") }
           )
         })
@@ -100,11 +103,14 @@ describe("the journal", () => {
         [
           [1, undefined],
           [3, 100],
-          [4, 100]
+          [4, 100],
+          [5, 100]
         ]
       )
       // A bug's stack is worth keeping.
       assert.include(history[2]?.exit?.detail, "a bug")
+      assert.strictEqual(history[3]?.because, path("b"))
+      assert.deepStrictEqual(history[3]?.exit?.causes, [{ path: path("b"), tag: "Crashed", message: "it crashed" }])
       assert.isFalse(found.history.has("init/b"))
     })
   )

@@ -20,14 +20,16 @@ import * as Errors from "../Errors.ts"
 import * as Exits from "../ExitView.ts"
 import type { ExitView } from "../ExitView.ts"
 import * as SpecProblems from "../SpecProblems.ts"
-import type { Tree } from "../Tree.ts"
+import type { Moment, Tree } from "../Tree.ts"
 import { bindsTo, Dependents } from "./Dependents.ts"
 import { control } from "./GroupControl.ts"
 import { GroupRestart } from "./GroupRestart.ts"
-import { type Intent, Node } from "./Node.ts"
+import { type Because, type Intent, Node } from "./Node.ts"
 import { RestartWindow } from "./RestartWindow.ts"
 import { Siblings } from "./Siblings.ts"
 import * as Walks from "./Walks.ts"
+
+const byPerson: Because = { path: undefined, words: "somebody asked for it" }
 
 export class Group<R> {
   readonly children = new Siblings<R>()
@@ -86,6 +88,12 @@ export class Group<R> {
   /** True once all children have been started and until it ends. */
   get up(): boolean {
     return this.#phase === "up"
+  }
+  /** What its limit on restarts is, and what of it is spent now. */
+  get intensity(): Moment["intensity"] {
+    const { behaviour } = this.#node.spec
+    if (behaviour._tag === "Worker" || behaviour.intensity === undefined) return undefined
+    return { ...behaviour.intensity, spent: this.#intensity?.count(this.#engine.monotonic()) ?? 0 }
   }
   get #strategy() {
     const { behaviour } = this.#node.spec
@@ -222,7 +230,7 @@ export class Group<R> {
     for (const dependent of this.#dependents.of(child)) {
       if (dependent.awaitsSiblings) this.start(dependent, dependent.startsAutomatically)
       else if (dependent.alive && bindsTo(dependent, child.spec.id) && child.state !== "running")
-        this.#endBound(dependent)
+        this.#endBound(dependent, child)
     }
     for (const id of SpecProblems.named(child.spec.dependencies)) {
       const sibling = this.children.get(id)
@@ -230,19 +238,24 @@ export class Group<R> {
     }
   }
 
-  /** Ends a child because of a sibling that it needs, after those that need it; it follows when that sibling is back. */
-  #endBound(child: Node<R>, done: () => void = () => {}): void {
+  /** Ends a child because of a sibling that it `needed`, after those that need it; it follows when that one is back. */
+  #endBound(child: Node<R>, needed: Node<R>, done: () => void = () => {}): void {
     if (child.state === "stopping") return child.end("stop", "hold", done)
+    const because = {
+      path: needed.view.path,
+      words: `it needs "${needed.spec.id}", which ${needed.alive ? "is being ended" : "has ended"}`
+    }
     child.departing = true
     this.#endThoseThatNeed(child, () => {
       if (!child.alive) {
         child.departing = false
         return done()
       }
-      child.end("stop", "hold", () => {
+      const ended = () => {
         if (this.open && child.state === "waiting" && !child.removed) this.start(child, true)
         done()
-      })
+      }
+      child.end("stop", "hold", ended, because)
     })
   }
 
@@ -251,7 +264,7 @@ export class Group<R> {
     let open = dependents.length
     if (open === 0) return done()
     for (const dependent of dependents) {
-      this.#endBound(dependent, () => {
+      this.#endBound(dependent, child, () => {
         if (--open === 0) done()
       })
     }
@@ -269,7 +282,7 @@ export class Group<R> {
     }
     child.departing = child.alive
     this.#endThoseThatNeed(child, () => {
-      if (child.alive) return child.end(ending, intent, done, shutdown)
+      if (child.alive) return child.end(ending, intent, done, byPerson, shutdown)
       child.departing = false
       if (child.removed) return done()
       if (intent === "halt") child.stopForGood()
@@ -565,7 +578,7 @@ export class Group<R> {
     if (behaviour._tag !== "Worker") behaviour.attach?.(undefined)
     const walk: Walks.Walk<R> = {
       concerns: () => true,
-      end: (child, then) => child.end(this.#killing ? "kill" : ending, "hold", then),
+      end: (child, then) => child.end(this.#killing ? "kill" : ending, "hold", then, this.#becauseOfEnd),
       settle: (child) => this.#settle(child),
       done: () => this.#isDown()
     }
@@ -577,6 +590,14 @@ export class Group<R> {
       () => !this.#killing,
       walk
     )
+  }
+
+  /** Why the children end with their supervisor. */
+  get #becauseOfEnd(): Because {
+    const { failure } = this
+    return failure === undefined
+      ? { path: this.#node.view.path, words: "its supervisor is being ended" }
+      : { path: failure.causes?.[0]?.path ?? this.#node.view.path, words: `its supervisor gives up (${failure.tag})` }
   }
 
   /** What becomes of a child that does not live when its supervisor ends: it waits for the next incarnation. */

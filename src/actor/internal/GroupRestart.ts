@@ -10,7 +10,7 @@
  */
 import type { Dependents } from "./Dependents.ts"
 import type { Cancel } from "./Engine.ts"
-import type { Node } from "./Node.ts"
+import type { Because, Node } from "./Node.ts"
 import type { Siblings } from "./Siblings.ts"
 import * as Walks from "./Walks.ts"
 
@@ -89,7 +89,7 @@ export class GroupRestart<R> {
       end: (child, then) => {
         if (child.spec.significant && child.temporary) this.#members.significantEnded(child)
         // To start a dynamic group anew means what it says: containers that are only let go would be taken over again.
-        child.end(behaviour._tag === "Static" ? behaviour.bystanders : "stop", "hold", then)
+        child.end(behaviour._tag === "Static" ? behaviour.bystanders : "stop", "hold", then, this.#because())
       },
       settle: (child) => {
         if (child.state === "finished") child.move("hold")
@@ -104,6 +104,17 @@ export class GroupRestart<R> {
       () => true,
       walk
     )
+  }
+
+  #because(): Because | undefined {
+    const from = this.#from
+    if (from === undefined) return undefined
+    const { behaviour } = this.#members.node.spec
+    const byStrategy = behaviour._tag === "Static" && behaviour.strategy !== "one_for_one"
+    const why = byStrategy
+      ? `under ${behaviour.strategy} it starts anew with it`
+      : "the policy of that restarts the group"
+    return { path: from.view.path, words: `"${from.spec.id}" ended, and ${why}` }
   }
 
   #cleared(): void {

@@ -18,7 +18,7 @@ import { type NodeRecord, type Rest, SPENT_LIMIT } from "../Journal.ts"
 import * as Lifecycle from "../Lifecycle.ts"
 import type { RestartPolicy } from "../RestartPolicy.ts"
 import type { Annotations } from "../Self.ts"
-import type { HistoryDecision, HistoryEntry, HistoryEvent, TreeNode } from "../Tree.ts"
+import type { HistoryDecision, HistoryEntry, HistoryEvent, Moment, TreeNode } from "../Tree.ts"
 import type { Cancel, Engine } from "./Engine.ts"
 import type { Group } from "./Group.ts"
 import { HistoryRing } from "./HistoryRing.ts"
@@ -31,14 +31,24 @@ export type Intent = "hold" | "halt" | "start"
 /** Hears how a start went: `undefined` for the acknowledgement, else why there was none. */
 export type StartWaiter = (failure: ExitView | undefined) => void
 
+/** On whose account it is ended, and why, in words. */
+export interface Because {
+  readonly path: ActorPath | undefined
+  readonly words: string
+}
+
 const noAnnotations: Annotations = {}
 const nobody: ReadonlyArray<string> = []
+const noRestarts: ReadonlyArray<number> = []
 
 const endings = {
   stop: { event: "stopped", reason: "to be ended, with its stop hooks" },
   release: { event: "released", reason: "to be ended; what it manages goes on" },
   kill: { event: "killed", reason: "to be ended at once, its supervisor ran out of time" }
 } as const satisfies Record<EndingKind, Happening>
+
+/** The events that come with another state. */
+const moves: ReadonlySet<HistoryEvent> = new Set(["started", "ended", "start-failed", "ignored", "stopped", "released"])
 
 /** Views differ only in these; the rest of a view goes with the place. */
 type Patch = {
@@ -64,6 +74,7 @@ export interface Happening {
   readonly exit?: ExitView | undefined
   readonly decision?: HistoryDecision
   readonly delay?: number | undefined
+  readonly because?: ActorPath | undefined
 }
 
 export class Node<R> {
@@ -134,6 +145,7 @@ export class Node<R> {
       budgetLeft: this.#budgetLeft(),
       annotations: noAnnotations,
       waitingFor: nobody,
+      entry: rest === undefined ? undefined : history?.findLast(({ event }) => moves.has(event)),
       revision: engine.log.next()
     }
     this.fallback = rest?.fallback
@@ -201,6 +213,15 @@ export class Node<R> {
     else this.#history.push(entry)
   }
 
+  get moment(): Moment {
+    return {
+      mailbox: this.spec.mailbox?.load(),
+      budgetLeft: this.#budgetLeft(),
+      intensity: this.group?.intensity,
+      ruleRestarts: this.#ruleRestarts ?? noRestarts
+    }
+  }
+
   #budgetLeft(): number | undefined {
     return this.window === undefined ? undefined : this.window.limit - this.window.count(this.engine.monotonic())
   }
@@ -220,6 +241,7 @@ export class Node<R> {
         exit: happening.exit,
         decision: happening.decision ?? "none",
         reason: happening.reason,
+        because: happening.because,
         delay: happening.delay,
         nextAt: happening.delay === undefined ? undefined : at + happening.delay
       }
@@ -246,6 +268,7 @@ export class Node<R> {
         budgetLeft: this.#budgetLeft(),
         annotations: patch.annotations ?? view.annotations,
         waitingFor: patch.waitingFor ?? view.waitingFor,
+        entry: patch.state === undefined ? view.entry : (entry ?? view.entry),
         revision
       },
       entry
@@ -455,13 +478,14 @@ export class Node<R> {
    * Ends the incarnation that lives; `done` when it has, after the move that `intent` asks for. A person's intent (`halt`
    * or `start`) stands against a supervisor's `hold`. `shutdown`: the time for it, in milliseconds.
    */
-  end(ending: EndingKind, intent: Intent, done: () => void, shutdown = this.spec.shutdown): void {
+  end(ending: EndingKind, intent: Intent, done: () => void, because?: Because, shutdown = this.spec.shutdown): void {
     if (intent !== "hold" || this.#intent === undefined) this.#intent = intent
     if (this.#endWaiters === undefined) this.#endWaiters = [done]
     else this.#endWaiters.push(done)
     if (this.state === "stopping") return
     this.#ending = ending === "stop" ? "stopped" : "released"
-    this.move("stop", {}, endings[ending])
+    const { event, reason } = endings[ending]
+    this.move("stop", {}, { event, reason: because?.words ?? reason, because: because?.path })
     const brutal = ending === "kill" || shutdown === 0
     const deadline = brutal ? 0 : shutdown
     const orderly = ending === "kill" ? "release" : ending

@@ -147,15 +147,16 @@ export const make = <R>(engine: () => Engine<R>): Tree["Service"] => {
         const other = engine().nodes.get(path)
         if (own !== undefined && other !== undefined) engine().bonds.unlink(own, other)
       }),
+    get canReboot() {
+      return engine().canReboot
+    },
     get names() {
       return engine().names
     },
-    load: (path) =>
+    moment: (path) =>
       Effect.suspend(() => {
         const node = engine().nodes.get(path)
-        return node === undefined
-          ? Effect.fail(new Errors.NoSuchActor({ path }))
-          : Effect.succeed(node.spec.mailbox?.load())
+        return node === undefined ? Effect.fail(new Errors.NoSuchActor({ path })) : Effect.succeed(node.moment)
       })
   }
 }

@@ -89,10 +89,13 @@ const page = Effect.fnUntraced(function* (actor: Actor, container: Container | u
       ["about", Text.clean(actor.description)],
       ["strategy", ActorText.strategy(actor)],
       ["trouble", ActorText.troubles(actor, now).join(", ")],
+      ["why", Text.clean(actor.reason)],
+      ["on account of", Text.clean(actor.because)],
       ["incarnation", String(actor.incarnation)],
       ["restarts", String(actor.restarts)],
       ["failures in a row", actor.consecutiveFailures === 0 ? "" : String(actor.consecutiveFailures)],
       ["budget left", actor.budgetLeft === undefined ? "" : HumanText.count(actor.budgetLeft, "restart")],
+      ["its children", ActorText.intensity(actor)],
       ["mailbox", ActorText.mailbox(actor, now)],
       ...Object.entries(actor.annotations)
         .sort(([a], [b]) => (a < b ? -1 : 1))
@@ -108,13 +111,14 @@ const page = Effect.fnUntraced(function* (actor: Actor, container: Container | u
 const lastExit = ({ lastExit: exit }: Actor, now: number): ReadonlyArray<readonly [string, string]> => {
   if (exit === undefined) return []
   const moment = ActorText.momentOf(exit.time)
-  const causes = exit.detail.trim().split("\n")
+  const detail = exit.detail.trim().split("\n")
   return [
     ["when", moment === undefined ? "" : HumanText.ago(moment, now)],
     ["kind", Text.clean(exit.tag)],
     ["message", Text.clean(exit.message)],
+    ["came of", ActorText.causes(exit).join("\n")],
     // One line says no more than the message does.
-    ["causes", causes.length > 1 ? causes.map(Text.clean).join("\n") : ""]
+    ["stacks", detail.length > 1 ? detail.map(Text.clean).join("\n") : ""]
   ]
 }
 

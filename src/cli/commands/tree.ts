@@ -23,18 +23,27 @@ export const tree = Command.make(
       Flag.withDescription("Stay and show changes: redrawn in place on a terminal, a line per event elsewhere"),
       Flag.withDefault(false)
     ),
+    all: Flag.Boolean("all").pipe(
+      Flag.withAlias("a"),
+      Flag.withDescription("Every actor on a line of its own, also where many are well"),
+      Flag.withDefault(false)
+    ),
+    troubled: Flag.Boolean("troubled").pipe(
+      Flag.withDescription("Only what is in trouble, and what is above it"),
+      Flag.withDefault(false)
+    ),
     path: Argument.String("PATH").pipe(
       Argument.withDescription("Only this actor and those below it: its path, or its name when only one has it"),
       Argument.withDefault("")
     )
   },
-  Effect.fnUntraced(function* ({ path: word, watch }) {
+  Effect.fnUntraced(function* ({ all, path: word, troubled: troubledOnly, watch }) {
     const client = yield* Client
     const screen = yield* Screen
     const path = word === "" ? "" : yield* Target.pathOf(word)
     if (watch) {
       return screen.isTerminal && (yield* OutputSetting) === "table"
-        ? yield* LiveTree.picture(client, path)
+        ? yield* LiveTree.picture(client, path, { all, troubledOnly })
         : yield* LiveTree.events(client, { path, showSnapshot: true })
     }
     const { actors, revision } = yield* Target.allActors(path)
@@ -49,6 +58,8 @@ export const tree = Command.make(
           now,
           style,
           symbols: screen.isTerminal,
+          all,
+          troubledOnly,
           remark: style.dim(`revision ${revision}`),
           ...(size === undefined ? {} : { width: size.columns })
         })
@@ -60,7 +71,9 @@ export const tree = Command.make(
     short: "Show the supervision tree: what runs, what keeps failing, why, and when it is tried again",
     long: [
       "Each line is an actor: its state and for how long, how often it was restarted, its pid. For what is in trouble the",
-      "note says how it last ended, when the next try is, the back-off, and how many failures there were in a row.",
+      "note says how it last ended, when the next try is, the back-off, and how many failures there were in a row; what is",
+      "above it says how many are in trouble below. Ten and more siblings that are well are one line: `… 97 running`.",
+      "`ironwood why` explains each of them.",
       "",
       "States: running, starting, waiting (its turn has not come), backing-off (waits for its next start), stopping,",
       "stopped (by a person), parked (its restart budget is spent), finished, failed (and its policy does not restart it)."
@@ -69,6 +82,7 @@ export const tree = Command.make(
       ["ironwood tree", "Everything"],
       ["ironwood tree --watch", "Everything, live"],
       ["ironwood tree init/runtime", "The containers"],
+      ["ironwood tree --troubled", "What is in trouble, and nothing else"],
       ["ironwood tree -o json | jq -r '.actors[] | select(.state == \"ACTOR_STATE_PARKED\").path'", "What is parked"]
     ]
   })

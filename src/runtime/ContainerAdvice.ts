@@ -1,0 +1,25 @@
+/**
+ * What helps a container that ended so: what a person who looks at the failure should know or do. One sentence per kind
+ * of failure; the failure's own message says what happened.
+ */
+import type { ContainerFailure } from "./ContainerExit.ts"
+
+const advice = {
+  ContainerExited:
+    "its log has what it said before it ended; a code that no restart heals deserves a rule in its policy",
+  ContainerSignaled: "somebody or something sent it that signal; its log has what it said before",
+  ContainerOomKilled: "give it more memory, or find out what it needs so much for: no restart changes that",
+  CreateFailed: "the OCI runtime's words above say what is wrong with it or with the host",
+  ImageMissing: "import the image again; its next start finds it",
+  RootfsFailed: "look at the disk and the mounts of the host: the words above say where",
+  UserUnknown: "name a user that its image has, or a number",
+  ProgramNotFound: "name a program that its image has, with its path, or a shell that finds it",
+  ProgramNotExecutable: "give the file the right to be executed in the image, or run its interpreter with it",
+  NothingToRun: "remove it and say what to run: its image does not",
+  RuntimeMissing: "install crun or runc; its next start finds it"
+} as const satisfies Record<ContainerFailure["_tag"], string>
+
+const byTag: ReadonlyMap<string, string> = new Map(Object.entries(advice))
+
+/** Nothing for a failure that is no container's. */
+export const adviceFor = (tag: string): string | undefined => byTag.get(tag)
