@@ -8,9 +8,6 @@
  * - the *ending* of the whole group, newest first one after another; in parallel for dynamic supervisors.
  * Under `one_for_one` a crash concerns no walk: the child has its own timer. Who depends on siblings is held back at every
  * start until these are as it needs them (`#holdBack`), and looked at again whenever one of them changes (`#tellDependents`).
- *
- * A child that falls back is parked and names the sibling that runs in its place (`Node.fallback`); the sibling knows for
- * whom it runs (`Node.standsInFor`) until a person starts either, or stops it.
  */
 import * as Exit from "effect/Exit"
 import * as ActorPath from "../ActorPath.ts"
@@ -21,21 +18,19 @@ import * as Exits from "../ExitView.ts"
 import type { ExitView } from "../ExitView.ts"
 import * as SpecProblems from "../SpecProblems.ts"
 import type { Moment, Tree } from "../Tree.ts"
-import { bindsTo, Dependents } from "./Dependents.ts"
+import { bindsTo } from "./Dependents.ts"
+import * as Fallbacks from "./Fallbacks.ts"
 import { control } from "./GroupControl.ts"
 import { GroupRestart } from "./GroupRestart.ts"
 import { type Because, type Intent, Node } from "./Node.ts"
 import { RestartWindow } from "./RestartWindow.ts"
-import { Siblings } from "./Siblings.ts"
+import { Roster } from "./Roster.ts"
 import * as Walks from "./Walks.ts"
 
 const byPerson: Because = { path: undefined, words: "somebody asked for it" }
 
 export class Group<R> {
-  readonly children = new Siblings<R>()
-  readonly #dependents = new Dependents(this.children)
-  /** Of a static supervisor, what the management calls have changed of its list; empty as long as nobody used them. */
-  readonly #reloaded = new Map<string, ChildSpec<unknown, R>>()
+  readonly #roster: Roster<R>
   /** Why it gave up, from the moment it does to the next start. */
   failure: ExitView | undefined
   readonly #node: Node<R>
@@ -54,6 +49,10 @@ export class Group<R> {
   constructor(node: Node<R>, tree: Tree["Service"]) {
     this.#node = node
     this.#tree = tree
+    this.#roster = new Roster({
+      make: (spec) => makeNode(new Node(node.engine, this, ActorPath.child(node.view.path, spec.id), spec), tree),
+      forget: (child) => this.forget(child)
+    })
     const open = (): boolean => this.open
     this.#restart = new GroupRestart({
       children: this.children,
@@ -74,6 +73,12 @@ export class Group<R> {
     })
   }
 
+  get children(): Roster<R>["children"] {
+    return this.#roster.children
+  }
+  get #dependents() {
+    return this.#roster.dependents
+  }
   /** The supervisor's id. */
   get id(): string {
     return this.#node.spec.id
@@ -122,8 +127,8 @@ export class Group<R> {
     this.#intensity = limit === undefined ? undefined : new RestartWindow(limit.restarts, limit.within)
     if (behaviour._tag !== "Dynamic") {
       // The order is that of the list, also when one that was dropped comes back.
-      for (const spec of this.#list(specs)) this.children.moveLast(this.#adopt(spec, false))
-      for (const child of this.children.parked()) this.#standInAgain(child)
+      for (const spec of this.#roster.list(specs)) this.children.moveLast(this.#roster.adopt(spec, false))
+      Fallbacks.resume(this.children)
       return this.#advance(this.children.first)
     }
     const problems = SpecProblems.ofChildren(specs, this.relation)
@@ -139,73 +144,33 @@ export class Group<R> {
     this.#populate(specs, 0)
   }
 
-  /** The list of a static supervisor with what the management calls have changed of it. */
-  #list(specs: ReadonlyArray<ChildSpec<unknown, R>>): ReadonlyArray<ChildSpec<unknown, R>> {
-    if (this.#reloaded.size === 0) return specs
-    const own = new Set(specs.map((spec) => spec.id))
-    const added = [...this.#reloaded.values()].filter((spec) => !own.has(spec.id))
-    return [...specs.map((spec) => this.#reloaded.get(spec.id) ?? spec), ...added]
-  }
-
   /** One child per task, so that a hundred thousand of them leave room for others. */
   #populate(specs: ReadonlyArray<ChildSpec<unknown, R>>, index: number): void {
     if (this.#phase !== "up") return
     const spec = specs[index]
     if (spec === undefined) {
       this.#dependents.expected = new Set()
-      for (const child of this.children.parked()) {
-        const standIn = this.#standInAgain(child)
-        if (standIn?.state === "waiting") this.start(standIn, false)
-      }
+      for (const standIn of Fallbacks.resume(this.children)) this.start(standIn, false)
       return
     }
-    const child = this.#adopt(spec, true)
+    const child = this.#roster.adopt(spec, true)
     if (child.state === "waiting") this.start(child, false)
     else this.#tellDependents(child)
     this.#engine.post(() => this.#populate(specs, index + 1))
   }
 
-  /** The node for `spec`: the one of the supervisor's last incarnation, or a new one. */
-  #adopt(spec: ChildSpec<unknown, R>, desired: boolean): Node<R> {
-    const old = this.children.get(spec.id)
-    if (old !== undefined) {
-      if (old.alive) return old
-      if ((old.group === undefined) === (spec.behaviour._tag === "Worker")) {
-        this.#respec(old, spec)
-        // A desired state knows what persons decided; a static list does not, so their word stands.
-        if (desired) {
-          if (old.view.policy !== spec.policy) old.setPolicy(spec.policy)
-          if (old.fallback === undefined) old.move(spec.autoStart ? "hold" : "halt")
-        }
-        return old
-      }
-      this.forget(old)
-    }
-    const path = ActorPath.child(this.#node.view.path, spec.id)
-    const child = makeNode(new Node(this.#engine, this, path, spec), this.#tree)
-    this.children.link(child)
-    this.#dependents.add(child)
-    return child
-  }
-
   /** One more child, not started yet. `listed`: the spec with which it is there at the supervisor's next start. */
   add(spec: ChildSpec<unknown, R>, listed = spec): Node<R> {
-    if (this.#node.spec.behaviour._tag === "Static") this.#reloaded.set(spec.id, listed)
-    return this.#adopt(spec, false)
+    if (this.#node.spec.behaviour._tag === "Static") this.#roster.change(listed)
+    return this.#roster.adopt(spec, false)
   }
 
   /** Another spec for a child that is there, from its next start on. */
   replace(child: Node<R>, spec: ChildSpec<unknown, R>): void {
-    if (this.#node.spec.behaviour._tag === "Static") this.#reloaded.set(spec.id, spec)
-    this.#respec(child, spec)
+    if (this.#node.spec.behaviour._tag === "Static") this.#roster.change(spec)
+    this.#roster.respec(child, spec)
     if (child.view.policy !== spec.policy) child.setPolicy(spec.policy)
     if (child.awaitsSiblings) this.start(child, child.startsAutomatically)
-  }
-
-  #respec(child: Node<R>, spec: ChildSpec<unknown, R>): void {
-    this.#dependents.delete(child)
-    this.children.respec(child, spec)
-    this.#dependents.add(child)
   }
 
   // --- dependencies between siblings ---
@@ -275,7 +240,7 @@ export class Group<R> {
     // Nobody's place is taken any more by a child that a person ends, nor that of one.
     child.standsInFor?.noLongerReplaced()
     child.standsInFor = undefined
-    const standIn = this.#standInOf(child)
+    const standIn = Fallbacks.standInOf(this.children, child)
     if (standIn !== undefined) {
       child.fallback = undefined
       return this.endByPerson(standIn, "stop", "halt", () => this.endByPerson(child, ending, intent, done, shutdown))
@@ -331,7 +296,7 @@ export class Group<R> {
     child.standsInFor?.noLongerReplaced()
     child.standsInFor = undefined
     child.cancelBackoff()
-    const standIn = this.#standInOf(child)
+    const standIn = Fallbacks.standInOf(this.children, child)
     child.fallback = undefined
     if (standIn === undefined) return this.#startOnRequest(child)
     // Both may want the same port or volume: one goes before the other comes.
@@ -360,22 +325,6 @@ export class Group<R> {
     sibling.cancelBackoff()
     sibling.forgive()
     this.#startOnRequest(sibling)
-  }
-
-  /** Who runs instead of `child` on its account. */
-  #standInOf(child: Node<R>): Node<R> | undefined {
-    const sibling = child.fallback === undefined ? undefined : this.children.get(child.fallback)
-    return sibling?.alive === true && sibling.standsInFor === child ? sibling : undefined
-  }
-
-  /** After a start of the supervisor: who ran in the place of a parked child does so again. */
-  #standInAgain(child: Node<R>): Node<R> | undefined {
-    const sibling = child.fallback === undefined ? undefined : this.children.get(child.fallback)
-    if (sibling === undefined || sibling.alive || sibling === child) return undefined
-    if (sibling.state === "stopped") sibling.move("hold")
-    if (sibling.state !== "waiting") return undefined
-    sibling.standsInFor = child
-    return sibling
   }
 
   // --- a child ended by itself ---
@@ -446,7 +395,7 @@ export class Group<R> {
       case "Fallback": {
         const { attempt, sibling: id } = decision
         const sibling = this.children.get(id)
-        const hindrance = hindranceOf(sibling)
+        const hindrance = Fallbacks.hindranceOf(sibling)
         const why = hindrance === undefined ? reason : `${reason}; but ${id} ${hindrance}`
         // Before the move, so that the journal has it too.
         if (hindrance === undefined) child.fallback = id
@@ -498,17 +447,16 @@ export class Group<R> {
   forget(child: Node<R>): void {
     if (child.removed) return
     child.cancelBackoff()
-    this.children.unlink(child)
-    this.#dependents.delete(child)
+    this.#roster.remove(child)
     this.#engine.remove(child)
     this.#tellDependents(child)
   }
 
   /** A person has it forgotten, and it shall not come back with the supervisor's next start. */
   forgetByPerson(child: Node<R>): void {
-    const standIn = this.#standInOf(child)
+    const standIn = Fallbacks.standInOf(this.children, child)
     if (standIn !== undefined) this.endByPerson(standIn, "stop", "halt", () => {})
-    this.#reloaded.delete(child.spec.id)
+    this.#roster.changeNothing(child.spec.id)
     this.forget(child)
   }
 
@@ -618,21 +566,6 @@ export class Group<R> {
   kill(): void {
     this.#killing = true
     for (let child = this.children.last; child !== undefined; child = child.previous) child.kill()
-  }
-}
-
-/** Why a sibling does not start in the place of another: it has a life of its own, or is no help. */
-const hindranceOf = <R>(sibling: Node<R> | undefined): string | undefined => {
-  if (sibling === undefined) return "is no sibling"
-  switch (sibling.state) {
-    case "stopped":
-    case "finished":
-    case "failed":
-      return undefined
-    case "parked":
-      return "is parked itself"
-    default:
-      return `is ${sibling.state} already`
   }
 }
 
