@@ -15,7 +15,7 @@ import { ImageSchema, ImportImageResponseSchema } from "../../proto/generated/ir
 import { CreateSandboxResponseSchema, SandboxSchema } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { ActorSchema } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import { buildImage, directory, file, writeLayout } from "../support/images.ts"
-import { checkout, eventually, type Instance, start } from "../support/ironwood.ts"
+import { checkout, eventually, type Instance, type Ran, start } from "../support/ironwood.ts"
 
 const image = `kind: Image\npath: ${checkout}/build/sample-image\n`
 const loop = "trap 'echo got TERM; exit 0' TERM; echo ready; while :; do sleep 0.1; done"
@@ -186,6 +186,49 @@ describe("commands", () => {
         assert.match(ran.stderr, words)
       }
       assert.strictEqual(yield* instance.run("ps", "-aq"), "")
+    })
+  )
+
+  it.live("an error says what to do once", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      yield* instance.apply(`${image}---\nkind: Sandbox\nname: pod\n${container("web", "sandbox: pod\n")}`)
+      const changed = container("web", "sandbox: pod\nlabels: { a: b }\n")
+      const failure = (ran: Effect.Effect<Ran>) => Effect.map(ran, ({ code, stderr }) => [code, stderr])
+      const of = (line: string) => failure(instance.try(...line.split(" ")))
+      assert.deepStrictEqual(yield* of("rm web"), [
+        4,
+        "ironwood: cannot remove container web while it is running. Stop it first, or `ironwood rm -f web`.\n"
+      ])
+      assert.deepStrictEqual(yield* of("sandbox rm pod"), [
+        4,
+        "ironwood: sandbox pod still has container web. Remove them first, or `ironwood sandbox rm -f pod`.\n"
+      ])
+      assert.deepStrictEqual(yield* of("image rm hello"), [
+        4,
+        "ironwood: image hello is in use by container web. Remove those first.\n"
+      ])
+      assert.deepStrictEqual(yield* of("run nowhere"), [
+        3,
+        "ironwood: no image nowhere:latest here. `ironwood image ls` lists the images, `ironwood image import PATH` brings one in.\n"
+      ])
+      assert.deepStrictEqual(yield* of("run --sandbox none hello"), [
+        3,
+        "ironwood: there is no sandbox none. Make it with a `kind: Sandbox` document; `ironwood sandbox ls` lists those there are.\n"
+      ])
+      assert.deepStrictEqual(yield* of("run -d --name web hello:latest"), [
+        4,
+        "ironwood: container web exists with another spec (sandbox, entrypoint, command). Choose another --name, or remove that one with `ironwood rm -f web`.\n"
+      ])
+      assert.deepStrictEqual(yield* failure(instance.apply(changed)), [
+        4,
+        "ironwood: container web (stdin:2): container web exists with another spec (labels). What is there differs from the file: `ironwood apply --replace` removes it and makes it anew.\n"
+      ])
+      yield* instance.run("stop", "-t", "0", "web")
+      assert.deepStrictEqual(yield* of("kill web"), [
+        4,
+        "ironwood: cannot kill container web while it is stopped. It has no process now.\n"
+      ])
     })
   )
 
