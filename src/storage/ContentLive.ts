@@ -305,7 +305,9 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
       }
       return imported
     })
-    return yield* Effect.scoped(run)
+    // what came in before it failed is whole, but nobody asked for a part
+    const clear = options.dryRun === true ? Effect.void : Effect.ignore(index.withPermit(collect))
+    return yield* Effect.onError(Effect.scoped(run), () => clear)
   })
 
   // ---- removal
