@@ -28,14 +28,15 @@ import { collectWhenIdle } from "./host/IdleCollection.ts"
 import { init, paths, services } from "./Init.ts"
 import * as SlicedScheduler from "./SlicedScheduler.ts"
 import * as State from "./storage/State.ts"
+import { StateCorrupt, StateForeign } from "./storage/StateErrors.ts"
 import * as StateJournal from "./storage/StateJournal.ts"
 import { Processes, type ShutdownAction } from "./taproot/Processes.ts"
 import { ProcessesLive } from "./taproot/ProcessesLive.ts"
 
 const startedAt = Date.now()
 
-/** sysexits(3): what taproot and a person see of a brain that ends by itself. */
-const exitCodes = { usage: 64, software: 70, channelLost: 76 } as const
+/** sysexits(3): what taproot and a person see of a brain that ends by itself. With 78 no other could do better. */
+const exitCodes = { usage: 64, software: 70, channelLost: 76, unusable: 78 } as const
 
 /**
  * The limit on restarts of the whole tree. To start a container costs some 30 ms of one processor, so a storm of crashes
@@ -122,6 +123,8 @@ const brain = (stateDirectory: string) => {
   return Effect.provide(watched, foundation)
 }
 
+const isUnusable = Schema.is(Schema.Union([StateCorrupt, StateForeign]))
+
 /** The sentence of a failure; the whole cause of a defect. */
 const explain = (cause: Cause.Cause<unknown>): string => {
   const error = Cause.squash(cause)
@@ -153,7 +156,8 @@ const main = (): void => {
   const fiber = Effect.runFork(brain(stateDirectory), { scheduler: SlicedScheduler.make() })
   fiber.addObserver((exit) => {
     if (exit._tag === "Success") return end(0)
-    return end(exitCodes.software, explain(exit.cause))
+    const code = isUnusable(Cause.squash(exit.cause)) ? exitCodes.unusable : exitCodes.software
+    return end(code, explain(exit.cause))
   })
 }
 

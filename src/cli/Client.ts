@@ -124,13 +124,22 @@ export const failureOf = (error: unknown, address: string): Failure => {
       details: fields.map(({ description, field }) => Text.clean(`${field}: ${description}`))
     })
   }
-  const more = fields.filter(({ description }) => !message.includes(description))
+  const more = fields.filter(({ description, field }) => !message.includes(description) && !message.includes(field))
   return new Failure({
     ...common,
-    summary: message,
+    ...withoutHint(message, said?.hint),
     details: more.map(({ description, field }) => Text.clean(`${field}: ${description}`))
   })
 }
+
+/** The advice at the end of a message as the next step, which a command that knows better replaces. */
+const withoutHint = (message: string, hint = ""): { readonly summary: string; readonly next?: string } =>
+  hint === "" || !message.endsWith(hint)
+    ? { summary: message }
+    : {
+        summary: message.slice(0, -hint.length).replace(/[;:,]?\s*$/, ""),
+        next: `${hint.slice(0, 1).toUpperCase()}${hint.slice(1)}`
+      }
 
 /** What is to be said when the connection itself fails. */
 const unreachable = (message: string, address: string): Failure => {

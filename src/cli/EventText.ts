@@ -37,7 +37,11 @@ export class EventText {
           "",
           TreeView.summary(actors, this.#options.style)
         )
-        return this.#options.showSnapshot ? [head, ...actors.map((actor) => this.#actor(actor, now))] : [head]
+        if (!this.#options.showSnapshot) return [head]
+        // in the order in which it came to be so, and the summary last: times only ever go up, as in any log
+        const moments = actors.map((actor) => ({ actor, moment: ActorText.momentOf(actor.since) ?? now }))
+        const sorted = moments.toSorted((one, other) => one.moment - other.moment)
+        return [...sorted.map(({ actor }) => this.#actor(actor, now)), head]
       }
       case "changed":
         return [this.#actor(event.value, now, entry)]

@@ -53,6 +53,9 @@ const lockedExitCode = 73
 /** What taproot says when it may not have a mount namespace (sysexits' EX_NOPERM). */
 const noRightExitCode = 77
 
+/** What taproot says when the first brain could not use what is in the state directory (sysexits' EX_CONFIG). */
+const unusableExitCode = 78
+
 /**
  * Node's for the brain. It mostly waits: a small young generation and a single malloc arena save it 9 MB of memory.
  * SIGUSR1 would open the inspector.
@@ -294,6 +297,12 @@ const notUp = Effect.fnUntraced(function* (why: string, log: string, from: numbe
 })
 
 const notStarted = Effect.fnUntraced(function* (instance: Instance, how: Ended, log: string, from: number) {
+  if (how.code === unusableExitCode) {
+    const said = (yield* logTail(log, from, 100)).filter((line) => line.startsWith("brain: "))
+    return yield* failure(`Ironwood cannot start on ${instance.stateDirectory}`, {
+      details: said.map((line) => line.slice("brain: ".length))
+    })
+  }
   if (how.code !== lockedExitCode) return yield* notUp(endWords(how), log, from)
   const tail = yield* logTail(log, from, 15)
   return yield* failure(`another Ironwood runs on ${instance.stateDirectory}`, {

@@ -1,14 +1,15 @@
 /**
  * The details a gRPC error carries beside its message: `google.rpc.Status` from the trailer `grpc-status-details-bin`.
  *
- * Only what a person can act on is read: the wrong fields (BadRequest), the unmet conditions (PreconditionFailure) and the
- * resource (ResourceInfo). Bytes that are not a status give no details: the code and the message of the error stand
+ * Only what a person can act on is read: the wrong fields (BadRequest), the unmet conditions (PreconditionFailure), the
+ * resource (ResourceInfo) and the hint that the message ends with (ErrorInfo). Bytes that are not a status give no details: the code and the message of the error stand
  * by themselves.
  */
 import { fromBinary } from "@bufbuild/protobuf"
 import { anyUnpack } from "@bufbuild/protobuf/wkt"
 import {
   BadRequestSchema,
+  ErrorInfoSchema,
   PreconditionFailureSchema,
   ResourceInfoSchema
 } from "../../proto/generated/google/rpc/error_details_pb.ts"
@@ -26,6 +27,8 @@ export interface StatusDetails {
   readonly violations: ReadonlyArray<Violation>
   /** What the error is about, e.g. type `container`, name `web`. */
   readonly resource: { readonly type: string; readonly name: string } | undefined
+  /** What the message advises at its end. */
+  readonly hint: string | undefined
 }
 
 /** The trailer's name. */
@@ -37,6 +40,7 @@ export const decode = (bytes: Uint8Array): StatusDetails | undefined => {
     const status = fromBinary(StatusSchema, bytes)
     const violations: Array<Violation> = []
     let resource: StatusDetails["resource"]
+    let hint: string | undefined
     for (const any of status.details) {
       for (const violation of anyUnpack(any, BadRequestSchema)?.fieldViolations ?? []) {
         violations.push({ field: violation.field, description: violation.description })
@@ -44,10 +48,11 @@ export const decode = (bytes: Uint8Array): StatusDetails | undefined => {
       for (const violation of anyUnpack(any, PreconditionFailureSchema)?.violations ?? []) {
         violations.push({ field: violation.subject, description: violation.description })
       }
+      hint ??= anyUnpack(any, ErrorInfoSchema)?.metadata["hint"]
       const about = anyUnpack(any, ResourceInfoSchema)
       if (about !== undefined) resource = { type: about.resourceType, name: about.resourceName }
     }
-    return { violations, resource }
+    return { violations, resource, hint }
   } catch {
     return undefined
   }

@@ -3,7 +3,7 @@
  * google.rpc in the trailer `grpc-status-details-bin`.
  *
  * Every status has an `ErrorInfo` whose reason is the error's tag and whose domain is `ironwood`: the name that programs
- * match. What is about a thing has a `ResourceInfo`; what is wrong in the request a `BadRequest` naming every field; what
+ * match. Its metadata has the `hint` that the message ends with, if there is one. What is about a thing has a `ResourceInfo`; what is wrong in the request a `BadRequest` naming every field; what
  * must be changed first a `PreconditionFailure`; what may pass by itself a `RetryInfo`.
  *
  * A new error in the domain does not compile until it has its line in {@link describe}.
@@ -190,8 +190,12 @@ const fitting = <M extends DescMessage>(
   return { kept, left: all.length - kept.length }
 }
 
+/** What the error's message advises at its end, if it says so: clients that know better leave it out. */
+const hintOf = (error: GatewayError): Record<string, string> => ("hint" in error ? { hint: error.hint } : {})
+
 const detailsOf = (error: GatewayError, described: Description): ReadonlyArray<Any> => {
-  const details = [anyPack(ErrorInfoSchema, create(ErrorInfoSchema, { reason: error._tag, domain: "ironwood" }))]
+  const info = create(ErrorInfoSchema, { reason: error._tag, domain: "ironwood", metadata: hintOf(error) })
+  const details = [anyPack(ErrorInfoSchema, info)]
   const { blockers = [], fields = [], resource, retryAfter } = described
   if (resource !== undefined) {
     const [resourceType, name] = resource

@@ -30,7 +30,10 @@ export class ContainerNotFound extends Schema.TaggedError<ContainerNotFound>()("
 /** No sandbox has this name. */
 export class SandboxNotFound extends Schema.TaggedError<SandboxNotFound>()("SandboxNotFound", { name: Schema.String }) {
   override get message(): string {
-    return `there is no sandbox ${this.name}; create it first`
+    return `there is no sandbox ${this.name}; ${this.hint}`
+  }
+  get hint(): string {
+    return "create it first"
   }
 }
 
@@ -41,7 +44,10 @@ export class ContainerAlreadyExists extends Schema.TaggedError<ContainerAlreadyE
   fields: Schema.Array(Schema.String)
 }) {
   override get message(): string {
-    return `container ${this.name} exists with another spec (${this.fields.join(", ")}); remove it first, or take another name`
+    return `container ${this.name} exists with another spec (${this.fields.join(", ")}); ${this.hint}`
+  }
+  get hint(): string {
+    return "remove it first, or take another name"
   }
 }
 
@@ -51,7 +57,10 @@ export class SandboxAlreadyExists extends Schema.TaggedError<SandboxAlreadyExist
   fields: Schema.Array(Schema.String)
 }) {
   override get message(): string {
-    return `sandbox ${this.name} exists with another spec (${this.fields.join(", ")}); remove it first, or take another name`
+    return `sandbox ${this.name} exists with another spec (${this.fields.join(", ")}); ${this.hint}`
+  }
+  get hint(): string {
+    return "remove it first, or take another name"
   }
 }
 
@@ -61,7 +70,10 @@ export class SandboxInUse extends Schema.TaggedError<SandboxInUse>()("SandboxInU
   containers: Schema.Array(Schema.String)
 }) {
   override get message(): string {
-    return `sandbox ${this.name} still has ${this.containers.join(", ")}; remove them first, or force it`
+    return `sandbox ${this.name} still has ${this.containers.map((name) => `container ${name}`).join(", ")}; ${this.hint}`
+  }
+  get hint(): string {
+    return "remove them first, or force it"
   }
 }
 

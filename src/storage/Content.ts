@@ -143,7 +143,13 @@ export class Content extends Context.Service<
     ) => Effect.Effect<ImageRemoval, ImageNotFound | ImageInUse | ReferenceInvalid | IndexError>
     /** Removes nameless images that nobody uses, and all blobs and layers that no image has. Waits for running imports. */
     readonly prune: Effect.Effect<PruneReport, IndexError>
-    /** Asks this too, from now until the scope closes, before an image is removed. */
-    readonly registerUsers: (users: ImageUsers) => Effect.Effect<void, never, Scope.Scope>
+    /**
+     * Asks this too, from now until the scope closes, before an image is removed. `behindOthers`: users that nobody knows by
+     * name as long as there are others, such as the root file system of a container.
+     */
+    readonly registerUsers: (
+      users: ImageUsers,
+      options?: { readonly behindOthers?: boolean }
+    ) => Effect.Effect<void, never, Scope.Scope>
   }
 >()("ironwood/storage/Content") {}

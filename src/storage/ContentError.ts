@@ -115,7 +115,10 @@ export class ImageNotFound extends Schema.TaggedError<ImageNotFound>()("ImageNot
   reference: Schema.String
 }) {
   override get message(): string {
-    return `no image ${this.reference} here; import it first (ironwood image import PATH)`
+    return `no image ${this.reference} here; ${this.hint}`
+  }
+  get hint(): string {
+    return "import it first (ironwood image import PATH)"
   }
 }
 
@@ -126,7 +129,10 @@ export class ImageInUse extends Schema.TaggedError<ImageInUse>()("ImageInUse", {
   users: Schema.Array(Schema.String)
 }) {
   override get message(): string {
-    return `image ${this.reference} is in use by ${this.users.join(", ")}; remove those first`
+    return `image ${this.reference} is in use by ${this.users.join(", ")}; ${this.hint}`
+  }
+  get hint(): string {
+    return "remove those first"
   }
 }
 

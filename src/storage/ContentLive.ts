@@ -84,6 +84,7 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
   const index = Semaphore.makeUnsafe(1)
   const pins = new Map<string, number>()
   const users = new Set<ImageUsers>()
+  const usersBehind = new Set<ImageUsers>()
 
   // ---- the index
 
@@ -304,16 +305,21 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
       }
       return imported
     })
-    return yield* Effect.scoped(run)
+    // what came in before it failed is whole, but nobody asked for a part
+    const clear = options.dryRun === true ? Effect.void : Effect.ignore(index.withPermit(collect))
+    return yield* Effect.onError(Effect.scoped(run), () => clear)
   })
 
   // ---- removal
 
-  const usersOf = (digest: Digest) =>
-    Effect.map(
-      Effect.forEach([...users], (ask) => ask(digest)),
-      (answers) => [...new Set(answers.flat())].toSorted()
-    )
+  const usersOf = Effect.fnUntraced(function* (digest: Digest) {
+    for (const asked of [users, usersBehind]) {
+      const answers = yield* Effect.forEach([...asked], (ask) => ask(digest))
+      const found = [...new Set(answers.flat())].toSorted()
+      if (found.length > 0) return found
+    }
+    return []
+  })
 
   /** Removes blobs and layers that no record and no running import has. The index must be locked. */
   const collect = Effect.gen(function* () {
@@ -393,13 +399,15 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
     tag,
     remove,
     prune,
-    registerUsers: (ask) =>
-      Effect.asVoid(
+    registerUsers: (ask, { behindOthers = false } = {}) => {
+      const asked = behindOthers ? usersBehind : users
+      return Effect.asVoid(
         Effect.acquireRelease(
-          Effect.sync(() => users.add(ask)),
-          () => Effect.sync(() => users.delete(ask))
+          Effect.sync(() => asked.add(ask)),
+          () => Effect.sync(() => asked.delete(ask))
         )
       )
+    }
   })
 })
 

@@ -82,8 +82,12 @@ const make = Effect.fnUntraced(function* (configured: string) {
     concurrency: 16
   })
   for (const [key, record] of kept) if (record !== undefined) known.set(key, record)
-  yield* content.registerUsers((digest) =>
-    Effect.sync(() => [...known].flatMap(([key, { image }]) => (image === digest ? [`root file system ${key}`] : [])))
+  yield* content.registerUsers(
+    (digest) =>
+      Effect.sync(() =>
+        [...known].flatMap(([key, { image }]) => (image === digest ? [`root file system ${key}`] : []))
+      ),
+    { behindOthers: true }
   )
 
   /** What is mounted on or below the target, innermost last. */

@@ -169,6 +169,14 @@ bool brain_reaped(pid_t pid, int wait_status)
     };
     if (clock_ms() - brain.started_at >= BACKOFF_RESET_MS) brain.backoff_ms = 0;
     if (!brain.greeted) brain.failures++;
+    /* Only of the first brain: later there may be processes, and they are worth more than a quick answer. */
+    if (options.brain_failures > 0 && brain_starts == 1 && !brain.greeted && brain_last_end.how == BRAIN_EXITED &&
+        brain_last_end.value == EX_CONFIG) {
+        say("the brain exited with %d: it cannot work with what it was given, and no other could", EX_CONFIG);
+        exit_code = EX_CONFIG;
+        rest_begin();
+        return true;
+    }
     if (options.brain_failures > 0 && brain.failures >= options.brain_failures) {
         say("the brain %s %d; %u brains in a row never said hello, giving up: run `%s` by hand to see why",
             reasons[brain_last_end.how], (int)brain_last_end.value, brain.failures, options.brain[0]);

@@ -39,7 +39,8 @@ static const char help[] =
     "  --version, --help\n"
     "\n"
     "Signals: TERM, INT, HUP and QUIT stop in order; as PID 1 TERM and PWR power off, INT restarts the machine.\n"
-    "Ends with 0 after stopping in order, 64 usage, 70 gave up, 71 system, 73 locked, 76 protocol fault, 77 no right.\n";
+    "Ends with 0 after stopping in order, 64 usage, 70 gave up, 71 system, 73 locked, 76 protocol fault, 77 no right,\n"
+    "78 when the first brain ended with 78 before its hello (unless as PID 1): what it was given can serve no brain.\n";
 
 static _Noreturn void wrong(const char *what, const char *value)
 {

@@ -21,7 +21,8 @@ describe("Errors", () => {
 
   it("says when to try again and what is in the way", () => {
     assert.strictEqual(detailsOf(statusOf(new SupervisorDown({ id: "a" })).metadata).retry?.retryDelay?.seconds, 1n)
-    const { blockers } = detailsOf(statusOf(new SandboxInUse({ name: "s", containers: ["a", "b"] })).metadata)
+    const { blockers, info } = detailsOf(statusOf(new SandboxInUse({ name: "s", containers: ["a", "b"] })).metadata)
+    assert.deepStrictEqual(info?.metadata, { hint: "remove them first, or force it" })
     assert.deepStrictEqual(
       blockers.map(({ subject }) => subject),
       ["container a", "container b"]

@@ -10,6 +10,7 @@ import { execFileSync, spawn } from "node:child_process"
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { DatabaseSync } from "node:sqlite"
 import { checkout, eventually, type Instance, ironwood, leftovers, start } from "../support/ironwood.ts"
 
 const Containers = Schema.Struct({
@@ -34,6 +35,11 @@ const Tree = Schema.Struct({
     Schema.Struct({ path: Schema.String, state: Schema.String, restarts: Schema.optionalKey(Schema.Int) })
   )
 })
+
+const temporary = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "ironwood-test-"))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
+)
 
 const image = `kind: Image\npath: ${checkout}/build/sample-image\n`
 const container = (name: string, script: string, more = "") => `---
@@ -294,6 +300,38 @@ describe("the spine", () => {
       assert.strictEqual((yield* instance.try("ps")).code, 0)
     })
   )
+
+  for (const [what, words] of [
+    ["corrupt", /is damaged: .*Nothing was changed/],
+    ["foreign", /is not ours to open: .*Nothing was changed/]
+  ] as const) {
+    it.live(`a ${what} database is refused at once, and left as it is`, () =>
+      Effect.gen(function* () {
+        const stateDirectory = yield* temporary
+        const path = join(stateDirectory, "state.db")
+        if (what === "foreign") {
+          const database = new DatabaseSync(path)
+          database.exec("PRAGMA application_id = 42; CREATE TABLE song (name TEXT); INSERT INTO song VALUES ('Summer')")
+          database.close()
+        } else {
+          writeFileSync(path, "this is a letter to my aunt\n".repeat(300))
+        }
+        const before = readFileSync(path)
+        for (const _ of [1, 2]) {
+          const ran = yield* ironwood(["up", "--detach", "--state-dir", stateDirectory])
+          assert.strictEqual(ran.code, 1, ran.stderr)
+          assert.strictEqual(ran.stdout, "")
+          assert.match(ran.stderr, words)
+          assert.include(ran.stderr, `ironwood: Ironwood cannot start on ${stateDirectory}`)
+        }
+        assert.isTrue(readFileSync(path).equals(before))
+        const log = readFileSync(join(stateDirectory, "brain.log"), "utf8")
+        assert.notInclude(log, "starting it again")
+        assert.strictEqual(log.match(/^brain: /gm)?.length, 2)
+        assert.deepStrictEqual(leftovers(stateDirectory, "none"), [])
+      })
+    )
+  }
 
   it.live("a spec with three wrong fields names all three and makes nothing", () =>
     Effect.gen(function* () {

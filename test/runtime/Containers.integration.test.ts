@@ -402,7 +402,7 @@ describe("Containers", () => {
         yield* create(containers, { name: "web", restart: { ...fast, backoff: { initial: 50 } } })
         const error = yield* Effect.flip(content.remove("busybox"))
         assert.strictEqual(error._tag, "ImageInUse")
-        assert.include(error.message, "container web")
+        assert.strictEqual(error.message, "image busybox is in use by container web; remove those first")
         // As if the disk had lost it: the record of the image goes, behind everybody's back.
         const images = yield* (yield* State).collection("image", Schema.Unknown)
         for (const { name } of yield* images.list) yield* images.remove(name)

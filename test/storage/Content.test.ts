@@ -451,7 +451,6 @@ describe("restart", () => {
         assert.strictEqual(error._tag, "StorageFailed", error.message)
         assert.include(error.message, "the disk is full")
         assert.deepStrictEqual(yield* content.list, [])
-        yield* content.prune
         assert.deepStrictEqual(yield* stored, [])
         assert.deepStrictEqual(names(yield* content.importFrom(source, { select: "small:1" })), [["small:1"]])
       }).pipe(Effect.provide(Store.images(small), { local: true }))

@@ -26,11 +26,15 @@ export interface Ran {
 }
 
 /** Runs `./ironwood` with these words; never fails, the code says how it went. */
-export const ironwood = (args: ReadonlyArray<string>, input = ""): Effect.Effect<Ran> =>
+export const ironwood = (
+  args: ReadonlyArray<string>,
+  input = "",
+  environment: Readonly<Record<string, string>> = {}
+): Effect.Effect<Ran> =>
   Effect.callback((resume) => {
     const child = spawn(join(checkout, "ironwood"), args, {
       stdio: ["pipe", "pipe", "pipe"],
-      env: { ...process.env, NO_COLOR: "1" }
+      env: { ...process.env, NO_COLOR: "1", ...environment }
     })
     let stdout = ""
     let stderr = ""
@@ -126,14 +130,21 @@ export const eventually = <A, E, R>(
     Effect.retry(Schedule.max([Schedule.spaced("100 millis"), Schedule.recurs(seconds * 10)]))
   )
 
-/** Starts an instance; stopped, checked for leftovers and removed with the scope. `parent` is where its state directory goes. */
-export const start = (options?: { readonly args?: ReadonlyArray<string>; readonly parent?: string }) =>
+/**
+ * Starts an instance; stopped, checked for leftovers and removed with the scope. `parent` is where its state directory goes,
+ * `environment` what brain and taproot have of their own.
+ */
+export const start = (options?: {
+  readonly args?: ReadonlyArray<string>
+  readonly parent?: string
+  readonly environment?: Readonly<Record<string, string>>
+}) =>
   Effect.acquireRelease(
     Effect.gen(function* () {
       const stateDirectory = mkdtempSync(join(options?.parent ?? tmpdir(), "ironwood-test-"))
       const address = `unix:${stateDirectory}/ironwood.sock`
       const up = ["up", "--detach", "--state-dir", stateDirectory, ...(options?.args ?? [])]
-      const ran = yield* ironwood(up)
+      const ran = yield* ironwood(up, "", options?.environment)
       if (ran.code !== 0) {
         const log = join(stateDirectory, "brain.log")
         const tail = existsSync(log) ? readFileSync(log, "utf8").slice(-4000) : ""

@@ -3,7 +3,7 @@ import { assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { readFileSync } from "node:fs"
 import { eventually } from "../support/eventually.ts"
-import { build, kill, program, supervised } from "./Supervised.ts"
+import { build, kill, program, supervised, temporary } from "./Supervised.ts"
 
 beforeAll(build)
 
@@ -231,6 +231,19 @@ const suite = (name: string): void => {
           yield* it.log,
           /never said hello .* 2 brains in a row never said hello, giving up: run `.*` by hand/
         )
+      })
+    )
+
+    it.live("a first brain that says that none could do better is believed; a later one is not", () =>
+      Effect.gen(function* () {
+        const first = yield* supervised(taproot, [], () => ["sh", "-c", "exit 78"])
+        assert.strictEqual(yield* first.ended, 78)
+        assert.notInclude(yield* first.log, "starting it again")
+        const mark = `${yield* temporary}/mark`
+        const script = `[ -e ${mark} ] && exit 78; touch ${mark}; exit 1`
+        const later = yield* supervised(taproot, ["--brain-failures", "3"], () => ["sh", "-c", script])
+        assert.strictEqual(yield* later.ended, 70)
+        assert.match(yield* later.log, /exited with 78; starting it again/)
       })
     )
 

@@ -241,7 +241,7 @@ export const temporary: Effect.Effect<string, never, Scope.Scope> = Effect.acqui
 )
 
 /** The signals: how a PID namespace ends whose init asked for a restart or to power off. */
-const ordinaryEnds: ReadonlyArray<number | string> = [0, 70, 73, 76, "SIGHUP", "SIGINT"]
+const ordinaryEnds: ReadonlyArray<number | string> = [0, 70, 73, 76, 78, "SIGHUP", "SIGINT"]
 
 /**
  * Starts `command` (a taproot, or something that becomes one) with these options and relays as brains, or what

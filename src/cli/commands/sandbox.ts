@@ -14,6 +14,8 @@ import {
 } from "../../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import * as ActorText from "../ActorText.ts"
 import { Client, orElseStatus, status } from "../Client.ts"
+import { exitCodes } from "../ExitCode.ts"
+import { withNext } from "../Failure.ts"
 import { answered, forEach } from "../ForEach.ts"
 import { style as currentStyle } from "../Globals.ts"
 import { describe } from "../Help.ts"
@@ -90,7 +92,15 @@ const rm = Command.make(
           )
         }
         const request = { name, force, requestId: requestId() }
-        yield* client.call(SandboxService.method.removeSandbox, request, { timeout: "10 minutes" })
+        yield* client
+          .call(SandboxService.method.removeSandbox, request, { timeout: "10 minutes" })
+          .pipe(
+            Effect.mapError((error) =>
+              error.exitCode === exitCodes.conflict && !force
+                ? withNext(error, `Remove them first, or \`ironwood sandbox rm -f ${name}\``)
+                : error
+            )
+          )
         return answered(name, SandboxSchema, sandbox ?? create(SandboxSchema, { spec: { name } }))
       })
     )
