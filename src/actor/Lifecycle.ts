@@ -5,11 +5,6 @@
  * than show a state that is not so.
  */
 
-/**
- * `waiting`: registered, its supervisor will start it; `starting`: runs but has not acknowledged; `backing-off`: ended,
- * restart at `nextAttemptAt`; `stopped`: by a person; `parked`: gave up, waits for a person; `finished`: normal end,
- * no restart; `failed`: abnormal end that is not restarted.
- */
 export const states = [
   "waiting",
   "starting",
@@ -22,6 +17,19 @@ export const states = [
   "failed"
 ] as const
 export type ActorState = (typeof states)[number]
+
+/** What each state means. */
+export const stateMeanings = {
+  waiting: "registered; its supervisor will start it, when its turn comes or the siblings that it needs are there",
+  starting: "it runs, and has not acknowledged its start yet",
+  running: "up and doing its work",
+  "backing-off": "it ended, and is started again at the time of its next try",
+  stopping: "it is being ended",
+  stopped: "ended by a person, or never started; it stays so until somebody starts it",
+  parked: "its policy gave up; it waits for a person",
+  finished: "it ended normally, and is not started again",
+  failed: "it ended abnormally, and is not started again; or its supervisor gave up with it"
+} as const satisfies Record<ActorState, string>
 
 /** What can happen to an actor, with its meaning. */
 export const events = {

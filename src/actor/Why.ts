@@ -30,6 +30,8 @@ export type Relation =
   | "waits-for"
   /** It waits for this one. */
   | "blocks"
+  /** It runs in the place of this one, or this one in its. */
+  | "stands-in"
   /** It is above, and does not run. */
   | "supervisor"
   /** It is below, and in trouble. */
@@ -176,6 +178,10 @@ const quoted = (ids: ReadonlyArray<string>): string => ids.map((id) => `"${id}"`
 const isUnsettled = ({ attempt, policy, since, startedAt, state }: TreeNode, now: number): boolean =>
   state === "running" && attempt > 0 && now - (startedAt ?? since) < Duration.toMillis(policy.backoff.resetAfter)
 
+/** Whose place it takes. */
+const placeOf = ({ entry, state }: TreeNode): ActorPath | undefined =>
+  state === "running" && entry?.event === "started" ? entry.because : undefined
+
 /** Somebody on call wants to know. */
 const isTroubled = (node: TreeNode, now: number): boolean =>
   node.state === "backing-off" ||
@@ -200,8 +206,10 @@ const nowWords = (known: Known): string => {
       const again = isUnsettled(node, now)
         ? ` again after ${count(node.attempt, "end")} in a row, and not yet for as long as counts as healthy`
         : ""
+      const place = placeOf(node)
+      const instead = place === undefined ? "" : ` in the place of "${Path.id(place)}"`
       const part = degraded === undefined ? "" : `, and does its work only in part: ${degraded}`
-      return `it runs${again}${part}${belowWords(known)}${busy}`
+      return `it runs${instead}${again}${part}${belowWords(known)}${busy}`
     }
     case "backing-off":
       return node.nextAttemptAt !== undefined && node.nextAttemptAt <= now
@@ -259,6 +267,13 @@ const involvedIn = (known: Known): ReadonlyArray<Involved> => {
   const blocked = siblings
     .filter(({ waitingFor }) => waitingFor.includes(id))
     .map(({ path, state }): Involved => ({ relation: "blocks", path, state, text: "waits for it" }))
+  const standIns = siblings.flatMap((other): ReadonlyArray<Involved> => {
+    const { path, state } = other
+    if (placeOf(other) === node.path) return [{ relation: "stands-in", path, state, text: "runs in its place" }]
+    return placeOf(node) === path
+      ? [{ relation: "stands-in", path, state, text: "is the one whose place it takes" }]
+      : []
+  })
   const above: ReadonlyArray<Involved> =
     supervisor === undefined || supervisor.node.state === "running" || supervisor.node.state === "starting"
       ? []
@@ -278,7 +293,7 @@ const involvedIn = (known: Known): ReadonlyArray<Involved> => {
         degraded !== undefined && state === "running" ? `is degraded: ${degraded}` : `is ${state}${lastly(lastExit)}`
       return { relation: "below", path, state, text }
     })
-  return [causal, above, chain, blocked, troubled].flatMap((some) => some.slice(0, MOST))
+  return [causal, above, chain, standIns, blocked, troubled].flatMap((some) => some.slice(0, MOST))
 }
 
 /** Those it waits for, and those that these wait for. */

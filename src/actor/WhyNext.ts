@@ -121,6 +121,7 @@ export const prospectsOf = (known: Known): ReadonlyArray<Prospect> => {
     case "stopping":
       return [later("it is down once its clean-up is done or its time is up")]
     case "failed":
+      if (node.entry?.decision === "reboot-host") return [later("the host reboots")]
       return node.entry?.decision === "escalate" && supervisor !== undefined
         ? [
             {

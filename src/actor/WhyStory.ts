@@ -5,6 +5,7 @@
  * Chapters carry their times, the sentences hold lengths of time only: when something was is for the teller to say.
  */
 import type { ActorPath } from "./ActorPath.ts"
+import * as Path from "./ActorPath.ts"
 import type { ExitView } from "./ExitView.ts"
 import type { HistoryEntry, HistoryEvent } from "./Tree.ts"
 
@@ -50,17 +51,20 @@ interface Told {
   readonly ranFor: number | undefined
 }
 
-/** The chapters, oldest first. Of starts only the one that nothing has followed is told. */
+/** The chapters, oldest first. Of starts, and of waits for a turn, only those that nothing has followed are told. */
 export const story = (history: ReadonlyArray<HistoryEntry>): ReadonlyArray<Chapter> => {
   const chapters: Array<Chapter> = []
   let like: Array<Told> = []
   let started: HistoryEntry | undefined
+  let heldBack: HistoryEntry | undefined
   const close = (): void => {
     const [first] = like
     if (first !== undefined) chapters.push(chapterOf(first, like))
     like = []
   }
   for (const entry of history) {
+    heldBack = entry.event === "held-back" ? entry : undefined
+    if (heldBack !== undefined) continue
     if (entry.event === "started") {
       started = entry
       continue
@@ -72,10 +76,8 @@ export const story = (history: ReadonlyArray<HistoryEntry>): ReadonlyArray<Chapt
     like.push({ entry, ranFor: isEnd(entry) ? ranFor : undefined })
   }
   close()
-  if (started !== undefined) {
-    const { at, incarnation } = started
-    const text = incarnation === 1 ? "it came up" : `it came up, in incarnation ${incarnation}`
-    chapters.push({ from: at, to: at, times: 1, text, because: undefined })
+  for (const entry of [started, heldBack]) {
+    if (entry !== undefined) chapters.push(chapterOf({ entry, ranFor: undefined }, [{ entry, ranFor: undefined }]))
   }
   return chapters
 }
@@ -111,10 +113,12 @@ const rangeOf = (lengths: ReadonlyArray<number | undefined>): string | undefined
   return least === most ? least : `${least} to ${most}`
 }
 
-const whatHappened = ({ event, exit, reason }: HistoryEntry, after: string): string => {
+const whatHappened = ({ because, event, exit, incarnation, reason }: HistoryEntry, after: string): string => {
   switch (event) {
-    case "started":
-      return "it came up"
+    case "started": {
+      const life = incarnation === 1 ? "" : `, in incarnation ${incarnation}`
+      return because === undefined ? `it came up${life}` : `it came up${life}, in the place of "${Path.id(because)}"`
+    }
     case "ended":
       return exit === undefined ? `it ended${after}` : endWords(exit, after)
     case "start-failed":

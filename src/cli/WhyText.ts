@@ -60,6 +60,7 @@ const relations: ReadonlyMap<Relation, string> = new Map([
   [Relation.CAUSE, "came of"],
   [Relation.WAITS_FOR, "waits for"],
   [Relation.BLOCKS, "holds up"],
+  [Relation.STANDS_IN, "stand-in"],
   [Relation.SUPERVISOR, "supervisor"],
   [Relation.BELOW, "below it"]
 ])

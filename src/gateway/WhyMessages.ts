@@ -13,6 +13,7 @@ const relations = {
   cause: Proto.Relation.CAUSE,
   "waits-for": Proto.Relation.WAITS_FOR,
   blocks: Proto.Relation.BLOCKS,
+  "stands-in": Proto.Relation.STANDS_IN,
   supervisor: Proto.Relation.SUPERVISOR,
   below: Proto.Relation.BELOW
 } as const satisfies Record<Relation, Proto.Relation>

@@ -40,11 +40,18 @@ export const commandMeanings = {
 } as const
 export type Command = keyof typeof commandMeanings
 
-/**
- * What a command does. `start`, `stop`, `restart`: commit the new desired state, then ask its supervisor; `commit`:
- * commit only, reality follows or is so already; `signal`; `remove`: forget; `stop-and-remove`; `refuse`: an error.
- */
-export type Action = "start" | "stop" | "restart" | "commit" | "signal" | "remove" | "stop-and-remove" | "refuse"
+/** What a command does, with its meaning. */
+export const actionMeanings = {
+  start: "commit the new desired state, then ask its supervisor to start it",
+  stop: "commit the new desired state, then ask its supervisor to end it",
+  restart: "commit the new desired state, then ask its supervisor to end it and start it anew",
+  commit: "commit the new desired state only: reality follows, or is so already",
+  signal: "send the signal",
+  remove: "forget it",
+  "stop-and-remove": "kill it, then forget it",
+  refuse: "an error that says what to do instead"
+} as const
+export type Action = keyof typeof actionMeanings
 
 /** The first table: what a command does in each state. */
 export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, Action>>>> = {
@@ -139,14 +146,24 @@ export const findingMeanings = {
 } as const
 export type Finding = keyof typeof findingMeanings
 
-/** Whether desired state wants the container to run, knows it but does not, or has never heard of it. */
-export type Wanted = "wanted" | "unwanted" | "unknown"
+/** What desired state says of the container. */
+export const wantedMeanings = {
+  wanted: "it shall run",
+  unwanted: "it shall not run",
+  unknown: "there is no such container"
+} as const
+export type Wanted = keyof typeof wantedMeanings
 
-/**
- * What is done about a finding. `adopt`, `judge`: its actor goes on from there; `stop`: signal, grace, kill; `kill`: at once;
- * `forget`: the exit means nothing to anybody; `clear`: taken away with whatever still lives in its cgroup.
- */
-export type Remedy = "adopt" | "judge" | "stop" | "kill" | "forget" | "clear"
+/** What is done about a finding, with its meaning. */
+export const remedyMeanings = {
+  adopt: "its actor takes the process over, and goes on from there",
+  judge: "its actor takes the exit over, and its restart policy decides",
+  stop: "ended in its own way: stop signal, grace, kill",
+  kill: "killed at once",
+  forget: "the exit means nothing to anybody any more",
+  clear: "taken away, with whatever still lives in its cgroup"
+} as const
+export type Remedy = keyof typeof remedyMeanings
 
 /** The second table: what a brain does about what it finds. */
 export const findings: Readonly<Record<Finding, Readonly<Record<Wanted, Remedy>>>> = {

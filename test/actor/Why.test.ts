@@ -278,6 +278,71 @@ describe("why", () => {
     })
   )
 
+  it.effect("tells of a fallback, from both sides", () =>
+    Effect.gen(function* () {
+      const falls = RestartPolicy.make({
+        budget: { restarts: 0, within: "1 minute" },
+        whenSpent: "fallback",
+        fallback: "spare"
+      })
+      const { probes, root } = yield* pod({ main: { policy: falls }, spare: { autoStart: false } })
+      assert.include(
+        yield* why(root, "init/pod/main"),
+        'next: if it fails now: it is parked, and "spare" is started in its place'
+      )
+      yield* probes.crash("main", "no port")
+      assert.includeMembers(
+        [...(yield* why(root, "init/pod/main"))],
+        [
+          'it is parked: its policy gave up, and left its place to "spare" until a person starts it',
+          "0s it ended after 0 ms: no port (Crash); parked, for a sibling to run in its place",
+          "stands-in: init/pod/spare (running) runs in its place"
+        ]
+      )
+      assert.includeMembers(
+        [...(yield* why(root, "init/pod/spare"))],
+        [
+          'it runs in the place of "main"',
+          '0s it came up, in the place of "main" [init/pod/main]',
+          "stands-in: init/pod/main (parked) is the one whose place it takes"
+        ]
+      )
+    })
+  )
+
+  it.effect("tells of a start that waits for its turn, and of a group that starts anew", () =>
+    Effect.gen(function* () {
+      const at = RestartPolicy.make({ backoff: { initial: 0, jitter: 0 } })
+      const group = RestartPolicy.make({ rules: [{ on: { tags: ["Crash"] }, then: "restart-group" }] }, at)
+      const probes = new Probes()
+      const children = ["a", "b"].map((id) => probes.make(id, { policy: at }))
+      const root = yield* Root.start(
+        Supervisor.make("init", { children: [...children, probes.make("c", { policy: group, readyAtOnce: true })] }),
+        { restartRate: { perSecond: 0.5, burst: 1 } }
+      )
+      yield* probes.crash("a")
+      yield* probes.crash("b")
+      assert.includeMembers(
+        [...(yield* why(root, "init/b"))],
+        [
+          "its next start is due, and waits for its turn",
+          "0s it waited for its turn: its restart is due; all restarts together are held to 0.5 per second, and 1 wait"
+        ]
+      )
+      yield* TestClock.adjust("5 seconds")
+      assert.notInclude((yield* why(root, "init/b")).join("\n"), "for its turn")
+      yield* probes.crash("c")
+      assert.include(
+        yield* why(root, "init/c"),
+        "5s it ended after 5 s: crash (Crash); the whole group started again at once"
+      )
+      assert.include(
+        (yield* why(root, "init/a")).join("\n"),
+        '"c" ended, and the policy of that restarts the group [init/c]'
+      )
+    })
+  )
+
   it.effect("tells of the other states too", () =>
     Effect.gen(function* () {
       const once = RestartPolicy.make({ restart: "transient" })

@@ -408,12 +408,17 @@ export class Node<R> {
       if (Object.keys(annotations).length > 0) this.annotate(annotations)
       return
     }
+    const { standsInFor } = this
     this.incarnation?.started()
     this.#runningSince = this.engine.monotonic() - runningFor
     this.move(
       "acknowledge",
       { startedAt: this.engine.now() - runningFor, annotations: this.#withTold(annotations) },
-      { event: "started", reason: `incarnation ${this.view.incarnation} is ready` }
+      {
+        event: "started",
+        reason: `incarnation ${this.view.incarnation} is ready${standsInFor === undefined ? "" : `, in the place of "${standsInFor.spec.id}"`}`,
+        because: standsInFor?.view.path
+      }
     )
     this.#started(undefined)
     this.parent?.childAcknowledged(this)
