@@ -66,17 +66,21 @@ const make = Effect.fnUntraced(function* (object: Manifest.ManifestObject, { rep
       return [yield* done(name, there ? "unchanged" : "created", CreateSandboxResponseSchema, answer)]
     }
     case "Container": {
-      const { answer, outcome } = yield* makeContainer(object.spec, replace)
+      const { answer, outcome } = yield* makeContainer(object.spec, object.notStarted, replace)
       return [yield* done(object.name, outcome, CreateContainerResponseSchema, answer)]
     }
   }
 })
 
-const makeContainer = Effect.fnUntraced(function* (spec: ContainerSpec, replace: boolean) {
+const makeContainer = Effect.fnUntraced(function* (spec: ContainerSpec, notStarted: boolean, replace: boolean) {
   const client = yield* Client
   const { name } = spec
   const create = Effect.suspend(() =>
-    client.call(ContainerService.method.createContainer, { spec, requestId: requestId() }, { timeout: "5 minutes" })
+    client.call(
+      ContainerService.method.createContainer,
+      { spec, notStarted, requestId: requestId() },
+      { timeout: "5 minutes" }
+    )
   )
   const there = yield* exists(client.call(ContainerService.method.getContainer, { name }))
   const as = (outcome: Outcome) => Effect.map(create, (answer) => ({ answer, outcome }))

@@ -15,6 +15,7 @@ import * as GlobalFlag from "effect/cli/GlobalFlag"
 import * as Client from "./Client.ts"
 import { apply } from "./commands/apply.ts"
 import { completions } from "./commands/completions.ts"
+import { create } from "./commands/create.ts"
 import { down } from "./commands/down.ts"
 import { events } from "./commands/events.ts"
 import { history } from "./commands/history.ts"
@@ -48,7 +49,7 @@ import { version as ownVersion } from "./Version.ts"
 export const root = Command.make("ironwood").pipe(
   Command.withSubcommands([
     { group: "Look", commands: [tree, why, ps, inspect, logs, events, history] },
-    { group: "Run", commands: [apply, runCommand, start, stop, restart, kill, rm, policy] },
+    { group: "Run", commands: [apply, runCommand, create, start, stop, restart, kill, rm, policy] },
     { group: "Images and sandboxes", commands: [image, sandbox] },
     { group: "Ironwood itself", commands: [up, down, host, version, completions((): Command.Command.Any => root)] }
   ]),

@@ -7,6 +7,8 @@
  * of all documents are told at once, beside the objects as far as they could be read: the server, which knows the rules of
  * the values, is asked about those ({@link ManifestObject.isWrong} says what needs no second word).
  *
+ * Beside the fields of its spec a container may say `notStarted: true`, as the request that creates it.
+ *
  * Driven by the protobuf descriptors: a new field of the API is understood here without a change.
  */
 import { type DescMessage, fromJson, type MessageShape } from "@bufbuild/protobuf"
@@ -46,7 +48,12 @@ export type ManifestObject = {
 } & (
   | { readonly kind: "Image"; readonly path: string; readonly as: string }
   | { readonly kind: "Sandbox"; readonly spec: SandboxSpec }
-  | { readonly kind: "Container"; readonly spec: ContainerSpec }
+  | {
+      readonly kind: "Container"
+      readonly spec: ContainerSpec
+      /** `notStarted: true`: created and left down. */
+      readonly notStarted: boolean
+    }
 )
 
 const kinds = ["Image", "Sandbox", "Container"] as const
@@ -146,8 +153,8 @@ const objectOf = (context: Context, contents: YAMLMap): ManifestObject | undefin
       return read && { kind, name: read.spec.name, where, ...read }
     }
     case "Container": {
-      const read = messageOf(context, contents, ContainerSpecSchema)
-      return read && { kind, name: read.spec.name, where, ...read }
+      const read = messageOf(context, contents, ContainerSpecSchema, ["notStarted", "not_started"])
+      return read && { kind, name: read.spec.name, where, notStarted: notStartedOf(context, contents), ...read }
     }
     default: {
       const near = nearest(kind, kinds)
@@ -158,6 +165,18 @@ const objectOf = (context: Context, contents: YAMLMap): ManifestObject | undefin
       return undefined
     }
   }
+}
+
+const notStartedOf = (context: Context, contents: YAMLMap): boolean => {
+  const pair = contents.items.find(
+    ({ key }) => isScalar(key) && (key.value === "notStarted" || key.value === "not_started")
+  )
+  if (pair === undefined) return false
+  const value = isScalar(pair.value) ? pair.value.value : undefined
+  if (typeof value === "boolean") return value
+  const at = positionOf(context, isScalar(pair.key) ? (pair.key.range?.[0] ?? 0) : 0)
+  context.problems.push({ at, text: "notStarted: expected true or false" })
+  return false
 }
 
 /** The fields of `kind: Image`: no message of the API, since the file is the client's. */
@@ -191,14 +210,20 @@ const imageOf = (context: Context, contents: YAMLMap, where: Position): Manifest
 /** The path of what a field is in: `resources` of `resources.cpus`, `command` of `command[2]`; empty at the top. */
 const parentOf = (path: string): string => /^(.*?)(?:\.[^.[\]]*|\[[^[]*\])$/s.exec(path)?.[1] ?? ""
 
-const messageOf = <D extends DescMessage>(context: Context, contents: YAMLMap, schema: D) => {
+/** `besides`: keys that are no fields of the message. */
+const messageOf = <D extends DescMessage>(
+  context: Context,
+  contents: YAMLMap,
+  schema: D,
+  besides: ReadonlyArray<string> = []
+) => {
   const positions = new Map<string, Position>()
   const wrong = new Set<string>()
   const where = positionOf(context, contents.range?.[0] ?? 0)
   const before = context.problems.length
   const json = YamlMessage.toJson(contents, schema, {
     document: context.document,
-    ignore: new Set(["kind"]),
+    ignore: new Set(["kind", ...besides]),
     position: (offset) => positionOf(context, offset),
     problem: (at, text, path) => {
       context.problems.push({ at, text })

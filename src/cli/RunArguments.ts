@@ -1,5 +1,5 @@
 /**
- * Where the flags of `ironwood run` end and the container's own command begins: at the image, as with docker.
+ * Where the flags of `ironwood run` and `ironwood create` end and the container's own command begins: at the image, as with docker.
  *
  * `ironwood run -d web ls -la` must not take `-la` for flags of ours, so this runs over the words before they are parsed and
  * puts a `--` behind the image. It also takes docker's `-eNAME=VALUE` apart. Words of other commands pass unchanged.
@@ -15,14 +15,14 @@ export const valueFlags = (command: Command.Command.Any): ReadonlySet<string> =>
     )
   )
 
-/** The words with the container's command set apart. `globals` and `own`: what takes a value before and after `run`. */
+/** The words with the container's command set apart. `globals` and `own`: what takes a value before and after the command. */
 export const separate = (
   words: ReadonlyArray<string>,
   globals: ReadonlySet<string>,
   own: ReadonlySet<string>
 ): ReadonlyArray<string> => {
   const command = firstValue(words, 0, globals)
-  if (command === undefined || words[command] !== "run") return words
+  if (command === undefined || !["run", "create"].includes(words[command] ?? "")) return words
   const head = words.slice(0, command + 1)
   const flags = new Set([...globals, ...own])
   const tail = words.slice(command + 1).flatMap((word, index, all) => {

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
 import type { ContainerSpecSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { RestartPolicySchema, RestartType } from "../../proto/generated/ironwood/v1/policy_pb.ts"
@@ -98,6 +99,15 @@ export const runFlags = {
   ),
   readonlyRootfs: yes("read-only", "Its root filesystem read-only"),
   remove: yes("rm", "Remove it when it has ended (not with -d)")
+}
+
+/** The words after the flags. */
+export const containerArguments = {
+  image: Argument.String("IMAGE").pipe(Argument.withDescription("The image: a name with an optional tag, or a digest")),
+  command: Argument.String("COMMAND").pipe(
+    Argument.withDescription("Instead of the image's command; all words after IMAGE belong to it"),
+    Argument.variadic()
+  )
 }
 
 /** Which flag, or which word, a field of the request comes from. */

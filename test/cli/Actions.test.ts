@@ -38,7 +38,7 @@ const inMemory = () => {
         if (container === undefined) throw missing(name)
         return { container }
       }),
-      unary(ContainerService.method.createContainer, ({ requestId, spec, validateOnly }) => {
+      unary(ContainerService.method.createContainer, ({ notStarted, requestId, spec, validateOnly }) => {
         const name = spec?.name ?? ""
         const known = there.get(name)
         if (known !== undefined && known.spec?.image !== spec?.image) {
@@ -46,7 +46,7 @@ const inMemory = () => {
         }
         if (validateOnly) return {}
         assert.isAbove(requestId.length, 0)
-        calls.push(`create ${name}`)
+        calls.push(`create ${name}${notStarted ? " not started" : ""}`)
         const container =
           known ??
           create(ContainerSchema, {
@@ -141,6 +141,20 @@ path: ./layout
       assert.include(replaced.out, "container web  replaced")
       assert.deepStrictEqual(server.calls.slice(-3), ["stop web", "remove web by force", "create web"])
       assert.strictEqual(server.there.get("web")?.spec?.image, "hello:other")
+    }).pipe(Effect.provide(NodeFileSystem.layer))
+  )
+})
+
+describe("create", () => {
+  it.effect("takes the flags of run and leaves the container down", () =>
+    Effect.gen(function* () {
+      const server = inMemory()
+      const address = yield* server.serve
+      const ran = yield* ironwood(["--address", address, "create", "--name", "job", "-eA=1", "hello", "ls", "-la"])
+      assert.deepStrictEqual(ran, { code: 0, out: "job\n", err: "" })
+      assert.deepStrictEqual(server.calls, ["create job not started"])
+      assert.deepStrictEqual(server.there.get("job")?.spec?.command, ["ls", "-la"])
+      assert.deepStrictEqual(server.there.get("job")?.spec?.environment, { A: "1" })
     }).pipe(Effect.provide(NodeFileSystem.layer))
   )
 })

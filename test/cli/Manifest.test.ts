@@ -26,6 +26,17 @@ const container = (text: string) => {
 }
 
 describe("spec files", () => {
+  it("may say of a container that it is not to be started", () => {
+    const started = (more: string) =>
+      objects(`kind: Container\nname: a\nimage: b\n${more}`).map((one) => one.kind === "Container" && one.notStarted)
+    assert.deepStrictEqual(started(""), [false])
+    assert.deepStrictEqual(started("notStarted: true\n"), [true])
+    assert.deepStrictEqual(started("not_started: false\n"), [false])
+    assert.deepStrictEqual(problems("kind: Container\nname: a\nimage: b\nnotStarted: later\n"), [
+      "a.yaml:4: notStarted: expected true or false"
+    ])
+  })
+
   it("takes human forms, snake_case and camelCase", () => {
     assert.deepStrictEqual(
       container(`

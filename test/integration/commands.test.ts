@@ -179,6 +179,42 @@ describe("commands", () => {
   )
 
   it.live(
+    "create leaves a container down, until one of its sandbox falls back to it or somebody starts it",
+    () =>
+      Effect.gen(function* () {
+        const instance = yield* start()
+        const applied = yield* instance.apply(`${image}---
+kind: Sandbox
+name: pod
+${container("spare", "sandbox: pod\nnotStarted: true\n")}---
+kind: Container
+name: shop
+sandbox: pod
+image: hello:latest
+command: [/bin/sh, -c, exit 3]
+restart: { backoff: { initial: 100ms }, maxConsecutive: 2, whenSpent: fallback, fallback: spare }
+`)
+        assert.strictEqual(applied.code, 0, applied.stderr)
+        const created = yield* instance.run("create", "--name", "other", "--sandbox", "pod", "hello", "sleep", "9999")
+        assert.strictEqual(created, "other\n")
+        const state = (name: string) =>
+          Effect.map(instance.run("inspect", name, "-o", "json"), (text) => fromJson(ContainerSchema, JSON.parse(text)))
+        const is = (name: string, wanted: "PARKED" | "RUNNING" | "STOPPED") =>
+          eventually(`${name} to be ${wanted}`, state(name), (found) => found.status?.state === ContainerState[wanted])
+        yield* is("shop", "PARKED")
+        yield* is("spare", "RUNNING")
+        assert.include(yield* instance.run("history", "shop"), "it is parked, and spare is started instead")
+        yield* is("other", "STOPPED")
+        yield* instance.run("start", "other")
+        yield* is("other", "RUNNING")
+        yield* instance.run("policy", "set", "shop", "--preset", "kubernetes")
+        yield* instance.try("start", "shop")
+        yield* is("spare", "STOPPED")
+      }),
+    180_000
+  )
+
+  it.live(
     "run in the foreground ends as the container did",
     () =>
       Effect.gen(function* () {
