@@ -8,10 +8,11 @@ import type { Connection } from "../Client.ts"
 import { exitCodes } from "../ExitCode.ts"
 import { failure } from "../Failure.ts"
 import { describe } from "../Help.ts"
+import { stopTimeout } from "../Remove.ts"
 import { requestId } from "../RequestId.ts"
 import { steer, targets } from "../Steering.ts"
 
-const options = { timeout: "10 minutes" } as const
+const options = { timeout: stopTimeout } as const
 
 /**
  * Restarts an actor. One that serves the API answers before it goes down: then its next incarnation is waited for, so that the next

@@ -1,5 +1,4 @@
 /** `ironwood stop`: ends containers in order and keeps them down. */
-import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -7,6 +6,7 @@ import { ContainerService } from "../../../proto/generated/ironwood/v1/container
 import { TreeService } from "../../../proto/generated/ironwood/v1/tree_pb.ts"
 import { describe } from "../Help.ts"
 import { durationFlag, secondsOrDuration, toProto } from "../QuantityFlags.ts"
+import { stopTimeout } from "../Remove.ts"
 import { requestId } from "../RequestId.ts"
 import { steer, targets } from "../Steering.ts"
 
@@ -27,9 +27,7 @@ export const stop = Command.make(
     targets
   },
   ({ signal, targets, time }) => {
-    // the grace period is the server's to know: this deadline only guards against one that never answers
-    const grace = Option.match(time, { onNone: () => 600, onSome: ({ seconds }) => Number(seconds) + 60 })
-    const options = { timeout: Duration.seconds(Math.min(grace, 1_000_000)) }
+    const options = { timeout: stopTimeout } as const
     const period = Option.isSome(time) ? { gracePeriod: toProto(time.value) } : {}
     return steer(targets, {
       container: (client, name) =>
