@@ -4,6 +4,7 @@
  * ```
  * init                      rest_for_one
  * ├─ storage                the desired state, the journal, images
+ * ├─ network                the host's links, on a machine that boots into Ironwood
  * ├─ runtime                one child per sandbox, each with its containers
  * └─ gateway                the API
  * ```
@@ -20,6 +21,8 @@ import { join } from "node:path"
 import * as Supervisor from "./actor/Supervisor.ts"
 import { gateway } from "./gateway/Gateway.ts"
 import { Host } from "./host/HostFacts.ts"
+import type { KernelParameters } from "./host/KernelParameters.ts"
+import { network } from "./network/Network.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
 import * as ContainersLive from "./runtime/ContainersLive.ts"
 import * as OciRuntimeLive from "./runtime/OciRuntimeLive.ts"
@@ -37,8 +40,17 @@ export const paths = (stateDirectory: string) => ({
   socket: join(stateDirectory, "ironwood.sock")
 })
 
+/** Where one Ironwood runs. */
+export interface Place {
+  readonly stateDirectory: string
+  /** Of the API. */
+  readonly socketPath: string
+  /** What its kernel was told, when it is the init of a machine. */
+  readonly machine?: KernelParameters
+}
+
 /** The tree of one Ironwood. */
-export const init = (stateDirectory: string) =>
+export const init = ({ machine, socketPath, stateDirectory }: Place) =>
   Effect.map(RuntimeSupervisor, (runtime) =>
     Supervisor.make("init", {
       strategy: "rest_for_one",
@@ -46,8 +58,12 @@ export const init = (stateDirectory: string) =>
       description: "the root of everything that runs here",
       children: [
         storage({ directory: paths(stateDirectory).content }),
+        ...(machine === undefined ? [] : [network(machine.links)]),
         runtime.spec,
-        gateway({ socketPath: paths(stateDirectory).socket })
+        gateway({
+          socketPath,
+          ...(machine === undefined ? {} : { insecure: machine.listenInsecure, debug: machine.debug })
+        })
       ]
     })
   )

@@ -1,5 +1,6 @@
 /**
- * The brain: `node brain.cjs --state-dir DIRECTORY`, started by taproot with the channel on descriptor 3.
+ * The brain: `node brain.cjs --state-dir DIRECTORY`, or on a machine that boots into Ironwood `node brain.cjs --host`,
+ * started by taproot with the channel on descriptor 3.
  *
  * Order of a start: the database (a brain that cannot read its state must say so and die before it says HELLO: nothing
  * it could do would be right), then HELLO to taproot, then the services, then the tree, which adopts what it finds.
@@ -17,15 +18,19 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Schema from "effect/Schema"
-import { mkdirSync, writeSync } from "node:fs"
+import { mkdirSync, readFileSync, writeSync } from "node:fs"
 import { availableParallelism } from "node:os"
-import { resolve } from "node:path"
+import { dirname, resolve } from "node:path"
 import { parseArgs } from "node:util"
 import manifest from "../package.json" with { type: "json" }
 import * as Root from "./actor/Root.ts"
+import { Tree } from "./actor/Tree.ts"
 import { Instance } from "./gateway/Instance.ts"
 import { collectWhenIdle } from "./host/IdleCollection.ts"
-import { init, paths, services } from "./Init.ts"
+import * as ConsoleJournal from "./host/ConsoleJournal.ts"
+import * as KernelParameters from "./host/KernelParameters.ts"
+import * as MachineState from "./host/MachineState.ts"
+import { init, paths, type Place, services } from "./Init.ts"
 import * as SlicedScheduler from "./SlicedScheduler.ts"
 import * as State from "./storage/State.ts"
 import { StateCorrupt, StateForeign } from "./storage/StateErrors.ts"
@@ -59,7 +64,7 @@ const end = (code: number, why?: string): never => {
 }
 
 /** Runs the tree until somebody asks for its end, or it fails. */
-const live = (stateDirectory: string) =>
+const live = (place: Place) =>
   Effect.gen(function* () {
     const processes = yield* Processes
     const asked = yield* Deferred.make<ShutdownAction>()
@@ -67,9 +72,10 @@ const live = (stateDirectory: string) =>
       Instance,
       Instance.of({
         version: manifest.version,
-        stateDirectory,
+        stateDirectory: place.stateDirectory,
         startedAt,
-        stop: Effect.asVoid(Deferred.succeed(asked, "end"))
+        isMachine: place.machine !== undefined,
+        stop: (action) => Effect.asVoid(Deferred.succeed(asked, action))
       })
     )
     yield* Effect.logInfo("a brain starts").pipe(
@@ -90,37 +96,55 @@ const live = (stateDirectory: string) =>
         say(`brain: ${path} wants the host to reboot: ${reason}`)
         Deferred.doneUnsafe(asked, Exit.succeed("restart"))
       }
-      const root = yield* Root.start(yield* init(stateDirectory), {
+      const root = yield* Root.start(yield* init(place), {
         restartRate,
         // Elsewhere the host is not ours.
-        rebootHost: processes.hello.role === "init" ? rebootHost : undefined
+        rebootHost: place.machine === undefined ? undefined : rebootHost
       })
+      if (place.machine !== undefined) {
+        yield* Effect.forkScoped(
+          Effect.provideService(
+            ConsoleJournal.follow((line) => say(`ironwood: ${line}`)),
+            Tree,
+            root.tree
+          )
+        )
+      }
       yield* Effect.logInfo("the tree is up").pipe(Effect.annotateLogs({ milliseconds: Date.now() - startedAt }))
       const how = yield* Effect.raceFirst(action, Effect.andThen(root.await, Effect.die("the root actor ended")))
       yield* Effect.logInfo("stopping everything in order")
       yield* root.end("stop")
       yield* Effect.logInfo("everything has stopped")
       yield* processes.finish(how)
-    }).pipe(Effect.provide(Layer.provideMerge(services(stateDirectory), instance)), Effect.scoped)
+    }).pipe(Effect.provide(Layer.provideMerge(services(place.stateDirectory), instance)), Effect.scoped)
     // taproot ends us now, by closing the channel or by a signal
     yield* processes.lost
   })
 
-const brain = (stateDirectory: string) => {
-  const state = StateJournal.layer().pipe(Layer.provideMerge(State.layer({ path: paths(stateDirectory).database })))
+const brain = (place: Place) => {
+  const state = StateJournal.layer().pipe(
+    Layer.provideMerge(State.layer({ path: paths(place.stateDirectory).database }))
+  )
   const watched = Effect.gen(function* () {
     const processes = yield* Processes
     yield* Effect.raceFirst(
-      live(stateDirectory),
+      live(place),
       // without taproot nothing can go on, and nothing can be cleaned up: no finalizer may hold this up
       Effect.flatMap(processes.lost, (lost) => Effect.sync(() => end(exitCodes.channelLost, lost.message)))
     )
   })
-  const foundation = ProcessesLive.pipe(
-    Layer.provideMerge(state),
-    Layer.provideMerge(Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)]))
+  // on a machine it is taproot that mounts what the state is kept on
+  const foundation =
+    place.machine === undefined
+      ? ProcessesLive.pipe(Layer.provideMerge(state))
+      : state.pipe(
+          Layer.provide(Layer.effectDiscard(MachineState.prepare(place.stateDirectory))),
+          Layer.provideMerge(ProcessesLive)
+        )
+  return Effect.provide(
+    watched,
+    Layer.provideMerge(foundation, Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)]))
   )
-  return Effect.provide(watched, foundation)
 }
 
 const isUnusable = Schema.is(Schema.Union([StateCorrupt, StateForeign]))
@@ -134,26 +158,47 @@ const explain = (cause: Cause.Cause<unknown>): string => {
 }
 
 const usage = `usage: node brain.cjs --state-dir DIRECTORY
+       node brain.cjs --host
 
 The brain of Ironwood. taproot starts it, with the channel on descriptor 3; people start \`ironwood up\`.`
 
+/** Of a machine that boots into Ironwood. */
+const machine = (): Place => {
+  const parameters = KernelParameters.parse(readFileSync("/proc/cmdline", "utf8"))
+  for (const problem of parameters.problems) say(`brain: kernel command line: ${problem}`)
+  return { stateDirectory: "/var/lib/ironwood", socketPath: "/run/ironwood/ironwood.sock", machine: parameters }
+}
+
+/** Of an Ironwood that is a process like others. */
+const ofDirectory = (directory: string): Place => {
+  const stateDirectory = resolve(directory)
+  return { stateDirectory, socketPath: paths(stateDirectory).socket }
+}
+
 const main = (): void => {
   const { values } = parseArgs({
-    options: { "state-dir": { type: "string" }, version: { type: "boolean" }, help: { type: "boolean" } }
+    options: {
+      "state-dir": { type: "string" },
+      host: { type: "boolean" },
+      version: { type: "boolean" },
+      help: { type: "boolean" }
+    }
   })
   if (values.version === true) return void process.stdout.write(`ironwood ${manifest.version}\n`)
   const directory = values["state-dir"]
-  if (values.help === true || directory === undefined) {
+  const place = values.host === true ? machine() : directory === undefined ? undefined : ofDirectory(directory)
+  if (values.help === true || place === undefined) {
     return void process.stdout.write(`${usage}\n`)
   }
-  const stateDirectory = resolve(directory)
-  mkdirSync(stateDirectory, { recursive: true, mode: 0o700 })
+  for (const needed of [place.stateDirectory, dirname(place.socketPath)]) {
+    mkdirSync(needed, { recursive: true, mode: 0o700 })
+  }
 
   // let it crash: a fault that nobody caught leaves this brain in an unknown state, and the next one adopts everything
   process.on("uncaughtException", (error) => end(exitCodes.software, `uncaught: ${error.stack ?? error.message}`))
   process.on("unhandledRejection", (reason) => end(exitCodes.software, `unhandled rejection: ${String(reason)}`))
 
-  const fiber = Effect.runFork(brain(stateDirectory), { scheduler: SlicedScheduler.make() })
+  const fiber = Effect.runFork(brain(place), { scheduler: SlicedScheduler.make() })
   fiber.addObserver((exit) => {
     if (exit._tag === "Success") return end(0)
     const code = isUnusable(Cause.squash(exit.cause)) ? exitCodes.unusable : exitCodes.software

@@ -11,20 +11,24 @@
  * Trap: services remember request ids, so they are made once per brain, outside the actor's effect: a restart of the
  * gateway does not forget them.
  */
+import type { DescMethod, Message } from "@bufbuild/protobuf"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { Health } from "../../proto/generated/grpc/health/v1/health_pb.ts"
 import { ContainerService } from "../../proto/generated/ironwood/v1/container_pb.ts"
+import { DebugService } from "../../proto/generated/ironwood/v1/debug_pb.ts"
 import { HostService } from "../../proto/generated/ironwood/v1/host_pb.ts"
 import { ImageService } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { PolicyService } from "../../proto/generated/ironwood/v1/policy_service_pb.ts"
 import { SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import * as Actor from "../actor/Actor.ts"
+import * as RestartPolicy from "../actor/RestartPolicy.ts"
 import * as Supervisor from "../actor/Supervisor.ts"
 import { makeContainerService } from "./ContainerService.ts"
 import { serve } from "./EffectGrpc.ts"
 import { statusOf } from "./Errors.ts"
+import { makeDebugService } from "./DebugService.ts"
 import { makeHealthService } from "./HealthService.ts"
 import type { Foundations } from "./HealthService.ts"
 import { makeHostService } from "./HostService.ts"
@@ -46,8 +50,8 @@ export const foundations: Foundations = {
   [ContainerService.typeName]: ["init/storage/state", "init/storage/content", "init/runtime"]
 }
 
-/** All services, with health and reflection. */
-export const makeServices = () => {
+/** All services, with health and reflection; with `debug` the one that makes the brain fail, too. */
+export const makeServices = (debug: boolean) => {
   const [reflectionV1, reflectionV1Alpha] = reflection([
     TreeService,
     ContainerService,
@@ -55,9 +59,11 @@ export const makeServices = () => {
     ImageService,
     HostService,
     PolicyService,
-    Health
+    Health,
+    ...(debug ? [DebugService] : [])
   ])
   return {
+    debug: debug ? [makeDebugService()] : [],
     tree: makeTreeService(),
     container: makeContainerService(),
     sandbox: makeSandboxService(),
@@ -72,31 +78,63 @@ export const makeServices = () => {
 
 export type Services = ReturnType<typeof makeServices>
 
-/** Serves everything on a unix socket, mode 0600, until the scope closes. */
-export const listen = (socketPath: string, services: Services, grace?: Duration.Input) => {
-  const { container, health, host, image, policy, reflectionV1, reflectionV1Alpha, sandbox, tree } = services
-  return bindPrivately(socketPath, (path) =>
-    serve(`unix:${path}`, [tree, container, sandbox, image, host, policy, health, reflectionV1, reflectionV1Alpha], {
-      status: statusOf,
-      refuse: (method, request) => {
-        const error = missingFields(method, request)
-        return error && statusOf(error)
-      },
-      ...(grace === undefined ? {} : { grace })
-    })
-  )
+const all = (services: Services) => {
+  const { container, debug, health, host, image, policy, reflectionV1, reflectionV1Alpha, sandbox, tree } = services
+  return [tree, container, sandbox, image, host, policy, health, reflectionV1, reflectionV1Alpha, ...debug]
 }
+
+const options = (grace: Duration.Input | undefined) => ({
+  status: statusOf,
+  refuse: (method: DescMethod, request: Message) => {
+    const error = missingFields(method, request)
+    return error && statusOf(error)
+  },
+  ...(grace === undefined ? {} : { grace })
+})
+
+/** Serves everything on a unix socket, mode 0600, until the scope closes. */
+export const listen = (socketPath: string, services: Services, grace?: Duration.Input) =>
+  bindPrivately(socketPath, (path) => serve(`unix:${path}`, all(services), options(grace)))
 
 export interface GatewayOptions {
   /** Absolute path of the unix socket. */
   readonly socketPath: string
+  /** `host:port`s on which everybody is served who can reach them, without authentication. Default: none. */
+  readonly insecure?: ReadonlyArray<string>
+  /** Serve the calls that make the brain fail. Default: no. */
+  readonly debug?: boolean
   /** How long unary calls may go on once it is to end. Default: 2 seconds. */
   readonly grace?: Duration.Input
 }
 
-/** The supervisor `gateway` with its child `grpc`. */
-export const gateway = ({ grace, socketPath }: GatewayOptions) => {
-  const services = makeServices()
+/** An address may belong to a link that is not there yet, so this one is tried for ever. */
+const untilItCan = RestartPolicy.make({
+  backoff: { initial: "200 millis", max: "5 seconds" },
+  whenSpent: "keep-trying"
+})
+
+/** An actor that serves everything on a TCP address. */
+const insecurely = (address: string, services: Services, grace: Duration.Input | undefined) =>
+  Actor.make(
+    `tcp:${address}`,
+    {
+      kind: "gateway",
+      description: "the API for everybody who can reach it",
+      shutdown: "10 seconds",
+      policy: untilItCan
+    },
+    Effect.gen(function* () {
+      // the host's start does not wait for this address
+      yield* Actor.ready()
+      yield* serve(address, all(services), options(grace))
+      yield* Actor.annotate({ address, authentication: "none" })
+      return yield* Effect.never
+    })
+  )
+
+/** The supervisor `gateway` with its child `grpc`, and one for each TCP address. */
+export const gateway = ({ debug = false, grace, insecure = [], socketPath }: GatewayOptions) => {
+  const services = makeServices(debug)
   return Supervisor.make("gateway", {
     description: "the ways in",
     children: [
@@ -108,7 +146,8 @@ export const gateway = ({ grace, socketPath }: GatewayOptions) => {
           yield* Actor.ready({ socket: socketPath })
           return yield* Effect.never
         })
-      )
+      ),
+      ...insecure.map((address) => insecurely(address, services, grace))
     ]
   })
 }

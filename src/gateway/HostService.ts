@@ -6,9 +6,10 @@ import { Host } from "../host/HostFacts.ts"
 import type { CgroupLayout, Hierarchy } from "../runtime/CgroupLayout.ts"
 import { Cgroups } from "../runtime/Cgroups.ts"
 import { OciRuntime } from "../runtime/OciRuntime.ts"
-import { Processes } from "../taproot/Processes.ts"
+import { Processes, type ShutdownAction } from "../taproot/Processes.ts"
 import { service, unary } from "./EffectGrpc.ts"
 import { Instance } from "./Instance.ts"
+import { invalid } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
 import { timestamp, uint32 } from "./Time.ts"
 
@@ -18,6 +19,14 @@ const cgroupLayouts = {
   hybrid: Proto.CgroupLayout.HYBRID,
   v2: Proto.CgroupLayout.V2
 } as const satisfies Record<CgroupLayout["kind"], Proto.CgroupLayout>
+
+const stopActions: Readonly<Record<Proto.StopAction, ShutdownAction>> = {
+  [Proto.StopAction.UNSPECIFIED]: "end",
+  [Proto.StopAction.POWER_OFF]: "power-off",
+  [Proto.StopAction.RESTART]: "restart",
+  [Proto.StopAction.HALT]: "halt",
+  [Proto.StopAction.KEXEC]: "kexec"
+}
 
 /** The controllers of a hierarchy: of version 1 they are its mount options (and its name is none), of version 2 a file. */
 const controllersOf = ({ controllers, mountPoint, version }: Hierarchy): Effect.Effect<ReadonlyArray<string>> =>
@@ -93,8 +102,15 @@ export const makeHostService = () => {
     getVersion: unary(method.getVersion, getVersion),
     stopHost: unaryOnce(
       method.stopHost,
-      Effect.fn("HostService.stopHost")(function* () {
-        yield* (yield* Instance).stop
+      Effect.fn("HostService.stopHost")(function* ({ action }) {
+        const instance = yield* Instance
+        if (action !== Proto.StopAction.UNSPECIFIED && !instance.isMachine) {
+          return yield* invalid(
+            "action",
+            "must be left out: this Ironwood is a process on a machine that is not its own"
+          )
+        }
+        yield* instance.stop(stopActions[action] ?? "end")
         return {}
       })
     )

@@ -4,6 +4,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import type { ShutdownAction } from "../taproot/Processes.ts"
 
 export class Instance extends Context.Service<
   Instance,
@@ -14,7 +15,9 @@ export class Instance extends Context.Service<
     readonly stateDirectory: string
     /** When this brain was started, in milliseconds since 1970. */
     readonly startedAt: number
+    /** It is the init of a machine, which ends with it. */
+    readonly isMachine: boolean
     /** Asks for an orderly end of everything. Answers as soon as that is under way, not when it is over. */
-    readonly stop: Effect.Effect<void>
+    readonly stop: (action: ShutdownAction) => Effect.Effect<void>
   }
 >()("ironwood/gateway/Instance") {}

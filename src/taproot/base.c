@@ -38,6 +38,7 @@ int64_t earlier(int64_t one, int64_t other)
 /* ---- the log ---- */
 
 static int log_descriptor = -1;
+static bool log_is_kernel;
 
 /*
  * A pipe or terminal is opened anew, so that it can be non-blocking without changing the description that others write
@@ -46,8 +47,20 @@ static int log_descriptor = -1;
 void log_open(void)
 {
     struct stat error_output;
-    if (fstat(2, &error_output) == 0 && (S_ISFIFO(error_output.st_mode) || S_ISCHR(error_output.st_mode)))
+    if (!log_is_kernel && fstat(2, &error_output) == 0 && (S_ISFIFO(error_output.st_mode) || S_ISCHR(error_output.st_mode)))
         log_descriptor = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+}
+
+/* The kernel's log does not block, is on every console and keeps what was said before anybody could read it. */
+void log_to_kernel(void)
+{
+    const int kernel = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+    if (kernel < 0) return;
+    const int limit = open("/proc/sys/kernel/printk_devkmsg", O_WRONLY | O_CLOEXEC);
+    if (limit >= 0 && write(limit, "on\n", 3) < 0) errno = 0; /* then the kernel drops what comes too quickly */
+    if (limit >= 0) close(limit);
+    log_descriptor = kernel;
+    log_is_kernel = true;
 }
 
 void log_forget(void)
@@ -59,6 +72,8 @@ static void log_write(const char *text, size_t length)
 {
     if (log_descriptor >= 0) {
         if (write(log_descriptor, text, length) < 0) return; /* nobody reads, or nobody is left */
+    } else if (log_is_kernel) {
+        if (write(2, text, length) < 0) return; /* a fork: the console, or the kernel's log; neither blocks */
     } else if (send(2, text, length, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == ENOTSOCK) {
         struct pollfd ready = {.fd = 2, .events = POLLOUT, .revents = 0};
         if (poll(&ready, 1, 0) == 1 && write(2, text, length) < 0) return;
@@ -85,8 +100,9 @@ void say(const char *format, ...)
         length = used > 0 ? (size_t)used : 0;
         dropped = 0;
     }
-    memcpy(line + length, "taproot: ", 9);
-    length += 9;
+    const char *head = log_is_kernel && log_descriptor >= 0 ? "<3>taproot: " : "taproot: "; /* shown even with `quiet` */
+    memcpy(line + length, head, strlen(head));
+    length += strlen(head);
     va_list values;
     va_start(values, format);
     const int wanted = vsnprintf(line + length, sizeof line - length - 1, format, values);

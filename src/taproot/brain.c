@@ -67,6 +67,11 @@ static _Noreturn void become_brain(int channel)
     }
     file = open("/dev/null", O_RDONLY | O_CLOEXEC); /* not taproot's stdin, which may be the lifeline */
     if (file >= 0) dup2(file, 0);
+    file = options.brain_log ? open(options.brain_log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600) : -1;
+    if (file >= 0) {
+        dup2(file, 1);
+        dup2(file, 2);
+    }
     spawn_execute(options.brain, environ);
     say("cannot run the brain, %s: %s", options.brain[0], strerror(errno));
     _exit(127);
@@ -90,9 +95,12 @@ static void start(void)
         spares_keep();
         return;
     }
-    const pid_t pid = spawn_fork(-1);
+    const int cgroup = options.brain_cgroup ? open(options.brain_cgroup, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    pid_t pid = spawn_fork(cgroup);
+    if (pid < 0 && cgroup >= 0) pid = spawn_fork(-1); /* better a brain without its limit than none */
     if (pid == 0) become_brain(pair[1]);
     const int error = pid < 0 ? errno : 0;
+    if (cgroup >= 0) close(cgroup);
     close(pair[1]);
     if (error != 0 || !channel_open(pair[0])) {
         say("no brain could be started: %s; trying again", strerror(error ? error : errno));

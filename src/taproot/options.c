@@ -1,4 +1,4 @@
-/* The command line. One pass, no abbreviations; a mistake is named and ends taproot before it has done anything. */
+/* The command line. One pass, no abbreviations; a mistake is named before anything is done. */
 #include "taproot.h"
 
 #include <errno.h>
@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 #include <unistd.h>
 
 struct options options = {
@@ -18,6 +17,9 @@ struct options options = {
     .hello_ms = 30000,
     .stop_ms = 60000,
     .brain_failures = 10,
+    .brain_cgroup = NULL,
+    .brain_memory = 0,
+    .brain_log = NULL,
     .brain = NULL,
 };
 
@@ -35,20 +37,25 @@ static const char help[] =
     "  --heartbeat MS      longest silence of a brain before it is killed and started again (3000)\n"
     "  --hello MS          time a new brain has to say hello (30000)\n"
     "  --stop-deadline MS  time a brain has to stop everything (60000)\n"
+    "  --brain-cgroup DIR  start brains in this cgroup2 directory, which is made when it is not there\n"
+    "  --brain-memory MIB  most memory of that cgroup; the kernel kills a brain that wants more\n"
+    "  --brain-log FILE    where brains write what they have to say (taproot's own output)\n"
+    "  --env NAME=VALUE    a variable more in the environment of brains; may be repeated\n"
     "  --brain-failures N  give up, with 70, after N brains in a row that never said hello (10; as PID 1 0, never)\n"
     "  --version, --help\n"
     "\n"
+    "As the first process of a machine it reads its command line from /etc/taproot, an argument per line, and never ends.\n"
     "Signals: TERM, INT, HUP and QUIT stop in order; as PID 1 TERM and PWR power off, INT restarts the machine.\n"
     "Ends with 0 after stopping in order, 64 usage, 70 gave up, 71 system, 73 locked, 76 protocol fault, 77 no right,\n"
     "78 when the first brain ended with 78 before its hello (unless as PID 1): what it was given can serve no brain.\n";
 
-static _Noreturn void wrong(const char *what, const char *value)
+static bool wrong(const char *what, const char *value)
 {
     fprintf(stderr, "taproot: %s%s%s; see taproot --help\n", what, *value ? ": " : "", value);
-    exit(EX_USAGE);
+    return false;
 }
 
-static int64_t number(const char *name, const char *text, int64_t least)
+static bool number(const char *name, const char *text, int64_t least, int64_t *into)
 {
     char *end = NULL;
     errno = 0;
@@ -56,18 +63,20 @@ static int64_t number(const char *name, const char *text, int64_t least)
     if (!text || end == text || *end != '\0' || errno != 0 || value < least || value > INT_MAX) {
         char what[96];
         snprintf(what, sizeof what, "%s takes a number from %d to %d", name, (int)least, INT_MAX);
-        wrong(what, text ? text : "");
+        return wrong(what, text ? text : "");
     }
-    return value;
+    *into = value;
+    return true;
 }
 
-void options_read(int count, char **arguments)
+bool options_read(int count, char **arguments)
 {
     if (getpid() == 1) options.brain_failures = 0;
     int i = 1;
     for (; i < count; i++) {
         const char *name = arguments[i];
         const char *value = arguments[i + 1]; /* NULL after the last */
+        int64_t figure = 0;
         if (strcmp(name, "--") == 0) {
             i++;
             break;
@@ -81,26 +90,42 @@ void options_read(int count, char **arguments)
             options.private_mounts = true;
             continue;
         } else if (strcmp(name, "--lock") == 0) {
-            if (!value || !*value) wrong("--lock takes a file", "");
+            if (!value || !*value) return wrong("--lock takes a file", "");
             options.lock = value;
         } else if (strcmp(name, "--lifeline") == 0) {
-            options.lifeline = (int)number(name, value, 0);
+            if (!number(name, value, 0, &figure)) return false;
+            options.lifeline = (int)figure;
         } else if (strcmp(name, "--channel") == 0) {
-            options.channel = (int)number(name, value, 0);
+            if (!number(name, value, 0, &figure)) return false;
+            options.channel = (int)figure;
         } else if (strcmp(name, "--heartbeat") == 0) {
-            options.heartbeat_ms = number(name, value, 1);
+            if (!number(name, value, 1, &options.heartbeat_ms)) return false;
         } else if (strcmp(name, "--hello") == 0) {
-            options.hello_ms = number(name, value, 1);
+            if (!number(name, value, 1, &options.hello_ms)) return false;
         } else if (strcmp(name, "--stop-deadline") == 0) {
-            options.stop_ms = number(name, value, 0);
+            if (!number(name, value, 0, &options.stop_ms)) return false;
         } else if (strcmp(name, "--brain-failures") == 0) {
-            options.brain_failures = (uint32_t)number(name, value, 0);
+            if (!number(name, value, 0, &figure)) return false;
+            options.brain_failures = (uint32_t)figure;
+        } else if (strcmp(name, "--brain-cgroup") == 0) {
+            if (!value || *value != '/') return wrong("--brain-cgroup takes an absolute directory", value ? value : "");
+            options.brain_cgroup = value;
+        } else if (strcmp(name, "--brain-memory") == 0) {
+            if (!number(name, value, 1, &figure)) return false;
+            options.brain_memory = (uint64_t)figure << 20;
+        } else if (strcmp(name, "--brain-log") == 0) {
+            if (!value || *value != '/') return wrong("--brain-log takes an absolute path", value ? value : "");
+            options.brain_log = value;
+        } else if (strcmp(name, "--env") == 0) {
+            if (!value || !strchr(value, '=') || putenv(arguments[i + 1]) != 0)
+                return wrong("--env takes NAME=VALUE", value ? value : "");
         } else {
-            wrong("unknown option", name);
+            return wrong("unknown option", name);
         }
         i++;
     }
     if (i < count) options.brain = arguments + i;
-    if (options.brain && options.channel >= 0) wrong("a brain and --channel exclude each other", "");
-    if (!options.brain && options.channel < 0) wrong("say which brain to start, after --, or --channel FD", "");
+    if (options.brain && options.channel >= 0) return wrong("a brain and --channel exclude each other", "");
+    if (!options.brain && options.channel < 0) return wrong("say which brain to start, after --, or --channel FD", "");
+    return true;
 }

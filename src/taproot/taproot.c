@@ -2,10 +2,11 @@
  * taproot: PID 1, or a brain's parent and subreaper. The start, the reaping, and the loop that never ends.
  *
  * Read in this order: PROTOCOL.md, taproot.h, process.h, spawn.c (how a process is made), stream.h (its output),
- * channel.c (what the brain may ask), brain.h (the brain's life and the end), and this.
+ * channel.c (what the brain may ask), brain.h (the brain's life and the end), boot.h (what a machine's first process does before), and this.
  */
 #define _GNU_SOURCE
 #include "taproot.h"
+#include "boot.h"
 #include "brain.h"
 #include "channel.h"
 #include "process.h"
@@ -33,10 +34,17 @@
 
 /* ---- the start: the only part that may fail ---- */
 
+/* On a machine there is no giving up: an end of PID 1 is a kernel panic. */
+static _Noreturn void give_up(int code)
+{
+    while (system_is_machine()) boot_again();
+    exit(code);
+}
+
 static _Noreturn void cannot(int code, const char *what)
 {
     say("%s: %s", what, strerror(errno));
-    exit(code);
+    give_up(code);
 }
 
 /* The lock is the open file: it is held until taproot is gone, however that comes. The pid in it is for people. */
@@ -46,14 +54,14 @@ static void take_lock(const char *path)
     const int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (file < 0) {
         say("cannot open the lock file %s: %s", path, strerror(errno));
-        exit(EX_CANTCREAT);
+        give_up(EX_CANTCREAT);
     }
     if (flock(file, LOCK_EX | LOCK_NB) != 0) {
         const ssize_t length = read(file, text, sizeof text - 1);
         text[length > 0 ? length : 0] = '\0';
         text[strcspn(text, "\n")] = '\0';
         say("another one is running: pid %s holds %s; stop it first, or use another directory", text, path);
-        exit(EX_CANTCREAT);
+        give_up(EX_CANTCREAT);
     }
     const int length = snprintf(text, sizeof text, "%d\n", (int)getpid());
     if (ftruncate(file, 0) != 0 || write(file, text, (size_t)length) < 0) cannot(EX_CANTCREAT, "cannot write the lock file");
@@ -79,18 +87,26 @@ static int open_signals(void)
 
 static int start(int count, char **arguments)
 {
+    const bool machine = boot_early(arguments);
     int null;
     do null = open("/dev/null", O_RDWR | O_CLOEXEC); /* 0 to 2 are never anything else's */
     while (null >= 0 && null < 3 && fcntl(null, F_SETFD, 0) == 0);
     if (null >= 0) close(null);
-    options_read(count, arguments);
+    if (machine) arguments = boot_arguments(&count);
+    bool understood = options_read(count, arguments);
+    if (!understood && machine) {
+        arguments = boot_usual_arguments(&count);
+        understood = options_read(count, arguments);
+    }
+    if (!understood) give_up(EX_USAGE);
     log_open();
+    if (options.brain_cgroup) boot_brain_cgroup(options.brain_cgroup, options.brain_memory);
     if (options.lock) take_lock(options.lock);
     if (options.private_mounts) take_private_mounts();
     spawn_prepare();
     const int signals = open_signals();
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    if (system_is_machine()) reboot(RB_DISABLE_CAD);
+    if (machine) reboot(RB_DISABLE_CAD);
     if (signals < 0 || loop_open() < 0 || !streams_open() || !spares_keep() || !loop_add(signals, TOKEN_SIGNAL, EPOLLIN))
         cannot(EX_OSERR, "cannot start");
     if (options.lifeline >= 0) {

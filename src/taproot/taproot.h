@@ -48,12 +48,15 @@ struct options {
     int64_t hello_ms;        /* time a new brain has for HELLO [30000] */
     int64_t stop_ms;         /* time a brain has to stop the tree [60000] */
     uint32_t brain_failures; /* brains without HELLO in a row before giving up; 0 never [10, as PID 1 0] */
+    const char *brain_cgroup; /* cgroup2 directory that brains start in, or NULL */
+    uint64_t brain_memory;   /* most memory of that cgroup in bytes, or 0 */
+    const char *brain_log;   /* file that brains get as stdout and stderr, or NULL: taproot's own */
     char **brain;            /* argv of the brain, or NULL with a channel */
 };
 extern struct options options;
 
-/* Fills `options`; on --help and --version prints and ends with 0, on a mistake says which and ends with 64. */
-void options_read(int count, char **arguments);
+/* Fills `options`; on --help and --version prints and ends with 0. False: a mistake, which it has said. */
+bool options_read(int count, char **arguments);
 
 /* Nanoseconds since the Unix epoch: for people and records. Can jump. */
 uint64_t clock_epoch_ns(void);
@@ -67,6 +70,7 @@ int64_t earlier(int64_t one, int64_t other);
  * lines in 10 seconds; the next line says how many are missing).
  */
 void log_open(void);
+void log_to_kernel(void); /* /dev/kmsg, for the machine's PID 1 */
 void log_forget(void); /* in a fork: descriptors are about to become something else */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -223,7 +223,8 @@ export class Domain {
         version: "1.2.3",
         stateDirectory: "/state",
         startedAt: 4_000,
-        stop: Effect.sync(() => void (this.stops += 1))
+        isMachine: false,
+        stop: () => Effect.sync(() => void (this.stops += 1))
       })
     )
   )

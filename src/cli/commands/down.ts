@@ -1,10 +1,11 @@
 /** `ironwood down`: ends the Ironwood that answers, in order. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { readFileSync } from "node:fs"
-import { HostService } from "../../../proto/generated/ironwood/v1/host_pb.ts"
+import { HostService, StopAction } from "../../../proto/generated/ironwood/v1/host_pb.ts"
 import * as Address from "../Address.ts"
 import { Client, make, orElseStatus, status } from "../Client.ts"
 import { describe } from "../Help.ts"
@@ -20,15 +21,20 @@ export const down = Command.make(
       Flag.withMetavar("DIRECTORY"),
       Flag.withDescription("The state directory of the one to end (instead of --address)"),
       Flag.withDefault("")
+    ),
+    then: Flag.Literals("then", ["power-off", "restart", "halt", "kexec"]).pipe(
+      Flag.withDescription("What a machine that booted into Ironwood does when all is down (default: power-off)"),
+      Flag.optional
     )
   },
-  Effect.fnUntraced(function* ({ stateDirectory }) {
+  Effect.fnUntraced(function* ({ stateDirectory, then }) {
+    const action = Option.match(then, { onNone: () => StopAction.UNSPECIFIED, onSome: (word) => actions[word] })
     const path = yield* Path.Path
     const client =
       stateDirectory === "" ? yield* Client : yield* make(Address.ofStateDirectory(path.resolve(stateDirectory)))
     const { taprootPid } = yield* client.call(HostService.method.getVersion, {})
     const id = requestId()
-    const stop = client.call(HostService.method.stopHost, { requestId: id }).pipe(
+    const stop = client.call(HostService.method.stopHost, { requestId: id, action }).pipe(
       Effect.as(true),
       // the API may be gone before its answer is out: it is asked again as long as taproot lives
       Effect.catchIf(
@@ -63,10 +69,18 @@ export const down = Command.make(
     ],
     examples: [
       ["ironwood down", "The one that was started in this directory"],
-      ["ironwood down --state-dir /var/lib/ironwood", "Another one"]
+      ["ironwood down --state-dir /var/lib/ironwood", "Another one"],
+      ["ironwood --address 192.0.2.9:50051 down --then restart", "A machine, which then starts anew"]
     ]
   })
 )
+
+const actions = {
+  "power-off": StopAction.POWER_OFF,
+  restart: StopAction.RESTART,
+  halt: StopAction.HALT,
+  kexec: StopAction.KEXEC
+} as const
 
 /** Statuses of a call whose connection broke: cancelled, internal (a reset stream), unavailable. */
 const lostOnTheWay: ReadonlySet<number> = new Set([status.cancelled, status.internal, status.unavailable])

@@ -1,0 +1,110 @@
+/**
+ * `npm run boot`: boots the image in QEMU, with the console in this terminal, the API on a port of loopback, and the sample
+ * containers running in it. Ctrl-C presses ctrl-alt-del's part: the machine is asked to stop in order.
+ *
+ *   npm run boot -- [--memory MIB] [--tcg] [KERNEL-PARAMETER...]
+ */
+import { spawn } from "node:child_process"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { parseArgs } from "node:util"
+import * as Qemu from "./boot/Qemu.ts"
+import { sampleDirectory, withSamples } from "./boot/Samples.ts"
+import { image } from "./image.ts"
+import { ImageFailed } from "./image/Kernel.ts"
+
+const checkout = fileURLToPath(new URL("..", import.meta.url))
+
+const say = (text: string): void => void process.stderr.write(`boot: ${text}\n`)
+
+const { positionals, values } = parseArgs({
+  allowPositionals: true,
+  options: { memory: { type: "string" }, tcg: { type: "boolean" } }
+})
+
+const specs = `kind: Image
+path: ${sampleDirectory}
+---
+kind: Container
+name: hello
+image: hello:latest
+---
+kind: Container
+name: flaky
+image: flaky:latest
+`
+
+/** Runs the command line against the machine; true when it went well. */
+const ironwood = (address: string, args: ReadonlyArray<string>, input: string): Promise<boolean> =>
+  new Promise((resolve) => {
+    const child = spawn(join(checkout, "ironwood"), ["--address", address, ...args], {
+      stdio: ["pipe", "ignore", "pipe"]
+    })
+    let complaint = ""
+    child.stderr.on("data", (chunk) => (complaint += String(chunk)))
+    child.stdin.on("error", () => {})
+    child.stdin.end(input)
+    child.once("close", (code) => {
+      if (code !== 0 && args[0] !== "version") say(complaint.trim())
+      resolve(code === 0)
+    })
+  })
+
+const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds))
+
+const main = async (): Promise<void> => {
+  const built = image(say, { quick: false })
+  const accelerator = values.tcg === true ? "tcg" : await Qemu.accelerator(built)
+  const initramfs = join(checkout, "build/image/initramfs-boot.img")
+  withSamples(built.initramfs, join(checkout, "build/sample-image"), initramfs, Qemu.patienceFor(accelerator))
+  const port = await Qemu.freePort()
+  const address = `127.0.0.1:${port}`
+  const began = Date.now()
+  say(`QEMU with ${accelerator.toUpperCase()}; the API will be at ${address}; ctrl-C stops the machine in order`)
+  const child = spawn(
+    Qemu.emulator,
+    Qemu.argumentsOf({
+      kernel: built.kernel,
+      initramfs,
+      accelerator,
+      port,
+      parameters: positionals,
+      ...(values.memory === undefined ? {} : { memoryMiB: Number(values.memory) })
+    }),
+    // a session of its own: ctrl-C is for us
+    { stdio: ["ignore", "inherit", "inherit"], detached: true }
+  )
+  let ended = false
+  const end = new Promise<void>((resolve) => {
+    child.once("error", (error) => {
+      say(`${Qemu.emulator} cannot be started (${error.message}); run scripts/setup --boot`)
+      resolve()
+    })
+    child.once("exit", resolve)
+  }).then(() => {
+    ended = true
+  })
+  let asked = 0
+  process.on("SIGINT", () => {
+    asked += 1
+    if (asked > 1) return void child.kill("SIGKILL")
+    say("stopping the machine in order; ctrl-C again switches it off")
+    void ironwood(address, ["down"], "")
+  })
+  while (!ended && !(await ironwood(address, ["version"], ""))) await pause(200)
+  if (!ended) {
+    say(
+      `the API answers after ${((Date.now() - began) / 1000).toFixed(1)} s:  ./ironwood --address ${address} tree --watch`
+    )
+    await ironwood(address, ["apply", "-f", "-"], specs)
+  }
+  await end
+}
+
+try {
+  await main()
+} catch (error) {
+  if (!(error instanceof ImageFailed)) throw error
+  process.stderr.write(`boot: ${error.message}\n`)
+  process.exitCode = 1
+}

@@ -1,0 +1,144 @@
+/**
+ * The virtual machine that an image is tried in: QEMU's command line, and which accelerator works here.
+ *
+ * The guest sees one network card on QEMU's user network, which reaches nothing (`restrict=on`) but for one port of the
+ * host's loopback that leads to the API.
+ *
+ * Trap: a /dev/kvm that can be opened is no proof that a kernel runs on it (nested virtualization, missing CPU features),
+ * so {@link accelerator} boots the kernel and waits for its first words.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import { accessSync, constants } from "node:fs"
+import { createServer } from "node:net"
+import { taprootFile } from "../image.ts"
+import type { CpioEntry } from "../image/Cpio.ts"
+
+export type Accelerator = "kvm" | "tcg"
+
+export interface Machine {
+  readonly kernel: string
+  readonly initramfs: string
+  /** More for the kernel command line. */
+  readonly parameters?: ReadonlyArray<string>
+  readonly accelerator: Accelerator
+  /** Default 768. */
+  readonly memoryMiB?: number
+  /** Default 2. */
+  readonly processors?: number
+  /** Of the host's loopback: leads to the API of the guest. Without it there is no network. */
+  readonly port?: number
+  /** More of QEMU's own arguments. */
+  readonly more?: ReadonlyArray<string>
+}
+
+export const emulator = "qemu-system-x86_64"
+
+/** The address that QEMU's user network gives to its first guest, and the port that {@link Machine.port} leads to. */
+const guest = { address: "10.0.2.15", gateway: "10.0.2.2", port: 50051 } as const
+
+/** The address of the guest's only card, and the API on it. */
+export const networkParameters: ReadonlyArray<string> = [
+  `ip=${guest.address}::${guest.gateway}:24::eth0:none`,
+  `ironwood.listen_insecure=${guest.address}:${guest.port}`
+]
+
+const accelerators: Readonly<Record<Accelerator, ReadonlyArray<string>>> = {
+  kvm: ["-accel", "kvm", "-cpu", "host"],
+  tcg: ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max"]
+}
+
+/** QEMU's arguments; the guest's serial console is QEMU's standard input and output. */
+export const argumentsOf = (machine: Machine): ReadonlyArray<string> => [
+  "-machine",
+  "q35",
+  ...accelerators[machine.accelerator],
+  "-smp",
+  String(machine.processors ?? 2),
+  "-m",
+  String(machine.memoryMiB ?? 768),
+  "-nodefaults",
+  "-no-user-config",
+  "-display",
+  "none",
+  "-serial",
+  "stdio",
+  "-device",
+  "virtio-rng-pci",
+  "-kernel",
+  machine.kernel,
+  "-initrd",
+  machine.initramfs,
+  "-append",
+  [
+    "console=ttyS0",
+    "panic=-1",
+    ...(machine.port === undefined ? [] : networkParameters),
+    ...(machine.parameters ?? [])
+  ].join(" "),
+  ...(machine.port === undefined
+    ? []
+    : [
+        "-netdev",
+        `user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:${machine.port}-${guest.address}:${guest.port}`,
+        "-device",
+        "virtio-net-pci,netdev=net,romfile="
+      ]),
+  ...(machine.more ?? [])
+]
+
+/** A port of loopback that nobody has at this moment. */
+export const freePort = (): Promise<number> =>
+  new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once("error", reject)
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address()
+      server.close(() =>
+        typeof address === "object" && address !== null ? resolve(address.port) : reject(new Error("no port"))
+      )
+    })
+  })
+
+const canOpen = (path: string): boolean => {
+  try {
+    accessSync(path, constants.R_OK | constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Whether the kernel runs to the start of its first process within the deadline. */
+const boots = (machine: Machine, deadline: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const child: ChildProcess = spawn(emulator, [...argumentsOf(machine), "-no-reboot"], {
+      stdio: ["ignore", "pipe", "ignore"]
+    })
+    const answer = (works: boolean): void => {
+      clearTimeout(timer)
+      child.kill("SIGKILL")
+      resolve(works)
+    }
+    const timer = setTimeout(() => answer(false), deadline)
+    let seen = ""
+    child.stdout?.on("data", (chunk) => {
+      seen = (seen + String(chunk)).slice(-4096)
+      if (seen.includes("as init process")) answer(true)
+    })
+    child.once("error", () => answer(false))
+    child.once("exit", () => answer(false))
+  })
+
+/** KVM where a kernel runs on it, else TCG. */
+export const accelerator = async (
+  image: Pick<Machine, "kernel" | "initramfs">,
+  deadline = 10_000
+): Promise<Accelerator> =>
+  canOpen("/dev/kvm") && (await boots({ ...image, accelerator: "kvm" }, deadline)) ? "kvm" : "tcg"
+
+/**
+ * Without KVM a second of the guest is little work: a brain that only starts can be silent for longer than a real one ever
+ * is, and taproot would take it for hung.
+ */
+export const patienceFor = (accelerator: Accelerator): ReadonlyArray<CpioEntry> =>
+  accelerator === "tcg" ? [taprootFile({ heartbeatMillis: 30_000 })] : []

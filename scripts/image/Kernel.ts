@@ -1,0 +1,116 @@
+/**
+ * The kernel of an image: a package of Debian, downloaded once with `apt-get download` (apt checks its signature) and
+ * unpacked without being installed; and which of its modules an image carries.
+ *
+ * Trap: a mirror drops a version some time after the next one. Then `apt-get download` fails and {@link pinned} needs
+ * the version that `apt-cache policy` shows.
+ */
+import { spawnSync } from "node:child_process"
+import { existsSync, globSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs"
+import { basename, join, relative, resolve } from "node:path"
+
+/** The version that images are made with, and tested with. */
+export const pinned = {
+  package: "linux-image-6.1.0-50-cloud-amd64",
+  version: "6.1.176-1",
+  release: "6.1.0-50-cloud-amd64"
+}
+
+export interface Kernel {
+  readonly release: string
+  readonly version: string
+  /** The bootable file. */
+  readonly file: string
+  /** `/lib/modules/RELEASE` of the package. */
+  readonly modules: string
+}
+
+export class ImageFailed extends Error {}
+
+/** Runs a program of the system; what it printed. */
+export const run = (command: string, args: ReadonlyArray<string>, cwd?: string): string => {
+  const done = spawnSync(command, args, {
+    encoding: "utf8",
+    cwd,
+    maxBuffer: 64 * 1024 * 1024,
+    env: { ...process.env, LC_ALL: "C" }
+  })
+  if (done.status === 0) return done.stdout
+  throw new ImageFailed(`${command} ${args.join(" ")} failed\n${done.error?.message ?? ""}${done.stdout}${done.stderr}`)
+}
+
+/** The kernel, from `cache` or the mirror. */
+export const kernel = (cache: string): Kernel => {
+  const home = resolve(cache, `${pinned.package}_${pinned.version}`)
+  if (!existsSync(home)) {
+    const download = `${home}.download`
+    rmSync(download, { recursive: true, force: true })
+    mkdirSync(download, { recursive: true })
+    try {
+      run("apt-get", ["download", `${pinned.package}=${pinned.version}`], download)
+    } catch (error) {
+      throw new ImageFailed(
+        `the kernel ${pinned.package} ${pinned.version} cannot be had: run \`apt-get update\`; when the mirror has a newer one, ` +
+          `change the version in scripts/image/Kernel.ts\n${String(error)}`,
+        { cause: error }
+      )
+    }
+    const [archive = ""] = globSync("*.deb", { cwd: download })
+    run("dpkg-deb", ["--extract", join(download, archive), join(download, "root")])
+    renameSync(join(download, "root"), home)
+    rmSync(download, { recursive: true })
+  }
+  return {
+    release: pinned.release,
+    version: pinned.version,
+    file: join(home, `boot/vmlinuz-${pinned.release}`),
+    modules: join(home, `lib/modules/${pinned.release}`)
+  }
+}
+
+/** What an image carries, and loads at its start in this order, each after what it depends on. Missing ones are built in. */
+export const wantedModules: ReadonlyArray<string> = [
+  "virtio_pci",
+  "virtio_rng",
+  "virtio_blk",
+  "virtio_scsi",
+  "virtio_console",
+  "virtio_net",
+  "overlay",
+  "erofs",
+  "ext4",
+  "vfat",
+  "nls_cp437",
+  "nls_ascii",
+  "loop",
+  "veth",
+  "bridge",
+  "tun",
+  "nf_tables",
+  "nft_chain_nat",
+  "nft_masq",
+  "nft_ct"
+]
+
+/** A module's name as the kernel knows it. */
+const nameOf = (path: string): string => basename(path, ".ko").replaceAll("-", "_")
+
+/** What a module says that it depends on: `depends=` of its section .modinfo. */
+const dependenciesOf = (path: string): ReadonlyArray<string> => {
+  const found = /\0depends=([^\0]*)\0/.exec(readFileSync(path, "latin1"))
+  return found?.[1] === undefined || found[1] === "" ? [] : found[1].split(",").map((name) => name.replaceAll("-", "_"))
+}
+
+/** The files of the wanted modules and of what they depend on, below `modules`, in the order in which they can be loaded. */
+export const moduleFiles = (modules: string, wanted: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const files = new Map(globSync(`${modules}/kernel/**/*.ko`).map((path) => [nameOf(path), path]))
+  const order = new Set<string>()
+  const add = (name: string): void => {
+    const path = files.get(name)
+    if (path === undefined || order.has(path)) return
+    for (const dependency of dependenciesOf(path)) add(dependency)
+    order.add(path)
+  }
+  for (const name of wanted) add(name.replaceAll("-", "_"))
+  return [...order].map((path) => relative(modules, path))
+}

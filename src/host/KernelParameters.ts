@@ -1,0 +1,118 @@
+/**
+ * What the kernel command line says to Ironwood: `ironwood.*`, and the kernel's own `ip=`, which Debian's kernels leave to
+ * user space. {@link table} is the documentation too: docs/kernel-parameters.md is made from it.
+ *
+ * Reading never fails. A machine with a typing mistake on its command line boots without what was meant and says so:
+ * every word that is not understood becomes one of `problems`, with what it would have taken.
+ *
+ * Trap: whoever writes the command line owns the machine (it could say `rdinit=`), so nothing here is a border against
+ * that person; with a signed image the command line is part of what is signed.
+ */
+import { isIP } from "node:net"
+import { type LinkAddress, parseIp } from "./IpParameter.ts"
+
+/** What it says, decoded. */
+export interface KernelParameters {
+  /** `ip=`, in the order in which they stand. */
+  readonly links: ReadonlyArray<LinkAddress>
+  /** Where the API is served without authentication besides its unix socket, as `host:port`. */
+  readonly listenInsecure: ReadonlyArray<string>
+  /** Serve the calls that make the brain fail. */
+  readonly debug: boolean
+  /** What was not understood, each a sentence. */
+  readonly problems: ReadonlyArray<string>
+}
+
+/** A word and its value; a word without `=` has none. */
+interface Word {
+  readonly name: string
+  readonly value: string | undefined
+}
+
+/** Splits as the kernel does: blanks outside double quotes; what stands after `--` is init's. */
+export const words = (commandLine: string): ReadonlyArray<Word> => {
+  const found: Array<Word> = []
+  for (const [text] of commandLine.matchAll(/(?:[^\s"]|"[^"]*(?:"|$))+/g)) {
+    if (text === "--") break
+    const plain = text.replaceAll('"', "")
+    const equals = plain.indexOf("=")
+    found.push(
+      equals < 0 ? { name: plain, value: undefined } : { name: plain.slice(0, equals), value: plain.slice(equals + 1) }
+    )
+  }
+  return found
+}
+
+/** What a parameter makes of what was known so far; a string is the problem with its value. */
+type Read = (value: string, known: KernelParameters) => KernelParameters | string
+
+interface Row {
+  readonly name: string
+  readonly value: string
+  readonly means: string
+  readonly read: Read
+}
+
+const flag =
+  (key: "debug"): Read =>
+  (value, known) =>
+    value === "1" || value === "0" ? { ...known, [key]: value === "1" } : "takes 0 or 1"
+
+const hostAndPort = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/
+
+/** All parameters, in the order of the page. */
+export const table: ReadonlyArray<Row> = [
+  {
+    name: "ip",
+    value: "`ADDRESS::GATEWAY:NETMASK:HOSTNAME:DEVICE:none[:DNS[:DNS]]`",
+    means:
+      "The address of a link, as the kernel and dracut have it; may be repeated. `NETMASK` is a mask or a prefix length. " +
+      "IPv6 addresses stand in brackets. Without `DEVICE`: the first link there is.",
+    read: (value, known) => {
+      const address = parseIp(value)
+      return typeof address === "string" ? address : { ...known, links: [...known.links, address] }
+    }
+  },
+  {
+    name: "ironwood.listen_insecure",
+    value: "`ADDRESS:PORT`",
+    means:
+      "Serves the API on TCP, too, **to anybody who can reach it**, without authentication or encryption: for tests and " +
+      "closed networks. May be repeated. Without it the API is on `/run/ironwood/ironwood.sock` only.",
+    read: (value, known) => {
+      const [, six, four, port] = hostAndPort.exec(value) ?? []
+      const host = six ?? four ?? ""
+      return isIP(host) === (six === undefined ? 4 : 6) && Number(port) > 0 && Number(port) < 65_536
+        ? { ...known, listenInsecure: [...known.listenInsecure, value] }
+        : "takes an address and a port, like 192.0.2.1:50051 or [2001:db8::1]:50051"
+    }
+  },
+  {
+    name: "ironwood.debug",
+    value: "`0` or `1`",
+    means: "Serves `ironwood.v1.DebugService`, whose calls make the brain crash, hang or run out of memory. For tests.",
+    read: flag("debug")
+  }
+]
+
+const nothing: KernelParameters = { links: [], listenInsecure: [], debug: false, problems: [] }
+
+const noted = (known: KernelParameters, problem: string): KernelParameters => ({
+  ...known,
+  problems: [...known.problems, problem]
+})
+
+/** Reads a command line. */
+export const parse = (commandLine: string): KernelParameters =>
+  words(commandLine).reduce((known, { name, value }) => {
+    // the kernel takes both for the same
+    const asked = name.replaceAll("-", "_")
+    const row = table.find((candidate) => candidate.name === asked)
+    if (row === undefined) {
+      return asked.startsWith("ironwood.")
+        ? noted(known, `${name} is unknown and ignored; is it a typing mistake?`)
+        : known
+    }
+    const read = value === undefined ? "has no value" : row.read(value, known)
+    return typeof read === "string" ? noted(known, `${name}=${value ?? ""} is ignored: it ${read}`) : read
+  }, nothing)

@@ -1,0 +1,30 @@
+/*
+ * What the kernel leaves to the first process of a machine, done before anything else: the API file systems, standard
+ * descriptors on the console, the log in the kernel's, a root that is not the initramfs' own, loopback, modules.
+ *
+ * Use: boot_early() first of all, in every taproot; it finds out by itself whether this is the machine's PID 1 and does
+ * nothing elsewhere. Every step that fails is told and the next one is tried: a machine without cgroups still has a
+ * console that says so.
+ *
+ * Traps: nothing here may end the process, for that is a kernel panic; boot_again() is what is left when nothing else is.
+ */
+#ifndef BOOT_H
+#define BOOT_H
+
+#include "taproot.h"
+
+/* Where the machine's PID 1 finds its command line: an argument per line. The kernel's own is for the kernel. */
+#define BOOT_ARGUMENTS "/etc/taproot"
+
+/* True on the machine's PID 1, which has all that it can get after it. */
+bool boot_early(char **arguments);
+/* The command line of BOOT_ARGUMENTS, or else the usual one. Ends with NULL. */
+char **boot_arguments(int *count);
+/* The one that starts the brain where an image has it. */
+char **boot_usual_arguments(int *count);
+/* Makes the brain's cgroup and its limit; cgroup2 or nothing. */
+void boot_brain_cgroup(const char *directory, uint64_t memory_most);
+/* Starts taproot anew in this process: its children stay, its tables are lost. Returns only when there is no /proc. */
+void boot_again(void);
+
+#endif

@@ -1,0 +1,158 @@
+/**
+ * A booted machine for tests: the image of this checkout in QEMU, its API on a port of loopback, its console as text. It is
+ * switched off when the scope closes, if it has not done so itself.
+ *
+ * Traps: one boot takes ten seconds and more where there is no KVM, so a test does all that it can with one. Only one runs
+ * at a time: the machines that test have two processors.
+ */
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { spawn } from "node:child_process"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { BrainFailure, DebugService } from "../../proto/generated/ironwood/v1/debug_pb.ts"
+import type { CpioEntry } from "../../scripts/image/Cpio.ts"
+import * as Qemu from "../../scripts/boot/Qemu.ts"
+import { withSamples } from "../../scripts/boot/Samples.ts"
+import { image } from "../../scripts/image.ts"
+import { call, connect } from "../gateway/client.ts"
+import { checkout, CommandFailed, ironwood, type Ran } from "./ironwood.ts"
+
+/** The machine ended, or did not do what was waited for. */
+export class MachineFailed extends Data.TaggedError("MachineFailed")<{
+  readonly problem: string
+  readonly console: string
+}> {
+  override get message() {
+    return `${this.problem}; the end of its console:\n${this.console.slice(-6000)}`
+  }
+}
+
+export interface Machine {
+  readonly address: string
+  /** What it has printed so far. */
+  readonly console: () => string
+  readonly try: (...args: ReadonlyArray<string>) => Effect.Effect<Ran>
+  readonly run: (...args: ReadonlyArray<string>) => Effect.Effect<string, CommandFailed>
+  readonly json: <A>(
+    schema: Schema.Codec<A, unknown>,
+    ...args: ReadonlyArray<string>
+  ) => Effect.Effect<A, CommandFailed | Schema.SchemaError>
+  readonly apply: (yaml: string) => Effect.Effect<Ran>
+  /** Waits until the console has this text; fails when QEMU ends or the time is over. */
+  readonly prints: (text: string | RegExp, seconds?: number) => Effect.Effect<void, MachineFailed>
+  /** Waits until the API answers. */
+  readonly up: Effect.Effect<void, MachineFailed>
+  /** Makes the brain fail; there may be no answer. */
+  readonly failBrain: (failure: keyof typeof BrainFailure) => Effect.Effect<void>
+  /** Waits for QEMU's end; its exit code. */
+  readonly ended: Effect.Effect<number, MachineFailed>
+}
+
+export interface Options {
+  readonly parameters?: ReadonlyArray<string>
+  readonly memoryMiB?: number
+  readonly more?: ReadonlyArray<string>
+  /** Files put over those of the image. */
+  readonly files?: ReadonlyArray<CpioEntry>
+  /** False: no network card. */
+  readonly network?: boolean
+}
+
+/** Seconds within which a machine must be up, whatever else runs here. */
+const patience = 240
+
+/** Boots one; does not wait until it is up. */
+export const boot = (options: Options = {}) =>
+  Effect.gen(function* () {
+    const directory = yield* Effect.acquireRelease(
+      Effect.sync(() => mkdtempSync(join(tmpdir(), "ironwood-boot-"))),
+      (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+    )
+    const built = image(() => {}, { quick: true })
+    const initramfs = join(directory, "initramfs.img")
+    const accelerator = yield* Effect.promise(() => Qemu.accelerator(built))
+    const files = [...Qemu.patienceFor(accelerator), ...(options.files ?? [])]
+    withSamples(built.initramfs, join(checkout, "build/sample-image"), initramfs, files)
+    const port = yield* Effect.promise(Qemu.freePort)
+    let text = ""
+    const child = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        spawn(
+          Qemu.emulator,
+          Qemu.argumentsOf({
+            kernel: built.kernel,
+            initramfs,
+            accelerator,
+            parameters: ["ironwood.debug=1", ...(options.parameters ?? [])],
+            ...(options.network === false ? {} : { port }),
+            ...(options.memoryMiB === undefined ? {} : { memoryMiB: options.memoryMiB }),
+            more: ["-no-reboot", ...(options.more ?? [])]
+          }),
+          { stdio: ["ignore", "pipe", "pipe"] }
+        )
+      ),
+      (qemu) =>
+        Effect.callback<void>((resume) => {
+          if (qemu.exitCode !== null || qemu.signalCode !== null) return resume(Effect.void)
+          qemu.once("exit", () => resume(Effect.void))
+          qemu.kill("SIGKILL")
+        })
+    )
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (text += String(chunk)))
+    const failed = (problem: string) => new MachineFailed({ problem, console: text })
+    const isOver = () => child.exitCode !== null || child.signalCode !== null
+    const address = `127.0.0.1:${port}`
+    const attempt = (...args: ReadonlyArray<string>) => ironwood(["--address", address, ...args])
+    const run = (...args: ReadonlyArray<string>) =>
+      Effect.flatMap(attempt(...args), (ran) =>
+        ran.code === 0 ? Effect.succeed(ran.stdout) : Effect.fail(new CommandFailed({ command: args.join(" "), ran }))
+      )
+    /** Looks ten times a second. */
+    const until = (what: string, done: Effect.Effect<boolean>, seconds: number): Effect.Effect<void, MachineFailed> =>
+      Effect.gen(function* () {
+        const began = Date.now()
+        while (!(yield* done)) {
+          if (isOver()) return yield* failed(`QEMU ended while it was waited for ${what}`)
+          if (Date.now() - began > seconds * 1000) return yield* failed(`no ${what} within ${seconds} s`)
+          yield* Effect.sleep("100 millis")
+        }
+      })
+    const machine: Machine = {
+      address,
+      console: () => text,
+      try: attempt,
+      run,
+      json: (schema, ...args) =>
+        Effect.flatMap(run(...args, "-o", "json"), (output) => Schema.decodeUnknownEffect(schema)(JSON.parse(output))),
+      apply: (yaml) => ironwood(["--address", address, "apply", "-f", "-"], yaml),
+      prints: (wanted, seconds = patience) =>
+        until(
+          `"${String(wanted)}" on the console`,
+          Effect.sync(() => (typeof wanted === "string" ? text.includes(wanted) : wanted.test(text))),
+          seconds
+        ),
+      up: until(
+        "API",
+        Effect.map(attempt("version"), ({ stdout }) => stdout.includes("taproot")),
+        patience
+      ),
+      failBrain: (failure) =>
+        Effect.scoped(
+          Effect.flatMap(connect(address), (client) =>
+            Effect.ignore(call(client, DebugService.method.failBrain, { failure: BrainFailure[failure] }))
+          )
+        ),
+      ended: Effect.gen(function* () {
+        const began = Date.now()
+        while (!isOver()) {
+          if (Date.now() - began > patience * 1000) return yield* failed("QEMU did not end")
+          yield* Effect.sleep("50 millis")
+        }
+        return child.exitCode ?? -1
+      })
+    }
+    return machine
+  })
