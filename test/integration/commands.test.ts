@@ -131,57 +131,51 @@ describe("commands", () => {
     180_000
   )
 
-  it.live(
-    "restart of what serves the API succeeds, and it answers at once",
-    () =>
-      Effect.gen(function* () {
-        const instance = yield* start()
-        for (const path of ["init/gateway/grpc", "init/gateway"]) {
-          const ran = yield* instance.try("restart", path)
-          assert.deepStrictEqual([ran.code, ran.stdout, ran.stderr], [0, `${path}\n`, ""])
-          const actor = fromJson(ActorSchema, JSON.parse(yield* instance.run("inspect", path, "-o", "json")))
-          assert.isAbove(actor.incarnation, 1)
-        }
-      }),
-    180_000
+  it.live("restart of what serves the API succeeds, and it answers at once", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      for (const path of ["init/gateway/grpc", "init/gateway"]) {
+        const ran = yield* instance.try("restart", path)
+        assert.deepStrictEqual([ran.code, ran.stdout, ran.stderr], [0, `${path}\n`, ""])
+        const actor = fromJson(ActorSchema, JSON.parse(yield* instance.run("inspect", path, "-o", "json")))
+        assert.isAbove(actor.incarnation, 1)
+      }
+    })
   )
 
-  it.live(
-    "-o json prints what is there now, as the API has it",
-    () =>
-      Effect.gen(function* () {
-        const instance = yield* start()
-        const json = (...args: ReadonlyArray<string>) => instance.run(...args, "-o", "json")
-        const path = yield* temporary
-        writeFileSync(
-          join(path, "all.yaml"),
-          `${image}---\nkind: Sandbox\nname: pod\n${container("web", "sandbox: pod\n")}`
-        )
-        const applied = (yield* json("apply", "-f", join(path, "all.yaml"))).trim().split("\n")
-        const [sandbox, web] = applied.splice(-2)
-        const events = applied.flatMap((line) => messages(ImportImageResponseSchema, line))
-        assert.include(
-          events.flatMap(({ event }) => (event.case === "image" ? event.value.names : [])),
-          "hello:latest"
-        )
-        assert.strictEqual(messages(CreateSandboxResponseSchema, sandbox ?? "")[0]?.sandbox?.spec?.name, "pod")
-        assert.strictEqual(messages(CreateContainerResponseSchema, web ?? "")[0]?.container?.spec?.name, "web")
-        const state = Effect.fnUntraced(function* (...args: ReadonlyArray<string>) {
-          const [found] = messages(ContainerSchema, yield* json(...args))
-          assert.strictEqual(found?.spec?.name, "web", args.join(" "))
-          return found?.status?.state
-        })
-        assert.strictEqual(yield* state("stop", "web"), ContainerState.STOPPED)
-        assert.strictEqual(yield* state("start", "web"), ContainerState.RUNNING)
-        assert.strictEqual(yield* state("restart", "web"), ContainerState.RUNNING)
-        yield* state("kill", "-s", "HUP", "web")
-        assert.strictEqual(yield* state("rm", "-f", "web"), ContainerState.STOPPED)
-        assert.strictEqual(messages(SandboxSchema, yield* json("sandbox", "rm", "pod"))[0]?.spec?.name, "pod")
-        const [actor] = messages(ActorSchema, yield* json("restart", "init/storage/content"))
-        assert.strictEqual(actor?.path, "init/storage/content")
-        assert.match(yield* instance.run("apply", "-f", join(path, "all.yaml"), "-o", "yaml"), /^---\nimage:\n/)
-      }),
-    180_000
+  it.live("-o json prints what is there now, as the API has it", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      const json = (...args: ReadonlyArray<string>) => instance.run(...args, "-o", "json")
+      const path = yield* temporary
+      writeFileSync(
+        join(path, "all.yaml"),
+        `${image}---\nkind: Sandbox\nname: pod\n${container("web", "sandbox: pod\n")}`
+      )
+      const applied = (yield* json("apply", "-f", join(path, "all.yaml"))).trim().split("\n")
+      const [sandbox, web] = applied.splice(-2)
+      const events = applied.flatMap((line) => messages(ImportImageResponseSchema, line))
+      assert.include(
+        events.flatMap(({ event }) => (event.case === "image" ? event.value.names : [])),
+        "hello:latest"
+      )
+      assert.strictEqual(messages(CreateSandboxResponseSchema, sandbox ?? "")[0]?.sandbox?.spec?.name, "pod")
+      assert.strictEqual(messages(CreateContainerResponseSchema, web ?? "")[0]?.container?.spec?.name, "web")
+      const state = Effect.fnUntraced(function* (...args: ReadonlyArray<string>) {
+        const [found] = messages(ContainerSchema, yield* json(...args))
+        assert.strictEqual(found?.spec?.name, "web", args.join(" "))
+        return found?.status?.state
+      })
+      assert.strictEqual(yield* state("stop", "web"), ContainerState.STOPPED)
+      assert.strictEqual(yield* state("start", "web"), ContainerState.RUNNING)
+      assert.strictEqual(yield* state("restart", "web"), ContainerState.RUNNING)
+      yield* state("kill", "-s", "HUP", "web")
+      assert.strictEqual(yield* state("rm", "-f", "web"), ContainerState.STOPPED)
+      assert.strictEqual(messages(SandboxSchema, yield* json("sandbox", "rm", "pod"))[0]?.spec?.name, "pod")
+      const [actor] = messages(ActorSchema, yield* json("restart", "init/storage/content"))
+      assert.strictEqual(actor?.path, "init/storage/content")
+      assert.match(yield* instance.run("apply", "-f", join(path, "all.yaml"), "-o", "yaml"), /^---\nimage:\n/)
+    })
   )
 
   it.live(
@@ -287,34 +281,29 @@ restart: { backoff: { initial: 100ms }, maxConsecutive: 2, whenSpent: fallback, 
     180_000
   )
 
-  it.live(
-    "an archive with several images: all of them are imported and told",
-    () =>
-      Effect.gen(function* () {
-        const instance = yield* start()
-        const path = yield* temporary
-        const names = ["one:latest", "two:latest", "three:1.0"]
-        writeLayout(
-          path,
-          names.map((name) => ({ image: buildImage({ layers: [[directory("etc"), file("etc/name", name)]] }), name }))
-        )
-        const told = yield* instance.run("image", "import", path)
-        assert.deepStrictEqual(
-          told
-            .trim()
-            .split("\n")
-            .map((line) => line.split(/\s+/)[1]),
-          names
-        )
-        assert.deepStrictEqual(
-          messages(ImageSchema, yield* instance.run("image", "import", path, "-o", "json")).flatMap(
-            ({ names }) => names
-          ),
-          names
-        )
-        const applied = yield* instance.apply(`kind: Image\npath: ${path}\n`)
-        assert.strictEqual(applied.stdout, names.map((name) => `image ${name}  imported\n`).join(""))
-      }),
-    180_000
+  it.live("an archive with several images: all of them are imported and told", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      const path = yield* temporary
+      const names = ["one:latest", "two:latest", "three:1.0"]
+      writeLayout(
+        path,
+        names.map((name) => ({ image: buildImage({ layers: [[directory("etc"), file("etc/name", name)]] }), name }))
+      )
+      const told = yield* instance.run("image", "import", path)
+      assert.deepStrictEqual(
+        told
+          .trim()
+          .split("\n")
+          .map((line) => line.split(/\s+/)[1]),
+        names
+      )
+      assert.deepStrictEqual(
+        messages(ImageSchema, yield* instance.run("image", "import", path, "-o", "json")).flatMap(({ names }) => names),
+        names
+      )
+      const applied = yield* instance.apply(`kind: Image\npath: ${path}\n`)
+      assert.strictEqual(applied.stdout, names.map((name) => `image ${name}  imported\n`).join(""))
+    })
   )
 })
