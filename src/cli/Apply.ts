@@ -1,8 +1,8 @@
 /**
  * Making what spec files say: all of it is checked first ({@link check}), and one mistake anywhere means that nothing is done.
  *
- * Then images come before sandboxes and sandboxes before containers, each kind in the order of the files. What fails all the
- * same (a full disk, a layer that is cut short, somebody else at work) leaves nothing half made of itself, does not stop the
+ * Then images come before sandboxes and sandboxes before containers, each kind in the order of the files, but a container
+ * after those that it needs. What fails all the same (a full disk, a layer that is cut short, somebody else at work) leaves nothing half made of itself, does not stop the
  * others of its kind, and lets no later kind begin: containers are not started beside an import that failed.
  */
 import { create, type DescMessage, type MessageShape } from "@bufbuild/protobuf"
@@ -21,6 +21,7 @@ import { answered, type Done } from "./ForEach.ts"
 import { style as currentStyle } from "./Globals.ts"
 import { importImages, nameOf } from "./ImageImport.ts"
 import * as Manifest from "./Manifest.ts"
+import * as Needs from "./Needs.ts"
 import * as Output from "./Output.ts"
 import { removeContainer } from "./Remove.ts"
 import { requestId } from "./RequestId.ts"
@@ -125,7 +126,7 @@ export const apply = Effect.fnUntraced(function* (specs: Specs, options: Options
   yield* check(specs, options)
   for (const kind of kinds) {
     const failures: Array<Failed> = []
-    for (const object of specs.objects.filter((object) => object.kind === kind)) {
+    for (const object of Needs.inOrder(specs.objects.filter((object) => object.kind === kind))) {
       failures.push(...(yield* tryOne(object, options)))
     }
     const titled = ({ error, object }: Failed): Failure =>

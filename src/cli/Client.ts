@@ -56,6 +56,7 @@ export class Client extends Context.Service<Client, Connection>()("ironwood/cli/
 /** The gRPC status codes commands tell apart, as the plain numbers a {@link Failure} carries. */
 export const status = {
   cancelled: 1,
+  invalidArgument: 3,
   notFound: 5,
   alreadyExists: 6,
   failedPrecondition: 9,

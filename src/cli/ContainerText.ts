@@ -10,7 +10,7 @@ import * as Text from "./Text.ts"
 /** Is it down for good, unless somebody starts it? `ps` without `-a` leaves these out. */
 export const isDown = ({ status }: Container): boolean =>
   status === undefined ||
-  status.state === ContainerState.CREATED ||
+  (status.state === ContainerState.CREATED && status.waitingFor.length === 0) ||
   status.state === ContainerState.STOPPED ||
   status.state === ContainerState.FINISHED
 
@@ -35,7 +35,9 @@ export const statusText = (container: Container, now: number, style: Style): str
   const why = exitWords(container)
   switch (status.state) {
     case ContainerState.CREATED:
-      return "Created"
+      return status.waitingFor.length === 0
+        ? "Created"
+        : style.cyan(`Waiting for ${status.waitingFor.map(Text.clean).join(", ")}`)
     case ContainerState.STARTING:
       return style.cyan("Starting")
     case ContainerState.RUNNING: {

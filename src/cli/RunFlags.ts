@@ -25,6 +25,9 @@ const text = (name: string, metavar: string, description: string) =>
 const yes = (name: string, description: string) =>
   Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withDefault(false))
 
+const names = (name: string, description: string) =>
+  Flag.String(name).pipe(Flag.withMetavar("NAME"), Flag.withDescription(description), Flag.atLeast(0))
+
 const positive = (text: string): Result.Result<number, string> =>
   /^\d*\.?\d+$/.test(text) && Number(text) > 0 ? Result.succeed(Number(text)) : Result.fail("a number above 0")
 
@@ -87,6 +90,9 @@ export const runFlags = {
     Flag.optional
   ),
   sandbox: text("sandbox", "NAME", "Run in this sandbox, with the containers there (default: one of its own)"),
+  after: names("after", "Start it once this container of its sandbox has come up or failed; may be repeated"),
+  requires: names("requires", "It needs this container of its sandbox: starts only while that runs; may be repeated"),
+  bindsTo: names("binds-to", "As --requires, and it ends whenever that one ends; may be repeated"),
   stopSignal: text("stop-signal", "SIGNAL", "The signal that asks it to end"),
   stopTimeout: checked("stop-timeout", "DURATION", secondsOrDuration).pipe(
     Flag.withDescription("How long it may take to end before it is killed: 30s, or seconds (default: 10s)"),
@@ -125,6 +131,9 @@ export const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.resources.pids", "--pids-limit"],
   ["spec.restart", "--restart"],
   ["spec.stop_signal", "--stop-signal"],
+  ["spec.after", "--after"],
+  ["spec.requires", "--requires"],
+  ["spec.binds_to", "--binds-to"],
   ["spec.stop_grace_period", "--stop-timeout"],
   ["spec.labels", "--label"]
 ])
@@ -163,6 +172,9 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
     workingDirectory: flags.workingDirectory,
     user: flags.user,
     stopSignal: flags.stopSignal,
+    after: [...flags.after],
+    requires: [...flags.requires],
+    bindsTo: [...flags.bindsTo],
     labels: Object.fromEntries(flags.labels.flatMap(value)),
     readonlyRootfs: flags.readonlyRootfs,
     restart: withRestart(create(RestartPolicySchema), restart),

@@ -15,6 +15,7 @@ import { changed, Failure, failure, withNext } from "./Failure.ts"
 import { importImages } from "./ImageImport.ts"
 import * as Manifest from "./Manifest.ts"
 import { withMissing } from "./Missing.ts"
+import * as Needs from "./Needs.ts"
 import type { Screen } from "./Screen.ts"
 import { labelOf, type Specs } from "./SpecFiles.ts"
 import * as Text from "./Text.ts"
@@ -66,6 +67,15 @@ const wrongObject = (object: Manifest.ManifestObject, error: Failure): ReadonlyA
   })
 }
 
+const violating = (violations: NonNullable<Failure["violations"]>): Failure =>
+  new Failure({
+    summary: "the request is wrong",
+    details: violations.map(({ description, field }) => `${field}: ${description}`),
+    exitCode: exitCodes.usage,
+    status: status.invalidArgument,
+    violations
+  })
+
 const wrongAsAWhole = (object: Manifest.ManifestObject, error: Failure): Wrong => {
   const told = nextAfter(error, object)
   const label = labelOf(object)
@@ -107,9 +117,27 @@ export const check = Effect.fnUntraced(function* (specs: Specs, { replace }: { r
     client.call(ContainerService.method.createContainer, { spec, validateOnly: true }).pipe(
       Effect.asVoid,
       orElseStatus(status.alreadyExists, (error) => (replace || object.isPartial ? Effect.void : error)),
+      orElseStatus(status.invalidArgument, (error) => {
+        // what is missing now, and the files bring along, is there in time
+        const fields = new Set(Needs.unmet(specs.objects, spec).map(({ field }) => field))
+        const all = error.violations ?? []
+        const left = all.filter(({ field }) => !/^spec\.(after|requires|binds_to)\[/.test(field) || fields.has(field))
+        if (left.length === all.length) return error
+        return left.length > 0 ? violating(left) : container(object, Needs.withoutMet(specs.objects, spec))
+      }),
       orElseStatus(status.notFound, (error) => {
         if (error.about?.type === "sandbox") {
-          return sandboxes.has(spec.sandbox) ? container(object, { ...spec, sandbox: "" }) : error
+          if (!sandboxes.has(spec.sandbox)) return error
+          // nobody is in that sandbox but who comes with it
+          const missing = Needs.unmet(specs.objects, spec)
+          return missing.length > 0
+            ? violating(
+                missing.map(({ field, name }) => ({
+                  field,
+                  description: `no container of its sandbox is named "${name}": create that one first`
+                }))
+              )
+            : container(object, { ...Needs.withoutMet(specs.objects, spec), sandbox: "" })
         }
         if (everyImage && !brings(images, spec.image)) return error
         // the server looks no further than the missing image

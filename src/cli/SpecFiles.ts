@@ -11,6 +11,7 @@ import * as Stream from "effect/Stream"
 import { exitCodes } from "./ExitCode.ts"
 import { type Failure, failure } from "./Failure.ts"
 import * as Manifest from "./Manifest.ts"
+import * as Needs from "./Needs.ts"
 import * as Text from "./Text.ts"
 
 /** The text of a spec file (`-`: standard input). */
@@ -59,7 +60,7 @@ export const read = Effect.fnUntraced(function* (
       objects.push(object.kind === "Image" ? { ...object, path: path.resolve(directory, object.path) } : object)
     }
   }
-  return { objects, problems: [...problems, ...repeated(objects)] }
+  return { objects, problems: [...problems, ...repeated(objects), ...Needs.circles(objects)] }
 })
 
 /** Objects of one kind and name: the second would only be in the way of the first. */

@@ -9,11 +9,12 @@ import type { Duration as WireDuration } from "@bufbuild/protobuf/wkt"
 import * as Effect from "effect/Effect"
 import * as Proto from "../../proto/generated/ironwood/v1/container_pb.ts"
 import type { ExitView } from "../actor/ExitView.ts"
+import type { SpecInvalid } from "../runtime/ContainerError.ts"
 import { ContainerSpec } from "../runtime/ContainerSpec.ts"
 import type { Container } from "../runtime/Containers.ts"
 import type { ContainerState, Desired } from "../runtime/Lifecycle.ts"
 import * as Policy from "./Policy.ts"
-import { decoder, given, invalid } from "./Request.ts"
+import { decoder, fieldPath, given, invalid, InvalidRequest } from "./Request.ts"
 import { millisOf, timestamp, uint32, wireDuration } from "./Time.ts"
 
 const states = {
@@ -71,7 +72,10 @@ export const specToProto = (spec: ContainerSpec) =>
     restart: Policy.toProto(spec.restart),
     labels: { ...spec.labels },
     readonlyRootfs: spec.readonlyRootfs,
-    log: { maxBytes: BigInt(spec.log.maxBytes), maxFiles: spec.log.maxFiles }
+    log: { maxBytes: BigInt(spec.log.maxBytes), maxFiles: spec.log.maxFiles },
+    after: [...spec.after],
+    requires: [...spec.requires],
+    bindsTo: [...spec.bindsTo]
   }) satisfies MessageInitShape<typeof Proto.ContainerSpecSchema>
 
 /** A container as it goes over the wire. */
@@ -92,7 +96,8 @@ export const containerToProto = (container: Container): MessageInitShape<typeof 
     consecutiveFailures: uint32(container.node?.attempt ?? 0),
     lastExit: container.lastExit && exitToProto(container.lastExit),
     nextAttemptTime: timestamp(container.nextAttemptAt),
-    imageDigest: container.image
+    imageDigest: container.image,
+    waitingFor: [...(container.node?.waitingFor ?? [])]
   }
 })
 
@@ -122,7 +127,10 @@ const encodedOf = (spec: Proto.ContainerSpec) =>
     restart: Policy.encodedOf(spec.restart),
     labels: spec.labels,
     readonlyRootfs: spec.readonlyRootfs,
-    log: given({ maxBytes: size(spec.log?.maxBytes), maxFiles: spec.log?.maxFiles })
+    log: given({ maxBytes: size(spec.log?.maxBytes), maxFiles: spec.log?.maxFiles }),
+    after: spec.after,
+    requires: spec.requires,
+    bindsTo: spec.bindsTo
   })
 
 /** The container's spec in the field `spec` of a request. */
@@ -130,3 +138,12 @@ export const specFromProto = (spec: Proto.ContainerSpec | undefined) =>
   spec === undefined
     ? Effect.fail(invalid("spec", "must be set"))
     : Effect.andThen(Policy.checkPreset("spec.restart", spec.restart), decode(encodedOf(spec)))
+
+/** What the domain finds wrong with a spec that could be read, as fields of the request. */
+export const invalidSpec = (problems: SpecInvalid["problems"]): InvalidRequest =>
+  new InvalidRequest({
+    violations: problems.map(({ field, problem }) => {
+      const path = field.split(/[.[\]]+/).filter((part) => part !== "")
+      return { field: fieldPath("spec", Proto.ContainerSpecSchema, path), description: problem }
+    })
+  })

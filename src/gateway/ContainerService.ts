@@ -11,7 +11,7 @@ import type { Container } from "../runtime/Containers.ts"
 import { StopOptions } from "../runtime/StopOptions.ts"
 import { parseSignal } from "../taproot/Signals.ts"
 import type { SignalName } from "../taproot/Signals.ts"
-import { containerToProto, specFromProto, specToProto, stateToProto } from "./ContainerMessages.ts"
+import { containerToProto, invalidSpec, specFromProto, specToProto, stateToProto } from "./ContainerMessages.ts"
 import { serverStreaming, service, unary } from "./EffectGrpc.ts"
 import { logMessages } from "./LogMessages.ts"
 import { hasLabels, pageBy } from "./Page.ts"
@@ -63,9 +63,10 @@ export const makeContainerService = () => {
           ? containers.validate(spec)
           : Effect.asSome(containers.create(spec, { start, wait: start }))
         return Option.match(
-          yield* Effect.catchTag(found, "ReferenceInvalid", (error) =>
-            Effect.fail(invalid("spec.image", error.message))
-          ),
+          yield* Effect.catchTags(found, {
+            ReferenceInvalid: (error) => Effect.fail(invalid("spec.image", error.message)),
+            SpecInvalid: ({ problems }) => Effect.fail(invalidSpec(problems))
+          }),
           { onNone: () => ({ container: { spec: specToProto(spec) } }), onSome: container }
         )
       })

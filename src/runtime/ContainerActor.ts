@@ -19,6 +19,7 @@ import { Rule } from "../actor/RestartRule.ts"
 import * as ProcessAge from "../taproot/ProcessAge.ts"
 import type { ContainerFailure } from "./ContainerExit.ts"
 import { ContainerRuns } from "./ContainerRuns.ts"
+import { dependenciesOf } from "./Dependencies.ts"
 import { type ContainerRecord, isWanted, type Records, type SandboxRecord } from "./Records.ts"
 
 /** What a stop takes beyond the grace: the kill, the last of the log, the runtime's and the kernel's clean-up. */
@@ -54,6 +55,7 @@ export const containerActor = (
       shutdown: Duration.sum(spec.stopGracePeriod, CLEARING),
       startDeadline: "3 minutes",
       autoStart: isWanted(record),
+      dependencies: dependenciesOf(spec),
       resume
     },
     Effect.gen(function* () {

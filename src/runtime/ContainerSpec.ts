@@ -87,6 +87,13 @@ export const LogRetention = Schema.Struct({
 })
 export type LogRetention = typeof LogRetention.Type
 
+/** Names of other containers. */
+const Names = Schema.Array(WorkloadName).pipe(
+  Schema.check(Schema.isMaxLength(64, { expected: "at most 64 names" })),
+  Schema.withConstructorDefault(Effect.succeed([])),
+  Schema.withDecodingDefaultKey(Effect.succeed([]))
+)
+
 /** From 0 (killed at once) to one day, stored as milliseconds. */
 export const GracePeriod = Schema.Finite.pipe(
   Schema.check(Schema.isBetween({ minimum: 0, maximum: 86_400_000 }, { expected: "0 to 86400000 milliseconds" })),
@@ -131,7 +138,11 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
   restart: RestartPolicy.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
   labels: Labels.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
   readonlyRootfs: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
-  log: LogRetention.pipe(Schema.withDecodingDefaultKey(Effect.succeed({})))
+  log: LogRetention.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
+  /** What it needs of the other containers of its sandbox; see `Dependencies.ts`. */
+  after: Names,
+  requires: Names,
+  bindsTo: Names
 }) {}
 
 const fieldPath = (path: ReadonlyArray<PropertyKey>): string =>

@@ -32,6 +32,7 @@ import type {
   SandboxAlreadyExists,
   SandboxInUse,
   SandboxNotFound,
+  SpecInvalid,
   WrongState
 } from "./ContainerError.ts"
 import type { ContainerSpec } from "./ContainerSpec.ts"
@@ -106,27 +107,26 @@ export interface LogOptions {
 /** What any call that reads or writes the desired state can fail with. */
 export type StateError = StateFailure | StateValueInvalid
 
+/** What keeps a container from being created. */
+export type CreateError =
+  | ContainerAlreadyExists
+  | SandboxNotFound
+  | SpecInvalid
+  | ImageNotFound
+  | ReferenceInvalid
+  | StorageFailed
+  | StateError
+
 export class Containers extends Context.Service<
   Containers,
   {
-    /** Idempotent: the same spec again answers with the container that is there. */
-    readonly create: (
-      spec: ContainerSpec,
-      options?: CreateOptions
-    ) => Effect.Effect<
-      Container,
-      ContainerAlreadyExists | SandboxNotFound | ImageNotFound | ReferenceInvalid | StorageFailed | StateError
-    >
+    /** Idempotent: the same spec again answers with the container that is there. `SpecInvalid`: it needs who is not there. */
+    readonly create: (spec: ContainerSpec, options?: CreateOptions) => Effect.Effect<Container, CreateError>
     /**
      * What `create` would say, without doing it: the container that is there, or none. The sandbox and the image are looked
      * at first: `ContainerAlreadyExists` means that nothing else is wrong.
      */
-    readonly validate: (
-      spec: ContainerSpec
-    ) => Effect.Effect<
-      Option.Option<Container>,
-      ContainerAlreadyExists | SandboxNotFound | ImageNotFound | ReferenceInvalid | StorageFailed | StateError
-    >
+    readonly validate: (spec: ContainerSpec) => Effect.Effect<Option.Option<Container>, CreateError>
     /** By name. */
     readonly list: Effect.Effect<ReadonlyArray<Container>, StateError>
     readonly get: (name: string) => Effect.Effect<Container, ContainerNotFound | StateError>

@@ -31,12 +31,14 @@ import {
   SandboxAlreadyExists,
   SandboxInUse,
   SandboxNotFound,
+  SpecInvalid,
   WrongState
 } from "./ContainerError.ts"
 import { CLEARING, supervised } from "./ContainerActor.ts"
 import * as ContainerRuns from "./ContainerRuns.ts"
 import { type Container, Containers, type Sandbox, type StateError } from "./Containers.ts"
 import { ContainerSpec } from "./ContainerSpec.ts"
+import { dependsOnAny, problemsOf } from "./Dependencies.ts"
 import { type Action, type Command, commands, type ContainerState, hint } from "./Lifecycle.ts"
 import * as Records from "./Records.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
@@ -221,7 +223,8 @@ const make = Effect.gen(function* () {
           return { path, fiber: yield* ask((tree) => tree.stop(path, { shutdown })) }
         })
       )
-      yield* Fiber.join(fiber)
+      // Held up by others that it needs, it may not come up for as long as nobody helps them.
+      yield* command === "stop" ? Fiber.join(fiber) : Effect.raceFirst(Fiber.join(fiber), runtime.heldUp(path))
       if (command !== "stop") yield* runtime.settled(path)
       return yield* get(name)
     })
@@ -279,6 +282,19 @@ const make = Effect.gen(function* () {
     return usable
   })
 
+  /** Fails when it needs others that it cannot need. */
+  const checkNeeds = Effect.fnUntraced(function* (spec: ContainerSpec) {
+    if (!dependsOnAny(spec)) return
+    const sandbox = spec.sandbox ?? spec.name
+    const all = (yield* records.containers.partition).records
+    const others = new Map(all.map(({ name, value }) => [name, value]))
+    const problems = problemsOf(spec, {
+      siblings: new Map(all.flatMap(({ name, value }) => (value.sandbox === sandbox ? [[name, value.spec]] : []))),
+      sandboxOf: (name) => others.get(name)?.sandbox
+    })
+    if (problems.length > 0) return yield* new SpecInvalid({ what: "container", problems })
+  })
+
   /** The sandbox that has the name, if it is what `spec` says. */
   const sameSandbox = Effect.fnUntraced(function* (spec: SandboxSpec) {
     const present = yield* records.sandboxes.get(spec.name)
@@ -303,6 +319,7 @@ const make = Effect.gen(function* () {
           const present = yield* sameContainer(spec)
           if (Option.isSome(present)) return present.value
           const usable = yield* sandboxFor(spec)
+          yield* checkNeeds(spec)
           const image = yield* content.get(spec.image)
           const sandbox = Option.isSome(usable)
             ? usable.value.value
@@ -345,6 +362,7 @@ const make = Effect.gen(function* () {
         if (Result.isSuccess(same) && Option.isSome(same.success))
           return Option.some(yield* describe(same.success.value))
         yield* sandboxFor(spec)
+        yield* checkNeeds(spec)
         yield* content.get(spec.image)
         return Result.isFailure(same) ? yield* same.failure : Option.none()
       }),

@@ -42,8 +42,10 @@ export class RuntimeSupervisor extends Context.Service<
     readonly tree: Effect.Effect<Option.Option<Tree["Service"]>>
     /** The actor at a path, if it is there. */
     readonly node: (path: ActorPath.ActorPath) => Effect.Effect<TreeNode | undefined>
-    /** Waits until the actor has come up, has failed to, or is not there. */
+    /** Waits until the actor has come up, has failed to, waits for others, or is not there. */
     readonly settled: (path: ActorPath.ActorPath) => Effect.Effect<void>
+    /** Waits until the actor waits for others. */
+    readonly heldUp: (path: ActorPath.ActorPath) => Effect.Effect<void>
     /** Has a sandbox's supervisor started, with its containers. Fine when it is there or the runtime is down. */
     readonly startSandbox: (sandbox: Records.SandboxRecord) => Effect.Effect<void>
     /** Has a container's actor registered below its sandbox. Fine when it is there, or the sandbox is down. */
@@ -61,7 +63,11 @@ export const sandboxPath = (sandbox: string) => ActorPath.child(runtimePath, san
 export const containerPath = ({ sandbox, spec }: Records.ContainerRecord) =>
   ActorPath.child(sandboxPath(sandbox), spec.name)
 
-const isSettled = (node: TreeNode | undefined): boolean => node?.state !== "waiting" && node?.state !== "starting"
+/** Held up by others it may stay so for ever, which is an answer too. */
+const isHeldUp = (node: TreeNode | undefined): boolean => node !== undefined && node.waitingFor.length > 0
+
+const isSettled = (node: TreeNode | undefined): boolean =>
+  node?.state !== "starting" && (node?.state !== "waiting" || isHeldUp(node))
 
 const make = Effect.gen(function* () {
   const scope = yield* Effect.scope
@@ -79,7 +85,14 @@ const make = Effect.gen(function* () {
     if (waiters !== undefined) Deferred.doneUnsafe(waiters, Effect.void)
   }
   const wakeAll = Effect.sync(() => [...waiting.keys()].forEach(wake))
+  /** Who waits for an actor to be held up. */
+  const held = new Set<{ readonly path: string; readonly tell: () => void }>()
+  const tellHeld = (node: TreeNode): void => {
+    if (held.size === 0 || !isHeldUp(node)) return
+    for (const waiter of held) if (waiter.path === node.path) waiter.tell()
+  }
   const hear = (event: TreeEvent): void => {
+    if (event._tag === "Changed") tellHeld(event.node)
     if (event._tag === "Removed") wake(event.path)
     else if (event._tag === "Changed" && isSettled(event.node)) wake(event.node.path)
     // What happened before a new beginning is not told: everybody looks again.
@@ -155,6 +168,16 @@ const make = Effect.gen(function* () {
         }
         wake(path)
       }),
+    heldUp: (path) =>
+      Effect.raceFirst(
+        Effect.callback<void>((resume) => {
+          const waiter = { path, tell: () => resume(Effect.void) }
+          held.add(waiter)
+          return Effect.sync(() => held.delete(waiter))
+        }),
+        // It may be so already.
+        Effect.flatMap(node(path), (found) => (isHeldUp(found) ? Effect.void : Effect.never))
+      ),
     startSandbox: (sandbox) =>
       Effect.flatMap(addSandbox(sandbox), (spec) => registered(supervisor.startChild(spec, { wait: "acknowledged" }))),
     startContainer: (container, sandbox) =>

@@ -144,6 +144,9 @@ const facts = (container: Container, now: number): ReadonlyArray<readonly [strin
     ["environment", words(spec?.environment ?? {})],
     ["labels", words(spec?.labels ?? {})],
     ["sandbox", Text.clean(spec?.sandbox ?? "")],
+    ["starts after", (spec?.after ?? []).map(Text.clean).join(", ")],
+    ["requires", (spec?.requires ?? []).map(Text.clean).join(", ")],
+    ["bound to", (spec?.bindsTo ?? []).map(Text.clean).join(", ")],
     ["limits", limits.join(", ")],
     ["root filesystem", spec?.readonlyRootfs === true ? "read-only" : ""],
     [

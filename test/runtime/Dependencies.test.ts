@@ -1,0 +1,45 @@
+/** What can be wrong with the names of containers that a container needs. */
+import { assert, describe, it } from "@effect/vitest"
+import { problemsOf } from "../../src/runtime/Dependencies.ts"
+
+const needs = (given: {
+  readonly after?: ReadonlyArray<string>
+  readonly requires?: ReadonlyArray<string>
+  readonly bindsTo?: ReadonlyArray<string>
+}) => ({ after: [], requires: [], bindsTo: [], ...given })
+
+const others = {
+  siblings: new Map([
+    ["db", needs({})],
+    ["cache", needs({ after: ["db"], bindsTo: ["web"] })]
+  ]),
+  sandboxOf: (name: string) => (name === "lonely" ? "lonely" : undefined)
+}
+
+describe("the needs of a container", () => {
+  it("are fine when everybody is there", () => {
+    assert.deepStrictEqual(problemsOf({ name: "app", ...needs({ after: ["db"], requires: ["cache"] }) }, others), [])
+  })
+
+  it("tell every name that is wrong, with its field and why", () => {
+    const wrong = needs({ after: ["app", "db"], requires: ["nobody"], bindsTo: ["db", "lonely"] })
+    assert.deepStrictEqual(problemsOf({ name: "app", ...wrong }, others), [
+      { field: "after[0]", problem: "names the container itself" },
+      {
+        field: "requires[0]",
+        problem: 'no container of its sandbox is named "nobody": create that one first'
+      },
+      {
+        field: "bindsTo[1]",
+        problem:
+          '"lonely" is in the sandbox "lonely", and only containers of one sandbox can need each other: put both into one'
+      }
+    ])
+  })
+
+  it("may not go round, over however many", () => {
+    assert.deepStrictEqual(problemsOf({ name: "web", ...needs({ requires: ["db", "cache"] }) }, others), [
+      { field: "requires[1]", problem: "goes round in a circle: web → cache → web" }
+    ])
+  })
+})
