@@ -64,6 +64,18 @@ export const forest = (actors: ReadonlyMap<string, Actor>, now: number): Readonl
 /** Nothing to see, here or below. */
 export const isCalm = ({ trouble, troubled }: Node): boolean => troubled === 0 && !trouble
 
+/** Those in trouble and those above them, in their order. */
+export const troubledOf = (actors: ReadonlyArray<Actor>, now: number): ReadonlyArray<Actor> => {
+  const kept: Array<Actor> = []
+  const visit = (node: Node): void => {
+    if (isCalm(node)) return
+    kept.push(node.actor)
+    node.children.forEach(visit)
+  }
+  forest(new Map(actors.map((actor) => [actor.path, actor])), now).forEach(visit)
+  return kept
+}
+
 /** What to show. */
 export interface Shape {
   /** From so many siblings that are well and in the same state on they become one line; absent = never. */

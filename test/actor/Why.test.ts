@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import { TestClock } from "effect/testing"
 import * as DynamicSupervisor from "../../src/actor/DynamicSupervisor.ts"
 import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
@@ -367,5 +368,62 @@ describe("why", () => {
         "policy: it is transient: started again when it fails, and done when it ends normally"
       )
     })
+  )
+
+  it.effect.prop(
+    "has an answer for everybody, whatever has happened",
+    {
+      steps: Schema.Array(
+        Schema.Tuple([
+          Schema.Literals(["crash", "finish", "stop", "start", "restart", "wait"]),
+          Schema.Literals(["db", "cache", "app", "spare", "solo"])
+        ])
+      ).pipe(Schema.check(Schema.isMaxLength(30)))
+    },
+    ({ steps }) =>
+      Effect.gen(function* () {
+        const parks = { budget: { restarts: 2, within: "1 minute" }, maxConsecutive: 4 } as const
+        const policies = {
+          db: RestartPolicy.make({ ...parks, whenSpent: "fallback", fallback: "spare" }, policy),
+          cache: RestartPolicy.make({ ...parks, whenSpent: "escalate" }, policy),
+          app: RestartPolicy.make({ rules: [{ on: { tags: ["Crash"] }, then: "restart-group" }] }, policy),
+          spare: RestartPolicy.make({ restart: "transient", ...parks, whenSpent: "park" }, policy),
+          solo: RestartPolicy.make({ restart: "on-success" }, policy)
+        }
+        const { probes, root } = yield* pod({
+          db: { policy: policies.db },
+          cache: { policy: policies.cache, dependencies: { bindsTo: ["db"] } },
+          app: { policy: policies.app, dependencies: { requires: ["cache"], after: ["solo"] } },
+          spare: { policy: policies.spare, autoStart: false },
+          solo: { policy: policies.solo }
+        })
+        const explainAll = Effect.gen(function* () {
+          const { nodes } = yield* root.tree.snapshot()
+          for (const { path } of nodes) {
+            const said = yield* Why.of(root.tree, path, yield* Clock.currentTimeMillis)
+            const causes = said.involved.filter(({ relation }) => relation === "cause").map((one) => one.path)
+            assert.strictEqual(new Set(causes).size, causes.length, "each cause once")
+            assert.isAbove(said.prospects.length, 0)
+            if (said.node.waitingFor.length > 0) {
+              assert.isTrue(said.involved.some(({ relation }) => relation === "waits-for"))
+              assert.isAbove(said.remedies.length, 0)
+            }
+            for (const text of [said.now, ...said.policy, ...said.story.map((chapter) => chapter.text)]) {
+              assert.notMatch(text, /undefined|NaN|\.$/, text)
+            }
+          }
+        })
+        for (const [step, id] of steps) {
+          const path = `init/pod/${id}`
+          const { state } = yield* Effect.orElseSucceed(root.tree.get(path), () => ({ state: "removed" }))
+          if (step === "wait") yield* TestClock.adjust("2 seconds")
+          else if (step === "crash") yield* state === "running" ? probes.crash(id, "a crash") : Effect.void
+          else if (step === "finish") yield* state === "running" ? probes.finish(id) : Effect.void
+          else yield* Effect.forkChild(Effect.ignore(root.tree[step](path)))
+          yield* Effect.yieldNow
+          yield* explainAll
+        }
+        yield* root.end("stop")
+      }).pipe(Effect.scoped)
   )
 })

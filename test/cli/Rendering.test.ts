@@ -109,6 +109,28 @@ ACTOR      KIND       STATE          FOR  RESTARTS  PID  NOTE
     })
   )
 
+  it.effect("as JSON shows those in trouble alone, too, and says where a flag means nothing", () =>
+    Effect.gen(function* () {
+      const Tree = Schema.Struct({ actors: Schema.Array(Schema.Struct({ path: Schema.String })) })
+      const json = JSON.parse(yield* printed(["tree", "--troubled", "-o", "json"]))
+      assert.deepStrictEqual(
+        (yield* Schema.decodeUnknownEffect(Tree)(json)).actors.map(({ path }) => path),
+        [
+          "init",
+          "init/runtime",
+          "init/runtime/flaky",
+          "init/runtime/flaky/flaky",
+          "init/runtime/old",
+          "init/runtime/old/old"
+        ]
+      )
+      const address = yield* serve(...reading)
+      const refused = yield* ironwood(["--address", address, "tree", "--watch", "--troubled"])
+      assert.strictEqual(refused.code, 2)
+      assert.include(refused.err, "--troubled says how the picture of --watch is drawn")
+    })
+  )
+
   const many = new Map(
     [
       create(ActorSchema, { path: "init", kind: "root", state: ActorState.RUNNING }),

@@ -16,7 +16,7 @@ import {
   ProgramNotFound
 } from "../../src/runtime/ContainerExit.ts"
 import { decodeContainerSpec } from "../../src/runtime/ContainerSpec.ts"
-import { exitToProto, specFromProto, specToProto } from "../../src/gateway/ContainerMessages.ts"
+import { exitToProto, invalidSpec, specFromProto, specToProto } from "../../src/gateway/ContainerMessages.ts"
 import { SignalName, signalNames } from "../../src/taproot/Signals.ts"
 
 /** Over the wire as bytes. */
@@ -38,6 +38,9 @@ const Written = Schema.Struct({
   image: text(/^[a-z0-9]{1,20}(:[a-z0-9]{1,9})?$/),
   entrypoint: some(Words),
   command: some(Words),
+  after: some(Schema.Array(Name)),
+  requires: some(Schema.Array(Name)),
+  bindsTo: some(Schema.Array(Name)),
   environment: some(Schema.Record(text(/^[A-Z_]{1,9}$/), Word)),
   workingDirectory: some(text(/^\/[ -~]{0,20}$/)),
   user: some(text(/^[a-z0-9]{1,8}(:[a-z0-9]{1,8})?$/)),
@@ -117,5 +120,18 @@ describe("ContainerMessages", () => {
     assert.deepInclude(view(new ProgramNotFound({ name: "a", program: "b" })), { code: 127, signal: "" })
     assert.deepInclude(view(new ProgramNotExecutable({ name: "a", program: "b", detail: "" })), { code: 126 })
     assert.deepInclude(exitToProto(ExitView.fromExit(5, Exit.void, false)), { code: 0, signal: "" })
+  })
+
+  it("names of needed containers that are wrong are told by the request's fields", () => {
+    assert.deepStrictEqual(
+      invalidSpec([
+        { field: "after[0]", problem: "one" },
+        { field: "bindsTo[12]", problem: "other" }
+      ]).violations,
+      [
+        { field: "spec.after[0]", description: "one" },
+        { field: "spec.binds_to[12]", description: "other" }
+      ]
+    )
   })
 })

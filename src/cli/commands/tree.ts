@@ -10,9 +10,12 @@ import { Client } from "../Client.ts"
 import { OutputSetting, style as currentStyle } from "../Globals.ts"
 import { describe } from "../Help.ts"
 import * as LiveTree from "../LiveTree.ts"
+import { exitCodes } from "../ExitCode.ts"
+import { failure } from "../Failure.ts"
 import * as Output from "../Output.ts"
 import { Screen } from "../Screen.ts"
 import * as Target from "../Target.ts"
+import { troubledOf } from "../TreeShape.ts"
 import * as TreeView from "../TreeView.ts"
 
 export const tree = Command.make(
@@ -40,16 +43,24 @@ export const tree = Command.make(
   Effect.fnUntraced(function* ({ all, path: word, troubled: troubledOnly, watch }) {
     const client = yield* Client
     const screen = yield* Screen
+    const isPicture = screen.isTerminal && (yield* OutputSetting) === "table"
+    if (watch && !isPicture && (all || troubledOnly)) {
+      return yield* failure(`${all ? "--all" : "--troubled"} says how the picture of --watch is drawn`, {
+        exitCode: exitCodes.usage,
+        next: "Leave it out here: a line per event is printed, whatever the actor's state"
+      })
+    }
     const path = word === "" ? "" : yield* Target.pathOf(word)
     if (watch) {
-      return screen.isTerminal && (yield* OutputSetting) === "table"
+      return isPicture
         ? yield* LiveTree.picture(client, path, { all, troubledOnly })
         : yield* LiveTree.events(client, { path, showSnapshot: true })
     }
     const { actors, revision } = yield* Target.allActors(path)
+    const shown = troubledOnly ? troubledOf(actors, yield* Clock.currentTimeMillis) : actors
     return yield* Output.answer(
       GetTreeResponseSchema,
-      create(GetTreeResponseSchema, { actors, revision }),
+      create(GetTreeResponseSchema, { actors: [...shown], revision }),
       Effect.gen(function* () {
         const style = yield* currentStyle
         const now = yield* Clock.currentTimeMillis
@@ -83,6 +94,7 @@ export const tree = Command.make(
       ["ironwood tree --watch", "Everything, live"],
       ["ironwood tree init/runtime", "The containers"],
       ["ironwood tree --troubled", "What is in trouble, and nothing else"],
+      ["ironwood tree --troubled -o json | jq -r '.actors[].path'", "The same for programs"],
       ["ironwood tree -o json | jq -r '.actors[] | select(.state == \"ACTOR_STATE_PARKED\").path'", "What is parked"]
     ]
   })
