@@ -52,83 +52,76 @@ const messages = <D extends DescMessage>(schema: D, output: string) =>
     .map((line) => fromJson(schema, JSON.parse(line)))
 
 describe("commands", () => {
-  it.live(
-    "apply and run make nothing unless all can be made, and tell all that is wrong at once",
-    () =>
-      Effect.gen(function* () {
-        const instance = yield* start()
-        const bad = container("Bad_Name!", "stopSignal: SIGNOTHING\nresources: { memory: 1, cpus: -2 }\n")
-        const ran = yield* instance.apply(image + container("good") + bad)
-        assert.deepStrictEqual([ran.code, ran.stdout], [2, ""])
-        assert.include(ran.stderr, "the spec is wrong in 4 places")
-        for (const line of [
-          "stdin:11: name: ",
-          "stdin:15: stopSignal: ",
-          'stdin:16: resources: no field "memory"',
-          "stdin:16: resources.cpus: "
-        ]) {
-          assert.include(ran.stderr, line)
-        }
-        const none = ["ps", "image ls", "sandbox ls"]
-        for (const list of none)
-          assert.notMatch(yield* instance.run(...list.split(" "), "-o", "json"), /hello|good/, list)
+  it.live("apply and run make nothing unless all can be made, and tell all that is wrong at once", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      const bad = container("Bad_Name!", "stopSignal: SIGNOTHING\nresources: { memory: 1, cpus: -2 }\n")
+      const ran = yield* instance.apply(image + container("good") + bad)
+      assert.deepStrictEqual([ran.code, ran.stdout], [2, ""])
+      assert.include(ran.stderr, "the spec is wrong in 4 places")
+      for (const line of [
+        "stdin:11: name: ",
+        "stdin:15: stopSignal: ",
+        'stdin:16: resources: no field "memory"',
+        "stdin:16: resources.cpus: "
+      ]) {
+        assert.include(ran.stderr, line)
+      }
+      const none = ["ps", "image ls", "sandbox ls"]
+      for (const list of none)
+        assert.notMatch(yield* instance.run(...list.split(" "), "-o", "json"), /hello|good/, list)
 
-        // what the files bring along is no lack, and what is nowhere is one
-        const missing = yield* instance.apply(
-          `${image}${container("good")}---\nkind: Container\nname: b\nimage: nowhere\n`
-        )
-        assert.strictEqual(missing.code, 3, missing.stderr)
-        assert.include(missing.stderr, "nowhere")
-        for (const list of none)
-          assert.notMatch(yield* instance.run(...list.split(" "), "-o", "json"), /hello|good/, list)
+      // what the files bring along is no lack, and what is nowhere is one
+      const missing = yield* instance.apply(
+        `${image}${container("good")}---\nkind: Container\nname: b\nimage: nowhere\n`
+      )
+      assert.strictEqual(missing.code, 3, missing.stderr)
+      assert.include(missing.stderr, "nowhere")
+      for (const list of none)
+        assert.notMatch(yield* instance.run(...list.split(" "), "-o", "json"), /hello|good/, list)
 
-        const flags = "run -d --name Bad! --memory 1 --cpus many --stop-signal NOTHING --network host hello"
-        const wrong = yield* instance.try(...flags.split(" "))
-        assert.strictEqual(wrong.code, 2)
-        for (const flag of ["--name", "--memory", "--cpus", "--stop-signal"])
-          assert.include(wrong.stderr, `  ${flag}: `)
-        assert.notInclude(yield* instance.run("sandbox", "ls", "-o", "json"), "Bad")
+      const flags = "run -d --name Bad! --memory 1 --cpus many --stop-signal NOTHING --network host hello"
+      const wrong = yield* instance.try(...flags.split(" "))
+      assert.strictEqual(wrong.code, 2)
+      for (const flag of ["--name", "--memory", "--cpus", "--stop-signal"]) assert.include(wrong.stderr, `  ${flag}: `)
+      assert.notInclude(yield* instance.run("sandbox", "ls", "-o", "json"), "Bad")
 
-        const good = yield* instance.apply(image + container("good"))
-        assert.deepStrictEqual([good.code, good.stderr], [0, ""])
-        assert.match(good.stdout, /^image hello:latest {2}imported\n(.*\n)*container good {2}created\n$/)
-      }),
-    180_000
+      const good = yield* instance.apply(image + container("good"))
+      assert.deepStrictEqual([good.code, good.stderr], [0, ""])
+      assert.match(good.stdout, /^image hello:latest {2}imported\n(.*\n)*container good {2}created\n$/)
+    })
   )
 
-  it.live(
-    "rm -f, sandbox rm -f and apply --replace stop in order what is up",
-    () =>
-      Effect.gen(function* () {
-        const instance = yield* start()
-        const pod = "---\nkind: Sandbox\nname: pod\n"
-        assert.strictEqual(
-          (yield* instance.apply(image + pod + container("one") + container("two", "sandbox: pod\n"))).code,
-          0
+  it.live("rm -f, sandbox rm -f and apply --replace stop in order what is up", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      const pod = "---\nkind: Sandbox\nname: pod\n"
+      assert.strictEqual(
+        (yield* instance.apply(image + pod + container("one") + container("two", "sandbox: pod\n"))).code,
+        0
+      )
+      const ended = Effect.fnUntraced(function* (name: string, ...command: ReadonlyArray<string>) {
+        const log = yield* follow(instance, name)
+        yield* eventually(
+          "it to be ready",
+          Effect.sync(() => log.text),
+          (text) => text.includes("ready")
         )
-        const ended = Effect.fnUntraced(function* (name: string, ...command: ReadonlyArray<string>) {
-          const log = yield* follow(instance, name)
-          yield* eventually(
-            "it to be ready",
-            Effect.sync(() => log.text),
-            (text) => text.includes("ready")
-          )
-          const ran = yield* command.length === 0
-            ? instance.apply(container(name, "labels: { changed: yes }\n"), "--replace")
-            : instance.try(...command)
-          assert.strictEqual(ran.code, 0, ran.stderr)
-          yield* eventually(
-            "its last word",
-            Effect.sync(() => log.text),
-            (text) => text.includes("got TERM")
-          )
-        })
-        yield* ended("one")
-        yield* ended("one", "rm", "-f", "one")
-        yield* ended("two", "sandbox", "rm", "-f", "pod")
-        assert.strictEqual(yield* instance.run("ps", "-aq"), "")
-      }),
-    180_000
+        const ran = yield* command.length === 0
+          ? instance.apply(container(name, "labels: { changed: yes }\n"), "--replace")
+          : instance.try(...command)
+        assert.strictEqual(ran.code, 0, ran.stderr)
+        yield* eventually(
+          "its last word",
+          Effect.sync(() => log.text),
+          (text) => text.includes("got TERM")
+        )
+      })
+      yield* ended("one")
+      yield* ended("one", "rm", "-f", "one")
+      yield* ended("two", "sandbox", "rm", "-f", "pod")
+      assert.strictEqual(yield* instance.run("ps", "-aq"), "")
+    })
   )
 
   it.live("restart of what serves the API succeeds, and it answers at once", () =>
@@ -178,12 +171,10 @@ describe("commands", () => {
     })
   )
 
-  it.live(
-    "create leaves a container down, until one of its sandbox falls back to it or somebody starts it",
-    () =>
-      Effect.gen(function* () {
-        const instance = yield* start()
-        const applied = yield* instance.apply(`${image}---
+  it.live("create leaves a container down, until one of its sandbox falls back to it or somebody starts it", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      const applied = yield* instance.apply(`${image}---
 kind: Sandbox
 name: pod
 ${container("spare", "sandbox: pod\nnotStarted: true\n")}---
@@ -194,91 +185,84 @@ image: hello:latest
 command: [/bin/sh, -c, exit 3]
 restart: { backoff: { initial: 100ms }, maxConsecutive: 2, whenSpent: fallback, fallback: spare }
 `)
-        assert.strictEqual(applied.code, 0, applied.stderr)
-        const created = yield* instance.run("create", "--name", "other", "--sandbox", "pod", "hello", "sleep", "9999")
-        assert.strictEqual(created, "other\n")
-        const state = (name: string) =>
-          Effect.map(instance.run("inspect", name, "-o", "json"), (text) => fromJson(ContainerSchema, JSON.parse(text)))
-        const is = (name: string, wanted: "PARKED" | "RUNNING" | "STOPPED") =>
-          eventually(`${name} to be ${wanted}`, state(name), (found) => found.status?.state === ContainerState[wanted])
-        yield* is("shop", "PARKED")
-        yield* is("spare", "RUNNING")
-        assert.include(yield* instance.run("history", "shop"), "it is parked, and spare is started instead")
-        yield* is("other", "STOPPED")
-        yield* instance.run("start", "other")
-        yield* is("other", "RUNNING")
-        yield* instance.run("policy", "set", "shop", "--preset", "kubernetes")
-        yield* instance.try("start", "shop")
-        yield* is("spare", "STOPPED")
-      }),
-    180_000
+      assert.strictEqual(applied.code, 0, applied.stderr)
+      const created = yield* instance.run("create", "--name", "other", "--sandbox", "pod", "hello", "sleep", "9999")
+      assert.strictEqual(created, "other\n")
+      const state = (name: string) =>
+        Effect.map(instance.run("inspect", name, "-o", "json"), (text) => fromJson(ContainerSchema, JSON.parse(text)))
+      const is = (name: string, wanted: "PARKED" | "RUNNING" | "STOPPED") =>
+        eventually(`${name} to be ${wanted}`, state(name), (found) => found.status?.state === ContainerState[wanted])
+      yield* is("shop", "PARKED")
+      yield* is("spare", "RUNNING")
+      assert.include(yield* instance.run("history", "shop"), "it is parked, and spare is started instead")
+      yield* is("other", "STOPPED")
+      yield* instance.run("start", "other")
+      yield* is("other", "RUNNING")
+      yield* instance.run("policy", "set", "shop", "--preset", "kubernetes")
+      yield* instance.try("start", "shop")
+      yield* is("spare", "STOPPED")
+    })
   )
 
-  it.live(
-    "run in the foreground ends as the container did",
-    () =>
-      Effect.gen(function* () {
-        const instance = yield* start()
-        yield* instance.run("image", "import", `${checkout}/build/sample-image`)
-        for (const [flags, code, words] of [
-          [["--entrypoint", "/bin/sh", "hello", "-c", "exit 7"], 7, /^$/],
-          [["--memory", "16m", "--entrypoint", "tail", "hello", "/dev/zero"], 137, /more than its 16 MiB/],
-          [["--entrypoint", "/bin/nothing", "hello"], 127, /"\/bin\/nothing" is not in its image/],
-          [["--entrypoint", "/etc", "hello"], 126, /"\/etc" cannot be executed/]
-        ] as const) {
-          const ran = yield* instance.try("run", "--rm", ...flags)
-          assert.deepStrictEqual([ran.code, ran.stdout], [code, ""], ran.stderr)
-          assert.match(ran.stderr, words)
-        }
-        assert.strictEqual(yield* instance.run("ps", "-aq"), "")
-      }),
-    180_000
+  it.live("run in the foreground ends as the container did", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      yield* instance.run("image", "import", `${checkout}/build/sample-image`)
+      for (const [flags, code, words] of [
+        [["--entrypoint", "/bin/sh", "hello", "-c", "exit 7"], 7, /^$/],
+        [["--memory", "16m", "--entrypoint", "tail", "hello", "/dev/zero"], 137, /more than its 16 MiB/],
+        [["--entrypoint", "/bin/nothing", "hello"], 127, /"\/bin\/nothing" is not in its image/],
+        [["--entrypoint", "/etc", "hello"], 126, /"\/etc" cannot be executed/]
+      ] as const) {
+        const ran = yield* instance.try("run", "--rm", ...flags)
+        assert.deepStrictEqual([ran.code, ran.stdout], [code, ""], ran.stderr)
+        assert.match(ran.stderr, words)
+      }
+      assert.strictEqual(yield* instance.run("ps", "-aq"), "")
+    })
   )
 
-  it.live(
-    "an error says what to do once",
-    () =>
-      Effect.gen(function* () {
-        const instance = yield* start()
-        yield* instance.apply(`${image}---\nkind: Sandbox\nname: pod\n${container("web", "sandbox: pod\n")}`)
-        const changed = container("web", "sandbox: pod\nlabels: { a: b }\n")
-        const failure = (ran: Effect.Effect<Ran>) => Effect.map(ran, ({ code, stderr }) => [code, stderr])
-        const of = (line: string) => failure(instance.try(...line.split(" ")))
-        assert.deepStrictEqual(yield* of("rm web"), [
-          4,
-          "ironwood: cannot remove container web while it is running. Stop it first, or `ironwood rm -f web`.\n"
-        ])
-        assert.deepStrictEqual(yield* of("sandbox rm pod"), [
-          4,
-          "ironwood: sandbox pod still has container web. Remove them first, or `ironwood sandbox rm -f pod`.\n"
-        ])
-        assert.deepStrictEqual(yield* of("image rm hello"), [
-          4,
-          "ironwood: image hello is in use by container web. Remove those first.\n"
-        ])
-        assert.deepStrictEqual(yield* of("run nowhere"), [
-          3,
-          "ironwood: no image nowhere:latest here. `ironwood image ls` lists the images, `ironwood image import PATH` brings one in.\n"
-        ])
-        assert.deepStrictEqual(yield* of("run --sandbox none hello"), [
-          3,
-          "ironwood: there is no sandbox none. Make it with a `kind: Sandbox` document; `ironwood sandbox ls` lists those there are.\n"
-        ])
-        assert.deepStrictEqual(yield* of("run -d --name web hello:latest"), [
-          4,
-          "ironwood: container web exists with another spec (sandbox, entrypoint, command). Choose another --name, or remove that one with `ironwood rm -f web`.\n"
-        ])
-        assert.deepStrictEqual(yield* failure(instance.apply(changed)), [
-          4,
-          "ironwood: container web (stdin:2): container web exists with another spec (labels). What is there differs from the file: `ironwood apply --replace` removes it and makes it anew.\n"
-        ])
-        yield* instance.run("stop", "-t", "0", "web")
-        assert.deepStrictEqual(yield* of("kill web"), [
-          4,
-          "ironwood: cannot kill container web while it is stopped. It has no process now.\n"
-        ])
-      }),
-    180_000
+  it.live("an error says what to do once", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      yield* instance.apply(`${image}---\nkind: Sandbox\nname: pod\n${container("web", "sandbox: pod\n")}`)
+      const changed = container("web", "sandbox: pod\nlabels: { a: b }\n")
+      const failure = (ran: Effect.Effect<Ran>) => Effect.map(ran, ({ code, stderr }) => [code, stderr])
+      const of = (line: string) => failure(instance.try(...line.split(" ")))
+      assert.deepStrictEqual(yield* of("rm web"), [
+        4,
+        "ironwood: cannot remove container web while it is running. Stop it first, or `ironwood rm -f web`.\n"
+      ])
+      assert.deepStrictEqual(yield* of("sandbox rm pod"), [
+        4,
+        "ironwood: sandbox pod still has container web. Remove them first, or `ironwood sandbox rm -f pod`.\n"
+      ])
+      assert.deepStrictEqual(yield* of("image rm hello"), [
+        4,
+        "ironwood: image hello is in use by container web. Remove those first.\n"
+      ])
+      assert.deepStrictEqual(yield* of("run nowhere"), [
+        3,
+        "ironwood: no image nowhere:latest here. `ironwood image ls` lists the images, `ironwood image import PATH` brings one in.\n"
+      ])
+      assert.deepStrictEqual(yield* of("run --sandbox none hello"), [
+        3,
+        "ironwood: there is no sandbox none. Make it with a `kind: Sandbox` document; `ironwood sandbox ls` lists those there are.\n"
+      ])
+      assert.deepStrictEqual(yield* of("run -d --name web hello:latest"), [
+        4,
+        "ironwood: container web exists with another spec (sandbox, entrypoint, command). Choose another --name, or remove that one with `ironwood rm -f web`.\n"
+      ])
+      assert.deepStrictEqual(yield* failure(instance.apply(changed)), [
+        4,
+        "ironwood: container web (stdin:2): container web exists with another spec (labels). What is there differs from the file: `ironwood apply --replace` removes it and makes it anew.\n"
+      ])
+      yield* instance.run("stop", "-t", "0", "web")
+      assert.deepStrictEqual(yield* of("kill web"), [
+        4,
+        "ironwood: cannot kill container web while it is stopped. It has no process now.\n"
+      ])
+    })
   )
 
   it.live("an archive with several images: all of them are imported and told", () =>

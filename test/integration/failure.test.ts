@@ -73,90 +73,81 @@ const unread = (address: string) =>
   )
 
 describe("failures around a whole Ironwood", () => {
-  it.live(
-    "a full disk is told, nothing half-made stays, and it goes on when there is room",
-    () =>
-      Effect.gen(function* () {
-        const parent = yield* disk("12m")
-        const instance = yield* start({ parent })
-        const source = yield* temporary
-        const noise = randomFillSync(Buffer.alloc(16_000_000))
-        writeLayout(source, [{ image: buildImage({ layers: [[file("big", noise)]] }), name: "big:1" }])
-        const big = yield* instance.try("image", "import", source)
-        assert.strictEqual(big.code, 8, big.stderr)
-        assert.match(big.stderr, /disk is full/)
-        assert.deepStrictEqual(blobs(instance), [])
-        const applied = yield* instance.apply(
-          `kind: Image\npath: ${source}\n${image.replace(/^/, "---\n")}${container("web", loop)}`
-        )
-        assert.strictEqual(applied.code, 8, applied.stderr)
-        assert.notInclude(applied.stdout, "web")
+  it.live("a full disk is told, nothing half-made stays, and it goes on when there is room", () =>
+    Effect.gen(function* () {
+      const parent = yield* disk("12m")
+      const instance = yield* start({ parent })
+      const source = yield* temporary
+      const noise = randomFillSync(Buffer.alloc(16_000_000))
+      writeLayout(source, [{ image: buildImage({ layers: [[file("big", noise)]] }), name: "big:1" }])
+      const big = yield* instance.try("image", "import", source)
+      assert.strictEqual(big.code, 8, big.stderr)
+      assert.match(big.stderr, /disk is full/)
+      assert.deepStrictEqual(blobs(instance), [])
+      const applied = yield* instance.apply(
+        `kind: Image\npath: ${source}\n${image.replace(/^/, "---\n")}${container("web", loop)}`
+      )
+      assert.strictEqual(applied.code, 8, applied.stderr)
+      assert.notInclude(applied.stdout, "web")
 
-        // not a byte is left for what is asked for now
-        const filler = join(instance.stateDirectory, "filler")
-        assert.throws(() => writeFileSync(filler, Buffer.alloc(13_000_000)), /ENOSPC/)
-        const failed = yield* instance.try("run", "-d", "--name", "web", "hello")
-        assert.strictEqual(failed.code, 8, failed.stderr)
-        assert.match(failed.stderr, /disk is full/)
-        assert.strictEqual(yield* instance.run("ps", "-aq"), "")
-        rmSync(filler)
-        assert.strictEqual(yield* instance.run("run", "-d", "--name", "web", "hello"), "web\n")
-      }),
-    180_000
+      // not a byte is left for what is asked for now
+      const filler = join(instance.stateDirectory, "filler")
+      assert.throws(() => writeFileSync(filler, Buffer.alloc(13_000_000)), /ENOSPC/)
+      const failed = yield* instance.try("run", "-d", "--name", "web", "hello")
+      assert.strictEqual(failed.code, 8, failed.stderr)
+      assert.match(failed.stderr, /disk is full/)
+      assert.strictEqual(yield* instance.run("ps", "-aq"), "")
+      rmSync(filler)
+      assert.strictEqual(yield* instance.run("run", "-d", "--name", "web", "hello"), "web\n")
+    })
   )
 
-  it.live(
-    "a runtime that dies half-way is told where the container is looked at, and leaves nothing",
-    () =>
-      Effect.gen(function* () {
-        const real = where("crun")
-        const script = `case " $* " in *" --detach "*) ${real} "$@"; kill -KILL $$;; *) exec ${real} "$@";; esac`
-        const instance = yield* start({ environment: yield* programs(`#!/bin/sh\n${script}\n`) })
-        yield* instance.run("image", "import", `${checkout}/build/sample-image`)
-        const words = /could not be created: crun run killed by SIGKILL/
-        const ran = yield* instance.try("run", "--rm", "hello")
-        assert.strictEqual(ran.code, 1)
-        assert.match(ran.stderr, words)
-        yield* instance.run("run", "-d", "--name", "web", "--restart", "always", "hello")
-        yield* eventually("a try", instance.run("inspect", "web"), (text) => words.test(text))
-        yield* instance.run("rm", "-f", "web")
-        const bundles = join(instance.stateDirectory, "runtime/bundles")
-        yield* eventually(
-          "nothing to be left",
-          Effect.sync(() => (existsSync(bundles) ? readdirSync(bundles) : [])),
-          (left) => left.length === 0
-        )
-        assert.strictEqual((yield* instance.try("host")).code, 0)
-      }),
-    180_000
+  it.live("a runtime that dies half-way is told where the container is looked at, and leaves nothing", () =>
+    Effect.gen(function* () {
+      const real = where("crun")
+      const script = `case " $* " in *" --detach "*) ${real} "$@"; kill -KILL $$;; *) exec ${real} "$@";; esac`
+      const instance = yield* start({ environment: yield* programs(`#!/bin/sh\n${script}\n`) })
+      yield* instance.run("image", "import", `${checkout}/build/sample-image`)
+      const words = /could not be created: crun run killed by SIGKILL/
+      const ran = yield* instance.try("run", "--rm", "hello")
+      assert.strictEqual(ran.code, 1)
+      assert.match(ran.stderr, words)
+      yield* instance.run("run", "-d", "--name", "web", "--restart", "always", "hello")
+      yield* eventually("a try", instance.run("inspect", "web"), (text) => words.test(text))
+      yield* instance.run("rm", "-f", "web")
+      const bundles = join(instance.stateDirectory, "runtime/bundles")
+      yield* eventually(
+        "nothing to be left",
+        Effect.sync(() => (existsSync(bundles) ? readdirSync(bundles) : [])),
+        (left) => left.length === 0
+      )
+      assert.strictEqual((yield* instance.try("host")).code, 0)
+    })
   )
 
-  it.live(
-    "a log that nobody reads and a client that never reads its streams hold up nobody",
-    () =>
-      Effect.gen(function* () {
-        const instance = yield* start()
-        const { open } = yield* unread(instance.address)
-        const script = `i=0; while [ $i -lt 200000 ]; do i=$((i+1)); echo line $i that is as long as an ordinary line of a log; done; echo the end; ${loop}`
-        const ran = yield* instance.apply(image + container("talker", script, "log: { maxBytes: 1MiB, maxFiles: 2 }\n"))
-        assert.strictEqual(ran.code, 0, ran.stderr)
-        const follow = create(StreamContainerLogsRequestSchema, { name: "talker", follow: true })
-        for (let count = 0; count < 3; count++) {
-          open(ContainerService.method.streamContainerLogs, toBinary(StreamContainerLogsRequestSchema, follow))
-          open(TreeService.method.watchTree, toBinary(WatchTreeRequestSchema, create(WatchTreeRequestSchema, {})))
-        }
-        // more changes of the tree than any window holds
-        yield* instance.apply(container("flaky", "exit 1", "restart: { backoff: { initial: 1ms, max: 1ms } }\n"))
-        yield* eventually(
-          "the talker to come to its end",
-          instance.run("logs", "--tail", "1", "talker"),
-          (text) => text === "the end\n",
-          120
-        )
-        const files = readdirSync(join(instance.stateDirectory, "logs/talker/talker"))
-        assert.isAtMost(files.length, 2, "the log keeps to its size")
-        assert.strictEqual((yield* instance.try("rm", "-f", "talker", "flaky")).code, 0)
-      }),
-    180_000
+  it.live("a log that nobody reads and a client that never reads its streams hold up nobody", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      const { open } = yield* unread(instance.address)
+      const script = `i=0; while [ $i -lt 200000 ]; do i=$((i+1)); echo line $i that is as long as an ordinary line of a log; done; echo the end; ${loop}`
+      const ran = yield* instance.apply(image + container("talker", script, "log: { maxBytes: 1MiB, maxFiles: 2 }\n"))
+      assert.strictEqual(ran.code, 0, ran.stderr)
+      const follow = create(StreamContainerLogsRequestSchema, { name: "talker", follow: true })
+      for (let count = 0; count < 3; count++) {
+        open(ContainerService.method.streamContainerLogs, toBinary(StreamContainerLogsRequestSchema, follow))
+        open(TreeService.method.watchTree, toBinary(WatchTreeRequestSchema, create(WatchTreeRequestSchema, {})))
+      }
+      // more changes of the tree than any window holds
+      yield* instance.apply(container("flaky", "exit 1", "restart: { backoff: { initial: 1ms, max: 1ms } }\n"))
+      yield* eventually(
+        "the talker to come to its end",
+        instance.run("logs", "--tail", "1", "talker"),
+        (text) => text === "the end\n",
+        120
+      )
+      const files = readdirSync(join(instance.stateDirectory, "logs/talker/talker"))
+      assert.isAtMost(files.length, 2, "the log keeps to its size")
+      assert.strictEqual((yield* instance.try("rm", "-f", "talker", "flaky")).code, 0)
+    })
   )
 })

@@ -181,37 +181,34 @@ const verify = Effect.fnUntraced(function* (
 
 describe("commands by state", () => {
   for (const state of containerStates) {
-    it.live(
-      `${state}: every command does what the table says`,
-      () =>
-        Effect.gen(function* () {
-          const runtime = yield* slowRuntime
-          yield* withContainers(
-            ({ containers, root }) =>
-              Effect.gen(function* () {
-                const world = { containers, runtime, tree: root.tree }
-                for (const command of order) {
-                  const action = commands[state][command]
-                  const name = `${state}-${command}`
-                  yield* states[state].reach(world, name)
-                  const before = yield* until(containers, name, (seen) => seen.state === state)
-                  const { goOn, waits = [] } = states[state]
-                  const proceed: Effect.Effect<unknown, unknown> = goOn?.(world, name, action) ?? Effect.void
-                  const fiber = yield* Effect.forkChild(Effect.result(give(world, command, name)))
-                  if (waits.includes(action)) yield* Effect.andThen(Effect.sleep("200 millis"), proceed)
-                  const answer = yield* Fiber.join(fiber)
-                  const follows = action === "commit" && !waits.includes(action)
-                  if (follows) yield* proceed
-                  const error = Result.isFailure(answer) ? answer.failure : undefined
-                  yield* verify(world, action, command, before, error)
-                  if (!follows) yield* Effect.ignore(proceed)
-                  yield* Effect.ignore(containers.remove(name, { force: true }))
-                }
-              }),
-            { candidates: [runtime.path] }
-          )
-        }).pipe(Effect.scoped),
-      120_000
+    it.live(`${state}: every command does what the table says`, () =>
+      Effect.gen(function* () {
+        const runtime = yield* slowRuntime
+        yield* withContainers(
+          ({ containers, root }) =>
+            Effect.gen(function* () {
+              const world = { containers, runtime, tree: root.tree }
+              for (const command of order) {
+                const action = commands[state][command]
+                const name = `${state}-${command}`
+                yield* states[state].reach(world, name)
+                const before = yield* until(containers, name, (seen) => seen.state === state)
+                const { goOn, waits = [] } = states[state]
+                const proceed: Effect.Effect<unknown, unknown> = goOn?.(world, name, action) ?? Effect.void
+                const fiber = yield* Effect.forkChild(Effect.result(give(world, command, name)))
+                if (waits.includes(action)) yield* Effect.andThen(Effect.sleep("200 millis"), proceed)
+                const answer = yield* Fiber.join(fiber)
+                const follows = action === "commit" && !waits.includes(action)
+                if (follows) yield* proceed
+                const error = Result.isFailure(answer) ? answer.failure : undefined
+                yield* verify(world, action, command, before, error)
+                if (!follows) yield* Effect.ignore(proceed)
+                yield* Effect.ignore(containers.remove(name, { force: true }))
+              }
+            }),
+          { candidates: [runtime.path] }
+        )
+      }).pipe(Effect.scoped)
     )
   }
 })
