@@ -340,7 +340,9 @@ const remediesFor = (known: Known): ReadonlyArray<Remedy> => {
   }
   const troubled = known.below.filter((one) => isTroubled(one, known.now))
   for (const { path } of troubled.slice(0, 3)) look(path, "tells why that one is in trouble")
-  return [...own, ...others]
+  // What helps comes before what tells.
+  const helps = ({ action }: Remedy): boolean => action !== "explain"
+  return [...own, ...others.filter(helps), ...others.filter((one) => !helps(one))]
 }
 
 const ownRemedies = ({ node }: Known): ReadonlyArray<Remedy> => {

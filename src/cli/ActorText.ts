@@ -154,6 +154,9 @@ export const troubles = (actor: Actor, now: number): ReadonlyArray<string> => {
     if (began !== undefined && next > began) parts.push(`back-off ${HumanText.shortSpan(next - began)}`)
   }
   if (actor.waitingFor.length > 0) parts.push(`waits for ${waitsFor(actor)}`)
+  else if (actor.state === ActorState.WAITING && actor.because !== "") {
+    parts.push(`down because of ${Text.clean(actor.because)}`)
+  }
   if (actor.state === ActorState.PARKED) parts.push(`parked until \`ironwood start ${idOf(actor.path)}\``)
   if (tellExit && actor.consecutiveFailures > 1) parts.push(`${actor.consecutiveFailures} failures in a row`)
   if (tellExit && actor.budgetLeft !== undefined && actor.state === ActorState.BACKING_OFF) {

@@ -44,9 +44,12 @@ export const flagOf = (
 ): FlagProblem => {
   for (let path = field; path !== ""; path = path.replace(/\.?[^.[]*$|\[[^[]*$/, "")) {
     const flag = flags.get(path)
-    // the number of an argument or the name of a variable says which; the rest of a path is our business
+    // the number of an argument or the name of a variable says which; the rest of a path, and which of several equal flags
+    // it is, is our business
     const within = /^\[(.*)\]$/s.exec(field.slice(path.length))?.[1]
-    if (flag !== undefined) return { flag: within === undefined ? flag : `${flag} ${within}`, text: description }
+    if (flag === undefined) continue
+    const says = within !== undefined && !(flag.startsWith("--") && /^\d+$/.test(within))
+    return { flag: says ? `${flag} ${within}` : flag, text: description }
   }
   return { flag: field, text: description }
 }

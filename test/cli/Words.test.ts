@@ -1,12 +1,12 @@
 /** The small word-handling parts: did-you-mean, cutting text, where a container's command begins, policies in a word. */
-import { create } from "@bufbuild/protobuf"
+import { create, type MessageInitShape } from "@bufbuild/protobuf"
 import { timestampFromMs } from "@bufbuild/protobuf/wkt"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { RestartPolicySchema, RestartType, WhenSpent } from "../../proto/generated/ironwood/v1/policy_pb.ts"
-import { ActorSchema } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import { ActorSchema, ActorState } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import * as ActorText from "../../src/cli/ActorText.ts"
 import { run } from "../../src/cli/commands/run.ts"
 import { generateName } from "../../src/cli/Names.ts"
@@ -132,6 +132,17 @@ describe("a mailbox in a word", () => {
       [told(), told(0), told(1, 8_000), told(40, 9_500)],
       ["", "0 messages waiting", "1 message waiting, the oldest for 2s", "40 messages waiting, the oldest for 500ms"]
     )
+  })
+})
+
+describe("one that waits, in a word", () => {
+  it("says for whom, or on whose account it is down", () => {
+    const told = (given: MessageInitShape<typeof ActorSchema>) =>
+      ActorText.troubles(create(ActorSchema, { path: "init/a", state: ActorState.WAITING, ...given }), 10_000)
+    assert.deepStrictEqual(told({}), [])
+    assert.deepStrictEqual(told({ waitingFor: ["init/b", "init/c"], because: "init/b" }), ["waits for b, c"])
+    assert.deepStrictEqual(told({ because: "init/b" }), ["down because of init/b"])
+    assert.deepStrictEqual(told({ because: "init/b", state: ActorState.RUNNING }), [])
   })
 })
 
