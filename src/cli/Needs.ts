@@ -2,10 +2,10 @@
  * What the containers of spec files need of each other (`after`, `requires`, `bindsTo`): the order to make them in, what of
  * it the files bring along themselves, and circles, which nobody could make.
  *
- * Trap: only containers of one sandbox can need each other; who needs one elsewhere is told so by the server.
+ * Trap: only containers of one sandbox can need each other. What is on the server already only the server knows.
  */
 import type { ContainerSpec } from "../../proto/generated/ironwood/v1/container_pb.ts"
-import type * as Manifest from "./Manifest.ts"
+import * as Manifest from "./Manifest.ts"
 
 type ContainerObject = Extract<Manifest.ManifestObject, { readonly kind: "Container" }>
 
@@ -38,13 +38,37 @@ const brings = (objects: ReadonlyArray<Manifest.ManifestObject>, spec: Container
   name !== spec.name &&
   objects.some((object) => isContainer(object) && object.name === name && object.spec.sandbox === spec.sandbox)
 
-/** The needs of `spec` that the objects do not meet. */
-export const unmet = (objects: ReadonlyArray<Manifest.ManifestObject>, spec: ContainerSpec): ReadonlyArray<Need> =>
-  needsOf(spec).filter(({ name }) => !brings(objects, spec, name))
+/** Whom `spec` names and the objects have, but in another sandbox: names are unique, so nobody else can be meant. */
+const elsewhere = (
+  objects: ReadonlyArray<Manifest.ManifestObject>,
+  spec: ContainerSpec,
+  name: string
+): Manifest.ManifestObject | undefined =>
+  name === spec.name || brings(objects, spec, name)
+    ? undefined
+    : objects.find((object) => isContainer(object) && object.name === name)
 
-/** `spec` with those of its needs only that the objects do not meet. */
+/** The needs of `spec` that the objects do not meet, but for those that {@link problems} tells of. */
+export const unmet = (objects: ReadonlyArray<Manifest.ManifestObject>, spec: ContainerSpec): ReadonlyArray<Need> =>
+  needsOf(spec).filter(({ name }) => !brings(objects, spec, name) && elsewhere(objects, spec, name) === undefined)
+
+/** What can be seen to be wrong without a server: needs of another sandbox's containers, and circles. */
+export const problems = (objects: ReadonlyArray<Manifest.ManifestObject>): ReadonlyArray<Manifest.Problem> => [
+  ...objects.filter(isContainer).flatMap((object) =>
+    needsOf(object.spec).flatMap(({ name, path }) => {
+      const other = elsewhere(objects, object.spec, name)
+      if (other === undefined) return []
+      const text = `${path}: "${name}" (${Manifest.formatPosition(other.where)}) is in another sandbox, and only containers of one sandbox can need each other: put both into one`
+      return [{ at: object.fieldAt(path), text }]
+    })
+  ),
+  ...circles(objects)
+]
+
+/** `spec` with those of its needs only that are {@link unmet}. */
 export const withoutMet = (objects: ReadonlyArray<Manifest.ManifestObject>, spec: ContainerSpec): ContainerSpec => {
-  const left = (names: ReadonlyArray<string>) => names.filter((name) => !brings(objects, spec, name))
+  const wanted = new Set(unmet(objects, spec).map(({ name }) => name))
+  const left = (names: ReadonlyArray<string>) => names.filter((name) => wanted.has(name))
   return { ...spec, after: left(spec.after), requires: left(spec.requires), bindsTo: left(spec.bindsTo) }
 }
 
@@ -69,7 +93,7 @@ export const inOrder = (objects: ReadonlyArray<Manifest.ManifestObject>): Readon
 }
 
 /** Needs that go round: each circle once, told where it closes. */
-export const circles = (objects: ReadonlyArray<Manifest.ManifestObject>): ReadonlyArray<Manifest.Problem> => {
+const circles = (objects: ReadonlyArray<Manifest.ManifestObject>): ReadonlyArray<Manifest.Problem> => {
   const containers = objects.filter(isContainer)
   const byName = new Map(containers.map((object) => [object.name, object]))
   const problems: Array<Manifest.Problem> = []

@@ -60,7 +60,7 @@ export const read = Effect.fnUntraced(function* (
       objects.push(object.kind === "Image" ? { ...object, path: path.resolve(directory, object.path) } : object)
     }
   }
-  return { objects, problems: [...problems, ...repeated(objects), ...Needs.circles(objects)] }
+  return { objects, problems: [...problems, ...repeated(objects), ...Needs.problems(objects)] }
 })
 
 /** Objects of one kind and name: the second would only be in the way of the first. */
