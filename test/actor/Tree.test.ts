@@ -109,7 +109,7 @@ describe("watch", () => {
       yield* dynamic.startChild(probes.make("a"))
       const churn = (times: number) => Effect.repeat(dynamic.restartChild("a"), { times: times - 1 })
       const before = yield* root.tree.snapshot()
-      yield* churn(500)
+      yield* churn(1_500)
       const slow = yield* follow(root, before)
       assert.deepInclude(slow, { snapshots: 0, events: 1 })
       assert.deepStrictEqual(slow.known, sorted((yield* root.tree.snapshot()).nodes))
