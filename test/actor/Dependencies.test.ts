@@ -209,6 +209,22 @@ describe("an end of all", () => {
       assert.deepInclude(yield* root.resources, { timers: 0 })
     })
   )
+
+  it.effect("forgets nobody when the one that he was held for ends by itself meanwhile", () =>
+    Effect.gen(function* () {
+      let crash: Effect.Effect<void> = Effect.void
+      const { probes, root } = yield* pod({
+        db: {},
+        // ended between the two, and takes app with it before its turn has come
+        trigger: { finalizer: Effect.suspend(() => crash) },
+        app: needs({ requires: ["db"] })
+      })
+      crash = Effect.suspend(() => probes.crash("app"))
+      probes.take()
+      yield* root.end("release")
+      assert.deepStrictEqual(probes.take(), ["close trigger", "close app", "close db"])
+    })
+  )
 })
 
 describe("under a static supervisor", () => {

@@ -9,7 +9,8 @@ import * as DynamicSupervisor from "../../src/actor/DynamicSupervisor.ts"
 import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
 import * as Root from "../../src/actor/Root.ts"
 import * as Supervisor from "../../src/actor/Supervisor.ts"
-import type { Revision, TreeSnapshot } from "../../src/actor/Tree.ts"
+import type { NoSuchActor } from "../../src/actor/Errors.ts"
+import type { Revision, TreeNode, TreeSnapshot } from "../../src/actor/Tree.ts"
 import { Fold, sorted } from "./Fold.ts"
 import { Probes } from "./Probe.ts"
 
@@ -109,7 +110,7 @@ describe("watch", () => {
       yield* dynamic.startChild(probes.make("a"))
       const churn = (times: number) => Effect.repeat(dynamic.restartChild("a"), { times: times - 1 })
       const before = yield* root.tree.snapshot()
-      yield* churn(500)
+      yield* churn(1_500)
       const slow = yield* follow(root, before)
       assert.deepInclude(slow, { snapshots: 0, events: 1 })
       assert.deepStrictEqual(slow.known, sorted((yield* root.tree.snapshot()).nodes))
@@ -173,6 +174,43 @@ describe("history", () => {
 })
 
 describe("snapshot", () => {
+  it.effect("has the tree's order and newest state, whoever came, went or changed his place since the last one", () =>
+    Effect.gen(function* () {
+      const probes = new Probes()
+      const group = yield* Supervisor.managed<never>("group", { children: [probes.make("a"), probes.make("b")] })
+      const dynamic = yield* DynamicSupervisor.make("pool", { children: none })
+      const root = yield* Root.start(Supervisor.make("init", { children: [group.spec, dynamic.spec] }))
+      const { tree } = root
+      const walked = (path: string): Effect.Effect<ReadonlyArray<TreeNode>, NoSuchActor> =>
+        Effect.gen(function* () {
+          const below = yield* Effect.forEach(yield* tree.children(path), (child) => walked(child.path))
+          return [yield* tree.get(path), ...below.flat()]
+        })
+      const same = Effect.gen(function* () {
+        const { nodes } = yield* tree.snapshot()
+        assert.deepStrictEqual(nodes, yield* walked("init"))
+      })
+      const steps: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
+        Effect.void,
+        probes.crash("a"),
+        dynamic.startChild(probes.make("x")),
+        group.startChild(probes.make("c")),
+        Effect.suspend(() => probes.crash("x")),
+        Effect.andThen(group.terminateChild("a"), group.deleteChild("a")),
+        // "a" is in the list, and so before the others again
+        tree.restart("init/group"),
+        Effect.suspend(() => probes.crash("c")),
+        Effect.andThen(dynamic.terminateChild("x"), dynamic.deleteChild("x")),
+        dynamic.startChild(probes.make("x")),
+        tree.stop("init/pool")
+      ]
+      for (const step of steps) {
+        yield* step
+        yield* same
+      }
+    })
+  )
+
   it.effect("lists supervisors before children, siblings in order of start, and subtrees", () =>
     Effect.gen(function* () {
       const probes = new Probes()

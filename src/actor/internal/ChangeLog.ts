@@ -16,8 +16,11 @@ import type { HistoryEntry, Revision, TreeEvent, TreeNode, TreeSnapshot } from "
 
 /** Changes held. A watcher that was away for no more than these resumes without a snapshot. */
 export const CAPACITY = 8_192
-/** Beyond this many unread changes a watcher gets only the newest state of each actor. */
-export const COALESCE_BEYOND = 1_024
+/**
+ * Beyond this many unread changes a watcher gets only the newest state of each actor. More than one batch of the engine
+ * makes: who reads whenever it is his turn is told everything, also while a thousand actors come up.
+ */
+export const COALESCE_BEYOND = CAPACITY / 2
 const CHUNK = 256
 
 /** What the log asks the engine for. */

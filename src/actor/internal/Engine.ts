@@ -57,6 +57,8 @@ export class Engine<R> {
   readonly bonds: Bonds<R> = new Bonds(this)
   readonly names: Names<R> = new Names(this)
   root: Node<R> | undefined
+  /** What the tree shows, in its order and up to date; absent since somebody came, went or changed his place. */
+  #shown: Array<TreeNode> | undefined
   readonly log: ChangeLog
   /** The limit on the restarts of the whole tree, if there is one. */
   readonly gate: RestartGate | undefined
@@ -257,12 +259,21 @@ export class Engine<R> {
   /** Makes `view` (of the next revision) what the tree shows of `node`. */
   publish(node: Node<R>, view: TreeNode, entry: HistoryEntry | undefined): void {
     node.view = view
+    if (node.place === undefined) this.#shown = undefined
+    else if (this.#shown !== undefined) this.#shown[node.place] = view
     this.log.changed(view, entry)
     this.#journal?.changed(view.path, node, entry)
   }
 
+  /** Siblings have changed places. */
+  reordered(): void {
+    this.#shown = undefined
+  }
+
   /** Takes `node` and all below it out of the tree. */
   remove(node: Node<R>): void {
+    this.#shown = undefined
+    node.place = undefined
     if (node.group !== undefined) {
       const { children } = node.group
       for (let child = children.last; child !== undefined; child = children.last) {
@@ -297,16 +308,31 @@ export class Engine<R> {
     return found.sort((one, other) => one.entry.revision - other.entry.revision).slice(-limit)
   }
 
-  /** All of the tree, or what is at and below `under`. */
+  /**
+   * All of the tree, or what is at and below `under`. As long as the same actors are there all of it is a copy of what is
+   * kept up to date anyhow: a walk over a hundred thousand of them takes more than ten milliseconds, a copy less than one.
+   */
   snapshot(under?: Node<R>): TreeSnapshot {
-    const nodes: Array<TreeNode> = []
-    const top = under ?? this.root
-    if (top !== undefined) collect(top, nodes)
-    return { revision: this.log.revision, nodes }
+    const { revision } = this.log
+    if (under !== undefined && under !== this.root) {
+      const nodes: Array<TreeNode> = []
+      walk(under, (node) => void nodes.push(node.view))
+      return { revision, nodes }
+    }
+    if (this.#shown === undefined && this.root !== undefined) {
+      const shown: Array<TreeNode> = []
+      walk(this.root, (node) => {
+        node.place = shown.length
+        shown.push(node.view)
+      })
+      this.#shown = shown
+    }
+    return { revision, nodes: this.#shown?.slice() ?? [] }
   }
 }
 
-const collect = <R>(node: Node<R>, into: Array<TreeNode>): void => {
-  into.push(node.view)
-  for (let child = node.group?.children.first; child !== undefined; child = child.next) collect(child, into)
+/** A supervisor comes before its children, siblings in order of start. */
+const walk = <R>(node: Node<R>, visit: (node: Node<R>) => void): void => {
+  visit(node)
+  for (let child = node.group?.children.first; child !== undefined; child = child.next) walk(child, visit)
 }

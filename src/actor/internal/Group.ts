@@ -129,6 +129,7 @@ export class Group<R> {
       // The order is that of the list, also when one that was dropped comes back.
       for (const spec of this.#roster.list(specs)) this.children.moveLast(this.#roster.adopt(spec, false))
       Fallbacks.resume(this.children)
+      this.#engine.reordered()
       return this.#advance(this.children.first)
     }
     const problems = SpecProblems.ofChildren(specs, this.relation)

@@ -82,6 +82,8 @@ export class Node<R> {
   readonly parent: Group<R> | undefined
   /** Place in the order of start: larger than that of every sibling before. */
   order = 0
+  /** Place in the last snapshot of the whole tree. */
+  place: number | undefined
   spec: ChildSpec<unknown, R>
   view: TreeNode
   previous: Node<R> | undefined

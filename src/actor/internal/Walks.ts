@@ -44,6 +44,12 @@ export const together = <R>(
 ): void => {
   let open = 1
   const close = (): void => {
+    if (--open > 0) return
+    // Who was held for one that ended by itself, or was being ended by a person, is still to end.
+    open = 1
+    for (let child = children.first; child !== undefined; child = child.next) {
+      if (child.alive && walk.concerns(child)) end(child)
+    }
     if (--open === 0) walk.done()
   }
   const end = (child: Node<R>): void => {
