@@ -28,7 +28,7 @@ class SlowActors {
   readonly live = new Map<string, number>()
   readonly #crashes = new Map<string, (crash: Crash | undefined) => void>()
 
-  readonly make = ({ id, policy }: Shape): Actor.ChildSpec<Crash, never> => {
+  readonly make = ({ id, policy, significant = false }: Shape): Actor.ChildSpec<Crash, never> => {
     let lives = 0
     const run = Effect.gen({ self: this }, function* () {
       const time = (id.charCodeAt(id.length - 1) * 7 + ++lives * 13) % 5
@@ -48,7 +48,7 @@ class SlowActors {
         this.#crashes.set(id, (crash) => resume(crash === undefined ? Effect.void : Effect.fail(crash)))
       })
     })
-    return Actor.make(id, { policy, shutdown: 100, startDeadline: 1_000 }, run)
+    return Actor.make(id, { policy, significant, shutdown: 100, startDeadline: 1_000 }, run)
   }
 
   end(id: string, crash: boolean): void {

@@ -1,7 +1,8 @@
 /**
- * The real engine against the model (`Model.ts`): random trees, policies, crashes, failing starts, calls and steps of the
- * clock. After every action both must show the same states; in trees without dynamic supervisors (whose children start
- * side by side) they must also have done the same things in the same order. A watch is folded beside it all the time.
+ * The real engine against the model (`Model.ts`): random trees, policies (also with a rule), significant children, crashes,
+ * failing starts, calls and steps of the clock. After every action both must show the same states; in trees without dynamic
+ * supervisors (whose children start side by side) they must also have done the same things in the same order. A watch is
+ * folded beside it all the time.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -38,9 +39,10 @@ const check = Effect.fnUntraced(function* (example: Case, dynamics: boolean) {
   const probes = new Probes()
   const failing = new Map<string, number>()
   const model = new Model(shape)
-  const leaf = ({ id, policy }: Shape) =>
+  const leaf = ({ id, policy, significant = false }: Shape) =>
     probes.make(id, {
       policy,
+      significant,
       failing: () => {
         const failures = failing.get(id) ?? 0
         failing.set(id, Math.max(0, failures - 1))

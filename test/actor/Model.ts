@@ -5,19 +5,24 @@
  * Simplifications, made by the tests that use it: leaves are ready or fail at once and end at once; there is no jitter.
  */
 import * as Duration from "effect/Duration"
+import type { AutoShutdown } from "../../src/actor/ChildSpec.ts"
 import type { RestartPolicy } from "../../src/actor/RestartPolicy.ts"
+import type { Rule } from "../../src/actor/RestartRule.ts"
 import type { Strategy } from "../../src/actor/Strategy.ts"
 
 /** What both the model and the real tree are built from. */
 export interface Shape {
   readonly id: string
   readonly policy: RestartPolicy
+  /** Its own end for good may be that of its supervisor. */
+  readonly significant?: boolean
   /** Absent: a leaf. */
   readonly group?: {
     readonly kind: "static" | "dynamic"
     readonly strategy: Strategy
     /** Restarts within {@link WITHIN}; dynamic ones have no intensity here. */
     readonly intensity: number
+    readonly autoShutdown: AutoShutdown
     readonly children: ReadonlyArray<Shape>
   }
 }
@@ -35,6 +40,8 @@ interface Actor {
   restarts: number
   attempt: number
   window: Array<number>
+  /** Restarts in a row by the policy's one rule. */
+  ruled: number
   readyAt: number
   /** one_for_one back-off: when, and as the how manieth timer. */
   due: readonly [at: number, timer: number] | undefined
@@ -196,6 +203,7 @@ export class Model {
       restarts: 0,
       attempt: 0,
       window: [],
+      ruled: 0,
       readyAt: 0,
       due: undefined,
       phase: "down",
@@ -209,6 +217,7 @@ export class Model {
   #forgive(actor: Actor): void {
     actor.attempt = 0
     actor.window = []
+    actor.ruled = 0
   }
 
   #forget(actor: Actor): void {
@@ -285,14 +294,17 @@ export class Model {
       actor.state = exit.normal ? "finished" : "failed"
       actor.attempt = 0
       if (exit.normal || actor.shape.group === undefined) this.#forget(actor)
-      return
+      return this.#overFor(actor, parent)
     }
+    const healthy = !exit.beforeReady && this.#now - actor.readyAt >= Duration.toMillis(policy.backoff.resetAfter)
+    if (healthy) actor.ruled = 0
     if (policy.restart === "transient" && exit.normal) {
       actor.state = "finished"
       actor.attempt = 0
-      return
+      return this.#overFor(actor, parent)
     }
-    const healthy = !exit.beforeReady && this.#now - actor.readyAt >= Duration.toMillis(policy.backoff.resetAfter)
+    const [rule] = policy.rules
+    if (rule !== undefined && !exit.normal) return this.#byRule(actor, parent, rule, healthy)
     actor.attempt = healthy ? 1 : actor.attempt + 1
     const { first, initial, factor, max } = policy.backoff
     const curve = (step: number) => Math.min(Duration.toMillis(max), Duration.toMillis(initial) * factor ** step)
@@ -325,10 +337,38 @@ export class Model {
       parent.spent.push(this.#now)
     }
     actor.window.push(this.#now)
+    this.#retry(actor, parent, delay)
+  }
+
+  /** A rule about failures, which do not count; so many in a row, and it parks. */
+  #byRule(actor: Actor, parent: Actor, { backoff, consecutive }: Rule, healthy: boolean): void {
+    if (actor.ruled >= (consecutive ?? Number.POSITIVE_INFINITY)) {
+      actor.attempt++
+      actor.state = "parked"
+      return
+    }
+    actor.ruled++
+    if (healthy) actor.attempt = 0
+    this.#retry(actor, parent, backoff === undefined ? 0 : Duration.toMillis(backoff.initial))
+  }
+
+  #retry(actor: Actor, parent: Actor, delay: number): void {
     actor.state = "backing-off"
+    const { group } = parent.shape
     if (group?.strategy !== "one_for_one") return this.#restartFrom(parent, actor, this.#now + delay)
     if (delay === 0) this.#start(actor, true)
     else actor.due = [this.#now + delay, ++this.#timers]
+  }
+
+  /** It has ended for good: if it is significant, that may be the end of its supervisor. */
+  #overFor(actor: Actor, group: Actor): void {
+    const autoShutdown = group.shape.group?.autoShutdown ?? "never"
+    if (actor.shape.significant !== true || autoShutdown === "never" || group.phase === "down") return
+    const isPending = ({ shape, state }: Actor): boolean =>
+      shape.significant === true && ["starting", "running", "waiting", "backing-off"].includes(state)
+    if (autoShutdown === "all_significant" && group.children.some(isPending)) return
+    this.#endChildren(group, "stop")
+    this.#ended(group, { normal: true, beforeReady: false })
   }
 
   #giveUp(group: Actor): void {
@@ -348,14 +388,21 @@ export class Model {
     const before = group.restart
     const from = before !== undefined && before.from.order < child.order ? before.from : child
     const due = Math.max(at, before?.due[0] ?? 0)
+    let over: Actor | undefined
     for (const other of group.children.toReversed()) {
       if (!this.#concerned(group, other, from)) continue
       if (alive(other)) {
         this.#end(other, "release")
         other.state = "waiting"
-        if (other.shape.policy.restart === "temporary") this.#forget(other)
+        if (other.shape.policy.restart === "temporary") {
+          over = other.shape.significant === true ? other : over
+          this.#forget(other)
+        }
       } else if (other.state === "finished") other.state = "waiting"
     }
+    // A temporary bystander has ended for good too.
+    if (over !== undefined) this.#overFor(over, group)
+    if (group.phase === "down") return
     group.restart = { from, due: [due, ++this.#timers] }
     if (due <= this.#now) this.#startAnew(group)
   }
