@@ -401,8 +401,10 @@ export class Model {
       } else if (other.state === "finished") other.state = "waiting"
     }
     // A temporary bystander has ended for good too.
+    const { pass } = group
     if (over !== undefined) this.#overFor(over, group)
-    if (group.phase === "down") return
+    // The group may have ended, and even have begun anew.
+    if (group.pass !== pass) return
     group.restart = { from, due: [due, ++this.#timers] }
     if (due <= this.#now) this.#startAnew(group)
   }
