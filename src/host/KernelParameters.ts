@@ -17,6 +17,12 @@ export interface KernelParameters {
   readonly links: ReadonlyArray<LinkAddress>
   /** Where the API is served without authentication besides its unix socket, as `host:port`. */
   readonly listenInsecure: ReadonlyArray<string>
+  /** The label of the disk that keeps the state, when one was named. */
+  readonly state: string | undefined
+  /** The device that is made into that disk when it is empty. */
+  readonly stateFormat: string | undefined
+  /** Addresses of time servers. */
+  readonly timeServers: ReadonlyArray<string>
   /** Serve the calls that make the brain fail. */
   readonly debug: boolean
   /** What was not understood, each a sentence. */
@@ -88,6 +94,35 @@ export const table: ReadonlyArray<Row> = [
     }
   },
   {
+    name: "ironwood.state",
+    value: "a label",
+    means:
+      "The label of the ext4 file system that keeps the state of this machine, waited for up to 5 seconds. Default: " +
+      "`ironwood-state` where there is one, else memory, which the tree says.",
+    read: (value, known) =>
+      /^[\x21-\x7e]{1,16}$/.test(value) ? { ...known, state: value } : "takes the label of an ext4, 1 to 16 characters"
+  },
+  {
+    name: "ironwood.state_format",
+    value: "a device, like `/dev/vda`",
+    means:
+      "Makes this disk the one that keeps the state, if none has the label yet and the first MiB of this one is all zeros. A " +
+      "disk with anything on it is left alone.",
+    read: (value, known) =>
+      /^\/dev\/[a-z0-9]{1,32}$/.test(value) ? { ...known, stateFormat: value } : "takes a device, like /dev/vda"
+  },
+  {
+    name: "ironwood.ntp",
+    value: "`ADDRESS[,ADDRESS]`",
+    means: "Time servers, asked in this order until one answers. Default: none, the real-time clock is believed.",
+    read: (value, known) => {
+      const servers = value.split(",")
+      return servers.every((server) => isIP(server) !== 0)
+        ? { ...known, timeServers: servers }
+        : "takes addresses of time servers, like 192.0.2.123,2001:db8::123"
+    }
+  },
+  {
     name: "ironwood.debug",
     value: "`0` or `1`",
     means: "Serves `ironwood.v1.DebugService`, whose calls make the brain crash, hang or run out of memory. For tests.",
@@ -95,7 +130,15 @@ export const table: ReadonlyArray<Row> = [
   }
 ]
 
-const nothing: KernelParameters = { links: [], listenInsecure: [], debug: false, problems: [] }
+const nothing: KernelParameters = {
+  links: [],
+  listenInsecure: [],
+  state: undefined,
+  stateFormat: undefined,
+  timeServers: [],
+  debug: false,
+  problems: []
+}
 
 const noted = (known: KernelParameters, problem: string): KernelParameters => ({
   ...known,
