@@ -150,6 +150,7 @@ const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
     ...["bin", "sbin", "lib", "lib64"].map((path) => link(path, `usr/${path}`)),
     link("usr/sbin", "bin"),
     link("var/run", "/run"),
+    link("etc/resolv.conf", "/run/ironwood/resolv.conf"),
     file("etc/passwd", "root:x:0:0:root:/root:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
     file("etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"),
     file("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),

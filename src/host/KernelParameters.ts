@@ -76,7 +76,10 @@ export const table: ReadonlyArray<Row> = [
       "IPv6 addresses stand in brackets. Without `DEVICE`: the first link there is.",
     read: (value, known) => {
       const address = parseIp(value)
-      return typeof address === "string" ? address : { ...known, links: [...known.links, address] }
+      if (typeof address === "string") return address
+      // given again by mistake, or by a boot loader that adds its own
+      const isKnown = known.links.some((link) => link.device === address.device && link.address === address.address)
+      return isKnown ? known : { ...known, links: [...known.links, address] }
     }
   },
   {
@@ -89,7 +92,7 @@ export const table: ReadonlyArray<Row> = [
       const [, six, four, port] = hostAndPort.exec(value) ?? []
       const host = six ?? four ?? ""
       return isIP(host) === (six === undefined ? 4 : 6) && Number(port) > 0 && Number(port) < 65_536
-        ? { ...known, listenInsecure: [...known.listenInsecure, value] }
+        ? { ...known, listenInsecure: [...new Set([...known.listenInsecure, value])] }
         : "takes an address and a port, like 192.0.2.1:50051 or [2001:db8::1]:50051"
     }
   },
