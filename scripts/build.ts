@@ -78,7 +78,7 @@ const program = async (name: string, entry: string) => {
   await bundle(entry, `build/${name}.bundle.cjs`)
   writeFileSync(
     `build/${name}.cjs`,
-    `require("node:module").enableCompileCache(__dirname + "/cache")\nrequire("./${name}.bundle.cjs")\n`
+    `require("node:module").enableCompileCache({ directory: __dirname + "/cache", portable: true })\nrequire("./${name}.bundle.cjs")\n`
   )
 }
 
@@ -105,6 +105,7 @@ await step(
 const sources = ["src", "proto/generated", "package-lock.json", "scripts/build.ts"]
 await step("bundling the brain", "build/brain.cjs", sources, async () => {
   await bundle("src/storage/StateWorker.ts", "build/state-worker.cjs")
+  await program("rescue", "src/rescue.ts")
   await program("brain", "src/main.ts")
   run(process.execPath, ["build/brain.cjs", "--version"])
 })

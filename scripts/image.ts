@@ -46,14 +46,23 @@ const nodeFlags = [
 ]
 
 /** `/etc/taproot`: the command line of taproot on a machine, see `taproot --help`. */
-export const taprootFile = (options: { readonly heartbeatMillis: number }): CpioEntry =>
+export const taprootFile = (options: {
+  readonly heartbeatMillis: number
+  readonly watchdogPatienceMillis?: number
+}): CpioEntry =>
   file(
     "etc/taproot",
     [
       "--heartbeat",
       String(options.heartbeatMillis),
+      "--hello",
+      String(options.heartbeatMillis * 10),
       "--stop-deadline",
       "120000",
+      "--watchdog",
+      "/dev/watchdog",
+      "--watchdog-patience",
+      String(options.watchdogPatienceMillis ?? 600_000),
       "--brain-cgroup",
       "/sys/fs/cgroup/brain",
       "--brain-memory",
@@ -71,12 +80,17 @@ export const taprootFile = (options: { readonly heartbeatMillis: number }): Cpio
       ...nodeFlags,
       "/usr/lib/ironwood/brain.cjs",
       "--host",
+      "++",
+      "/usr/bin/node",
+      ...nodeFlags,
+      "/usr/lib/ironwood/rescue.cjs",
+      "--host",
       ""
     ].join("\n")
   )
 
 /** Programs of this system that an image has, besides Node: what the brain runs. */
-const programs = ["crun", "tar", "sync", "ip"]
+const programs = ["crun", "tar", "sync", "ip", "date", "mke2fs", "e2fsck"]
 
 const pathOf = (program: string): string => {
   const found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map((folder) => join(folder, program)).find(existsSync)
@@ -136,9 +150,14 @@ const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
     ...["bin", "sbin", "lib", "lib64"].map((path) => link(path, `usr/${path}`)),
     link("usr/sbin", "bin"),
     link("var/run", "/run"),
+    link("etc/resolv.conf", "/run/ironwood/resolv.conf"),
     file("etc/passwd", "root:x:0:0:root:/root:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
     file("etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"),
     file("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+    file(
+      "etc/mke2fs.conf",
+      "[defaults]\nbase_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr\nblocksize = 4096\ninode_size = 256\n[fs_types]\next4 = {\nfeatures = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize\n}\n"
+    ),
     file("etc/nsswitch.conf", "hosts: files dns\n"),
     file("usr/bin/node", readFileSync(node), 0o755),
     ...copied.map((path, index) => file(`usr/bin/${programs[index] ?? ""}`, readFileSync(path), 0o755)),
@@ -154,22 +173,26 @@ const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
 const brain = (): ReadonlyArray<CpioEntry> => {
   const home = mkdtempSync(join(tmpdir(), "ironwood-image-"))
   try {
-    const names = ["brain.cjs", "brain.bundle.cjs", "state-worker.cjs"]
+    const names = ["brain.cjs", "brain.bundle.cjs", "state-worker.cjs", "rescue.cjs", "rescue.bundle.cjs"]
     for (const name of names) cpSync(join(build, name), join(home, name))
-    run(process.execPath, [...nodeFlags, join(home, "brain.cjs"), "--version"])
+    for (const program of ["brain.cjs", "rescue.cjs"])
+      run(process.execPath, [...nodeFlags, join(home, program), "--version"])
     const cached = readdirSync(join(home, "cache"), { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map((entry) => join(entry.parentPath, entry.name).slice(home.length + 1))
     return [
       ...names.map((name) => file(`usr/lib/ironwood/${name}`, readFileSync(join(home, name)))),
-      // the folder's name ends with the number of the user who made it; on a machine that is root
-      ...cached.map((path) =>
-        file(`usr/lib/ironwood/${path.replace(/-\d+\/([^/]*)$/, "-0/$1")}`, readFileSync(join(home, path)))
-      )
+      ...cached.map((path) => file(`usr/lib/ironwood/${path}`, readFileSync(join(home, path))))
     ]
   } finally {
     rmSync(home, { recursive: true })
   }
+}
+
+/** When these sources were last changed, in seconds since 1970: no machine that runs them can be in an earlier time. */
+const madeAt = (): number => {
+  const done = spawnSync("git", ["-C", checkout, "log", "-1", "--format=%ct"], { encoding: "utf8" })
+  return Number(process.env["SOURCE_DATE_EPOCH"] ?? (done.status === 0 ? done.stdout : "0"))
 }
 
 /** What changes with the sources. */
@@ -180,6 +203,7 @@ const ours = (): ReadonlyArray<CpioEntry> => [
     "etc/os-release",
     `NAME=Ironwood\nID=ironwood\nVERSION_ID=${manifest.version}\nPRETTY_NAME="Ironwood ${manifest.version}"\n`
   ),
+  file("usr/lib/ironwood/made-at", `${madeAt()}\n`),
   ...brain()
 ]
 
@@ -193,7 +217,7 @@ export const image = (say: (text: string) => void, options: { readonly quick: bo
   mkdirSync(cache, { recursive: true })
   const target = targetOf(options.quick)
   mkdirSync(target, { recursive: true })
-  const chosen = kernel(cache)
+  const chosen = kernel(cache, say)
   const built: Image = { kernel: join(target, "vmlinuz"), initramfs: join(target, "initramfs.img") }
   const base = compressed("system", archive(withParents(system(chosen))), options.quick ? "3" : "19")
   const top = compressed("ironwood", archive(withParents(ours())), options.quick ? "3" : "19")

@@ -3,6 +3,7 @@
  *
  * ```
  * init                      rest_for_one
+ * ├─ host                   the steps of a machine's start, on one that boots into Ironwood
  * ├─ storage                the desired state, the journal, images
  * ├─ network                the host's links, on a machine that boots into Ironwood
  * ├─ runtime                one child per sandbox, each with its containers
@@ -21,7 +22,8 @@ import { join } from "node:path"
 import * as Supervisor from "./actor/Supervisor.ts"
 import { gateway } from "./gateway/Gateway.ts"
 import { Host } from "./host/HostFacts.ts"
-import type { KernelParameters } from "./host/KernelParameters.ts"
+import type { Place } from "./BrainProcess.ts"
+import { host } from "./host/Start.ts"
 import { network } from "./network/Network.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
 import * as ContainersLive from "./runtime/ContainersLive.ts"
@@ -40,15 +42,6 @@ export const paths = (stateDirectory: string) => ({
   socket: join(stateDirectory, "ironwood.sock")
 })
 
-/** Where one Ironwood runs. */
-export interface Place {
-  readonly stateDirectory: string
-  /** Of the API. */
-  readonly socketPath: string
-  /** What its kernel was told, when it is the init of a machine. */
-  readonly machine?: KernelParameters
-}
-
 /** The tree of one Ironwood. */
 export const init = ({ machine, socketPath, stateDirectory }: Place) =>
   Effect.map(RuntimeSupervisor, (runtime) =>
@@ -57,6 +50,7 @@ export const init = ({ machine, socketPath, stateDirectory }: Place) =>
       kind: "root",
       description: "the root of everything that runs here",
       children: [
+        ...(machine === undefined ? [] : [host(machine)]),
         storage({ directory: paths(stateDirectory).content }),
         ...(machine === undefined ? [] : [network(machine.links)]),
         runtime.spec,

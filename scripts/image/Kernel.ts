@@ -2,19 +2,21 @@
  * The kernel of an image: a package of Debian, downloaded once with `apt-get download` (apt checks its signature) and
  * unpacked without being installed; and which of its modules an image carries.
  *
- * Trap: a mirror drops a version some time after the next one. Then `apt-get download` fails and {@link pinned} needs
- * the version that `apt-cache policy` shows.
+ * Trap: a mirror drops a version some time after the next one. Then the newest one there is serves in place of the one that
+ * is pinned here, and says so; the image's description names the one that was taken.
  */
 import { spawnSync } from "node:child_process"
 import { existsSync, globSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs"
 import { basename, join, relative, resolve } from "node:path"
 
-/** The version that images are made with, and tested with. */
-export const pinned = {
-  package: "linux-image-6.1.0-50-cloud-amd64",
-  version: "6.1.176-1",
-  release: "6.1.0-50-cloud-amd64"
+/** A version of a kernel's package; its name ends with the kernel's release. */
+interface Package {
+  readonly name: string
+  readonly version: string
 }
+
+/** The version that images are made with, and tested with. */
+const pinned: Package = { name: "linux-image-6.1.0-50-cloud-amd64", version: "6.1.176-1" }
 
 export interface Kernel {
   readonly release: string
@@ -39,37 +41,57 @@ export const run = (command: string, args: ReadonlyArray<string>, cwd?: string):
   throw new ImageFailed(`${command} ${args.join(" ")} failed\n${done.error?.message ?? ""}${done.stdout}${done.stderr}`)
 }
 
-/** The kernel, from `cache` or the mirror. */
-export const kernel = (cache: string): Kernel => {
-  const home = resolve(cache, `${pinned.package}_${pinned.version}`)
-  if (!existsSync(home)) {
-    const download = `${home}.download`
-    rmSync(download, { recursive: true, force: true })
-    mkdirSync(download, { recursive: true })
-    try {
-      run("apt-get", ["download", `${pinned.package}=${pinned.version}`], download)
-    } catch (error) {
-      throw new ImageFailed(
-        `the kernel ${pinned.package} ${pinned.version} cannot be had: run \`apt-get update\`; when the mirror has a newer one, ` +
-          `change the version in scripts/image/Kernel.ts\n${String(error)}`,
-        { cause: error }
-      )
-    }
-    const [archive = ""] = globSync("*.deb", { cwd: download })
-    run("dpkg-deb", ["--extract", join(download, archive), join(download, "root")])
-    renameSync(join(download, "root"), home)
-    rmSync(download, { recursive: true })
-  }
+/** What the mirror's current kernel is. */
+const newest = (): Package => {
+  const meta = "linux-image-cloud-amd64"
+  const [, name] = /Depends: (linux-image-\S+)/.exec(run("apt-cache", ["depends", meta])) ?? []
+  const [, version] = /Candidate: (\S+)/.exec(run("apt-cache", ["policy", name ?? meta])) ?? []
+  if (name === undefined || version === undefined) throw new ImageFailed(`apt knows no ${meta}; run \`apt-get update\``)
+  return { name, version }
+}
+
+/** Where a package is unpacked in `cache`; downloads it when it is not. */
+const unpacked = (cache: string, { name, version }: Package): string => {
+  const home = resolve(cache, `${name}_${version}`)
+  if (existsSync(home)) return home
+  const download = `${home}.download`
+  rmSync(download, { recursive: true, force: true })
+  mkdirSync(download, { recursive: true })
+  run("apt-get", ["download", `${name}=${version}`], download)
+  const [archive = ""] = globSync("*.deb", { cwd: download })
+  run("dpkg-deb", ["--extract", join(download, archive), join(download, "root")])
+  renameSync(join(download, "root"), home)
+  rmSync(download, { recursive: true })
+  return home
+}
+
+const inside = (home: string, { name, version }: Package): Kernel => {
+  const release = name.replace(/^linux-image-/, "")
   return {
-    release: pinned.release,
-    version: pinned.version,
-    file: join(home, `boot/vmlinuz-${pinned.release}`),
-    modules: join(home, `lib/modules/${pinned.release}`)
+    release,
+    version,
+    file: join(home, `boot/vmlinuz-${release}`),
+    modules: join(home, `lib/modules/${release}`)
+  }
+}
+
+/** The kernel, from `cache` or the mirror. */
+export const kernel = (cache: string, say: (text: string) => void): Kernel => {
+  try {
+    return inside(unpacked(cache, pinned), pinned)
+  } catch (error) {
+    if (!(error instanceof ImageFailed)) throw error
+    const other = newest()
+    if (other.version === pinned.version) throw error
+    say(`${pinned.name} ${pinned.version} cannot be had any more; taking ${other.name} ${other.version}`)
+    return inside(unpacked(cache, other), other)
   }
 }
 
 /** What an image carries, and loads at its start in this order, each after what it depends on. Missing ones are built in. */
 export const wantedModules: ReadonlyArray<string> = [
+  "button",
+  "evdev",
   "virtio_pci",
   "virtio_rng",
   "virtio_blk",
@@ -89,7 +111,9 @@ export const wantedModules: ReadonlyArray<string> = [
   "nf_tables",
   "nft_chain_nat",
   "nft_masq",
-  "nft_ct"
+  "nft_ct",
+  // last: a watchdog of hardware is the first one then
+  "softdog"
 ]
 
 /** A module's name as the kernel knows it. */

@@ -23,11 +23,12 @@ import { PolicyService } from "../../proto/generated/ironwood/v1/policy_service_
 import { SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import * as Actor from "../actor/Actor.ts"
+import type { ChildSpec, Provided } from "../actor/ChildSpec.ts"
 import * as RestartPolicy from "../actor/RestartPolicy.ts"
 import * as Supervisor from "../actor/Supervisor.ts"
 import { makeContainerService } from "./ContainerService.ts"
-import { serve } from "./EffectGrpc.ts"
-import { statusOf } from "./Errors.ts"
+import { serve, type Service, type ServicesOf } from "./EffectGrpc.ts"
+import { type GatewayError, statusOf } from "./Errors.ts"
 import { makeDebugService } from "./DebugService.ts"
 import { makeHealthService } from "./HealthService.ts"
 import type { Foundations } from "./HealthService.ts"
@@ -83,6 +84,24 @@ const all = (services: Services) => {
   return [tree, container, sandbox, image, host, policy, health, reflectionV1, reflectionV1Alpha, ...debug]
 }
 
+/** What a brain serves that does nothing but tell why it is there. */
+const rescueServices = (debug: boolean) => {
+  const [reflectionV1, reflectionV1Alpha] = reflection([
+    TreeService,
+    HostService,
+    Health,
+    ...(debug ? [DebugService] : [])
+  ])
+  return [
+    makeTreeService(),
+    makeHostService(),
+    makeHealthService({ [TreeService.typeName]: [], [HostService.typeName]: [] }),
+    reflectionV1,
+    reflectionV1Alpha,
+    ...(debug ? [makeDebugService()] : [])
+  ]
+}
+
 const options = (grace: Duration.Input | undefined) => ({
   status: statusOf,
   refuse: (method: DescMethod, request: Message) => {
@@ -91,10 +110,6 @@ const options = (grace: Duration.Input | undefined) => ({
   },
   ...(grace === undefined ? {} : { grace })
 })
-
-/** Serves everything on a unix socket, mode 0600, until the scope closes. */
-export const listen = (socketPath: string, services: Services, grace?: Duration.Input) =>
-  bindPrivately(socketPath, (path) => serve(`unix:${path}`, all(services), options(grace)))
 
 export interface GatewayOptions {
   /** Absolute path of the unix socket. */
@@ -113,28 +128,14 @@ const untilItCan = RestartPolicy.make({
   whenSpent: "keep-trying"
 })
 
-/** An actor that serves everything on a TCP address. */
-const insecurely = (address: string, services: Services, grace: Duration.Input | undefined) =>
-  Actor.make(
-    `tcp:${address}`,
-    {
-      kind: "gateway",
-      description: "the API for everybody who can reach it",
-      shutdown: "10 seconds",
-      policy: untilItCan
-    },
-    Effect.gen(function* () {
-      // the host's start does not wait for this address
-      yield* Actor.ready()
-      yield* serve(address, all(services), options(grace))
-      yield* Actor.annotate({ address, authentication: "none" })
-      return yield* Effect.never
-    })
-  )
-
-/** The supervisor `gateway` with its child `grpc`, and one for each TCP address. */
-export const gateway = ({ debug = false, grace, insecure = [], socketPath }: GatewayOptions) => {
-  const services = makeServices(debug)
+function supervisor<const S extends ReadonlyArray<Service<GatewayError, unknown>>>(
+  services: S,
+  options: GatewayOptions
+): ChildSpec<Supervisor.SupervisorFailure, Exclude<ServicesOf<S[number]>, Provided>>
+function supervisor<R>(
+  services: ReadonlyArray<Service<GatewayError, R | Provided>>,
+  { grace, insecure = [], socketPath }: GatewayOptions
+): ChildSpec<Supervisor.SupervisorFailure, R> {
   return Supervisor.make("gateway", {
     description: "the ways in",
     children: [
@@ -142,12 +143,35 @@ export const gateway = ({ debug = false, grace, insecure = [], socketPath }: Gat
         "grpc",
         { kind: "gateway", description: "the API on a unix socket", shutdown: "10 seconds" },
         Effect.gen(function* () {
-          yield* listen(socketPath, services, grace)
+          yield* bindPrivately(socketPath, (path) => serve(`unix:${path}`, services, options(grace)))
           yield* Actor.ready({ socket: socketPath })
           return yield* Effect.never
         })
       ),
-      ...insecure.map((address) => insecurely(address, services, grace))
+      ...insecure.map((address) =>
+        Actor.make(
+          `tcp:${address}`,
+          {
+            kind: "gateway",
+            description: "the API for everybody who can reach it",
+            shutdown: "10 seconds",
+            policy: untilItCan
+          },
+          Effect.gen(function* () {
+            // the host's start does not wait for this address
+            yield* Actor.ready()
+            yield* serve(address, services, options(grace))
+            yield* Actor.annotate({ address, authentication: "none" })
+            return yield* Effect.never
+          })
+        )
+      )
     ]
   })
 }
+
+/** The supervisor `gateway` with its child `grpc`, and one for each TCP address. */
+export const gateway = (given: GatewayOptions) => supervisor(all(makeServices(given.debug ?? false)), given)
+
+/** The same for a brain that does nothing but tell why it is there. */
+export const rescueGateway = (given: GatewayOptions) => supervisor(rescueServices(given.debug ?? false), given)

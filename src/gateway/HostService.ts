@@ -90,7 +90,8 @@ const getVersion = Effect.fn("HostService.getVersion")(function* () {
     brainPid: process.pid,
     taprootPid: hello.taprootPid,
     stateDirectory: instance.stateDirectory,
-    brainStartTime: timestamp(instance.startedAt)
+    brainStartTime: timestamp(instance.startedAt),
+    rescue: instance.rescue
   }
 })
 

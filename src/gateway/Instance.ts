@@ -17,6 +17,8 @@ export class Instance extends Context.Service<
     readonly startedAt: number
     /** It is the init of a machine, which ends with it. */
     readonly isMachine: boolean
+    /** Why it is the rescue brain that runs; empty for the ordinary one. */
+    readonly rescue: string
     /** Asks for an orderly end of everything. Answers as soon as that is under way, not when it is over. */
     readonly stop: (action: ShutdownAction) => Effect.Effect<void>
   }

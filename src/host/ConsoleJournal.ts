@@ -10,11 +10,11 @@ import { Tree, type TreeEvent, type TreeNode } from "../actor/Tree.ts"
 
 /** What a line tells of; two nodes with the same text are one line. */
 export const lineOf = ({ annotations, lastExit, path, state }: TreeNode): string => {
-  const { degraded = "", ...facts } = annotations
+  const { degraded = "", ...facts } = state === "running" ? annotations : {}
   const words = Object.entries(facts).map(([key, value]) => `${key}=${value}`)
   const failed = ["backing-off", "parked", "failed"].includes(state) && lastExit !== undefined
   return [
-    `${path} ${state}`,
+    `ironwood: ${path} ${state}`,
     ...words,
     ...(failed ? [`(${lastExit.message})`] : []),
     ...(degraded === "" ? [] : [`degraded: ${degraded}`])

@@ -17,6 +17,12 @@ export interface KernelParameters {
   readonly links: ReadonlyArray<LinkAddress>
   /** Where the API is served without authentication besides its unix socket, as `host:port`. */
   readonly listenInsecure: ReadonlyArray<string>
+  /** The label of the disk that keeps the state, when one was named. */
+  readonly state: string | undefined
+  /** The device that is made into that disk when it is empty. */
+  readonly stateFormat: string | undefined
+  /** Addresses of time servers. */
+  readonly timeServers: ReadonlyArray<string>
   /** Serve the calls that make the brain fail. */
   readonly debug: boolean
   /** What was not understood, each a sentence. */
@@ -70,7 +76,10 @@ export const table: ReadonlyArray<Row> = [
       "IPv6 addresses stand in brackets. Without `DEVICE`: the first link there is.",
     read: (value, known) => {
       const address = parseIp(value)
-      return typeof address === "string" ? address : { ...known, links: [...known.links, address] }
+      if (typeof address === "string") return address
+      // given again by mistake, or by a boot loader that adds its own
+      const isKnown = known.links.some((link) => link.device === address.device && link.address === address.address)
+      return isKnown ? known : { ...known, links: [...known.links, address] }
     }
   },
   {
@@ -83,8 +92,37 @@ export const table: ReadonlyArray<Row> = [
       const [, six, four, port] = hostAndPort.exec(value) ?? []
       const host = six ?? four ?? ""
       return isIP(host) === (six === undefined ? 4 : 6) && Number(port) > 0 && Number(port) < 65_536
-        ? { ...known, listenInsecure: [...known.listenInsecure, value] }
+        ? { ...known, listenInsecure: [...new Set([...known.listenInsecure, value])] }
         : "takes an address and a port, like 192.0.2.1:50051 or [2001:db8::1]:50051"
+    }
+  },
+  {
+    name: "ironwood.state",
+    value: "a label",
+    means:
+      "The label of the ext4 file system that keeps the state of this machine, waited for up to 5 seconds. Default: " +
+      "`ironwood-state` where there is one, else memory, which the tree says.",
+    read: (value, known) =>
+      /^[\x21-\x7e]{1,16}$/.test(value) ? { ...known, state: value } : "takes the label of an ext4, 1 to 16 characters"
+  },
+  {
+    name: "ironwood.state_format",
+    value: "a device, like `/dev/vda`",
+    means:
+      "Makes this disk the one that keeps the state, if none has the label yet and the first MiB of this one is all zeros. A " +
+      "disk with anything on it is left alone.",
+    read: (value, known) =>
+      /^\/dev\/[a-z0-9]{1,32}$/.test(value) ? { ...known, stateFormat: value } : "takes a device, like /dev/vda"
+  },
+  {
+    name: "ironwood.ntp",
+    value: "`ADDRESS[,ADDRESS]`",
+    means: "Time servers, asked in this order until one answers. Default: none, the real-time clock is believed.",
+    read: (value, known) => {
+      const servers = value.split(",")
+      return servers.every((server) => isIP(server) !== 0)
+        ? { ...known, timeServers: servers }
+        : "takes addresses of time servers, like 192.0.2.123,2001:db8::123"
     }
   },
   {
@@ -95,7 +133,15 @@ export const table: ReadonlyArray<Row> = [
   }
 ]
 
-const nothing: KernelParameters = { links: [], listenInsecure: [], debug: false, problems: [] }
+const nothing: KernelParameters = {
+  links: [],
+  listenInsecure: [],
+  state: undefined,
+  stateFormat: undefined,
+  timeServers: [],
+  debug: false,
+  problems: []
+}
 
 const noted = (known: KernelParameters, problem: string): KernelParameters => ({
   ...known,

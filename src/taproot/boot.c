@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -199,6 +200,52 @@ static void start_modules(void)
         say("modules are still loading after %d ms; going on without them", (int)MODULES_MS);
     if (loaded.fd >= 0) close(loaded.fd);
     waitpid(pid, NULL, loaded.fd >= 0 ? WNOHANG : 0);
+}
+
+/* ---- power buttons ---- */
+
+/* From the kernel's linux/input.h, which musl does not bring along. */
+enum { EV_KEY = 1, KEY_POWER = 116, KEY_BYTES = 0x2ff / 8 + 1 };
+#define EVIOCGBIT_KEYS ((2ul << 30) | ((unsigned long)KEY_BYTES << 16) | (0x45ul << 8) | (0x20ul + EV_KEY))
+struct input_event {
+    int64_t seconds, microseconds;
+    uint16_t type, code;
+    int32_t value;
+};
+
+enum { BUTTONS = 4, INPUT_DEVICES = 32 };
+static int buttons[BUTTONS];
+static size_t button_count;
+
+void boot_watch_buttons(void)
+{
+    for (int number = 0; number < INPUT_DEVICES && button_count < BUTTONS; number++) {
+        char path[32];
+        uint8_t keys[KEY_BYTES] = {0};
+        snprintf(path, sizeof path, "/dev/input/event%d", number);
+        const int device = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        if (device < 0) continue;
+        const bool has = syscall(SYS_ioctl, device, EVIOCGBIT_KEYS, keys) >= 0 &&
+                         (keys[KEY_POWER / 8] & (1 << (KEY_POWER % 8))) != 0;
+        if (has && loop_add(device, TOKEN_BUTTON, EPOLLIN)) buttons[button_count++] = device;
+        else close(device);
+    }
+}
+
+bool boot_button_pressed(void)
+{
+    bool pressed = false;
+    for (size_t i = 0; i < button_count; i++) {
+        struct input_event events[16];
+        ssize_t length;
+        while ((length = read(buttons[i], events, sizeof events)) > 0)
+            for (size_t at = 0; at < (size_t)length / sizeof *events; at++)
+                pressed = pressed || (events[at].type == EV_KEY && events[at].code == KEY_POWER && events[at].value == 1);
+        if (length < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+        loop_close(&buttons[i]); /* it was taken away */
+        buttons[i--] = buttons[--button_count];
+    }
+    return pressed;
 }
 
 /* ---- the order ---- */

@@ -24,6 +24,10 @@ char **boot_arguments(int *count);
 char **boot_usual_arguments(int *count);
 /* Makes the brain's cgroup and its limit; cgroup2 or nothing. */
 void boot_brain_cgroup(const char *directory, uint64_t memory_most);
+/* Watches the machine's power buttons in the loop (TOKEN_BUTTON). */
+void boot_watch_buttons(void);
+/* The loop says that one may be pressed; true: it is. */
+bool boot_button_pressed(void);
 /* Starts taproot anew in this process: its children stay, its tables are lost. Returns only when there is no /proc. */
 void boot_again(void);
 

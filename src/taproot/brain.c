@@ -24,6 +24,7 @@ enum {
     BACKOFF_MOST_MS = 30000,
     /* Short: pauses are for a brain that cannot live, not for one that is killed now and then. */
     BACKOFF_RESET_MS = 5000,
+    BRIEF_MS = 60000, /* a life shorter than this counts towards rescue */
     TERM_GRACE_MS = 2000,
     KILL_AGAIN_MS = 50,
     KILL_GIVE_UP_MS = 10000, /* what SIGKILL has not ended by then hangs in the kernel */
@@ -43,7 +44,11 @@ static struct {
     bool killed;     /* taproot did kill it: else its end was its own, or a stranger's */
     int64_t backoff_ms;
     uint32_t failures; /* brains without HELLO, in a row */
+    uint32_t brief;    /* brains that ended soon after their start, in a row */
+    bool rescue;       /* the next, or the one that runs, is the rescue brain */
 } brain;
+
+static int64_t last_word_at = -1; /* of any brain; -1: of none yet, counted from the first question */
 
 static enum { RUNNING, ASKED, ENDING_BRAIN, ENDING_REST, KILLING_REST, SETTLING } phase;
 static int64_t phase_until;
@@ -72,8 +77,9 @@ static _Noreturn void become_brain(int channel)
         dup2(file, 1);
         dup2(file, 2);
     }
-    spawn_execute(options.brain, environ);
-    say("cannot run the brain, %s: %s", options.brain[0], strerror(errno));
+    char **arguments = brain.rescue ? options.rescue : options.brain;
+    spawn_execute(arguments, environ);
+    say("cannot run the brain, %s: %s", arguments[0], strerror(errno));
     _exit(127);
 }
 
@@ -120,7 +126,7 @@ static void start(void)
 
 void brain_heard(void)
 {
-    brain.heard_at = clock_ms();
+    brain.heard_at = last_word_at = clock_ms();
 }
 
 void brain_greeted(void)
@@ -153,6 +159,20 @@ void brain_channel_ended(void)
 bool brain_is(pid_t pid)
 {
     return pid == brain.pid && pid != 0;
+}
+
+/*
+ * The ordinary brain, as long as it lives; after several that did not, the rescue brain; after that one, which ends when it
+ * is time, the ordinary one again.
+ */
+static void choose_next(void)
+{
+    const bool brief = clock_ms() - brain.started_at < BRIEF_MS;
+    brain.brief = brief && !brain.rescue ? brain.brief + 1 : 0;
+    brain.rescue = options.rescue && options.rescue_after > 0 && brain.brief >= options.rescue_after;
+    if (!brain.rescue) return;
+    brain.backoff_ms = 0;
+    say("%u brains in a row ended soon after their start; starting the rescue brain", brain.brief);
 }
 
 bool brain_reaped(pid_t pid, int wait_status)
@@ -192,6 +212,7 @@ bool brain_reaped(pid_t pid, int wait_status)
         rest_begin();
         return true;
     }
+    choose_next();
     const int64_t wait = brain.backoff_ms;
     start_later();
     say("the brain (pid %d) %s %d; starting it again in %d ms", (int)pid, reasons[brain_last_end.how],
@@ -308,6 +329,13 @@ static int64_t stop_tick(int64_t now)
 }
 
 /* ---- time ---- */
+
+bool brain_is_alive(void)
+{
+    const int64_t now = clock_ms();
+    if (last_word_at < 0) last_word_at = now;
+    return phase != RUNNING || now - last_word_at < options.watchdog_patience_ms;
+}
 
 int64_t brain_tick(void)
 {

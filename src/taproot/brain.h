@@ -10,6 +10,9 @@
  *   reaped           | -                    | waiting; when stopping: rest  | the same
  *   stop             | rest                 | STOPPING, wait for SHUTDOWN   | rest when reaped
  *
+ * Where there is a rescue brain, it is started in place of the ordinary one after several of these in a row that ended
+ * soon after their start; when it ends, the ordinary one has its turn again.
+ *
  * Stopping goes one way: asked -> brain (TERM, 2 s, KILL) -> rest (all that is left: TERM, 2 s, KILL) -> settled
  * (as PID 1: sync and unmount) -> the end: exit, or as PID 1 reboot(2). A brain that dies while stopping is not
  * started again.
@@ -48,6 +51,8 @@ void stop_ask(enum stop_why why, enum stop_action action); /* again while stoppi
 void stop_now(enum stop_action action);                    /* SHUTDOWN: the tree is stopped */
 bool stop_is_ending(void);                                 /* past SHUTDOWN: nothing new is started */
 
+/* A brain has been heard within the watchdog's patience, or everything is being stopped. */
+bool brain_is_alive(void);
 /* Does what is due, and says when there will be something again (clock_ms, or -1). */
 int64_t brain_tick(void);
 

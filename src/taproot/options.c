@@ -20,11 +20,15 @@ struct options options = {
     .brain_cgroup = NULL,
     .brain_memory = 0,
     .brain_log = NULL,
+    .watchdog = NULL,
+    .watchdog_patience_ms = 600000,
+    .rescue_after = 5,
     .brain = NULL,
+    .rescue = NULL,
 };
 
 static const char help[] =
-    "usage: taproot [options] -- BRAIN [ARGUMENT...]\n"
+    "usage: taproot [options] -- BRAIN [ARGUMENT...] [++ RESCUE [ARGUMENT...]]\n"
     "       taproot [options] --channel FD\n"
     "\n"
     "Keeps processes for a brain: starts them, reaps them, holds their output and their exits until the brain has\n"
@@ -41,6 +45,10 @@ static const char help[] =
     "  --brain-memory MIB  most memory of that cgroup; the kernel kills a brain that wants more\n"
     "  --brain-log FILE    where brains write what they have to say (taproot's own output)\n"
     "  --env NAME=VALUE    a variable more in the environment of brains; may be repeated\n"
+    "  --watchdog DEVICE   feed this watchdog, which resets the machine when nobody does\n"
+    "  --watchdog-patience MS\n"
+    "                      longest time without a word of any brain before it is not fed any more (600000)\n"
+    "  --rescue-after N    start the rescue brain after N brains in a row that ended within a minute (5)\n"
     "  --brain-failures N  give up, with 70, after N brains in a row that never said hello (10; as PID 1 0, never)\n"
     "  --version, --help\n"
     "\n"
@@ -107,6 +115,14 @@ bool options_read(int count, char **arguments)
         } else if (strcmp(name, "--brain-failures") == 0) {
             if (!number(name, value, 0, &figure)) return false;
             options.brain_failures = (uint32_t)figure;
+        } else if (strcmp(name, "--watchdog") == 0) {
+            if (!value || *value != '/') return wrong("--watchdog takes an absolute path", value ? value : "");
+            options.watchdog = value;
+        } else if (strcmp(name, "--watchdog-patience") == 0) {
+            if (!number(name, value, 1, &options.watchdog_patience_ms)) return false;
+        } else if (strcmp(name, "--rescue-after") == 0) {
+            if (!number(name, value, 1, &figure)) return false;
+            options.rescue_after = (uint32_t)figure;
         } else if (strcmp(name, "--brain-cgroup") == 0) {
             if (!value || *value != '/') return wrong("--brain-cgroup takes an absolute directory", value ? value : "");
             options.brain_cgroup = value;
@@ -125,6 +141,13 @@ bool options_read(int count, char **arguments)
         i++;
     }
     if (i < count) options.brain = arguments + i;
+    for (; i < count; i++) {
+        if (strcmp(arguments[i], "++") != 0) continue;
+        arguments[i] = NULL;
+        if (i + 1 < count) options.rescue = arguments + i + 1;
+        break;
+    }
+    if (options.brain && !options.brain[0]) options.brain = NULL;
     if (options.brain && options.channel >= 0) return wrong("a brain and --channel exclude each other", "");
     if (!options.brain && options.channel < 0) return wrong("say which brain to start, after --, or --channel FD", "");
     return true;

@@ -13,6 +13,7 @@
 #include "spawn.h"
 #include "stream.h"
 #include "system.h"
+#include "watchdog.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -109,6 +110,8 @@ static int start(int count, char **arguments)
     if (machine) reboot(RB_DISABLE_CAD);
     if (signals < 0 || loop_open() < 0 || !streams_open() || !spares_keep() || !loop_add(signals, TOKEN_SIGNAL, EPOLLIN))
         cannot(EX_OSERR, "cannot start");
+    if (machine) boot_watch_buttons();
+    watchdog_open();
     if (options.lifeline >= 0) {
         fcntl(options.lifeline, F_SETFD, FD_CLOEXEC);
         if (!loop_add(options.lifeline, TOKEN_LIFELINE, EPOLLIN))
@@ -198,13 +201,18 @@ static void on_lifeline(void)
     stop_ask(STOP_LIFELINE, getpid() == 1 ? ACTION_POWER_OFF : ACTION_END);
 }
 
+static void on_button(void)
+{
+    if (boot_button_pressed()) stop_ask(STOP_BUTTON, ACTION_POWER_OFF);
+}
+
 int main(int count, char **arguments)
 {
     const int signals = start(count, arguments);
     const int loop = loop_open();
     for (;;) {
         struct epoll_event events[64];
-        const int64_t next = brain_tick();
+        const int64_t next = earlier(brain_tick(), watchdog_tick(brain_is_alive()));
         const int64_t wait = next < 0 ? -1 : next - clock_ms();
         const int timeout = next < 0 ? -1 : wait < 0 ? 0 : wait > 60000 ? 60000 : (int)wait;
         const int ready = epoll_wait(loop, events, 64, timeout);
@@ -213,6 +221,7 @@ int main(int count, char **arguments)
             if (token == TOKEN_SIGNAL) on_signals(signals);
             else if (token == TOKEN_CHANNEL) channel_receive();
             else if (token == TOKEN_LIFELINE) on_lifeline();
+            else if (token == TOKEN_BUTTON) on_button();
             else {
                 struct process *process = process_by_id(token / 8); /* NULL: acknowledged earlier in this turn */
                 if (process) streams_event(process, (enum source)(token % 8));

@@ -51,7 +51,11 @@ struct options {
     const char *brain_cgroup; /* cgroup2 directory that brains start in, or NULL */
     uint64_t brain_memory;   /* most memory of that cgroup in bytes, or 0 */
     const char *brain_log;   /* file that brains get as stdout and stderr, or NULL: taproot's own */
+    const char *watchdog;    /* device that resets the machine unless it is fed, or NULL */
+    int64_t watchdog_patience_ms; /* longest time without a word of any brain before it is not fed [600000] */
+    uint32_t rescue_after;   /* brains that end soon after their start, in a row, before the rescue brain is started [5] */
     char **brain;            /* argv of the brain, or NULL with a channel */
+    char **rescue;           /* argv of the rescue brain, or NULL */
 };
 extern struct options options;
 
@@ -79,7 +83,7 @@ void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * least PROCESS_CAPACITY, so the two never meet). Trap: a registration outlives close(2) while a fork holds a copy of
  * the descriptor, so descriptors of the loop are closed with loop_close() and nothing else.
  */
-enum { TOKEN_SIGNAL = 1, TOKEN_CHANNEL = 2, TOKEN_LIFELINE = 3, TOKENS_FIXED = 8 };
+enum { TOKEN_SIGNAL = 1, TOKEN_CHANNEL = 2, TOKEN_LIFELINE = 3, TOKEN_BUTTON = 4, TOKENS_FIXED = 8 };
 enum source { SOURCE_STDOUT = 0, SOURCE_STDERR = 1, SOURCE_STDIN = 2, SOURCE_STATUS = 3 };
 int loop_open(void);
 bool loop_add(int descriptor, uint64_t token, uint32_t events); /* false: errno says why */

@@ -5,11 +5,19 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { randomBytes } from "node:crypto"
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
 import { sampleDirectory } from "../../scripts/boot/Samples.ts"
+import { file } from "../../scripts/image/Cpio.ts"
+import { taprootFile } from "../../scripts/image.ts"
 import { eventually } from "../support/ironwood.ts"
 import { boot, type Machine } from "../support/machine.ts"
 
 const Version = Schema.Struct({ taprootPid: Schema.Int, brainPid: Schema.Int, brainStarts: Schema.Int })
+
+const Rescued = Schema.Struct({ brainStarts: Schema.Int, rescue: Schema.String })
 
 const Containers = Schema.Struct({
   containers: Schema.Array(
@@ -39,12 +47,31 @@ const containerPid = (machine: Machine) =>
     ({ containers }) => containers[0]?.status.pid ?? -1
   )
 
+/** A file for a disk of so many MiB that begins with these bytes; removed with the scope. */
+const disk = (mebibytes: number, bytes: Uint8Array = new Uint8Array()) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const path = join(mkdtempSync(join(tmpdir(), "ironwood-disk-")), "disk")
+      writeFileSync(path, bytes)
+      truncateSync(path, mebibytes * 1024 * 1024)
+      return path
+    }),
+    (path) => Effect.sync(() => rmSync(dirname(path), { recursive: true }))
+  )
+
+const driveOf = (path: string): ReadonlyArray<string> => [
+  "-drive",
+  `file=${path},format=raw,if=none,id=disk,cache=unsafe`,
+  "-device",
+  "virtio-blk-pci,drive=disk"
+]
+
 describe("a machine", () => {
   it.live(
     "boots from the kernel, survives the death of its brain, and goes down in order",
     () =>
       Effect.gen(function* () {
-        const machine = yield* boot()
+        const machine = yield* boot({ files: [taprootFile({ heartbeatMillis: 20_000 })] })
         yield* machine.up
         const first = yield* machine.json(Version, "version")
         assert.deepInclude(first, { taprootPid: 1, brainStarts: 1 })
@@ -61,20 +88,122 @@ describe("a machine", () => {
         assert.strictEqual(applied.code, 0, applied.stderr)
         const pid = yield* containerPid(machine)
 
-        yield* machine.failBrain("KILL")
-        yield* eventually(
-          "another brain",
-          Effect.orElseSucceed(machine.json(Version, "version"), () => first),
-          ({ brainStarts }) => brainStarts === 2,
-          240
-        )
-        assert.strictEqual(yield* containerPid(machine), pid, "the container has not noticed")
+        for (const failure of ["KILL", "OUT_OF_MEMORY", "HANG"] as const) {
+          const { brainStarts: before } = yield* machine.json(Version, "version")
+          yield* machine.failBrain(failure)
+          yield* eventually(
+            `another brain after ${failure}`,
+            Effect.orElseSucceed(machine.json(Version, "version"), () => first),
+            ({ brainStarts }) => brainStarts > before,
+            240
+          )
+          assert.strictEqual(yield* containerPid(machine), pid, `the container has not noticed ${failure}`)
+        }
+        // the kernel's own word for it: it was the limit of the brain's cgroup, and nobody else was killed
+        assert.match(machine.console(), /oom-kill:constraint=CONSTRAINT_MEMCG.*oom_memcg=\/brain/)
+        assert.include(machine.console(), "missed its heartbeat and was killed")
 
         const down = yield* machine.run("down")
         assert.strictEqual(down, "stopped\n")
         assert.strictEqual(yield* machine.ended, 0)
         assert.include(machine.console(), "reboot: Power down")
         assert.notInclude(machine.console(), "Kernel panic")
+      }).pipe(Effect.scoped),
+    900_000
+  )
+
+  it.live(
+    "whose brain cannot start answers through its rescue brain, which can switch it off",
+    () =>
+      Effect.gen(function* () {
+        const machine = yield* boot({
+          files: [file("usr/lib/ironwood/brain.bundle.cjs", 'throw new Error("broken on purpose")\n')]
+        })
+        yield* machine.up
+        const version = yield* machine.json(Rescued, "version")
+        assert.strictEqual(version.brainStarts, 6)
+        assert.include(version.rescue, "exit code 1")
+        assert.include(yield* machine.run("tree"), "could not keep itself up")
+        assert.include(machine.console(), "broken on purpose")
+        assert.strictEqual(yield* machine.run("down"), "stopped\n")
+        assert.strictEqual(yield* machine.ended, 0)
+      }).pipe(Effect.scoped),
+    900_000
+  )
+
+  it.live(
+    "without network, with a disk full of garbage, an empty clock and a wrong command line says so and serves",
+    () =>
+      Effect.gen(function* () {
+        const bytes = randomBytes(64 * 1024)
+        const garbage = yield* disk(8, bytes)
+        const machine = yield* boot({
+          network: false,
+          parameters: ["quiet", "ironwood.state=mine", "ironwood.state_format=/dev/vda", "ironwood.colour=green"],
+          more: [...driveOf(garbage), "-rtc", "base=1970-01-01T00:00:00"]
+        })
+        for (const line of [
+          "init/host/kernel-parameters running degraded: ironwood.colour is unknown",
+          /init\/host\/state-disk running device=memory degraded: nothing will last .* \/dev\/vda .* is not empty/,
+          "init/host/clock running source=the image degraded: the real-time clock was before",
+          "init/host/sysctls running written=",
+          "init/gateway/grpc running"
+        ]) {
+          yield* machine.prints(line)
+        }
+        // the power button
+        yield* machine.monitor("system_powerdown")
+        assert.strictEqual(yield* machine.ended, 0)
+        assert.include(machine.console(), "stopping: the power button")
+        assert.isTrue(readFileSync(garbage).subarray(0, bytes.length).equals(bytes), "the disk is as it was")
+      }).pipe(Effect.scoped),
+    900_000
+  )
+
+  it.live(
+    "keeps its state on a disk that was empty, and starts its containers again from there",
+    () =>
+      Effect.gen(function* () {
+        const image = yield* disk(256)
+        const options = { parameters: ["ironwood.state_format=/dev/vda"], more: driveOf(image) }
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const machine = yield* boot(options)
+            yield* machine.up
+            assert.include(yield* machine.run("tree"), "device=/dev/vda")
+            const applied = yield* machine.apply(hello)
+            assert.strictEqual(applied.code, 0, applied.stderr)
+            yield* containerPid(machine)
+            yield* machine.run("down", "--then", "restart")
+            assert.strictEqual(yield* machine.ended, 0)
+            assert.include(machine.console(), "reboot: Restarting system")
+          })
+        )
+        const machine = yield* boot(options)
+        yield* machine.up
+        yield* containerPid(machine)
+        yield* machine.run("down")
+        assert.strictEqual(yield* machine.ended, 0)
+      }).pipe(Effect.scoped),
+    900_000
+  )
+
+  it.live(
+    "on which no brain lives at all is reset by its watchdog",
+    () =>
+      Effect.gen(function* () {
+        const broken = 'throw new Error("broken on purpose")\n'
+        const machine = yield* boot({
+          network: false,
+          files: [
+            file("usr/lib/ironwood/brain.bundle.cjs", broken),
+            file("usr/lib/ironwood/rescue.bundle.cjs", broken),
+            taprootFile({ heartbeatMillis: 30_000, watchdogPatienceMillis: 5_000 })
+          ]
+        })
+        yield* machine.prints("the watchdog is not fed any more")
+        yield* machine.ended
+        assert.include(machine.console(), "softdog: Initiating system reboot")
       }).pipe(Effect.scoped),
     900_000
   )

@@ -224,6 +224,7 @@ export class Domain {
         stateDirectory: "/state",
         startedAt: 4_000,
         isMachine: false,
+        rescue: "",
         stop: () => Effect.sync(() => void (this.stops += 1))
       })
     )

@@ -3,6 +3,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { readFileSync } from "node:fs"
 import { page } from "../../scripts/kernel-parameters-page.ts"
 import { parseIp } from "../../src/host/IpParameter.ts"
+import { namesOf } from "../../src/network/Network.ts"
+import { linesOf } from "../../src/network/links/Resolver.ts"
 import { parse, words } from "../../src/host/KernelParameters.ts"
 
 describe("the kernel command line", () => {
@@ -56,6 +58,23 @@ describe("the kernel command line", () => {
     ] as const) {
       assert.include(parseIp(wrong), problem)
     }
+  })
+
+  it("may give a device two addresses, and say the same twice", () => {
+    const twice = "ip=10.0.0.1:::8::eth0:none ip=[2001:db8::1]:::64::eth0:none ip=10.0.0.1:::8::eth0:none"
+    const { links, listenInsecure } = parse(
+      `${twice} ironwood.listen_insecure=10.0.0.1:1 ironwood.listen_insecure=10.0.0.1:1`
+    )
+    assert.deepStrictEqual(namesOf(links), ["eth0", "eth0#2"])
+    assert.deepStrictEqual(listenInsecure, ["10.0.0.1:1"])
+  })
+
+  it("names the servers to ask for names, three of them, each once", () => {
+    const one = parseIp("10.0.0.1:::8::eth0:none:10.0.0.53:10.0.0.54")
+    const other = parseIp("10.1.0.1:::8::eth1:none:10.0.0.53:10.1.0.53")
+    const more = parseIp("10.2.0.1:::8::eth2:none:10.2.0.53")
+    const addresses = [one, other, more].filter((address) => typeof address !== "string")
+    assert.strictEqual(linesOf(addresses), "nameserver 10.0.0.53\nnameserver 10.0.0.54\nnameserver 10.1.0.53\n")
   })
 
   it("is documented", () => {

@@ -9,7 +9,8 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { spawn } from "node:child_process"
-import { mkdtempSync, rmSync } from "node:fs"
+import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { connect as connectTo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { BrainFailure, DebugService } from "../../proto/generated/ironwood/v1/debug_pb.ts"
@@ -45,6 +46,8 @@ export interface Machine {
   readonly prints: (text: string | RegExp, seconds?: number) => Effect.Effect<void, MachineFailed>
   /** Waits until the API answers. */
   readonly up: Effect.Effect<void, MachineFailed>
+  /** A command for QEMU's monitor, like `system_powerdown`. */
+  readonly monitor: (command: string) => Effect.Effect<void>
   /** Makes the brain fail; there may be no answer. */
   readonly failBrain: (failure: keyof typeof BrainFailure) => Effect.Effect<void>
   /** Waits for QEMU's end; its exit code. */
@@ -64,6 +67,9 @@ export interface Options {
 /** Seconds within which a machine must be up, whatever else runs here. */
 const patience = 240
 
+/** What the last machine has printed, for a person who wonders. */
+const consoleFile = join(checkout, "build/boot-console.log")
+
 /** Boots one; does not wait until it is up. */
 export const boot = (options: Options = {}) =>
   Effect.gen(function* () {
@@ -77,6 +83,7 @@ export const boot = (options: Options = {}) =>
     const files = [...Qemu.patienceFor(accelerator), ...(options.files ?? [])]
     withSamples(built.initramfs, join(checkout, "build/sample-image"), initramfs, files)
     const port = yield* Effect.promise(Qemu.freePort)
+    const monitor = join(directory, "monitor")
     let text = ""
     const child = yield* Effect.acquireRelease(
       Effect.sync(() =>
@@ -89,7 +96,7 @@ export const boot = (options: Options = {}) =>
             parameters: ["ironwood.debug=1", ...(options.parameters ?? [])],
             ...(options.network === false ? {} : { port }),
             ...(options.memoryMiB === undefined ? {} : { memoryMiB: options.memoryMiB }),
-            more: ["-no-reboot", ...(options.more ?? [])]
+            more: ["-no-reboot", "-monitor", `unix:${monitor},server=on,wait=off`, ...(options.more ?? [])]
           }),
           { stdio: ["ignore", "pipe", "pipe"] }
         )
@@ -101,7 +108,13 @@ export const boot = (options: Options = {}) =>
           qemu.kill("SIGKILL")
         })
     )
-    for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (text += String(chunk)))
+    writeFileSync(consoleFile, "")
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", (chunk) => {
+        text += String(chunk)
+        appendFileSync(consoleFile, String(chunk))
+      })
+    }
     const failed = (problem: string) => new MachineFailed({ problem, console: text })
     const isOver = () => child.exitCode !== null || child.signalCode !== null
     const address = `127.0.0.1:${port}`
@@ -139,6 +152,13 @@ export const boot = (options: Options = {}) =>
         Effect.map(attempt("version"), ({ stdout }) => stdout.includes("taproot")),
         patience
       ),
+      monitor: (command) =>
+        Effect.callback((resume) => {
+          const socket = connectTo(monitor, () => socket.end(`${command}\n`))
+          socket.resume()
+          socket.once("error", () => {})
+          socket.once("close", () => resume(Effect.void))
+        }),
       failBrain: (failure) =>
         Effect.scoped(
           Effect.flatMap(connect(address), (client) =>

@@ -247,6 +247,26 @@ const suite = (name: string): void => {
       })
     )
 
+    it.live("after several that ended soon the rescue brain has its turn, and then the ordinary one again", () =>
+      Effect.gen(function* () {
+        const it = yield* supervised(taproot, ["--rescue-after", "3"], (relay) => ["false", "++", ...relay])
+        const rescue = yield* it.brain
+        const { welcome } = yield* rescue.hello
+        assert.deepInclude(welcome, { brainStarts: 4 })
+        assert.deepInclude(welcome.lastBrainEnd, { how: "exited", value: 1 })
+        const kept = yield* rescue.spawn(["sleep", "1000"])
+        yield* kill(rescue.pid, "SIGKILL")
+        const again = yield* it.brain
+        const greeting = yield* again.hello
+        assert.deepInclude(greeting.welcome, { brainStarts: 8 })
+        assert.deepStrictEqual(
+          greeting.processes.map(({ pid }) => pid),
+          [kept.pid]
+        )
+        assert.include(yield* it.log, "3 brains in a row ended soon after their start; starting the rescue brain")
+      })
+    )
+
     it.live("a brain that cannot be run is named", () =>
       Effect.gen(function* () {
         const it = yield* supervised(taproot, ["--brain-failures", "3"], () => ["/no/such/brain"])

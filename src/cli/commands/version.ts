@@ -55,7 +55,8 @@ export const version = Command.make(
             "brain",
             `pid ${server.brainPid}${started === undefined ? "" : `, up ${HumanText.span(now - started)}`}, started ${HumanText.count(server.brainStarts, "time")}`
           ],
-          ["state", Text.clean(server.stateDirectory)]
+          ["state", Text.clean(server.stateDirectory)],
+          ...(server.rescue === "" ? [] : [["rescue", Text.clean(server.rescue)] as const])
         ])
       )
     )

@@ -1,0 +1,57 @@
+/**
+ * Looking at disks for the one that keeps a machine's state: which block devices there are, which has an ext4 file system with
+ * a label, which is empty. Reads superblocks itself, since there is no udev, and trusts nothing in them but the label.
+ */
+import { open, readdir } from "node:fs/promises"
+
+/** Where ext4's superblock is, and what in it. */
+const superblock = { at: 1024, magicAt: 56, magic: 0xef53, labelAt: 120, labelBytes: 16 } as const
+
+/** What must be zero of a disk that counts as empty. */
+const emptyBytes = 1024 * 1024
+
+const read = async (device: string, position: number, length: number): Promise<Buffer> => {
+  const file = await open(device, "r")
+  try {
+    const buffer = Buffer.alloc(length)
+    const { bytesRead } = await file.read(buffer, 0, length, position)
+    return buffer.subarray(0, bytesRead)
+  } finally {
+    await file.close()
+  }
+}
+
+/** The label of the ext4 in these bytes, the superblock of a device; undefined when there is none. */
+export const labelIn = (bytes: Uint8Array): string | undefined => {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  if (bytes.length < superblock.labelAt + superblock.labelBytes) return undefined
+  if (view.getUint16(superblock.magicAt, true) !== superblock.magic) return undefined
+  const label = bytes.subarray(superblock.labelAt, superblock.labelAt + superblock.labelBytes)
+  const end = label.indexOf(0)
+  return Buffer.from(end < 0 ? label : label.subarray(0, end)).toString("utf8")
+}
+
+/** All block devices, partitions included, but for those that live in memory. */
+export const devices = async (): Promise<ReadonlyArray<string>> => {
+  const names = await readdir("/sys/class/block").catch((): Array<string> => [])
+  return names
+    .filter((name) => !/^(loop|ram|zram)/.test(name))
+    .toSorted()
+    .map((name) => `/dev/${name}`)
+}
+
+/** The devices with an ext4 of this label. A disk that cannot be read has none. */
+export const withLabel = async (label: string): Promise<ReadonlyArray<string>> => {
+  const found: Array<string> = []
+  for (const device of await devices()) {
+    const bytes = await read(device, superblock.at, 1024).catch(() => new Uint8Array())
+    if (labelIn(bytes) === label) found.push(device)
+  }
+  return found
+}
+
+/** Whether nothing is on it that anybody could miss. */
+export const isEmpty = async (device: string): Promise<boolean> => {
+  const bytes = await read(device, 0, emptyBytes)
+  return bytes.length > 0 && bytes.every((byte) => byte === 0)
+}

@@ -1,0 +1,66 @@
+/**
+ * A step of a machine's start, as an actor: something that is to be done once, within a deadline, and tried again when it
+ * fails. It acknowledges its start at once, so no step holds up another or the API; what it found out is told in the tree, and
+ * what it could not do is a reason in the tree, never the end of the start.
+ *
+ * A brain that is not the first does every step again, so a step must be one that can be.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Actor from "../actor/Actor.ts"
+import * as RestartPolicy from "../actor/RestartPolicy.ts"
+
+/** A step could not be done. */
+export class StepFailed extends Schema.TaggedError<StepFailed>()("StepFailed", {
+  step: Schema.String,
+  problem: Schema.String
+}) {
+  override get message(): string {
+    return `${this.step}: ${this.problem}`
+  }
+}
+
+/** At first soon, as what is missing may be on its way; then every minute. */
+const policy = RestartPolicy.make({ backoff: { initial: "1 second", max: "1 minute" }, whenSpent: "keep-trying" })
+
+/** What came of a step: facts for the tree, and in what it is less than it should be. */
+export interface Outcome {
+  readonly facts: Actor.Annotations
+  readonly degraded?: string
+  /** Done again after this time. */
+  readonly again?: Duration.Input
+}
+
+export interface Options {
+  readonly description: string
+  readonly deadline: Duration.Input
+}
+
+export const step = <R>(
+  name: string,
+  { deadline, description }: Options,
+  run: Effect.Effect<Outcome, StepFailed, R | Scope.Scope>
+) =>
+  Actor.make(
+    name,
+    { kind: "step", description, policy },
+    Effect.gen(function* () {
+      yield* Actor.ready()
+      const once = Effect.timeoutOrElse(run, {
+        duration: deadline,
+        orElse: () =>
+          new StepFailed({
+            step: name,
+            problem: `it was not done within ${Duration.format(Duration.fromInputUnsafe(deadline))}`
+          })
+      })
+      for (;;) {
+        const { again, degraded = "", facts } = yield* once
+        yield* Actor.annotate(facts)
+        yield* Actor.degraded(degraded)
+        yield* again === undefined ? Effect.never : Effect.sleep(again)
+      }
+    })
+  )

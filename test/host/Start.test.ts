@@ -1,0 +1,73 @@
+/** The parts of a machine's start that can be looked at without one. */
+import { assert, describe, it } from "@effect/vitest"
+import { execFileSync } from "node:child_process"
+import { mkdtempSync, openSync, closeSync, ftruncateSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { offsetIn } from "../../src/host/Sntp.ts"
+import { isEmpty, labelIn } from "../../src/host/StateDisk.ts"
+import { setByKernel } from "../../src/host/Sysctls.ts"
+
+const nonce = Buffer.from("12345678")
+/** An answer of a server whose clock shows `seconds` since 1970, twice. */
+const answer = (seconds: number, change: (packet: Buffer) => void = () => {}): Buffer => {
+  const packet = Buffer.alloc(48)
+  packet[0] = 0x24
+  packet[1] = 2
+  nonce.copy(packet, 24)
+  for (const at of [32, 40]) packet.writeUInt32BE((seconds + 2_208_988_800) % 2 ** 32, at)
+  change(packet)
+  return packet
+}
+
+describe("a time server's answer", () => {
+  it("tells how far the clock is off, in the time after 2036 too", () => {
+    assert.strictEqual(offsetIn(answer(1_800_000_000), nonce, 1_799_999_990_000, 1_799_999_990_000), 10_000)
+    assert.strictEqual(offsetIn(answer(2_200_000_000), nonce, 0, 0), 2_200_000_000_000)
+  })
+
+  it("is worth nothing when it is not one", () => {
+    for (const [packet, problem] of [
+      [answer(1).subarray(0, 47), "short"],
+      [answer(1, (it) => it.fill(0, 24, 25)), "another question"],
+      [answer(1, (it) => it.writeUInt8(0x23, 0)), "not a server's"],
+      [answer(1, (it) => it.writeUInt8(0xe4, 0)), "does not know"],
+      [answer(1, (it) => it.writeUInt8(0, 1)), "left alone"]
+    ] as const) {
+      assert.include(offsetIn(packet, nonce, 0, 0), problem)
+    }
+  })
+})
+
+describe("a disk", () => {
+  it("is known by the label that mke2fs gave it, and is empty only when nothing is on it", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "ironwood-disk-"))
+    try {
+      const disk = join(directory, "disk")
+      const file = openSync(disk, "w")
+      ftruncateSync(file, 16 * 1024 * 1024)
+      closeSync(file)
+      assert.isTrue(await isEmpty(disk))
+      execFileSync("mke2fs", ["-q", "-F", "-t", "ext4", "-L", "my-label", disk])
+      assert.isFalse(await isEmpty(disk))
+      assert.strictEqual(labelIn(readFileSync(disk).subarray(1024, 2048)), "my-label")
+      assert.isUndefined(labelIn(new Uint8Array(1024)))
+      assert.isUndefined(labelIn(new Uint8Array(0)))
+      writeFileSync(disk, "x")
+      assert.isFalse(await isEmpty(disk))
+      writeFileSync(disk, "")
+      assert.isFalse(await isEmpty(disk))
+    } finally {
+      rmSync(directory, { recursive: true })
+    }
+  })
+})
+
+describe("kernel settings", () => {
+  it("that the command line makes itself are left alone", () => {
+    assert.deepStrictEqual(
+      [...setByKernel("quiet sysctl.net.ipv4.ip_forward=0 sysctl.vm/max_map_count=1 x=sysctl.no")],
+      ["net.ipv4.ip_forward", "vm.max_map_count"]
+    )
+  })
+})
