@@ -34,6 +34,7 @@ export const resolve = Effect.fnUntraced(function* (flag: Option.Option<string>)
     return file === undefined ? named : `unix:${path.resolve(file)}`
   }
   const local = path.resolve(defaultStateDirectory)
-  const present = yield* Effect.orElseSucceed(files.exists(`${local}/ironwood.sock`), () => false)
+  // One that may not be looked at is there, and whoever calls it is told that it is not open to him.
+  const present = yield* Effect.orElseSucceed(files.exists(`${local}/ironwood.sock`), () => true)
   return present ? ofStateDirectory(local) : hostAddress
 })

@@ -3,6 +3,10 @@
  *
  * `14:03:07.250  r1042  backing-off  init/runtime/flaky/flaky  exited with code 1, next try in 1.8s, 3 failures in a row`.
  * The time is that of the change (the actor's own `since`), not of the printing: after a lost connection they differ.
+ *
+ * After the death of a brain the server sends a snapshot and then what happened meanwhile, each event with the actor as it is
+ * *now*. Those lines are made of the events: their time, their revision, what happened. The snapshot itself is then one line,
+ * since its actors were all told before.
  */
 import type { Actor, HistoryEntry, WatchTreeResponse } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import { ActorState } from "../../proto/generated/ironwood/v1/tree_pb.ts"
@@ -16,6 +20,9 @@ import * as TreeView from "./TreeView.ts"
 export class EventText {
   readonly #options: { readonly style: Style; readonly symbols: boolean; readonly showSnapshot: boolean }
   #snapshot: Array<Actor> = []
+  #begun = false
+  /** The newest change that has been told. */
+  #told = 0n
 
   constructor(options: { readonly style: Style; readonly symbols: boolean; readonly showSnapshot: boolean }) {
     this.#options = options
@@ -37,14 +44,18 @@ export class EventText {
           "",
           TreeView.summary(actors, this.#options.style)
         )
-        if (!this.#options.showSnapshot) return [head]
+        const again = this.#begun
+        this.#begun = true
+        if (again || !this.#options.showSnapshot) return [head]
         // in the order in which it came to be so, and the summary last: times only ever go up, as in any log
         const moments = actors.map((actor) => ({ actor, moment: ActorText.momentOf(actor.since) ?? now }))
         const sorted = moments.toSorted((one, other) => one.moment - other.moment)
         return [...sorted.map(({ actor }) => this.#actor(actor, now)), head]
       }
       case "changed":
-        return [this.#actor(event.value, now, entry)]
+        return entry === undefined || entry.revision === event.value.revision
+          ? [this.#actor(event.value, now, entry)]
+          : this.#past(event.value, now, entry)
       case "removed":
         return [this.#line(now, event.value.revision, "removed", "", Text.clean(event.value.path))]
       default:
@@ -52,8 +63,20 @@ export class EventText {
     }
   }
 
+  /** What happened before the actor came to be as it is. */
+  #past(actor: Actor, now: number, entry: HistoryEntry): ReadonlyArray<string> {
+    if (entry.revision <= this.#told) return []
+    this.#told = entry.revision
+    const { style } = this.#options
+    const exit = entry.exit === undefined ? [] : [Text.clean(entry.exit.message)]
+    const why = [...exit, ...(entry.reason === "" ? [] : [Text.clean(entry.reason)])]
+    const rest = `${Text.clean(actor.path)}  ${style.dim(why.join(", "))}`
+    return [this.#line(ActorText.momentOf(entry.time) ?? now, entry.revision, Text.clean(entry.event), "", rest)]
+  }
+
   #actor(actor: Actor, now: number, entry?: HistoryEntry): string {
     const { style, symbols } = this.#options
+    if (actor.revision > this.#told) this.#told = actor.revision
     const state = ActorText.state(actor)
     const color = ActorText.paint(style, state.color)
     const moment = ActorText.momentOf(actor.since) ?? now
@@ -89,8 +112,9 @@ const notes = (actor: Actor, moment: number, entry: HistoryEntry | undefined): R
         ...(actor.restarts > 0 ? [HumanText.count(actor.restarts, "restart")] : [])
       ]
     }
-    case ActorState.FINISHED:
     case ActorState.STOPPED:
+      return actor.reason === "" ? [] : [Text.clean(actor.reason)]
+    case ActorState.FINISHED:
       return actor.lastExit === undefined ? [] : [Text.clean(actor.lastExit.message)]
     default:
       return []

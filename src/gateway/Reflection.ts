@@ -16,6 +16,7 @@ import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt"
 import type { DescriptorProto, EnumDescriptorProto, FieldDescriptorProto } from "@bufbuild/protobuf/wkt"
 import { status as Code } from "@grpc/grpc-js"
 import * as Stream from "effect/Stream"
+import { file_google_rpc_error_details } from "../../proto/generated/google/rpc/error_details_pb.ts"
 import { ServerReflection } from "../../proto/generated/grpc/reflection/v1/reflection_pb.ts"
 import { ServerReflection as ServerReflectionAlpha } from "../../proto/generated/grpc/reflection/v1alpha/reflection_pb.ts"
 import { bidiStreaming, service } from "./EffectGrpc.ts"
@@ -33,7 +34,7 @@ export interface Index {
 /** Fully qualified names begin with a dot in descriptors, and without in most questions. */
 const withoutDot = (name: string): string => name.replace(/^\./, "")
 
-/** Everything that the services and what they import declare. */
+/** Everything that the services and what they import declare, and what errors carry: no service imports that. */
 export const makeIndex = (services: ReadonlyArray<DescService>): Index => {
   const files = new Map<string, DescFile>()
   const symbols = new Map<string, DescFile>()
@@ -78,6 +79,7 @@ export const makeIndex = (services: ReadonlyArray<DescService>): Index => {
     for (const dependency of file.dependencies) addFile(dependency)
   }
   for (const { file } of services) addFile(file)
+  addFile(file_google_rpc_error_details)
   return { services: services.map(({ typeName }) => typeName).sort(), files, symbols, extensions }
 }
 

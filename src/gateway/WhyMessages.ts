@@ -34,7 +34,7 @@ const ofContainer = ({ node, troubled }: Why): ReadonlyArray<RemedyMessage> => {
   if (kind !== "container" || !troubled || lastExit === undefined) return []
   const advice = adviceFor(lastExit.tag)
   const logs = { action: Proto.RemedyAction.READ_LOGS, path, text: "shows what it said before it ended" }
-  return [...(advice === undefined ? [] : [{ path, text: advice }]), ...(node.incarnation > 0 ? [logs] : [])]
+  return [...(advice === undefined ? [] : [{ path, text: advice }]), ...(lastExit.beforeReady ? [] : [logs])]
 }
 
 /** See the module header. */

@@ -118,12 +118,14 @@ const checkHeader = (path: string, known: number): void => {
   refuseNewer(header.readUInt32BE(USER_VERSION_OFFSET), known)
 }
 
+/** SQLite answers with several lines in one row, the first of them a heading. What is told is one line, of the first finding. */
 const quickCheck = (database: DatabaseSync): void => {
   const found = database
     .prepare("PRAGMA quick_check(5)")
     .all()
-    .map((row) => String(row["quick_check"]))
-  if (found[0] !== "ok") throw corrupt(found.join("; "))
+    .flatMap((row) => String(row["quick_check"]).split("\n"))
+    .filter((line) => line !== "" && !line.startsWith("***"))
+  if (found[0] !== "ok") throw corrupt(found[0] ?? "its pages do not fit together")
 }
 
 /**

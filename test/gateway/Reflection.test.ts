@@ -64,6 +64,10 @@ describe("Reflection", () => {
     assert.strictEqual(filesIn(symbol("google.protobuf.Timestamp"))[0], "google/protobuf/timestamp.proto")
   })
 
+  it("knows what errors carry", () => {
+    assert.deepStrictEqual(filesIn(symbol("google.rpc.BadRequest"))[0], "google/rpc/error_details.proto")
+  })
+
   it("answers with an error what it cannot answer", () => {
     const questions: ReadonlyArray<Question> = [
       { case: "fileByFilename", value: "no/such.proto" },

@@ -17,7 +17,9 @@ export const completions = (root: () => Command.Command.Any) =>
     },
     Effect.fnUntraced(function* ({ shell }) {
       const command = root()
-      yield* Output.lines([Completions.generate(command.name, shell, Completions.fromCommand(command)).trimEnd()])
+      const script = Completions.generate(command.name, shell, Completions.fromCommand(command)).trimEnd()
+      // The generator writes into its head how its own flag is called, which we do not have.
+      yield* Output.lines([script.replaceAll(`${command.name} --completions`, `${command.name} completions`)])
     })
   ).pipe(
     describe({
