@@ -1,6 +1,7 @@
 /**
  * Builds what a machine boots: `build/image/vmlinuz` and `build/image/initramfs.img`, without being root. The same inputs
- * (this checkout, the kernel's version, the Debian packages of this system) give the same bytes.
+ * (this checkout, the kernel's version, the Debian packages of this system) give the same bytes, but for the brain's compile
+ * cache: V8 writes that a little differently every time, so the same machine starts from it, but its digest is another.
  *
  * The initramfs is two compressed archives in a row, which the kernel unpacks one after the other: what seldom changes
  * (Node, the container runtime, libraries, modules; slow to compress well), kept by the digest of its content, and what

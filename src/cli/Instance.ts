@@ -14,7 +14,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import * as Schedule from "effect/Schedule"
 import { type ChildProcess, spawn } from "node:child_process"
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from "node:fs"
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs"
 import { dirname, relative, resolve } from "node:path"
 import { HostService } from "../../proto/generated/ironwood/v1/host_pb.ts"
 import * as Address from "./Address.ts"
@@ -166,11 +166,21 @@ export const start = Effect.fnUntraced(function* (options: {
   return instance
 })
 
+/**
+ * Makes a directory and those above it that are missing; gives the topmost that was not there before, if any. One by one:
+ * Node's own `recursive` never returns where the kernel lets nobody make any (`/proc/x`).
+ */
+const makeDirectories = (directory: string): string | undefined => {
+  if (statSync(directory, { throwIfNoEntry: false })?.isDirectory() === true) return undefined
+  const above = dirname(directory) === directory ? undefined : makeDirectories(dirname(directory))
+  mkdirSync(directory, { mode: 0o700 })
+  return above ?? directory
+}
+
 /** Makes the state directory; gives the topmost directory that was not there before, if any, and the length of the log so far. */
 const prepare = Effect.fnUntraced(function* (files: FileSystem.FileSystem, directory: string, log: string) {
   const made = yield* Effect.try({
-    // the FileSystem does not tell which were made
-    try: () => mkdirSync(directory, { recursive: true, mode: 0o700 }),
+    try: () => makeDirectories(directory),
     catch: (error) =>
       failure(`the state directory ${directory} cannot be made (${error instanceof Error ? error.message : "?"})`, {
         next: "Choose another with --state-dir"

@@ -164,6 +164,18 @@ describe("up in the foreground", () => {
     })
   )
 
+  it.live("says of a state directory that cannot be made that it cannot", () =>
+    Effect.gen(function* () {
+      const { directory } = yield* place
+      writeFileSync(join(directory, "file"), "")
+      for (const state of ["/proc/ironwood/state", join(directory, "file"), join(directory, "file/state")]) {
+        const ran = yield* ended(directory, ["up", "--state-dir", state])
+        assert.notStrictEqual(ran.code, 0)
+        assert.include(ran.err, `the state directory ${state} cannot be made`)
+      }
+    })
+  )
+
   it.live("tells why the brain does not come up, and leaves nothing", () =>
     Effect.gen(function* () {
       const { directory, state } = yield* place
