@@ -165,9 +165,6 @@ const amongSiblings = (child: Spec, siblings: Siblings, at = ""): ReadonlyArray<
   if (child.significant && siblings.autoShutdown === "never") {
     problems.push({ field: fieldOf(at, "significant"), problem: "means nothing where autoShutdown is never" })
   }
-  if (child.policy.fallback === child.id) {
-    problems.push({ field: fieldOf(at, "policy.fallback"), problem: "names the child itself" })
-  }
   if (!depends(child.dependencies)) return problems
   if (siblings.strategy !== "one_for_one") {
     const problem = `do not go with ${siblings.strategy}, which says already who depends on whom`
@@ -179,15 +176,23 @@ const amongSiblings = (child: Spec, siblings: Siblings, at = ""): ReadonlyArray<
   return problems
 }
 
-/** Under a static supervisor the sibling that a policy falls back to must be there. */
+/**
+ * Under a static supervisor the sibling that a policy falls back to must be there. Under a dynamic one it may come and go,
+ * and policies are changed while it runs: a name that is no help there is found out when it is needed, and parks.
+ */
 const fallsNowhere = (
   { id, policy: { fallback } }: Spec,
   all: { readonly has: (id: string) => boolean },
   at = ""
 ): ReadonlyArray<SpecProblem> =>
-  fallback === undefined || fallback === id || all.has(fallback)
+  fallback === undefined || (fallback !== id && all.has(fallback))
     ? []
-    : [{ field: fieldOf(at, "policy.fallback"), problem: `names "${fallback}", which is no sibling` }]
+    : [
+        {
+          field: fieldOf(at, "policy.fallback"),
+          problem: fallback === id ? "names the child itself" : `names "${fallback}", which is no sibling`
+        }
+      ]
 
 /** Under a static supervisor a child can need only what is there and comes before it. */
 const misplaced = (

@@ -9,9 +9,10 @@ import type { Duration as WireDuration } from "@bufbuild/protobuf/wkt"
 import * as Effect from "effect/Effect"
 import * as Proto from "../../proto/generated/ironwood/v1/container_pb.ts"
 import type { ExitView } from "../actor/ExitView.ts"
+import type { RestartPolicy } from "../actor/RestartPolicy.ts"
 import type { SpecInvalid } from "../runtime/ContainerError.ts"
 import { ContainerSpec } from "../runtime/ContainerSpec.ts"
-import type { Container } from "../runtime/Containers.ts"
+import { type Container, Containers } from "../runtime/Containers.ts"
 import type { ContainerState, Desired } from "../runtime/Lifecycle.ts"
 import * as Policy from "./Policy.ts"
 import { decoder, fieldPath, given, invalid, InvalidRequest } from "./Request.ts"
@@ -147,3 +148,18 @@ export const invalidSpec = (problems: SpecInvalid["problems"]): InvalidRequest =
       return { field: fieldPath("spec", Proto.ContainerSpecSchema, path), description: problem }
     })
   })
+
+/** Changes the policy of a container. What the domain finds wrong with it is told as fields of the request's `policy`. */
+export const setPolicy = Effect.fnUntraced(function* (name: string, policy: RestartPolicy) {
+  const containers = yield* Containers
+  return yield* Effect.catchTag(containers.setPolicy(name, policy), "SpecInvalid", ({ problems }) =>
+    Effect.fail(
+      new InvalidRequest({
+        violations: problems.map(({ field, problem }) => ({
+          field: field.replace(/^restart/, "policy"),
+          description: problem
+        }))
+      })
+    )
+  )
+})

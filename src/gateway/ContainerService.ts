@@ -11,7 +11,14 @@ import type { Container } from "../runtime/Containers.ts"
 import { StopOptions } from "../runtime/StopOptions.ts"
 import { parseSignal } from "../taproot/Signals.ts"
 import type { SignalName } from "../taproot/Signals.ts"
-import { containerToProto, invalidSpec, specFromProto, specToProto, stateToProto } from "./ContainerMessages.ts"
+import {
+  setPolicy,
+  containerToProto,
+  invalidSpec,
+  specFromProto,
+  specToProto,
+  stateToProto
+} from "./ContainerMessages.ts"
 import { serverStreaming, service, unary } from "./EffectGrpc.ts"
 import { logMessages } from "./LogMessages.ts"
 import { hasLabels, pageBy } from "./Page.ts"
@@ -118,7 +125,7 @@ export const makeContainerService = () => {
     setContainerPolicy: unaryOnce(
       method.setContainerPolicy,
       Effect.fn("ContainerService.setContainerPolicy")(function* ({ name, policy }) {
-        return container(yield* (yield* Containers).setPolicy(name, yield* Policy.fromProto(policy)))
+        return container(yield* setPolicy(name, yield* Policy.fromProto(policy)))
       })
     ),
     streamContainerLogs: serverStreaming(method.streamContainerLogs, (request) =>

@@ -24,6 +24,7 @@ import { actorToProto, entryToProto } from "./ActorMessages.ts"
 import { serverStreaming, service, unary } from "./EffectGrpc.ts"
 import { fitting, keyIn, sizeOf, tokenAfter } from "./Page.ts"
 import * as Policy from "./Policy.ts"
+import { setPolicy } from "./ContainerMessages.ts"
 import { invalid } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
 import { whyToProto } from "./WhyMessages.ts"
@@ -239,7 +240,7 @@ export const makeTreeService = () => {
       Effect.fn("TreeService.setActorPolicy")(function* ({ path, policy }) {
         const node = yield* (yield* Tree).get(path)
         const wanted = yield* Policy.fromProto(policy)
-        if (isContainer(node)) yield* (yield* Containers).setPolicy(nameOf(node), wanted)
+        if (isContainer(node)) yield* setPolicy(nameOf(node), wanted)
         else yield* (yield* Tree).setPolicy(path, wanted)
         return { actor: yield* actorAt(path) }
       })

@@ -149,11 +149,11 @@ export class Containers extends Context.Service<
       name: string,
       options?: { readonly force?: boolean }
     ) => Effect.Effect<void, ContainerNotFound | WrongState | CleanupFailed | StateError>
-    /** Effective from its next end on; remembered. */
+    /** Effective from its next end on; remembered. A sibling that it falls back to must be there. */
     readonly setPolicy: (
       name: string,
       policy: RestartPolicy
-    ) => Effect.Effect<Container, ContainerNotFound | StateError>
+    ) => Effect.Effect<Container, ContainerNotFound | SpecInvalid | StateError>
     /** Its log, oldest first. Entries are read from files as the stream is pulled: a slow reader costs nothing, but may lose what was rotated away meanwhile. */
     readonly logs: (
       name: string,

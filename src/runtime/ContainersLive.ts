@@ -38,7 +38,7 @@ import { CLEARING, supervised } from "./ContainerActor.ts"
 import * as ContainerRuns from "./ContainerRuns.ts"
 import { type Container, Containers, type Sandbox, type StateError } from "./Containers.ts"
 import { ContainerSpec } from "./ContainerSpec.ts"
-import { dependsOnAny, problemsOf } from "./Dependencies.ts"
+import { dependsOnAny, fallbackProblems, problemsOf } from "./Dependencies.ts"
 import { type Action, type Command, commands, type ContainerState, hint } from "./Lifecycle.ts"
 import * as Records from "./Records.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
@@ -284,14 +284,16 @@ const make = Effect.gen(function* () {
 
   /** Fails when it needs others that it cannot need. */
   const checkNeeds = Effect.fnUntraced(function* (spec: ContainerSpec) {
-    if (!dependsOnAny(spec)) return
+    const fallbacks = fallbackProblems(spec.name, spec.restart.fallback)
+    if (!dependsOnAny(spec) && fallbacks.length === 0) return
     const sandbox = spec.sandbox ?? spec.name
     const all = (yield* records.containers.partition).records
     const others = new Map(all.map(({ name, value }) => [name, value]))
-    const problems = problemsOf(spec, {
+    const needs = problemsOf(spec, {
       siblings: new Map(all.flatMap(({ name, value }) => (value.sandbox === sandbox ? [[name, value.spec]] : []))),
       sandboxOf: (name) => others.get(name)?.sandbox
     })
+    const problems = [...needs, ...fallbacks]
     if (problems.length > 0) return yield* new SpecInvalid({ what: "container", problems })
   })
 
@@ -386,6 +388,10 @@ const make = Effect.gen(function* () {
         yield* lockContainer(name)(
           Effect.gen(function* () {
             const { value } = yield* find(name)
+            const there = (yield* records.containers.partition).records
+            const siblings = there.filter((other) => other.value.sandbox === value.sandbox)
+            const problems = fallbackProblems(name, policy.fallback, new Set(siblings.map((other) => other.name)))
+            if (problems.length > 0) return yield* new SpecInvalid({ what: "container", problems })
             const { restart: _, ...spec } = value.spec
             const changed = new ContainerSpec({ ...spec, restart: policy })
             yield* records.containers.update(name, (record) => ({ ...record.value, spec: changed }))

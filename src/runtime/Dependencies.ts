@@ -46,6 +46,23 @@ const wayTo = (name: string, goal: string, siblings: Others["siblings"]): Readon
   return visit(name)
 }
 
+/**
+ * What is wrong with the container that a policy falls back to. One that is created may name a container that comes after it;
+ * whoever changes a policy names one that is there (`siblings`).
+ */
+export const fallbackProblems = (
+  name: string,
+  fallback: string | undefined,
+  siblings?: { readonly has: (name: string) => boolean }
+): ReadonlyArray<FieldProblem> => {
+  const wrong = (problem: string) => [{ field: "restart.fallback", problem }]
+  if (fallback === undefined) return []
+  if (fallback === name) return wrong("names the container itself")
+  return siblings === undefined || siblings.has(fallback)
+    ? []
+    : wrong(`no container of its sandbox is named "${fallback}": create that one first`)
+}
+
 /** All that is wrong with what `spec` needs. */
 export const problemsOf = (
   spec: Needs & Pick<ContainerSpec, "name">,

@@ -154,6 +154,20 @@ it.effect("fallback to a sibling that is not there parks, and says so", () =>
   })
 )
 
+it.effect("fallback to itself, which a policy can say that was changed later, parks, and takes nobody along", () =>
+  Effect.gen(function* () {
+    const { decisions, root, states, wear } = yield* pod(
+      { web: { policy: whenSpent("fallback", "web") }, other: {} },
+      "dynamic"
+    )
+    yield* root.tree.restart("init/pod")
+    yield* Effect.yieldNow
+    yield* wear("web")
+    assert.deepStrictEqual(yield* states, { web: "parked", other: "running" })
+    assert.match((yield* decisions("web")).at(-1) ?? "", /but web is the one that failed$/)
+  })
+)
+
 describe.for(["dynamic", "static"] as const)("restart-group in a %s supervisor", (kind) => {
   const group = { a: {}, b: { policy: whenSpent("restart-group") }, c: {}, off: { autoStart: false } }
 

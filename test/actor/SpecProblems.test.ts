@@ -114,9 +114,8 @@ describe("a spec", () => {
       "children[1].policy.fallback names the child itself",
       'children[2].policy.fallback names "d", which is no sibling'
     ])
-    assert.deepStrictEqual(told(SpecProblems.ofChildren(list, { ...relation, ordered: false })), [
-      "children[1].policy.fallback names the child itself"
-    ])
+    // There policies change while it runs: who cannot help is found out when it is needed.
+    assert.deepStrictEqual(SpecProblems.ofChildren(list, { ...relation, ordered: false }), [])
     assert.deepStrictEqual(
       told(
         SpecProblems.ofNewChild(idle("x", { policy: policy("y") }), { ...relation, ordered: true }, () => undefined)

@@ -198,6 +198,19 @@ restart: { backoff: { initial: 100ms }, maxConsecutive: 2, whenSpent: fallback, 
       yield* is("other", "STOPPED")
       yield* instance.run("start", "other")
       yield* is("other", "RUNNING")
+      for (const [fallback, words] of [
+        ["shop", /names the container itself/],
+        ["nobody", /no container of its sandbox is named "nobody"/]
+      ] as const) {
+        const refused = yield* instance.try("policy", "set", "shop", "--when-spent", "fallback", "--fallback", fallback)
+        assert.strictEqual(refused.code, 2, refused.stderr)
+        assert.match(refused.stderr, words)
+      }
+      const selfish = yield* instance.apply(
+        container("self", "restart: { maxConsecutive: 1, whenSpent: fallback, fallback: self }\n")
+      )
+      assert.deepStrictEqual([selfish.code, selfish.stdout], [2, ""])
+      assert.match(selfish.stderr, /restart\.fallback: names the container itself/)
       yield* instance.run("policy", "set", "shop", "--preset", "kubernetes")
       yield* instance.try("start", "shop")
       yield* is("spare", "STOPPED")

@@ -1,6 +1,6 @@
 /** What can be wrong with the names of containers that a container needs. */
 import { assert, describe, it } from "@effect/vitest"
-import { problemsOf } from "../../src/runtime/Dependencies.ts"
+import { fallbackProblems, problemsOf } from "../../src/runtime/Dependencies.ts"
 
 const needs = (given: {
   readonly after?: ReadonlyArray<string>
@@ -40,6 +40,21 @@ describe("the needs of a container", () => {
   it("may not go round, over however many", () => {
     assert.deepStrictEqual(problemsOf({ name: "web", ...needs({ requires: ["db", "cache"] }) }, others), [
       { field: "requires[1]", problem: "goes round in a circle: web → cache → web" }
+    ])
+  })
+})
+
+describe("the fallback of a policy", () => {
+  const there = new Set(["web", "sorry"])
+  it("is another container, which is there when a policy is changed", () => {
+    assert.deepStrictEqual(fallbackProblems("web", undefined, there), [])
+    assert.deepStrictEqual(fallbackProblems("web", "sorry", there), [])
+    assert.deepStrictEqual(fallbackProblems("web", "later"), [], "one that is created may name one that comes after it")
+    assert.deepStrictEqual(fallbackProblems("web", "web"), [
+      { field: "restart.fallback", problem: "names the container itself" }
+    ])
+    assert.deepStrictEqual(fallbackProblems("web", "later", there), [
+      { field: "restart.fallback", problem: 'no container of its sandbox is named "later": create that one first' }
     ])
   })
 })

@@ -26,9 +26,10 @@ export const resume = <R>(siblings: Siblings<R>): ReadonlyArray<Node<R>> =>
     return [sibling]
   })
 
-/** Why a sibling does not start in the place of another: it has a life of its own, or is no help. */
-export const hindranceOf = <R>(sibling: Node<R> | undefined): string | undefined => {
+/** Why `sibling` does not start in the place of `child`: it has a life of its own, or is no help. */
+export const hindranceOf = <R>(child: Node<R>, sibling: Node<R> | undefined): string | undefined => {
   if (sibling === undefined) return "is no sibling"
+  if (sibling === child) return "is the one that failed"
   switch (sibling.state) {
     case "stopped":
     case "finished":

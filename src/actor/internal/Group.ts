@@ -396,7 +396,7 @@ export class Group<R> {
       case "Fallback": {
         const { attempt, sibling: id } = decision
         const sibling = this.children.get(id)
-        const hindrance = Fallbacks.hindranceOf(sibling)
+        const hindrance = Fallbacks.hindranceOf(child, sibling)
         const why = hindrance === undefined ? reason : `${reason}; but ${id} ${hindrance}`
         // Before the move, so that the journal has it too.
         if (hindrance === undefined) child.fallback = id
