@@ -2,13 +2,19 @@
  * Looking at disks for the one that keeps a machine's state: which block devices there are, which has an ext4 file system with
  * a label, which is empty. Reads superblocks itself, since there is no udev, and trusts nothing in them but the label.
  */
-import { open, readdir } from "node:fs/promises"
+import { open, readdir, readFile, stat } from "node:fs/promises"
+import { basename } from "node:path"
 
 /** Where ext4's superblock is, and what in it. */
 const superblock = { at: 1024, magicAt: 56, magic: 0xef53, labelAt: 120, labelBytes: 16 } as const
 
-/** What must be zero of a disk that counts as empty. */
-const emptyBytes = 1024 * 1024
+/**
+ * What must be zero of a disk that counts as empty: where file systems, partition tables, volume managers and RAID keep what
+ * tells of them (all within a mebibyte of either end, but for a mirror's log), and a sample between. Reading all of a large
+ * disk would hold up the start for minutes.
+ */
+const endBytes = 4 * 1024 * 1024
+const sample = { pieces: 256, bytes: 4_096 } as const
 
 const read = async (device: string, position: number, length: number): Promise<Buffer> => {
   const file = await open(device, "r")
@@ -50,8 +56,30 @@ export const withLabel = async (label: string): Promise<ReadonlyArray<string>> =
   return found
 }
 
-/** Whether nothing is on it that anybody could miss. */
+/** The pieces of a disk of `size` bytes that are looked at, each once. */
+export const piecesOf = (size: number): ReadonlyArray<{ readonly position: number; readonly length: number }> => {
+  if (size <= 2 * endBytes) return [{ position: 0, length: size }]
+  const step = Math.max(sample.bytes, Math.floor((size - 2 * endBytes) / sample.pieces / 512) * 512)
+  const between = []
+  for (let position = endBytes; position + sample.bytes <= size - endBytes; position += step) {
+    between.push({ position, length: sample.bytes })
+  }
+  return [{ position: 0, length: endBytes }, { position: size - endBytes, length: endBytes }, ...between]
+}
+
+/** Bytes of a block device, of a file too. The kernel counts devices in units of 512 whatever their sectors are. */
+const sizeOf = async (device: string): Promise<number> => {
+  const sectors = await readFile(`/sys/class/block/${basename(device)}/size`, "utf8").catch(() => undefined)
+  return sectors === undefined ? (await stat(device)).size : Number(sectors) * 512
+}
+
+/** Whether nothing is on it that anybody could miss, as far as {@link piecesOf} shows. */
 export const isEmpty = async (device: string): Promise<boolean> => {
-  const bytes = await read(device, 0, emptyBytes)
-  return bytes.length > 0 && bytes.every((byte) => byte === 0)
+  const size = await sizeOf(device)
+  if (size === 0) return false
+  for (const { length, position } of piecesOf(size)) {
+    const bytes = await read(device, position, length)
+    if (bytes.length < length || !bytes.every((byte) => byte === 0)) return false
+  }
+  return true
 }

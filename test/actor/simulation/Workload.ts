@@ -109,7 +109,10 @@ export const run = (world: World, path: string, temper: Temper | "own") =>
     if (!world.calm && random.chance(0.01)) return yield* new ProcessEnded({ exitFacts: facts(random, temper) })
     yield* Actor.ready({ life: `${self.incarnation}` })
     const told = Effect.callback<"told">((resume) => world.onStorm(path, () => resume(Effect.succeed("told"))))
-    const how = yield* Effect.raceFirst(told, Effect.sleep(lifetime(random, temper, world, path)))
+    const how = yield* Effect.timeoutOrElse(told, {
+      duration: lifetime(random, temper, world, path),
+      orElse: () => Effect.undefined
+    })
     if (how === undefined && world.calm) return yield* Effect.never
     if (how === undefined && temper === "job" && random.chance(0.8)) return
     if (random.chance(0.02)) return yield* Effect.die(new RangeError("a bug"))
