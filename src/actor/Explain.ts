@@ -14,7 +14,8 @@
 import type { Intensity } from "./ChildSpec.ts"
 import { type Decision, decide, isHealthy } from "./Decision.ts"
 import type { ExitView } from "./ExitView.ts"
-import { RestartWindow, windowOf } from "./internal/RestartWindow.ts"
+import { RestartAccount } from "./internal/RestartAccount.ts"
+import { RestartWindow } from "./internal/RestartWindow.ts"
 import type { RestartPolicy } from "./RestartPolicy.ts"
 
 /** One exit: `after` so long a run, or `at` a time, whether it runs then or not. */
@@ -68,18 +69,15 @@ export interface Explanation {
 
 /** Plays the exits through; see the module header. */
 export const explain = ({ exits, intensity, policy, supervisor = false }: Options): Explanation => {
-  const window = policy.budget === undefined ? undefined : windowOf(policy.budget)
+  const account = new RestartAccount(policy)
   const events = intensity === undefined ? undefined : new RestartWindow(intensity.restarts, intensity.within)
-  const ruleRestarts = new Map<number, number>()
   const steps: Array<Step> = []
   let startedAt = 0
   let run = 1
   let attempt = 0
   let now = 0
   let over: Outcome | undefined
-  window?.started(0)
-
-  const left = (): number | undefined => (window === undefined ? undefined : window.limit - window.count(now))
+  account.started(0)
 
   for (const { exit, when } of exits) {
     const at = "after" in when ? Math.max(now, startedAt + when.after) : when.at
@@ -96,7 +94,7 @@ export const explain = ({ exits, intensity, policy, supervisor = false }: Option
         reason,
         delay: undefined,
         nextStartAt: over === undefined ? startedAt : undefined,
-        budgetLeft: left(),
+        budgetLeft: account.left(now),
         attempt
       })
       continue
@@ -110,8 +108,8 @@ export const explain = ({ exits, intensity, policy, supervisor = false }: Option
         supervisor,
         attempt,
         ranFor,
-        restartsOfChild: (delay) => window?.count(now, delay) ?? 0,
-        ruleRestarts: (index) => ruleRestarts.get(index) ?? 0,
+        restartsOfChild: (delay) => account.counted(now, delay),
+        ruleRestarts: (index) => account.ofRule(index),
         intensity,
         restartsOfSupervisor: events?.count(now) ?? 0,
         canReboot: true,
@@ -123,12 +121,10 @@ export const explain = ({ exits, intensity, policy, supervisor = false }: Option
       middle === undefined
         ? undefined
         : { min: delayOf(decideWith(0)) ?? middle, middle, max: delayOf(decideWith(1)) ?? middle }
-    if (isHealthy(policy, exit, ranFor)) ruleRestarts.clear()
+    account.spend(decision, isHealthy(policy, exit, ranFor), now)
     attempt = decision._tag === "Finish" ? 0 : decision.attempt
     if (decision._tag === "Restart") {
-      if (decision.counts) window?.record(now, decision.delay)
       if (decision.spendsIntensity) events?.record(now)
-      if (decision.rule !== undefined) ruleRestarts.set(decision.rule, (ruleRestarts.get(decision.rule) ?? 0) + 1)
     } else if (decision._tag === "RestartGroup") {
       events?.record(now)
     } else {
@@ -136,7 +132,7 @@ export const explain = ({ exits, intensity, policy, supervisor = false }: Option
     }
     const nextStartAt = middle === undefined ? undefined : now + middle
     const { reason } = decision
-    steps.push({ at, run, ranFor, exit, decision, reason, delay, nextStartAt, budgetLeft: left(), attempt })
+    steps.push({ at, run, ranFor, exit, decision, reason, delay, nextStartAt, budgetLeft: account.left(now), attempt })
     if (nextStartAt !== undefined) {
       startedAt = nextStartAt
       run++

@@ -23,7 +23,7 @@ import type { Cancel, Engine } from "./Engine.ts"
 import type { Group } from "./Group.ts"
 import { HistoryRing } from "./HistoryRing.ts"
 import { type EndingKind, Incarnation } from "./Incarnation.ts"
-import { type SpentWindow, windowOf } from "./RestartWindow.ts"
+import { RestartAccount } from "./RestartAccount.ts"
 
 /** What follows when a node has ended: `hold`: its supervisor starts it again; `halt`: it stays; `start`: at once. */
 export type Intent = "hold" | "halt" | "start"
@@ -101,10 +101,8 @@ export class Node<R> {
   standsInFor: Node<R> | undefined
   /** Whose account the start is on that it waits to make. */
   startsAutomatically = false
-  /** The policy's own budget. */
-  window: SpentWindow | undefined
-  /** Restarts by each of the policy's rules since the last healthy run. */
-  #ruleRestarts: Array<number> | undefined
+  /** What of its restarts it has used up. */
+  readonly #account: RestartAccount
   #history: HistoryRing | undefined
   /** Monotonic time from which on it runs: the acknowledgement, or earlier for what was taken over. */
   #runningSince = 0
@@ -122,10 +120,13 @@ export class Node<R> {
     this.spec = spec
     const { history, record } = engine.takeKept(path)
     if (history !== undefined) for (const entry of history) this.#remember(entry)
-    this.window = windowFor(spec.policy)
-    if (record?.ruleRestarts !== undefined) this.#ruleRestarts = [...record.ruleRestarts]
     const now = engine.now()
-    for (const at of record?.spent ?? []) this.window?.record(engine.monotonic() - Math.max(0, now - at))
+    this.#account = new RestartAccount(spec.policy)
+    if (record !== undefined) {
+      const monotonic = engine.monotonic()
+      const times = record.spent?.map((at) => monotonic - Math.max(0, now - at)) ?? []
+      this.#account.resume(times, record.ruleRestarts)
+    }
     const rest = restOf(spec, record)
     const behaviour = spec.behaviour
     this.view = {
@@ -177,7 +178,7 @@ export class Node<R> {
   /** For the journal. */
   record(): NodeRecord {
     const { attempt, incarnation, lastExit, path, restarts } = this.view
-    const ruleRestarts = this.#ruleRestarts
+    const ruleRestarts = this.#account.byRule
     return { path, incarnation, restarts, attempt, lastExit, rest: this.#rest(), spent: this.#spent(), ruleRestarts }
   }
 
@@ -198,14 +199,11 @@ export class Node<R> {
   }
 
   #spent(): ReadonlyArray<number> | undefined {
-    const { window } = this
     const now = this.engine.monotonic()
-    if (window === undefined || window.count(now) === 0) return undefined
+    const times = this.#account.times(now)
+    if (times.length === 0) return undefined
     const wall = this.engine.now()
-    return window
-      .times(now)
-      .slice(-SPENT_LIMIT)
-      .map((at) => Math.round(wall - (now - at)))
+    return times.slice(-SPENT_LIMIT).map((at) => Math.round(wall - (now - at)))
   }
 
   // --- showing ---
@@ -220,12 +218,12 @@ export class Node<R> {
       mailbox: this.spec.mailbox?.load(),
       budgetLeft: this.#budgetLeft(),
       intensity: this.group?.intensity,
-      ruleRestarts: this.#ruleRestarts ?? noRestarts
+      ruleRestarts: this.#account.byRule ?? noRestarts
     }
   }
 
   #budgetLeft(): number | undefined {
-    return this.window === undefined ? undefined : this.window.limit - this.window.count(this.engine.monotonic())
+    return this.#account.left(this.engine.monotonic())
   }
 
   /** Makes a change visible, with the event behind it if there is one. */
@@ -303,15 +301,13 @@ export class Node<R> {
   }
 
   setPolicy(policy: RestartPolicy): void {
-    this.window = windowFor(policy)
-    this.#ruleRestarts = undefined
+    this.#account.reset(policy)
     this.change({ policy }, { event: "policy-changed", reason: `${policy.restart}, ${policy.whenSpent} when spent` })
   }
 
   /** A person takes the matter in hand: failures so far count no more. */
   forgive(): void {
-    this.window = windowFor(this.view.policy)
-    this.#ruleRestarts = undefined
+    this.#account.reset(this.view.policy)
     if (this.view.attempt !== 0) this.change({ attempt: 0 })
   }
 
@@ -328,20 +324,15 @@ export class Node<R> {
       supervisor: this.group !== undefined,
       attempt,
       ranFor,
-      restartsOfChild: (delay) => this.window?.count(now, delay) ?? 0,
-      ruleRestarts: (index) => this.#ruleRestarts?.[index] ?? 0,
+      restartsOfChild: (delay) => this.#account.counted(now, delay),
+      ruleRestarts: (index) => this.#account.ofRule(index),
       healthy: isHealthy(policy, exit, ranFor)
     }
   }
 
   /** Counts what a decision spends. `healthy`: the run before it was. */
   spend(decision: Decision, healthy: boolean, now: number): void {
-    if (healthy) this.#ruleRestarts = undefined
-    if (decision._tag !== "Restart") return
-    if (decision.counts) this.window?.record(now, decision.delay)
-    if (decision.rule === undefined) return
-    this.#ruleRestarts ??= this.view.policy.rules.map(() => 0)
-    this.#ruleRestarts[decision.rule] = (this.#ruleRestarts[decision.rule] ?? 0) + 1
+    this.#account.spend(decision, healthy, now)
   }
 
   // --- starting ---
@@ -364,7 +355,7 @@ export class Node<R> {
     this.fallback = undefined
     const { incarnation, restarts } = this.view
     const again = automatic && incarnation > 0
-    if (!again) this.window?.started(this.engine.monotonic())
+    if (!again) this.#account.started(this.engine.monotonic())
     this.move("start", {
       incarnation: incarnation + 1,
       annotations: noAnnotations,
@@ -630,6 +621,3 @@ const restOf = (
       return rest
   }
 }
-
-const windowFor = ({ budget }: RestartPolicy): SpentWindow | undefined =>
-  budget === undefined ? undefined : windowOf(budget)
