@@ -117,16 +117,16 @@ export function make<E, R>(id: string, options: Options, run: Effect.Effect<void
 
 const none: Annotations = {}
 
+/** Acknowledges the start: the supervisor goes on to the next sibling. The facts given become annotations in the tree. */
+export const ready = (annotations: Annotations = none): Effect.Effect<void, never, Self> =>
+  Effect.map(Self, (self) => self.acknowledge(annotations, undefined))
+
 /**
- * Acknowledges the start: the supervisor goes on to the next sibling. The facts given become annotations in the tree.
- *
- * An actor that took over what an earlier incarnation, or another brain, had started says for how long that runs already:
- * the tree shows that start, and a back-off is reset after a healthy run as if nobody had been replaced. Default: not at all.
+ * Acknowledges like {@link ready} that it took over what an earlier incarnation, or another brain, had started, and that
+ * has run for `runningFor` already: the history tells it apart from a start, the tree shows when that was, and a back-off is
+ * reset after a healthy run as if nobody had been replaced.
  */
-export const ready = (
-  annotations: Annotations = none,
-  runningFor: Duration.Duration = Duration.zero
-): Effect.Effect<void, never, Self> =>
+export const adopted = (annotations: Annotations, runningFor: Duration.Duration): Effect.Effect<void, never, Self> =>
   Effect.map(Self, (self) => self.acknowledge(annotations, Duration.toMillis(runningFor)))
 
 /** Adds facts shown with this actor in the tree; an empty string takes one away. They last as long as the incarnation. */

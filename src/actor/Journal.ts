@@ -67,6 +67,7 @@ export const EntryRecord = Schema.Struct({
   revision: Schema.Int,
   event: Schema.Literals([
     "started",
+    "adopted",
     "ended",
     "start-failed",
     "ignored",

@@ -19,8 +19,11 @@ export class Self extends Context.Service<
     readonly incarnation: number
     /** How the previous incarnation ended, when it did so by itself. */
     readonly previousExit: ExitView | undefined
-    /** Acknowledges the start, of something that runs for `runningFor` milliseconds already. Idempotent; use `Actor.ready`. */
-    readonly acknowledge: (annotations: Annotations, runningFor: number) => void
+    /**
+     * Acknowledges the start, or that it took over what has run for `runningFor` milliseconds already. Idempotent; use
+     * `Actor.ready` and `Actor.adopted`.
+     */
+    readonly acknowledge: (annotations: Annotations, runningFor: number | undefined) => void
     /** Adds annotations (an empty string removes one). Use `Actor.annotate`. */
     readonly annotate: (annotations: Annotations) => void
     /** Marks the start as ignored; the actor must end right after. Use `Actor.ignore`. */

@@ -14,7 +14,7 @@
  *   gives the snapshot.
  */
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
@@ -82,7 +82,7 @@ export interface HistoryEntry {
   readonly at: number
   readonly revision: Revision
   /**
-   * What happened: `started`, `ended`, `start-failed`, `stopped`, `released`, `abandoned`, `policy-changed`, `held-back`
+   * What happened: `started`, `adopted` (it took over what ran on), `ended`, `start-failed`, `stopped`, `released`, `abandoned`, `policy-changed`, `held-back`
    * (its restart is due and waits for its turn under the tree's restart rate), …
    */
   readonly event: HistoryEvent
@@ -99,6 +99,7 @@ export interface HistoryEntry {
 
 export type HistoryEvent =
   | "started"
+  | "adopted"
   | "ended"
   | "start-failed"
   | "ignored"
@@ -141,8 +142,14 @@ export interface Load {
   readonly oldestMessageAt: number | undefined
 }
 
+/** How many lives in a row ended before the present one, as of `now`: none once that has run for as long as is healthy. */
+export const failuresInARow = ({ attempt, policy, since, startedAt, state }: TreeNode, now: number): number =>
+  state === "running" && now - (startedAt ?? since) >= Duration.toMillis(policy.backoff.resetAfter) ? 0 : attempt
+
 /** What time alone changes, and so makes no revision: as it is when asked for. */
 export interface Moment {
+  /** Ends in a row: see {@link failuresInARow}. */
+  readonly attempt: number
   /** What waits in its mailbox; undefined when it has none. */
   readonly mailbox: Load | undefined
   /** Restarts left in the policy's own budget; undefined without a budget. */

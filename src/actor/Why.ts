@@ -11,16 +11,15 @@
  *   middle one.
  * - Causes are followed through histories, which are bounded: one that was long ago may be told without its beginning.
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { ActorPath } from "./ActorPath.ts"
 import * as Path from "./ActorPath.ts"
 import type { NoSuchActor } from "./Errors.ts"
 import type { ExitView } from "./ExitView.ts"
-import type { HistoryEntry, Moment, Tree, TreeNode } from "./Tree.ts"
+import { failuresInARow, type HistoryEntry, type Moment, type Tree, type TreeNode } from "./Tree.ts"
 import { prospectsOf } from "./WhyNext.ts"
 import { policyWords } from "./WhyPolicy.ts"
-import { type Chapter, count, exitWords, isEnd, story } from "./WhyStory.ts"
+import { type Chapter, count, exitWords, isEnd, isStart, story } from "./WhyStory.ts"
 
 /** How another actor has to do with it. */
 export type Relation =
@@ -100,7 +99,7 @@ const MOST = 20
 
 /** The end that another one at `revision` came of. Who needs another ends before it, so that it may be the next one. */
 const endAround = (history: ReadonlyArray<HistoryEntry>, revision: number): HistoryEntry | undefined => {
-  const last = history.findLast((one) => one.revision <= revision && (isEnd(one) || one.event === "started"))
+  const last = history.findLast((one) => one.revision <= revision && (isEnd(one) || isStart(one)))
   return last !== undefined && isEnd(last) ? last : history.find((one) => one.revision > revision && isEnd(one))
 }
 
@@ -175,12 +174,11 @@ export const explain = (known: Known): Why => ({
 const quoted = (ids: ReadonlyArray<string>): string => ids.map((id) => `"${id}"`).join(" and ")
 
 /** It runs after ends in a row, and not yet for as long as counts as healthy: a crash loop looks so between crashes. */
-const isUnsettled = ({ attempt, policy, since, startedAt, state }: TreeNode, now: number): boolean =>
-  state === "running" && attempt > 0 && now - (startedAt ?? since) < Duration.toMillis(policy.backoff.resetAfter)
+const isUnsettled = (node: TreeNode, now: number): boolean => node.state === "running" && failuresInARow(node, now) > 0
 
 /** Whose place it takes. */
 const placeOf = ({ entry, state }: TreeNode): ActorPath | undefined =>
-  state === "running" && entry?.event === "started" ? entry.because : undefined
+  state === "running" && entry !== undefined && isStart(entry) ? entry.because : undefined
 
 /** Somebody on call wants to know. */
 const isTroubled = (node: TreeNode, now: number): boolean =>

@@ -38,6 +38,9 @@ export const count = (n: number, noun: string): string => `${n} ${noun}${n === 1
 
 const ends: ReadonlySet<HistoryEvent> = new Set(["ended", "start-failed", "ignored", "stopped", "released"])
 
+/** Whether a life began with it. */
+export const isStart = ({ event }: HistoryEntry): boolean => event === "started" || event === "adopted"
+
 /** Whether a life was over with it. */
 export const isEnd = ({ event }: HistoryEntry): boolean => ends.has(event)
 
@@ -65,8 +68,9 @@ export const story = (history: ReadonlyArray<HistoryEntry>): ReadonlyArray<Chapt
   for (const entry of history) {
     heldBack = entry.event === "held-back" ? entry : undefined
     if (heldBack !== undefined) continue
-    if (entry.event === "started") {
-      started = entry
+    if (isStart(entry)) {
+      // a run that was taken over goes on
+      started = entry.event === "adopted" && started !== undefined ? { ...entry, at: started.at } : entry
       continue
     }
     const ranFor = started?.incarnation === entry.incarnation ? entry.at - started.at : undefined
@@ -115,9 +119,11 @@ const rangeOf = (lengths: ReadonlyArray<number | undefined>): string | undefined
 
 const whatHappened = ({ because, event, exit, incarnation, reason }: HistoryEntry, after: string): string => {
   switch (event) {
+    case "adopted":
     case "started": {
       const life = incarnation === 1 ? "" : `, in incarnation ${incarnation}`
-      return because === undefined ? `it came up${life}` : `it came up${life}, in the place of "${Path.id(because)}"`
+      const came = event === "started" ? "it came up" : "it was taken over while it ran on"
+      return because === undefined ? `${came}${life}` : `${came}${life}, in the place of "${Path.id(because)}"`
     }
     case "ended":
       return exit === undefined ? `it ended${after}` : endWords(exit, after)

@@ -7,13 +7,10 @@
  */
 import { create, type DescMessage, type MessageShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
-import {
-  ContainerService,
-  type ContainerSpec,
-  CreateContainerResponseSchema
-} from "../../proto/generated/ironwood/v1/container_pb.ts"
+import { ContainerService, CreateContainerResponseSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { ImportImageResponseSchema } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { CreateSandboxResponseSchema, SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { assumedOf } from "./Assumed.ts"
 import { Client, orElseStatus, status } from "./Client.ts"
 import { exitCodes } from "./ExitCode.ts"
 import { changed, type Failure, failure } from "./Failure.ts"
@@ -44,18 +41,18 @@ const line = Effect.fnUntraced(function* (object: Manifest.ManifestObject, name:
 })
 
 /** Makes one object; gives what is to be printed: for programs, the answer of the API. A path can hold several images. */
-const make = Effect.fnUntraced(function* (object: Manifest.ManifestObject, { replace }: Options) {
+const make = Effect.fnUntraced(function* (object: Manifest.ManifestObject, specs: Specs, { replace }: Options) {
   const done = <D extends DescMessage>(name: string, outcome: Outcome, schema: D, answer: MessageShape<D>) =>
     Effect.map(line(object, name, outcome), (line): Done => answered(line, schema, answer))
   switch (object.kind) {
     case "Image": {
-      const images = yield* importImages(object.path, object.as)
-      return yield* Effect.forEach(images, (image) =>
+      const imported = yield* importImages(object.path, object.as)
+      return yield* Effect.forEach(imported, ({ image, unchanged }) =>
         done(
           nameOf(image),
-          "imported",
+          unchanged ? "unchanged" : "imported",
           ImportImageResponseSchema,
-          create(ImportImageResponseSchema, { event: { case: "image", value: image } })
+          create(ImportImageResponseSchema, { event: { case: "image", value: image }, unchanged })
         )
       )
     }
@@ -67,19 +64,23 @@ const make = Effect.fnUntraced(function* (object: Manifest.ManifestObject, { rep
       return [yield* done(name, there ? "unchanged" : "created", CreateSandboxResponseSchema, answer)]
     }
     case "Container": {
-      const { answer, outcome } = yield* makeContainer(object.spec, object.notStarted, replace)
+      const { answer, outcome } = yield* makeContainer(object, specs, replace)
       return [yield* done(object.name, outcome, CreateContainerResponseSchema, answer)]
     }
   }
 })
 
-const makeContainer = Effect.fnUntraced(function* (spec: ContainerSpec, notStarted: boolean, replace: boolean) {
+const makeContainer = Effect.fnUntraced(function* (
+  { name, notStarted, spec }: Extract<Manifest.ManifestObject, { readonly kind: "Container" }>,
+  specs: Specs,
+  replace: boolean
+) {
   const client = yield* Client
-  const { name } = spec
+  const assumed = assumedOf(specs.objects, [])
   const create = Effect.suspend(() =>
     client.call(
       ContainerService.method.createContainer,
-      { spec, notStarted, requestId: requestId() },
+      { spec, notStarted, requestId: requestId(), assumed },
       { timeout: "5 minutes" }
     )
   )
@@ -106,9 +107,9 @@ interface Failed {
 }
 
 /** Makes one object and prints what became of it; gives its failure. */
-const tryOne = Effect.fnUntraced(function* (object: Manifest.ManifestObject, options: Options) {
+const tryOne = Effect.fnUntraced(function* (object: Manifest.ManifestObject, specs: Specs, options: Options) {
   yield* Output.progress(`${labelOf(object)}…`)
-  const made = yield* Effect.result(make(object, options))
+  const made = yield* Effect.result(make(object, specs, options))
   yield* Output.progressDone
   if (made._tag === "Success") {
     yield* Effect.forEach(made.success, ({ json, lines }) => Output.value(json, lines), { discard: true })
@@ -127,7 +128,7 @@ export const apply = Effect.fnUntraced(function* (specs: Specs, options: Options
   for (const kind of kinds) {
     const failures: Array<Failed> = []
     for (const object of Needs.inOrder(specs.objects.filter((object) => object.kind === kind))) {
-      failures.push(...(yield* tryOne(object, options)))
+      failures.push(...(yield* tryOne(object, specs, options)))
     }
     const titled = ({ error, object }: Failed): Failure =>
       changed(error, {

@@ -10,6 +10,13 @@ import * as HumanText from "./HumanText.ts"
 import * as Output from "./Output.ts"
 import * as Text from "./Text.ts"
 
+/** What came of an import. */
+export interface Imported {
+  readonly image: Image
+  /** It was there already, under all its names. */
+  readonly unchanged: boolean
+}
+
 /**
  * Imports all that is at an absolute path on the host Ironwood runs on; empty `name` = as the archive says. `validateOnly`: only
  * says what it would import.
@@ -20,11 +27,11 @@ export const importImages = Effect.fnUntraced(function* (
   { validateOnly = false }: { readonly validateOnly?: boolean } = {}
 ) {
   const client = yield* Client
-  const images: Array<Image> = []
+  const images: Array<Imported> = []
   yield* client.stream(ImageService.method.importImage, { path, name, validateOnly }).pipe(
-    Stream.runForEach(({ event }) =>
+    Stream.runForEach(({ event, unchanged }) =>
       Effect.gen(function* () {
-        if (event.case === "image") images.push(event.value)
+        if (event.case === "image") images.push({ image: event.value, unchanged })
         if (event.case !== "progress") return
         const { doneBytes, step, totalBytes } = event.value
         const share = totalBytes === 0n ? "" : ` of ${HumanText.size(totalBytes)}`

@@ -9,13 +9,13 @@ import * as Option from "effect/Option"
 import { ContainerService, type ContainerSpec } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import type { Image } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { assumedOf } from "./Assumed.ts"
 import { Client, orElseStatus, status } from "./Client.ts"
 import { type ExitCode, exitCodes } from "./ExitCode.ts"
-import { changed, Failure, failure, withNext } from "./Failure.ts"
+import { changed, type Failure, failure, withNext } from "./Failure.ts"
 import { importImages } from "./ImageImport.ts"
 import * as Manifest from "./Manifest.ts"
 import { withMissing } from "./Missing.ts"
-import * as Needs from "./Needs.ts"
 import type { Screen } from "./Screen.ts"
 import { labelOf, type Specs } from "./SpecFiles.ts"
 import * as Text from "./Text.ts"
@@ -67,15 +67,6 @@ const wrongObject = (object: Manifest.ManifestObject, error: Failure): ReadonlyA
   })
 }
 
-const violating = (violations: NonNullable<Failure["violations"]>): Failure =>
-  new Failure({
-    summary: "the request is wrong",
-    details: violations.map(({ description, field }) => `${field}: ${description}`),
-    exitCode: exitCodes.usage,
-    status: status.invalidArgument,
-    violations
-  })
-
 const wrongAsAWhole = (object: Manifest.ManifestObject, error: Failure): Wrong => {
   const told = nextAfter(error, object)
   const label = labelOf(object)
@@ -93,15 +84,6 @@ export const nextAfter = (error: Failure, object: Manifest.ManifestObject): Fail
     ? withNext(error, "What is there differs from the file: `ironwood apply --replace` removes it and makes it anew")
     : withMissing(error)
 
-/** Whether one of the images that an import brings is what a container calls its image. */
-const brings = (images: ReadonlyArray<Image>, wanted: string): boolean => {
-  const [name = "", digest] = wanted.split("@")
-  const tagged = name.includes(":", name.lastIndexOf("/") + 1) ? name : `${name}:latest`
-  return images.some((image) =>
-    [digest, wanted].includes(image.digest) ? true : digest === undefined && image.names.includes(tagged)
-  )
-}
-
 /**
  * Asks the server about every object without doing anything, and fails with all that is wrong, here and there. What an
  * object lacks and the files bring along (an image, a sandbox) is there in time; what differs is replaced, if so wanted.
@@ -111,55 +93,24 @@ export const check = Effect.fnUntraced(function* (specs: Specs, { replace }: { r
   const wrong: Array<Wrong> = [...wrongFiles(specs.problems)]
   const images: Array<Image> = []
   let everyImage = true
-  const sandboxes = new Set(specs.objects.flatMap((object) => (object.kind === "Sandbox" ? [object.name] : [])))
 
-  const container = (object: Manifest.ManifestObject, spec: ContainerSpec): Effect.Effect<void, Failure> =>
-    client.call(ContainerService.method.createContainer, { spec, validateOnly: true }).pipe(
-      Effect.asVoid,
-      orElseStatus(status.alreadyExists, (error) => (replace || object.isPartial ? Effect.void : error)),
-      orElseStatus(status.invalidArgument, (error) => {
-        // what is missing now, and the files bring along, is there in time
-        const fields = new Set(Needs.unmet(specs.objects, spec).map(({ field }) => field))
-        const all = error.violations ?? []
-        const left = all.filter(({ field }) => !/^spec\.(after|requires|binds_to)\[/.test(field) || fields.has(field))
-        if (left.length === all.length) return error
-        return left.length > 0 ? violating(left) : container(object, Needs.withoutMet(specs.objects, spec))
-      }),
-      orElseStatus(status.notFound, (error) => {
-        if (error.about?.type === "sandbox") {
-          if (!sandboxes.has(spec.sandbox)) return error
-          // nobody is in that sandbox but who comes with it
-          const missing = Needs.unmet(specs.objects, spec)
-          return missing.length > 0
-            ? violating(
-                missing.map(({ field, name }) => ({
-                  field,
-                  description: `no container of its sandbox is named "${name}": create that one first`
-                }))
-              )
-            : container(object, { ...Needs.withoutMet(specs.objects, spec), sandbox: "" })
-        }
-        if (everyImage && !brings(images, spec.image)) return error
-        // the server looks no further than the missing image
-        return replace
-          ? Effect.void
-          : client.call(ContainerService.method.getContainer, { name: spec.name }).pipe(
-              Effect.andThen(
-                new Failure({
-                  summary: `container ${spec.name} exists with another spec`,
-                  details: [],
-                  exitCode: exitCodes.conflict,
-                  status: status.alreadyExists
-                })
-              ),
-              orElseStatus(status.notFound, () => Effect.void)
-            )
+  const container = (object: Manifest.ManifestObject, spec: ContainerSpec) =>
+    client
+      .call(ContainerService.method.createContainer, {
+        spec,
+        validateOnly: true,
+        assumed: assumedOf(specs.objects, images)
       })
-    )
+      .pipe(
+        Effect.asVoid,
+        orElseStatus(status.alreadyExists, (error) => (replace || object.isPartial ? Effect.void : error)),
+        // an import that could not be looked at may well bring it
+        orElseStatus(status.notFound, (error) => (everyImage || error.about?.type !== "image" ? error : Effect.void))
+      )
   const ask = (object: Manifest.ManifestObject): Effect.Effect<void, Failure, Client | Screen> => {
     if (object.kind === "Image") {
       return importImages(object.path, object.as, { validateOnly: true }).pipe(
-        Effect.map((found) => void images.push(...found)),
+        Effect.map((found) => void images.push(...found.map(({ image }) => image))),
         Effect.tapError(() => Effect.sync(() => (everyImage = false)))
       )
     }

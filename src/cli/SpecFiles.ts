@@ -11,7 +11,6 @@ import * as Stream from "effect/Stream"
 import { exitCodes } from "./ExitCode.ts"
 import { type Failure, failure } from "./Failure.ts"
 import * as Manifest from "./Manifest.ts"
-import * as Needs from "./Needs.ts"
 import * as Text from "./Text.ts"
 
 /** The text of a spec file (`-`: standard input). */
@@ -60,7 +59,7 @@ export const read = Effect.fnUntraced(function* (
       objects.push(object.kind === "Image" ? { ...object, path: path.resolve(directory, object.path) } : object)
     }
   }
-  return { objects, problems: [...problems, ...repeated(objects), ...Needs.problems(objects)] }
+  return { objects, problems: [...problems, ...repeated(objects)] }
 })
 
 /** Objects of one kind and name: the second would only be in the way of the first. */

@@ -72,7 +72,7 @@ export const actorToProto = (node: TreeNode, moment?: Moment): MessageInitShape<
     startTime: timestamp(node.startedAt),
     lastExit: node.lastExit && exitToProto(node.lastExit),
     nextAttemptTime: timestamp(node.nextAttemptAt),
-    consecutiveFailures: uint32(node.attempt),
+    consecutiveFailures: uint32(moment === undefined ? node.attempt : moment.attempt),
     policy: policyToProto(node.policy),
     budgetLeft: moment === undefined ? node.budgetLeft : moment.budgetLeft,
     annotations,

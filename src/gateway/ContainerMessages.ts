@@ -14,6 +14,7 @@ import type { SpecInvalid } from "../runtime/ContainerError.ts"
 import { ContainerSpec } from "../runtime/ContainerSpec.ts"
 import { type Container, Containers } from "../runtime/Containers.ts"
 import type { ContainerState, Desired } from "../runtime/Lifecycle.ts"
+import type { Assumed, References } from "../runtime/References.ts"
 import * as Policy from "./Policy.ts"
 import { decoder, fieldPath, given, invalid, InvalidRequest } from "./Request.ts"
 import { millisOf, timestamp, uint32, wireDuration } from "./Time.ts"
@@ -94,7 +95,7 @@ export const containerToProto = (container: Container): MessageInitShape<typeof 
     startTime: container.pid === undefined ? undefined : timestamp(container.startedAt),
     incarnation: uint32(container.incarnation),
     restarts: uint32(container.restarts),
-    consecutiveFailures: uint32(container.node?.attempt ?? 0),
+    consecutiveFailures: uint32(container.consecutiveFailures),
     lastExit: container.lastExit && exitToProto(container.lastExit),
     nextAttemptTime: timestamp(container.nextAttemptAt),
     imageDigest: container.image,
@@ -148,6 +149,37 @@ export const invalidSpec = (problems: SpecInvalid["problems"]): InvalidRequest =
       return { field: fieldPath("spec", Proto.ContainerSpecSchema, path), description: problem }
     })
   })
+
+/** What the spec of a request refers to; it may be wrong otherwise. */
+export const referencesFromProto = (spec: Proto.ContainerSpec | undefined): References => ({
+  name: spec?.name ?? "",
+  sandbox: spec?.sandbox || undefined,
+  image: spec?.image ?? "",
+  fallback: spec?.restart?.fallback || undefined,
+  after: spec?.after ?? [],
+  requires: spec?.requires ?? [],
+  bindsTo: spec?.bindsTo ?? []
+})
+
+/** What a request says will be there. */
+export const assumedFromProto = (assumed: Proto.Assumed | undefined): Assumed => ({
+  images: assumed?.images ?? [],
+  sandboxes: assumed?.sandboxes ?? [],
+  containers: (assumed?.containers ?? []).map(({ after, bindsTo, name, requires, sandbox }) => ({
+    name,
+    sandbox: sandbox || undefined,
+    after,
+    requires,
+    bindsTo
+  }))
+})
+
+/** What is wrong with a spec that could not be read, together with what it refers to and is not there. One word a field. */
+export const withUnresolved = (error: InvalidRequest, unresolved: SpecInvalid["problems"]): InvalidRequest => {
+  const told = new Set(error.violations.map(({ field }) => field))
+  const more = invalidSpec(unresolved).violations.filter(({ field }) => !told.has(field))
+  return new InvalidRequest({ violations: [...error.violations, ...more] })
+}
 
 /** Changes the policy of a container. What the domain finds wrong with it is told as fields of the request's `policy`. */
 export const setPolicy = Effect.fnUntraced(function* (name: string, policy: RestartPolicy) {

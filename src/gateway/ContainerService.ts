@@ -12,12 +12,15 @@ import { StopOptions } from "../runtime/StopOptions.ts"
 import { parseSignal } from "../taproot/Signals.ts"
 import type { SignalName } from "../taproot/Signals.ts"
 import {
-  setPolicy,
+  assumedFromProto,
   containerToProto,
   invalidSpec,
+  referencesFromProto,
+  setPolicy,
   specFromProto,
   specToProto,
-  stateToProto
+  stateToProto,
+  withUnresolved
 } from "./ContainerMessages.ts"
 import { serverStreaming, service, unary } from "./EffectGrpc.ts"
 import { logMessages } from "./LogMessages.ts"
@@ -63,17 +66,19 @@ export const makeContainerService = () => {
     createContainer: unaryOnce(
       method.createContainer,
       Effect.fn("ContainerService.createContainer")(function* (request) {
-        const spec = yield* specFromProto(request.spec)
         const containers = yield* Containers
+        const assumed = assumedFromProto(request.assumed)
+        const spec = yield* Effect.catch(specFromProto(request.spec), (error) =>
+          Effect.flatMap(containers.unresolved(referencesFromProto(request.spec), assumed), (unresolved) =>
+            Effect.fail(withUnresolved(error, unresolved))
+          )
+        )
         const start = !request.notStarted
         const found = request.validateOnly
-          ? containers.validate(spec)
-          : Effect.asSome(containers.create(spec, { start, wait: start }))
+          ? containers.validate(spec, assumed)
+          : Effect.asSome(containers.create(spec, { start, wait: start, assumed }))
         return Option.match(
-          yield* Effect.catchTags(found, {
-            ReferenceInvalid: (error) => Effect.fail(invalid("spec.image", error.message)),
-            SpecInvalid: ({ problems }) => Effect.fail(invalidSpec(problems))
-          }),
+          yield* Effect.catchTag(found, "SpecInvalid", ({ problems }) => Effect.fail(invalidSpec(problems))),
           { onNone: () => ({ container: { spec: specToProto(spec) } }), onSome: container }
         )
       })

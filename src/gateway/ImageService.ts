@@ -85,7 +85,8 @@ const importImage = (request: Proto.ImportImageRequest) =>
           event: { case: "progress", value: progressToProto(progress) }
         })),
         Stream.map(Stream.fromIterableEffect(Fiber.join(fiber)), (image): Imported => ({
-          event: { case: "image", value: imageToProto(image) }
+          event: { case: "image", value: imageToProto(image) },
+          unchanged: image.unchanged
         }))
       )
     })

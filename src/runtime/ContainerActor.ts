@@ -72,7 +72,10 @@ export const containerActor = (
 
       const found = yield* runs.find(record)
       const run = Option.isSome(found) ? found.value : yield* runs.start(record, sandbox, incarnation)
-      yield* Actor.ready({ pid: String(run.process.pid), run: run.id }, yield* ProcessAge.of(run.process))
+      const facts = { pid: String(run.process.pid), run: run.id }
+      yield* Option.isSome(found)
+        ? Effect.flatMap(ProcessAge.of(run.process), (age) => Actor.adopted(facts, age))
+        : Actor.ready(facts)
 
       const exit = yield* run.process.exit
       yield* runs.verdict(

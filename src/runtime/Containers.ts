@@ -19,7 +19,7 @@ import type { ActorPath } from "../actor/ActorPath.ts"
 import type { ExitView } from "../actor/ExitView.ts"
 import type { RestartPolicy } from "../actor/RestartPolicy.ts"
 import type { TreeNode } from "../actor/Tree.ts"
-import type { ImageNotFound, ReferenceInvalid, StorageFailed } from "../storage/ContentError.ts"
+import type { ImageNotFound, StorageFailed } from "../storage/ContentError.ts"
 import type { Digest } from "../storage/Digest.ts"
 import type { StateFailure, StateValueInvalid } from "../storage/StateErrors.ts"
 import type { ProcessGone, SignalRefused } from "../taproot/Processes.ts"
@@ -38,6 +38,7 @@ import type {
 import type { ContainerSpec } from "./ContainerSpec.ts"
 import type { ContainerState, Desired } from "./Lifecycle.ts"
 import type { LogEntry } from "./LogEntry.ts"
+import type { Assumed, References, Unresolved } from "./References.ts"
 import type { StopOptions } from "./StopOptions.ts"
 import type { SandboxSpec } from "./SandboxSpec.ts"
 
@@ -64,6 +65,8 @@ export interface Container {
   /** Number of its current or last run, from 1. */
   readonly incarnation: number
   readonly restarts: number
+  /** Lives in a row that failed, since the last healthy run. */
+  readonly consecutiveFailures: number
   readonly startedAt: number | undefined
   readonly lastExit: ExitView | undefined
   readonly nextAttemptAt: number | undefined
@@ -91,6 +94,8 @@ export interface CreateOptions {
   readonly start?: boolean
   /** Answer once it runs or its first start has failed (which is no error of `create`: see `state`). Default false. */
   readonly wait?: boolean
+  /** What the caller makes next: a container among it may be the one to fall back to. Default: nothing. */
+  readonly assumed?: Assumed
 }
 
 export interface LogOptions {
@@ -113,20 +118,27 @@ export type CreateError =
   | SandboxNotFound
   | SpecInvalid
   | ImageNotFound
-  | ReferenceInvalid
   | StorageFailed
   | StateError
 
 export class Containers extends Context.Service<
   Containers,
   {
-    /** Idempotent: the same spec again answers with the container that is there. `SpecInvalid`: it needs who is not there. */
+    /**
+     * Idempotent: the same spec again answers with the container that is there. All that it refers to and that is not there
+     * is told at once: a sandbox or an image alone by its own error, else as `SpecInvalid`.
+     */
     readonly create: (spec: ContainerSpec, options?: CreateOptions) => Effect.Effect<Container, CreateError>
     /**
-     * What `create` would say, without doing it: the container that is there, or none. The sandbox and the image are looked
-     * at first: `ContainerAlreadyExists` means that nothing else is wrong.
+     * What `create` would say, without doing it: the container that is there, or none. What the spec refers to is looked at
+     * first: `ContainerAlreadyExists` means that nothing else is wrong.
      */
-    readonly validate: (spec: ContainerSpec) => Effect.Effect<Option.Option<Container>, CreateError>
+    readonly validate: (spec: ContainerSpec, assumed?: Assumed) => Effect.Effect<Option.Option<Container>, CreateError>
+    /** What is wrong with what a spec refers to, for one that cannot be read as a whole. */
+    readonly unresolved: (
+      references: References,
+      assumed?: Assumed
+    ) => Effect.Effect<ReadonlyArray<Unresolved>, StorageFailed | StateError>
     /** By name. */
     readonly list: Effect.Effect<ReadonlyArray<Container>, StateError>
     readonly get: (name: string) => Effect.Effect<Container, ContainerNotFound | StateError>

@@ -7,6 +7,7 @@
  *
  * Traps: a caller that goes away (its deadline has passed) takes nothing back: what was committed is done all the same.
  */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
@@ -17,7 +18,7 @@ import * as Result from "effect/Result"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import type { ActorPath } from "../actor/ActorPath.ts"
-import type { Tree } from "../actor/Tree.ts"
+import { failuresInARow, type Tree } from "../actor/Tree.ts"
 import { Content } from "../storage/Content.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
 import { Rootfs } from "../storage/Rootfs.ts"
@@ -38,9 +39,11 @@ import { CLEARING, supervised } from "./ContainerActor.ts"
 import * as ContainerRuns from "./ContainerRuns.ts"
 import { type Container, Containers, type Sandbox, type StateError } from "./Containers.ts"
 import { ContainerSpec } from "./ContainerSpec.ts"
-import { dependsOnAny, fallbackProblems, problemsOf } from "./Dependencies.ts"
+import { fallbackProblems } from "./Dependencies.ts"
 import { type Action, type Command, commands, type ContainerState, hint } from "./Lifecycle.ts"
 import * as Records from "./Records.ts"
+import * as References from "./References.ts"
+import { nothingAssumed } from "./References.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
 import * as RuntimeSupervisor from "./RuntimeSupervisor.ts"
 import { SandboxSpec } from "./SandboxSpec.ts"
@@ -128,6 +131,7 @@ const make = Effect.gen(function* () {
       pid: running && pid > 0 ? pid : undefined,
       incarnation: node?.incarnation ?? 0,
       restarts: node?.restarts ?? 0,
+      consecutiveFailures: node === undefined ? 0 : failuresInARow(node, yield* Clock.currentTimeMillis),
       startedAt: node?.startedAt,
       lastExit: node?.lastExit,
       nextAttemptAt: node?.nextAttemptAt,
@@ -274,28 +278,12 @@ const make = Effect.gen(function* () {
     return present
   })
 
-  /** The sandbox that a container of this spec goes into; none: one of its own is made for it. */
-  const sandboxFor = Effect.fnUntraced(function* (spec: ContainerSpec) {
-    const existing = yield* records.sandboxes.get(spec.sandbox ?? spec.name)
-    const usable = Option.filter(existing, ({ value }) => !value.implicit)
-    if (spec.sandbox !== undefined && Option.isNone(usable)) return yield* new SandboxNotFound({ name: spec.sandbox })
-    return usable
-  })
-
-  /** Fails when it needs others that it cannot need. */
-  const checkNeeds = Effect.fnUntraced(function* (spec: ContainerSpec) {
-    const fallbacks = fallbackProblems(spec.name, spec.restart.fallback)
-    if (!dependsOnAny(spec) && fallbacks.length === 0) return
-    const sandbox = spec.sandbox ?? spec.name
-    const all = (yield* records.containers.partition).records
-    const others = new Map(all.map(({ name, value }) => [name, value]))
-    const needs = problemsOf(spec, {
-      siblings: new Map(all.flatMap(({ name, value }) => (value.sandbox === sandbox ? [[name, value.spec]] : []))),
-      sandboxOf: (name) => others.get(name)?.sandbox
-    })
-    const problems = [...needs, ...fallbacks]
-    if (problems.length > 0) return yield* new SpecInvalid({ what: "container", problems })
-  })
+  const lookUp = References.make(records, content)
+  /** What a spec refers to; fails when any of it is not so. */
+  const resolve = (...asked: Parameters<typeof lookUp>) =>
+    Effect.tap(lookUp(...asked), ({ problems }) =>
+      Option.match(References.refusalOf(problems), { onNone: () => Effect.void, onSome: Effect.fail })
+    )
 
   /** The sandbox that has the name, if it is what `spec` says. */
   const sameSandbox = Effect.fnUntraced(function* (spec: SandboxSpec) {
@@ -320,9 +308,13 @@ const make = Effect.gen(function* () {
         Effect.gen(function* () {
           const present = yield* sameContainer(spec)
           if (Option.isSome(present)) return present.value
-          const usable = yield* sandboxFor(spec)
-          yield* checkNeeds(spec)
-          const image = yield* content.get(spec.image)
+          const found = yield* resolve(References.referencesOf(spec), options.assumed ?? nothingAssumed, {
+            check: false
+          })
+          const usable = found.sandbox
+          const image = yield* Effect.fromOption(found.image).pipe(
+            Effect.catch(() => Effect.die("an image that is not there is a problem"))
+          )
           const sandbox = Option.isSome(usable)
             ? usable.value.value
             : { spec: new SandboxSpec({ name: sandboxName, network: "none", labels: {} }), implicit: true }
@@ -358,16 +350,16 @@ const make = Effect.gen(function* () {
 
   return Containers.of({
     create,
-    validate: (spec) =>
+    validate: (spec, assumed = nothingAssumed) =>
       Effect.gen(function* () {
         const same = yield* Effect.result(sameContainer(spec))
         if (Result.isSuccess(same) && Option.isSome(same.success))
           return Option.some(yield* describe(same.success.value))
-        yield* sandboxFor(spec)
-        yield* checkNeeds(spec)
-        yield* content.get(spec.image)
+        yield* resolve(References.referencesOf(spec), assumed, { check: true })
         return Result.isFailure(same) ? yield* same.failure : Option.none()
       }),
+    unresolved: (references, assumed = nothingAssumed) =>
+      Effect.map(lookUp(references, assumed, { check: true }), ({ problems }) => problems),
     get,
     list: Effect.flatMap(records.containers.list, (found) => Effect.forEach(found, describe)),
     start: (name) => steer(name, "start"),

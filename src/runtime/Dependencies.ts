@@ -13,7 +13,8 @@ import type { ContainerSpec } from "./ContainerSpec.ts"
 
 const lists = ["after", "requires", "bindsTo"] as const
 
-type Needs = Pick<ContainerSpec, (typeof lists)[number]>
+/** Whom a container needs, by name. */
+export type Needs = Pick<ContainerSpec, (typeof lists)[number]>
 
 /** As the supervisor takes them. */
 export const dependenciesOf = ({ after, bindsTo, requires }: Needs): Dependencies => ({ after, bindsTo, requires })
@@ -46,19 +47,16 @@ const wayTo = (name: string, goal: string, siblings: Others["siblings"]): Readon
   return visit(name)
 }
 
-/**
- * What is wrong with the container that a policy falls back to. One that is created may name a container that comes after it;
- * whoever changes a policy names one that is there (`siblings`).
- */
+/** What is wrong with the container that a policy falls back to: `siblings` are those of the same sandbox. */
 export const fallbackProblems = (
   name: string,
   fallback: string | undefined,
-  siblings?: { readonly has: (name: string) => boolean }
+  siblings: { readonly has: (name: string) => boolean }
 ): ReadonlyArray<FieldProblem> => {
   const wrong = (problem: string) => [{ field: "restart.fallback", problem }]
   if (fallback === undefined) return []
   if (fallback === name) return wrong("names the container itself")
-  return siblings === undefined || siblings.has(fallback)
+  return siblings.has(fallback)
     ? []
     : wrong(`no container of its sandbox is named "${fallback}": create that one first`)
 }

@@ -63,6 +63,12 @@ export interface ImageRecord extends Image {
   readonly importedAt: number
 }
 
+/** What an import brought. */
+export interface ImportedImage extends ImageRecord {
+  /** It was there already, under all these names. */
+  readonly unchanged: boolean
+}
+
 /** How far an import is. Sent at every step and about every mebibyte. */
 export interface ImportProgress {
   /** The name or digest of the image at work. */
@@ -124,7 +130,7 @@ export class Content extends Context.Service<
     readonly importFrom: (
       path: string,
       options?: ImportOptions
-    ) => Effect.Effect<ReadonlyArray<ImageRecord>, ImageError | ReferenceInvalid | UnpackFailed | IndexError>
+    ) => Effect.Effect<ReadonlyArray<ImportedImage>, ImageError | ReferenceInvalid | UnpackFailed | IndexError>
     /** All images, by their first name, nameless ones last. */
     readonly list: Effect.Effect<ReadonlyArray<ImageRecord>, IndexError>
     /** By `name[:tag][@digest]`, manifest digest or configuration digest. */

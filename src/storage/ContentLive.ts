@@ -23,6 +23,7 @@ import {
   type ImageLayer,
   type ImageRecord,
   type ImageUsers,
+  type ImportedImage,
   type ImportOptions,
   type ImportProgress,
   type IndexError,
@@ -262,24 +263,25 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
     )
 
     const commit = Effect.gen(function* () {
-      const known = yield* images.get(image.digest)
+      const known = yield* byDigest(image.digest)
+      const missing = references.filter((name) => known?.references.includes(name) !== true)
       yield* noConflict(
         state.transaction([
-          ...(Option.isSome(known) ? [] : [images.putting(image.digest, image)]),
-          ...references.map((name) => names.putting(name, { digest: image.digest }))
+          ...(known === undefined ? [images.putting(image.digest, image)] : []),
+          ...missing.map((name) => names.putting(name, { digest: image.digest }))
         ])
       )
-      return yield* byDigest(image.digest)
+      return { record: yield* byDigest(image.digest), unchanged: known !== undefined && missing.length === 0 }
     })
-    const record = yield* index.withPermit(commit)
+    const { record, unchanged } = yield* index.withPermit(commit)
     yield* tell("done")
-    return record ?? { ...image, references, importedAt: yield* Clock.currentTimeMillis }
+    return { ...(record ?? { ...image, references, importedAt: yield* Clock.currentTimeMillis }), unchanged }
   })
 
   const importFrom = Effect.fn("Content.importFrom")(function* (
     from: string,
     options: ImportOptions = {}
-  ): Effect.fn.Return<ReadonlyArray<ImageRecord>, ImageError | ReferenceInvalid | UnpackFailed | IndexError> {
+  ): Effect.fn.Return<ReadonlyArray<ImportedImage>, ImageError | ReferenceInvalid | UnpackFailed | IndexError> {
     const onProgress = options.onProgress ?? (() => Effect.void)
     const given = options.name === undefined ? undefined : yield* storedName(options.name)
     const run = Effect.gen(function* () {
@@ -289,12 +291,17 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
         const problem = `it holds ${found.length} images (${found.flatMap(({ names }) => names).join(", ")}); select the one that is to be called ${given}`
         return yield* new SourceInvalid({ path: from, problem })
       }
-      const imported: Array<ImageRecord> = []
+      const imported: Array<ImportedImage> = []
       for (const resolved of found) {
         const references = given !== undefined ? [given] : yield* Effect.forEach(resolved.names, storedName)
         if (options.dryRun === true) {
           const known = yield* byDigest(resolved.image.digest)
-          imported.push({ ...resolved.image, references, importedAt: known?.importedAt ?? 0 })
+          imported.push({
+            ...resolved.image,
+            references,
+            importedAt: known?.importedAt ?? 0,
+            unchanged: known !== undefined && references.every((name) => known.references.includes(name))
+          })
           continue
         }
         const keys = [

@@ -167,15 +167,18 @@ describe("the moment", () => {
       yield* TestClock.adjust("4 seconds")
       yield* probes.crash("a")
       const { revision } = yield* root.tree.get("init/a")
-      assert.deepInclude(yield* root.tree.moment("init/a"), { budgetLeft: 1, intensity: undefined })
+      assert.deepInclude(yield* root.tree.moment("init/a"), { attempt: 2, budgetLeft: 1, intensity: undefined })
       assert.deepInclude(yield* root.tree.moment("init"), {
         budgetLeft: undefined,
         intensity: { restarts: 5, within: 20_000, spent: 2 }
       })
       yield* TestClock.adjust("7 seconds")
-      assert.deepInclude(yield* root.tree.moment("init/a"), { budgetLeft: 2 })
+      assert.deepInclude(yield* root.tree.moment("init/a"), { attempt: 2, budgetLeft: 2 })
       yield* TestClock.adjust("10 seconds")
       assert.deepInclude((yield* root.tree.moment("init")).intensity, { spent: 1 })
+      // by then it has run for as long as is healthy
+      yield* TestClock.adjust("1 hour")
+      assert.deepInclude(yield* root.tree.moment("init/a"), { attempt: 0, budgetLeft: 3 })
       assert.strictEqual((yield* root.tree.get("init/a")).revision, revision)
     })
   )

@@ -35,7 +35,7 @@ describe("what was taken over", () => {
           policy: RestartPolicy.make({ backoff: { first: "0 millis", initial: "1 minute", resetAfter: "10 seconds" } })
         },
         Effect.gen(function* () {
-          yield* Actor.ready({}, Duration.minutes(5))
+          yield* Actor.adopted({}, Duration.minutes(5))
           yield* Deferred.await(crash)
           return yield* Effect.fail("crash")
         })
@@ -44,7 +44,8 @@ describe("what was taken over", () => {
       assert.strictEqual((yield* root.tree.get("init/a")).startedAt, 55 * 60_000)
       yield* Deferred.succeed(crash, undefined)
       yield* Effect.yieldNow
-      const [, ended] = yield* root.tree.history("init/a")
+      const [adopted, ended] = yield* root.tree.history("init/a")
+      assert.strictEqual(adopted?.event, "adopted")
       assert.include(ended?.reason, "after a healthy run of 300 s")
     })
   )

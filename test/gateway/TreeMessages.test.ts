@@ -30,7 +30,7 @@ const node = (id: string): TreeNode => ({
   revision: 9
 })
 
-const moment: Moment = { mailbox: undefined, budgetLeft: undefined, intensity: undefined, ruleRestarts: [] }
+const moment: Moment = { attempt: 0, mailbox: undefined, budgetLeft: undefined, intensity: undefined, ruleRestarts: [] }
 
 describe("messages of the tree", () => {
   it("a snapshot of any size goes in parts that every client takes", () => {

@@ -56,6 +56,7 @@ const containerOf = (spec: ContainerSpec): Container => ({
   pid: 42,
   incarnation: 1,
   restarts: 0,
+  consecutiveFailures: 0,
   startedAt: 2_000,
   lastExit: undefined,
   nextAttemptAt: undefined,
@@ -137,6 +138,7 @@ export class Domain {
           if (!this.images.has(spec.image)) return yield* new ImageNotFound({ reference: spec.image })
           return Option.fromUndefinedOr(this.containers.get(spec.name))
         }),
+      unresolved: () => Effect.succeed([]),
       list: Effect.sync(() => Array.from(this.containers.values())),
       get: (name) => this.#get(name),
       start: (name) => this.#change(name, "start", { state: "running" }),
@@ -175,7 +177,7 @@ export class Domain {
       importFrom: (path, options) =>
         Effect.gen({ self: this }, function* () {
           if (path === "/truncated.tar") return yield* new SourceInvalid({ path, problem: "it ends in the middle" })
-          const image = imageOf("2", options?.name ?? "imported:latest")
+          const image = { ...imageOf("2", options?.name ?? "imported:latest"), unchanged: false }
           const step = { image: "imported:latest", layersDone: 1, layersTotal: 1, bytesDone: 10, bytesTotal: 10 }
           yield* options?.onProgress?.({ ...step, step: "layers" }) ?? Effect.void
           yield* options?.onProgress?.({ ...step, step: "done" }) ?? Effect.void

@@ -80,6 +80,39 @@ describe("commands", () => {
       for (const list of none)
         assert.notMatch(yield* instance.run(...list.split(" "), "-o", "json"), /hello|good/, list)
 
+      // all that is missing is told beside all that is wrong, and who is alike in both is no lack
+      const lacking = yield* instance.apply(`${image}---
+kind: Sandbox
+name: pod
+${container("spare", "sandbox: pod\nafter: [shop]\n")}${container("shop", "sandbox: pod\nrestart: { whenSpent: fallback, fallback: spare }\n")}---
+kind: Container
+name: b
+image: nowhere
+sandbox: none
+after: [shop]
+requires: [ghost]
+stopSignal: NOTHING
+restart: { whenSpent: fallback, fallback: phantom }
+`)
+      assert.deepStrictEqual([lacking.code, lacking.stdout], [2, ""])
+      assert.include(lacking.stderr, "the spec is wrong in 6 places")
+      for (const line of [
+        "image: no image nowhere",
+        "sandbox: there is no sandbox none",
+        'after[0]: "shop" is in the sandbox "pod"',
+        'requires[0]: no container of its sandbox is named "ghost"',
+        "stopSignal: ",
+        'restart.fallback: no container of its sandbox is named "phantom"'
+      ]) {
+        assert.include(lacking.stderr, line)
+      }
+      for (const list of none)
+        assert.notMatch(yield* instance.run(...list.split(" "), "-o", "json"), /hello|good/, list)
+
+      const ghosts = yield* instance.try(..."run -d --name b --after ghost --memory 1 nowhere".split(" "))
+      assert.strictEqual(ghosts.code, 2)
+      for (const flag of ["IMAGE", "--after", "--memory"]) assert.include(ghosts.stderr, `  ${flag}: `)
+
       const flags = "run -d --name Bad! --memory 1 --cpus many --stop-signal NOTHING --network host hello"
       const wrong = yield* instance.try(...flags.split(" "))
       assert.strictEqual(wrong.code, 2)
@@ -89,6 +122,14 @@ describe("commands", () => {
       const good = yield* instance.apply(image + container("good"))
       assert.deepStrictEqual([good.code, good.stderr], [0, ""])
       assert.match(good.stdout, /^image hello:latest {2}imported\n(.*\n)*container good {2}created\n$/)
+      const again = yield* instance.apply(image + container("good"))
+      assert.match(again.stdout, /^image hello:latest {2}unchanged\n(.*\n)*container good {2}unchanged\n$/)
+
+      // two that refer to each other are made all the same
+      const mutual = yield* instance.apply(`kind: Sandbox
+name: pod
+${container("spare", "sandbox: pod\nafter: [shop]\n")}${container("shop", "sandbox: pod\nrestart: { whenSpent: fallback, fallback: spare }\n")}`)
+      assert.deepStrictEqual([mutual.code, mutual.stderr], [0, ""])
     })
   )
 
@@ -300,7 +341,7 @@ restart: { backoff: { initial: 100ms }, maxConsecutive: 2, whenSpent: fallback, 
         names
       )
       const applied = yield* instance.apply(`kind: Image\npath: ${path}\n`)
-      assert.strictEqual(applied.stdout, names.map((name) => `image ${name}  imported\n`).join(""))
+      assert.strictEqual(applied.stdout, names.map((name) => `image ${name}  unchanged\n`).join(""))
     })
   )
 })

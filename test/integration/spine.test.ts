@@ -139,6 +139,9 @@ describe("the spine", () => {
       yield* killBrain(instance, "SIGKILL")
       // the kernel tells it to the tick, which is 10 ms
       assert.approximately(yield* startOf, before, 40)
+      const history = yield* instance.run("history", "web")
+      assert.match(history, /adopted +incarnation 2 took over what ran on/)
+      assert.match(history, /started +incarnation 1 is ready/)
     })
   )
 

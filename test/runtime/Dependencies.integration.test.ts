@@ -76,6 +76,17 @@ describe("containers that need each other", () => {
           ["after[0]", "requires[0]", "bindsTo[0]"]
         )
         assert.strictEqual((yield* Effect.flip(containers.get("b")))._tag, "ContainerNotFound")
+        // a sandbox alone is told as such, and with more all of it at once
+        const nowhere = yield* Effect.flip(create(containers, { name: "b", sandbox: "none" }))
+        assert.strictEqual(nowhere._tag, "SandboxNotFound")
+        const lacking = yield* Effect.flip(
+          create(containers, { name: "b", sandbox: "none", image: "no:image", after: ["ghost"] })
+        )
+        assert(lacking._tag === "SpecInvalid")
+        assert.deepStrictEqual(
+          lacking.problems.map(({ field }) => field),
+          ["sandbox", "after[0]", "image"]
+        )
         // what others need may go, and come back, but not needing them
         yield* create(containers, { name: "a", sandbox: "pod" })
         yield* create(containers, { name: "b", sandbox: "pod", requires: ["a"] })

@@ -58,7 +58,7 @@ export class Incarnation<R> {
 
   // --- Self ---
 
-  acknowledge(annotations: Annotations, runningFor: number): void {
+  acknowledge(annotations: Annotations, runningFor: number | undefined): void {
     this.acknowledged = true
     this.#node.engine.post(() => {
       if (this.#node.incarnation === this) this.#node.acknowledged(annotations, runningFor)

@@ -18,6 +18,7 @@ import { type NodeRecord, type Rest, SPENT_LIMIT } from "../Journal.ts"
 import * as Lifecycle from "../Lifecycle.ts"
 import type { RestartPolicy } from "../RestartPolicy.ts"
 import type { Annotations } from "../Self.ts"
+import { failuresInARow } from "../Tree.ts"
 import type { HistoryDecision, HistoryEntry, HistoryEvent, Moment, TreeNode } from "../Tree.ts"
 import type { Cancel, Engine } from "./Engine.ts"
 import type { Group } from "./Group.ts"
@@ -48,7 +49,15 @@ const endings = {
 } as const satisfies Record<EndingKind, Happening>
 
 /** The events that come with another state. */
-const moves: ReadonlySet<HistoryEvent> = new Set(["started", "ended", "start-failed", "ignored", "stopped", "released"])
+const moves: ReadonlySet<HistoryEvent> = new Set([
+  "started",
+  "adopted",
+  "ended",
+  "start-failed",
+  "ignored",
+  "stopped",
+  "released"
+])
 
 /** Views differ only in these; the rest of a view goes with the place. */
 type Patch = {
@@ -215,6 +224,7 @@ export class Node<R> {
 
   get moment(): Moment {
     return {
+      attempt: failuresInARow(this.view, this.engine.now()),
       mailbox: this.spec.mailbox?.load(),
       budgetLeft: this.#budgetLeft(),
       intensity: this.group?.intensity,
@@ -395,21 +405,25 @@ export class Node<R> {
     return undefined
   }
 
-  /** The start is acknowledged, of something that runs for `runningFor` ms already. Annotations are added also later. */
-  acknowledged(annotations: Annotations, runningFor = 0): void {
+  /**
+   * The start is acknowledged; `runningFor`: of something that it took over and that has run for so many ms. Annotations
+   * are added also later.
+   */
+  acknowledged(annotations: Annotations, runningFor?: number): void {
     if (this.state !== "starting") {
       if (Object.keys(annotations).length > 0) this.annotate(annotations)
       return
     }
     const { standsInFor } = this
     this.incarnation?.started()
-    this.#runningSince = this.engine.monotonic() - runningFor
+    const ranBefore = runningFor ?? 0
+    this.#runningSince = this.engine.monotonic() - ranBefore
     this.move(
       "acknowledge",
-      { startedAt: this.engine.now() - runningFor, annotations: this.#withTold(annotations) },
+      { startedAt: this.engine.now() - ranBefore, annotations: this.#withTold(annotations) },
       {
-        event: "started",
-        reason: `incarnation ${this.view.incarnation} is ready${standsInFor === undefined ? "" : `, in the place of "${standsInFor.spec.id}"`}`,
+        event: runningFor === undefined ? "started" : "adopted",
+        reason: `incarnation ${this.view.incarnation} ${runningFor === undefined ? "is ready" : "took over what ran on"}${standsInFor === undefined ? "" : `, in the place of "${standsInFor.spec.id}"`}`,
         because: standsInFor?.view.path
       }
     )

@@ -71,12 +71,12 @@ const importCommand = Command.make(
   },
   Effect.fnUntraced(function* ({ name, path: word }) {
     const path = yield* Path.Path
-    const images = yield* importImages(path.resolve(word), name)
+    const imported = yield* importImages(path.resolve(word), name)
     return yield* Effect.forEach(
-      images,
-      (image) =>
+      imported,
+      ({ image, unchanged }) =>
         Output.item(ImageSchema, image, () => [
-          `imported ${nameOf(image)}  ${Text.clean(image.digest)}  ${HumanText.size(image.sizeBytes)}`
+          `${unchanged ? "unchanged" : "imported"} ${nameOf(image)}  ${Text.clean(image.digest)}  ${HumanText.size(image.sizeBytes)}`
         ]),
       { discard: true }
     )
