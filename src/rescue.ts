@@ -50,6 +50,7 @@ const noRuntime = Layer.succeed(
   OciRuntime,
   OciRuntime.of({
     facts: none,
+    candidates: Effect.succeed([]),
     run: () => none,
     recover: () => Effect.succeedNone,
     remove: () => Effect.void,

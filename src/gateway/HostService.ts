@@ -43,15 +43,18 @@ const cgroups = Effect.gen(function* () {
   return { cgroupLayout: cgroupLayouts[layout.kind], cgroupControllers: Array.from(new Set(controllers)).sort() }
 })
 
-/** The runtime in use, or why there is none. */
+/** The runtimes that are looked for, the one in use first. */
 const ociRuntimes = Effect.gen(function* () {
-  const runtime = yield* OciRuntime
-  return yield* Effect.match(runtime.facts, {
-    onFailure: ({ detail }) => [{ works: false, problem: detail }],
-    onSuccess: ({ adjustments, name, path, version }) => [
-      { name, path, version, works: true, inUse: true, adjustments: [...adjustments] }
-    ]
-  })
+  const { candidates } = yield* OciRuntime
+  return (yield* candidates).map(({ adjustments, inUse, name, path, problem = "", version }) => ({
+    name,
+    path,
+    version,
+    works: problem === "",
+    problem,
+    inUse,
+    adjustments: [...adjustments]
+  }))
 })
 
 const getHostFacts = Effect.fn("HostService.getHostFacts")(function* () {

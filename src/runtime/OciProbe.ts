@@ -6,7 +6,8 @@
  * Such a hybrid host is put right where that harms nobody: in taproot's mount namespace, when it is a private one, the
  * cgroup2 beside is unmounted. Outside nothing changes.
  *
- * Trap: a trial takes about as long as a container's start. One per candidate, until one works.
+ * Trap: a trial takes about as long as a container's start. One per candidate, until one works; the others are tried when
+ * somebody asks about them.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -20,7 +21,7 @@ import type { Cgroups } from "./Cgroups.ts"
 import { RuntimeMissing } from "./ContainerExit.ts"
 import { ContainerSpec } from "./ContainerSpec.ts"
 import { root } from "./ContainerUser.ts"
-import type { RuntimeFacts } from "./OciRuntime.ts"
+import type { RuntimeCandidate, RuntimeFacts } from "./OciRuntime.ts"
 import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import type { RuntimePaths } from "./RuntimePaths.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
@@ -179,10 +180,14 @@ const version = (output: Uint8Array): { readonly name: string; readonly version:
   return { name: match?.[1] ?? "unknown", version: match?.[2] ?? "unknown" }
 }
 
+/** Where a candidate is, and what it says it is. */
+const identify = ({ processes }: Services, path: string) =>
+  Effect.map(command(processes, [path, "--version"]), (output) => ({ path, ...version(output) }))
+
 const tryCandidate = (services: Services, candidate: string) =>
   Effect.gen(function* () {
     const path = yield* locate(candidate)
-    const facts = { path, ...version(yield* command(services.processes, [path, "--version"])) }
+    const facts = yield* identify(services, path)
     const first = yield* Effect.result(trial(services, path))
     if (first._tag === "Success") return { ...facts, adjustments: [] } satisfies RuntimeFacts
     const adjusted = yield* withoutUnified(services)
@@ -204,4 +209,17 @@ export const find = (
       reasons.push(`${candidate}: ${found.failure.why}`)
     }
     return yield* new RuntimeMissing({ detail: reasons.join("; ") })
+  })
+
+/** What one candidate can do on the host as it is. Nothing is arranged for it. */
+export const examine = (services: Services, candidate: string): Effect.Effect<RuntimeCandidate> =>
+  Effect.gen(function* () {
+    const absent = { name: candidate, version: "", path: "", inUse: false, adjustments: [] }
+    const path = yield* Effect.result(locate(candidate))
+    if (path._tag === "Failure") return { ...absent, problem: path.failure.why }
+    const facts = yield* Effect.result(identify(services, path.success))
+    if (facts._tag === "Failure") return { ...absent, path: path.success, problem: facts.failure.why }
+    const tried = yield* Effect.result(trial(services, path.success))
+    const problem = tried._tag === "Failure" ? tried.failure.why : undefined
+    return { ...absent, ...facts.success, problem }
   })

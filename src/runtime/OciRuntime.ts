@@ -43,6 +43,20 @@ export interface RuntimeFacts {
   readonly adjustments: ReadonlyArray<string>
 }
 
+/** One of the runtimes that this host could have. */
+export interface RuntimeCandidate {
+  /** What it calls itself; what it was looked for as when it is not there. */
+  readonly name: string
+  /** Empty when it is not there, or would not say. */
+  readonly version: string
+  readonly path: string
+  /** Why it cannot make a container here; undefined when it did. */
+  readonly problem: string | undefined
+  readonly inUse: boolean
+  /** As in {@link RuntimeFacts}. */
+  readonly adjustments: ReadonlyArray<string>
+}
+
 /** One run of a container, as far as the runtime is concerned; see `RuntimePaths` for the names. */
 export interface RunRequest {
   /** Its name for the runtime; unique on this host for ever. */
@@ -63,6 +77,8 @@ export class OciRuntime extends Context.Service<
   {
     /** The runtime in use; looks for one when there is none yet. */
     readonly facts: Effect.Effect<RuntimeFacts, RuntimeMissing>
+    /** All the runtimes that are looked for, the best first. Each is tried with a container, those not in use once. */
+    readonly candidates: Effect.Effect<ReadonlyArray<RuntimeCandidate>>
     /**
      * Makes and starts a container; answers with its first process, claimed as taproot's child with its output streams.
      * Interrupted or failed, it leaves nothing behind. Only so many run at a time, the others wait.

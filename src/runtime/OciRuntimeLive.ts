@@ -25,7 +25,14 @@ import { type Process, Processes } from "../taproot/Processes.ts"
 import { Cgroups } from "./Cgroups.ts"
 import type { RuntimeMissing } from "./ContainerExit.ts"
 import * as OciProbe from "./OciProbe.ts"
-import { creatorLabel, OciRuntime, RuntimeFailed, type RunRequest, type RuntimeFacts } from "./OciRuntime.ts"
+import {
+  creatorLabel,
+  OciRuntime,
+  RuntimeFailed,
+  type RunRequest,
+  type RuntimeCandidate,
+  type RuntimeFacts
+} from "./OciRuntime.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
 
 export interface Options {
@@ -81,6 +88,26 @@ const make = Effect.fnUntraced(function* (options: Options) {
       return yield* Effect.fromResult(known.found)
     })
   )
+
+  const examined = new Map<string, RuntimeCandidate>()
+  const surveyed = Effect.gen(function* () {
+    const used = yield* Effect.option(facts)
+    const others = search.withPermit(
+      Effect.forEach(candidates, (candidate) =>
+        Effect.gen(function* () {
+          const seen = examined.get(candidate)
+          // one that did not serve may have been mended since
+          if (seen !== undefined && seen.problem === undefined) return seen
+          const found = yield* OciProbe.examine({ processes, cgroups, paths }, candidate)
+          examined.set(candidate, found)
+          return found
+        })
+      )
+    )
+    if (Option.isNone(used)) return yield* others
+    const inUse = { ...used.value, problem: undefined, inUse: true }
+    return [inUse, ...(yield* others).filter(({ path }) => path !== inUse.path)]
+  })
 
   const exists = (path: string) => Effect.map(Effect.option(Effect.tryPromise(() => fs.access(path))), Option.isSome)
 
@@ -202,6 +229,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
 
   return OciRuntime.of({
     facts,
+    candidates: surveyed,
     run,
     recover,
     remove: (request) => calls.withPermit(removeNow(request)),

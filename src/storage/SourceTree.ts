@@ -85,8 +85,8 @@ export const archiveTree = Effect.fnUntraced(function* (
       if (fault !== undefined) {
         return yield* invalid(
           entries.size === 0
-            ? `it is neither a directory nor a tar archive (${fault.problem})`
-            : `entry "${fault.entry}": ${fault.problem}`
+            ? `it is neither a directory nor a tar archive: "${fault.entry}" ${fault.problem}`
+            : `entry "${fault.entry}" ${fault.problem}`
         )
       }
       if (bytesRead === 0) break

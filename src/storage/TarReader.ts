@@ -291,13 +291,13 @@ export const makeTarReader = (handler: TarHandler, limits: TarLimits): TarReader
       zeroBlocks++
       if (zeroBlocks < 2) return undefined
       if (pendingExtension()) {
-        return { entry: here(), problem: "an extended header is followed by the end of the archive" }
+        return { entry: here(), problem: "is an extended header with nothing after it" }
       }
       phase = { _tag: "Ended" }
       return undefined
     }
-    if (zeroBlocks > 0) return { entry: here(), problem: "a header follows a block of zeros" }
-    if (!checksumIsRight(block)) return { entry: here(), problem: "the header's checksum is wrong" }
+    if (zeroBlocks > 0) return { entry: here(), problem: "follows a block of zeros" }
+    if (!checksumIsRight(block)) return { entry: here(), problem: "has a wrong checksum" }
     return header()
   }
 
@@ -375,7 +375,10 @@ export const makeTarReader = (handler: TarHandler, limits: TarLimits): TarReader
   }
 
   const end = (): TarFault | undefined => {
-    const cut = (where: string): TarFault => ({ entry: `(byte ${offset})`, problem: `the archive is cut off ${where}` })
+    const cut = (where: string): TarFault => ({
+      entry: `(byte ${offset})`,
+      problem: `is where the archive is cut off, ${where}`
+    })
     switch (phase._tag) {
       case "Ended":
         break

@@ -348,12 +348,22 @@ describe("missing things", () => {
 
   it.effect("a host without a runtime says what is missing, not that something nameless does not work", () =>
     Effect.gen(function* () {
-      const problem = "crun: not installed; runc: not installed"
+      const problem = "not installed"
       const address = yield* serve(
-        unary(HostService.method.getHostFacts, () => ({ facts: { ociRuntimes: [{ works: false, problem }] } }))
+        unary(HostService.method.getHostFacts, () => ({
+          facts: {
+            ociRuntimes: [
+              { name: "crun", problem },
+              { name: "runc", path: "/bin/runc", version: "1.1.5", problem: "no cgroup" }
+            ]
+          }
+        }))
       )
       const ran = yield* ironwood(["host", "--address", address])
-      assert.include(ran.out, `OCI runtimes  none works here: ${problem}`)
+      assert.match(
+        ran.out,
+        /OCI runtimes {2}crun: not installed\n +runc 1\.1\.5 \(\/bin\/runc\): does not work here: no cgroup\n +none works here: install/
+      )
     })
   )
 

@@ -21,7 +21,6 @@ import { Host } from "../../src/host/HostFacts.ts"
 import type { CgroupLayout } from "../../src/runtime/CgroupLayout.ts"
 import { Cgroups } from "../../src/runtime/Cgroups.ts"
 import { ContainerAlreadyExists, ContainerNotFound, SandboxNotFound } from "../../src/runtime/ContainerError.ts"
-import { RuntimeMissing } from "../../src/runtime/ContainerExit.ts"
 import { ContainerSpec } from "../../src/runtime/ContainerSpec.ts"
 import { Containers } from "../../src/runtime/Containers.ts"
 import type { Container, LogOptions, Sandbox } from "../../src/runtime/Containers.ts"
@@ -209,7 +208,11 @@ export class Domain {
         hierarchies: [{ version: 1, mountPoint: "/sys/fs/cgroup/memory", controllers: ["memory", "name=x"] }]
       })
     }),
-    Layer.mock(OciRuntime, { facts: Effect.fail(new RuntimeMissing({ detail: "none was tried" })) }),
+    Layer.mock(OciRuntime, {
+      candidates: Effect.succeed([
+        { name: "crun", version: "", path: "", problem: "not installed", inUse: false, adjustments: [] }
+      ])
+    }),
     Layer.mock(Processes, {
       hello: {
         instance: "0123456789abcdef",

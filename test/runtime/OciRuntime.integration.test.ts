@@ -274,7 +274,13 @@ describe("OciRuntime", () => {
     Effect.gen(function* () {
       yield* withRuntime(["/nowhere/crun", "runc"], () =>
         Effect.gen(function* () {
-          assert.strictEqual((yield* (yield* OciRuntime).facts).name, "runc")
+          const runtime = yield* OciRuntime
+          assert.strictEqual((yield* runtime.facts).name, "runc")
+          const told = (yield* runtime.candidates).map(({ inUse, name, problem }) => [name, inUse, problem])
+          assert.deepStrictEqual(told, [
+            ["runc", true, undefined],
+            ["/nowhere/crun", false, "not installed"]
+          ])
         })
       )
       yield* withRuntime(["/nowhere/crun", "/bin/false"], (state) =>
@@ -283,6 +289,13 @@ describe("OciRuntime", () => {
           const error = yield* Effect.flip(runtime.run(yield* prepare(state, "none-1", { command: ["/bin/true"] })))
           assert.strictEqual(error._tag, "RuntimeMissing")
           assert.match(error.message, /crun: not installed; .*false: exited with code 1/)
+          assert.deepStrictEqual(
+            (yield* runtime.candidates).map(({ inUse, path, problem }) => [path, inUse, problem]),
+            [
+              ["", false, "not installed"],
+              ["/bin/false", false, "exited with code 1"]
+            ]
+          )
         })
       )
     })

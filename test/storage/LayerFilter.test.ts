@@ -363,7 +363,7 @@ const hostile: ReadonlyArray<readonly [string, ReadonlyArray<LayerEntry>, string
   ],
   ["a name that is not UTF-8", [binaryName(file("x"), "/\xff\xfe")], "/\ufffd\ufffd has an absolute path"],
   ["a name that would disturb a terminal", [file("/\x1b[2J")], "/\\u{1b}[2J has an absolute path"],
-  ["garbage", [raw(Buffer.alloc(512, "x"))], "(header at byte 0) the header's checksum is wrong"],
+  ["garbage", [raw(Buffer.alloc(512, "x"))], "(header at byte 0) has a wrong checksum"],
   [
     "a content that is cut off",
     [raw(tar([file("a", "x".repeat(600))]).subarray(0, 1024)), raw(Buffer.alloc(0))],

@@ -151,7 +151,7 @@ describe("TarReader", () => {
   })
 
   it("says what is wrong, and where", () => {
-    assert.strictEqual(faultOf(archive(header({}, "000000\0 "))), "(header at byte 0): the header's checksum is wrong")
+    assert.strictEqual(faultOf(archive(header({}, "000000\0 "))), "(header at byte 0): has a wrong checksum")
     assert.strictEqual(faultOf(archive(header({ 156: "S" }))), "name: is a sparse file, which is not supported")
     assert.strictEqual(faultOf(archive(header({ 156: "M" }))), 'name: has the unknown type "M"')
     assert.strictEqual(faultOf(archive(header({ 124: "zzz" }))), "name: has an invalid size")
@@ -192,19 +192,22 @@ describe("TarReader", () => {
     )
     assert.strictEqual(
       faultOf(archive(pax({ path: "a" }))),
-      "(header at byte 1536): an extended header is followed by the end of the archive"
+      "(header at byte 1536): is an extended header with nothing after it"
     )
     assert.strictEqual(
       faultOf(Buffer.concat([new Uint8Array(512), header({})])),
-      "(header at byte 512): a header follows a block of zeros"
+      "(header at byte 512): follows a block of zeros"
     )
     assert.strictEqual(faultOf(header({ 124: "00000001000\0" })), "name: is cut off: 512 bytes are missing")
-    assert.strictEqual(faultOf(header({}).subarray(0, 300)), "(byte 300): the archive is cut off in a header")
+    assert.strictEqual(faultOf(header({}).subarray(0, 300)), "(byte 300): is where the archive is cut off, in a header")
     assert.strictEqual(
       faultOf(pax({ path: "a" }).subarray(0, 600)),
-      "(byte 600): the archive is cut off in an extended header"
+      "(byte 600): is where the archive is cut off, in an extended header"
     )
-    assert.strictEqual(faultOf(pax({ path: "a" })), "(byte 1024): the archive is cut off after an extended header")
+    assert.strictEqual(
+      faultOf(pax({ path: "a" })),
+      "(byte 1024): is where the archive is cut off, after an extended header"
+    )
   })
 
   it("cut at any byte, it gives a part of the entries and never invents one", () => {

@@ -63,12 +63,17 @@ export const host = Command.make(
               "OCI runtimes",
               facts.ociRuntimes
                 .map((runtime) => {
-                  if (runtime.name === "") return style.red(`none works here: ${Text.clean(runtime.problem)}`)
-                  const head = Text.clean(`${runtime.name} ${runtime.version} (${runtime.path})`)
+                  if (runtime.path === "") return style.dim(Text.clean(`${runtime.name}: ${runtime.problem}`))
+                  const head = Text.clean([runtime.name, runtime.version, `(${runtime.path})`].join(" "))
                   if (!runtime.works) return style.yellow(`${head}: does not work here: ${Text.clean(runtime.problem)}`)
                   return runtime.inUse ? style.green(`${head}: in use`) : `${head}: works`
                 })
-                .join("\n") || style.red("none found: install crun or runc")
+                .concat(
+                  facts.ociRuntimes.some(({ works }) => works)
+                    ? []
+                    : [style.red("none works here: install crun or runc")]
+                )
+                .join("\n")
             ]
           ],
           { name: style.dim }
