@@ -1,12 +1,12 @@
-// Loaded into the brain by a benchmark (NODE_OPTIONS=--require): measures how long its event loop stands still.
-// SIGUSR2 writes the longest stall since the last time to $IRONWOOD_BENCH_STALL and starts anew: milliseconds by the clock,
-// a space, and milliseconds of processor time, which other processes cannot lengthen.
+// Loaded into a server by a benchmark (--require, for the brain by NODE_OPTIONS): measures how long its event loop stands
+// still. SIGUSR2 writes the longest stall since the last time to $IRONWOOD_BENCH_STALL and starts anew: milliseconds by the
+// clock, a space, and milliseconds of processor time, which other processes cannot lengthen.
 const { writeFileSync } = require("node:fs")
 const { isMainThread } = require("node:worker_threads")
 const { monitorEventLoopDelay } = require("node:perf_hooks")
 
 const file = process.env.IRONWOOD_BENCH_STALL
-if (isMainThread && file !== undefined && process.argv[1]?.endsWith("brain.cjs")) {
+if (isMainThread && file !== undefined && /\/(brain\.cjs|BareGrpcServer\.ts)$/.test(process.argv[1] ?? "")) {
   const resolution = 1
   const delay = monitorEventLoopDelay({ resolution })
   delay.enable()

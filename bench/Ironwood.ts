@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { readdirSync, readFileSync, rmSync } from "node:fs"
+import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { ContainerService } from "../proto/generated/ironwood/v1/container_pb.ts"
@@ -15,16 +15,9 @@ import { ActorState, TreeService } from "../proto/generated/ironwood/v1/tree_pb.
 import * as Client from "../src/cli/Client.ts"
 import { memory } from "./Measure.ts"
 import { command, type Peer } from "./Peers.ts"
+import { readStall, requireProbe, type Stall } from "./Stall.ts"
 
 const checkout = fileURLToPath(new URL("..", import.meta.url))
-
-/** How long the event loop stood still, in milliseconds. */
-export interface Stall {
-  /** By the clock: includes the time in which other processes had the processors. */
-  readonly stood: number
-  /** The longest work of the main thread between two turns of its timers. */
-  readonly busy: number
-}
 
 /** The instance as a peer among peers, and what only it is asked. */
 export interface Subject extends Peer {
@@ -53,16 +46,6 @@ const processNamed = (word: string, stateDirectory: string): number => {
   return -1
 }
 
-const until = async <A>(look: () => A | undefined | Promise<A | undefined>, pause: number): Promise<A> => {
-  const deadline = performance.now() + 60_000
-  for (;;) {
-    const seen = await look()
-    if (seen !== undefined) return seen
-    if (performance.now() > deadline) throw new Error("waited for a minute")
-    await new Promise((resolve) => setTimeout(resolve, pause))
-  }
-}
-
 /** Starts an instance on `space` with the sample image; without `probe` nothing is loaded into its brain, and `stall` never answers. */
 export const ironwood = async (
   space: string,
@@ -71,7 +54,7 @@ export const ironwood = async (
   const state = join(space, "ironwood")
   const stallFile = join(space, "stall")
   process.env["IRONWOOD_BENCH_STALL"] = stallFile
-  if (probe) process.env["NODE_OPTIONS"] = `--require ${join(checkout, "bench/EventLoopProbe.cjs")}`
+  if (probe) process.env["NODE_OPTIONS"] = requireProbe
   await command(join(checkout, "ironwood"), ["up", "--detach", "--state-dir", state])
   delete process.env["NODE_OPTIONS"]
   const restMebibytes = memory(processNamed("bin/node", state), "Rss")
@@ -153,19 +136,7 @@ export const ironwood = async (
         const pid = pids.get(id)
         return pid === undefined || pid === old ? undefined : pid
       }),
-    stall: async () => {
-      rmSync(stallFile, { force: true })
-      process.kill(processNamed("bin/node", state), "SIGUSR2")
-      return until(() => {
-        try {
-          const text = readFileSync(stallFile, "utf8")
-          const [stood = 0, busy = 0] = text.split(" ").map(Number)
-          return text === "" ? undefined : { stood, busy }
-        } catch {
-          return undefined
-        }
-      }, 2)
-    },
+    stall: () => readStall(processNamed("bin/node", state), stallFile),
     close: async () => {
       if (closing) return
       closing = true

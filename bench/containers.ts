@@ -8,6 +8,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { ironwood } from "./Ironwood.ts"
 import { interleave, progress, report, timed } from "./Measure.ts"
+import { bareGrpcStalls } from "./Stall.ts"
 import { bareCrun, containerd, inOwnMountNamespace, type Peer, podman, workspace } from "./Peers.ts"
 
 inOwnMountNamespace()
@@ -119,6 +120,7 @@ try {
   }
 
   progress(`${many} containers at once`)
+  const processorTime = "the same in processor time: without waiting for a processor"
   const burst = async (prefix: string, subjectName: string) => {
     await subject.stall()
     const together = await timed(() =>
@@ -128,12 +130,20 @@ try {
     const about = { subject: subjectName, unit: "ms" }
     report({ ...about, question: `${many} containers started at once`, samples: [together] })
     report({ ...about, question: `longest event-loop stall while ${many} start`, samples: [stood], aim: "under 5 ms" })
-    report({ ...about, question: "the same in processor time: without waiting for a processor", samples: [busy] })
+    report({ ...about, question: processorTime, samples: [busy] })
   }
   // the first finds code that has never run; before the second everything is as it was, the code is warm
   await burst("first", "ironwood, first time")
   for (let index = 0; index < many; index++) await subject.remove(`first-${index}`)
   await burst("many", "ironwood, second time")
+  const bare = await bareGrpcStalls(space, many)
+  const floor = { subject: `bare grpc-js server, ${many} calls at once`, unit: "ms" }
+  report({
+    ...floor,
+    question: `longest event-loop stall while ${many} start`,
+    samples: bare.map(({ stood }) => stood)
+  })
+  report({ ...floor, question: processorTime, samples: bare.map(({ busy }) => busy) })
   const ballast = Buffer.alloc(500 * 1024 * 1024, 1)
   const spawnStalls: Array<number> = []
   for (let index = 0; index < many; index++) {
