@@ -8,7 +8,8 @@
  *
  * **Auto-shutdown** (OTP's EEP 56): with `autoShutdown`, the own end for good of a `significant` child, of any or of the
  * last one, ends the supervisor: it *stops* the others and ends normally. Here a temporary significant child that ends as
- * a sibling's bystander counts too; in OTP the shutdown that it should have caused never comes.
+ * the bystander of a sibling's end (by the strategy, or because it is bound to it) counts too; in OTP the shutdown that it
+ * should have caused never comes. What a person ends, and what ends with it, counts never.
  *
  * Traps: siblings ended by `one_for_all` and `rest_for_one` are *released* by default (no stop hooks), so that a crash of
  * the storage does not kill containers; say `bystanders: "stop"` when starting anew means killing what they manage.

@@ -54,6 +54,39 @@ describe("any_significant", () => {
     })
   )
 
+  it.effect(
+    "a temporary one that ends with the sibling it is bound to has ended for good, unless a person ended that",
+    () =>
+      Effect.gen(function* () {
+        const bound = { ...significant(temporary), dependencies: { bindsTo: ["a"] } }
+        const { probes, root, state } = yield* job("any_significant", { a: {}, b: bound })
+        yield* root.tree.stop("init/job/a")
+        assert.deepStrictEqual(probes.take(), ["hook b", "close b", "hook a", "close a"])
+        assert.strictEqual(yield* state, "running")
+        yield* root.tree.restart("init/job")
+        yield* root.tree.start("init/job/a")
+        probes.take()
+        yield* probes.crash("a")
+        assert.deepStrictEqual(probes.take(), ["close a", "hook b", "close b"])
+        assert.strictEqual(yield* state, "finished")
+      })
+  )
+
+  it.effect("nobody starts after one whose end is that of all", () =>
+    Effect.gen(function* () {
+      const { probes, root } = yield* job("any_significant", {
+        a: significant(transient),
+        b: { autoStart: false, dependencies: { after: ["a"] } }
+      })
+      yield* root.tree.stop("init/job/a")
+      yield* root.tree.start("init/job/a", { wait: "registered" })
+      yield* root.tree.start("init/job/b")
+      probes.take()
+      yield* probes.finish("a")
+      assert.deepStrictEqual(probes.take(), ["close a", "hook b", "close b"])
+    })
+  )
+
   it.effect("what a person stops is no end of its own", () =>
     Effect.gen(function* () {
       const { probes, root, state } = yield* job("any_significant", { a: significant(transient), b: {} })

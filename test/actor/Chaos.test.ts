@@ -18,17 +18,17 @@ import * as Lifecycle from "../../src/actor/Lifecycle.ts"
 import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
 import * as Root from "../../src/actor/Root.ts"
 import * as Supervisor from "../../src/actor/Supervisor.ts"
-import { Case, pathsOf, shapeOf, specOf } from "./Cases.ts"
+import { Case, type Handle, type Placed, placesOf, shapeOf, specOf, withPolicy } from "./Cases.ts"
 import { Fold, sorted } from "./Fold.ts"
-import type { Shape } from "./Model.ts"
 import { Crash } from "./Probe.ts"
+import type { Shape } from "./Shape.ts"
 
 /** Leaves that take their time, always the same for the same place and life. */
 class SlowActors {
   readonly live = new Map<string, number>()
   readonly #crashes = new Map<string, (crash: Crash | undefined) => void>()
 
-  readonly make = ({ id, policy, significant = false }: Shape): Actor.ChildSpec<Crash, never> => {
+  readonly make = ({ dependencies = {}, id, policy, significant = false }: Shape): Actor.ChildSpec<Crash, never> => {
     let lives = 0
     const run = Effect.gen({ self: this }, function* () {
       const time = (id.charCodeAt(id.length - 1) * 7 + ++lives * 13) % 5
@@ -48,7 +48,7 @@ class SlowActors {
         this.#crashes.set(id, (crash) => resume(crash === undefined ? Effect.void : Effect.fail(crash)))
       })
     })
-    return Actor.make(id, { policy, significant, shutdown: 100, startDeadline: 1_000 }, run)
+    return Actor.make(id, { policy, significant, dependencies, shutdown: 100, startDeadline: 1_000 }, run)
   }
 
   end(id: string, crash: boolean): void {
@@ -59,10 +59,11 @@ class SlowActors {
 }
 
 const check = Effect.fnUntraced(function* (example: Case) {
-  const shape = shapeOf(example, true)
-  const paths = pathsOf(shape)
+  const shape = shapeOf(example, { dynamics: true, dependencies: true })
+  const places = placesOf(shape)
+  const handles = new Map<string, Handle>()
   const actors = new SlowActors()
-  const spec = yield* specOf(shape, actors.make)
+  const spec = yield* specOf(shape, actors.make, handles)
   const starting = yield* Effect.forkScoped(Effect.option(Root.start(spec)))
   yield* TestClock.adjust(500)
   const exit = starting.pollUnsafe()
@@ -72,22 +73,41 @@ const check = Effect.fnUntraced(function* (example: Case) {
     const { tree } = root
     const fold = new Fold()
     yield* Effect.forkScoped(Stream.runForEach(tree.watch(), (event) => Effect.sync(() => fold.apply(event))))
+    const callOf = (
+      act: Case["actions"][number]["act"],
+      place: Placed,
+      amount: number
+    ): Effect.Effect<unknown, unknown> => {
+      const { path, shape } = place
+      const handle = handles.get(path.slice(0, Math.max(0, path.lastIndexOf("/"))))
+      switch (act) {
+        case "stop":
+          return tree.stop(path)
+        case "start":
+        case "failing start":
+          return tree.start(path)
+        case "restart":
+          return tree.restart(path)
+        case "remove":
+          return tree.remove(path)
+        case "add":
+        case "reload": {
+          if (handle === undefined || shape.group !== undefined) return Effect.void
+          const spec = actors.make(withPolicy(place, amount))
+          return act === "add" ? handle.startChild(spec) : handle.reloadSpecs([spec])
+        }
+        case "wait":
+        case "step":
+          return TestClock.adjust(amount * 20)
+        case "crash":
+        case "finish":
+          return Effect.sync(() => actors.end(shape.id, act === "crash"))
+      }
+    }
     for (const { act, amount, target } of example.actions) {
-      const path = paths[target % paths.length] ?? "init"
-      const id = path.slice(path.lastIndexOf("/") + 1)
-      const call: Effect.Effect<unknown, unknown> =
-        act === "stop"
-          ? tree.stop(path)
-          : act === "start" || act === "failing start"
-            ? tree.start(path)
-            : act === "restart"
-              ? tree.restart(path)
-              : act === "remove"
-                ? tree.remove(path)
-                : act === "wait"
-                  ? TestClock.adjust(amount * 20)
-                  : Effect.sync(() => actors.end(id, act === "crash"))
-      yield* act === "wait" ? call : Effect.forkScoped(Effect.ignore(call))
+      const place = places[target % places.length] ?? { path: "init", shape, within: undefined }
+      const call = callOf(act, place, amount)
+      yield* act === "wait" || act === "step" ? call : Effect.forkScoped(Effect.ignore(call))
       if (amount % 3 === 0) yield* TestClock.adjust(amount)
       else yield* Effect.yieldNow
 

@@ -53,6 +53,15 @@ describe("after", () => {
     })
   )
 
+  it.effect("when the supervisor starts anew it waits also for one that was stopped then and now comes back", () =>
+    Effect.gen(function* () {
+      const { probes, root } = yield* pod({ app: needs({ after: ["db"] }), db: {} })
+      yield* root.tree.stop("init/pod/db")
+      yield* root.tree.restart("init/pod")
+      assert.deepStrictEqual(probes.take().slice(-2), ["start db", "start app"])
+    })
+  )
+
   it.effect("one that is not there, or is stopped, holds nobody up", () =>
     Effect.gen(function* () {
       const { states } = yield* pod({
@@ -172,6 +181,19 @@ describe("bindsTo", () => {
       assert.deepStrictEqual(yield* states, { vpn: "waiting for app", app: "stopping" })
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(probes.take(), ["close vpn", "hook app", "close app", "start vpn", "start app"])
+    })
+  )
+
+  it.effect("one that ends with the other for good is not waited for any longer", () =>
+    Effect.gen(function* () {
+      const { probes, states } = yield* pod({
+        vpn: { policy: RestartPolicy.permanent },
+        app: { ...needs({ bindsTo: ["vpn"] }), policy: RestartPolicy.temporary }
+      })
+      probes.take()
+      yield* probes.crash("vpn")
+      assert.deepStrictEqual(probes.take(), ["close vpn", "hook app", "close app", "start vpn"])
+      assert.deepStrictEqual(yield* states, { vpn: "running" })
     })
   )
 

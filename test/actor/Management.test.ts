@@ -1,6 +1,7 @@
 /** The management calls on a static supervisor; those on a dynamic one are in DynamicSupervisor.test.ts. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { TestClock } from "effect/testing"
 import * as DynamicSupervisor from "../../src/actor/DynamicSupervisor.ts"
 import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
 import * as Root from "../../src/actor/Root.ts"
@@ -63,6 +64,21 @@ describe("a static supervisor", () => {
       for (const call of [supervisor.countChildren, supervisor.whichChildren, supervisor.terminateChild("a")]) {
         assert.strictEqual(yield* refusal<unknown, { readonly _tag: string }>(call), "SupervisorDown")
       }
+    })
+  )
+})
+
+describe("one that is deleted while its group waits to start anew", () => {
+  it.effect("takes nobody along who was added after it", () =>
+    Effect.gen(function* () {
+      const { probes, supervisor } = yield* started()
+      yield* supervisor.startChild(probes.make("c", { policy: RestartPolicy.workload }))
+      yield* probes.crash("c")
+      yield* supervisor.deleteChild("c")
+      yield* supervisor.startChild(probes.make("d"), { wait: "registered" })
+      probes.take()
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(probes.take(), ["start d"])
     })
   )
 })

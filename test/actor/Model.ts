@@ -3,39 +3,24 @@
  * that is. The engine must show the same states and do the same things in the same order.
  *
  * Simplifications, made by the tests that use it: leaves are ready or fail at once and end at once; there is no jitter.
+ * Only the order in which dependents of one child end and start side by side is left open.
  */
 import * as Duration from "effect/Duration"
-import type { AutoShutdown } from "../../src/actor/ChildSpec.ts"
-import type { RestartPolicy } from "../../src/actor/RestartPolicy.ts"
+import { noDependencies } from "../../src/actor/ChildSpec.ts"
 import type { Rule } from "../../src/actor/RestartRule.ts"
-import type { Strategy } from "../../src/actor/Strategy.ts"
-
-/** What both the model and the real tree are built from. */
-export interface Shape {
-  readonly id: string
-  readonly policy: RestartPolicy
-  /** Its own end for good may be that of its supervisor. */
-  readonly significant?: boolean
-  /** Absent: a leaf. */
-  readonly group?: {
-    readonly kind: "static" | "dynamic"
-    readonly strategy: Strategy
-    /** Restarts within {@link WITHIN}; dynamic ones have no intensity here. */
-    readonly intensity: number
-    readonly autoShutdown: AutoShutdown
-    readonly children: ReadonlyArray<Shape>
-  }
-}
-
-/** Window of every supervisor's intensity, in milliseconds. */
-export const WITHIN = 1_000
+import { type Shape, WITHIN } from "./Shape.ts"
 
 interface Actor {
-  readonly shape: Shape
+  shape: Shape
   readonly path: string
   readonly parent: Actor | undefined
   order: number
   state: string
+  /** Siblings that its start waits for, and on whose account that start is. */
+  waitingFor: ReadonlyArray<string>
+  automatic: boolean
+  /** A person is ending it. */
+  departing: boolean
   incarnation: number
   restarts: number
   attempt: number
@@ -48,6 +33,8 @@ interface Actor {
   // supervisors
   phase: "down" | "starting" | "up"
   children: Array<Actor>
+  /** What persons changed of a static list. */
+  readonly changed: Map<string, Shape>
   spent: Array<number>
   pass: number
   restart: { from: Actor; due: readonly [at: number, timer: number] } | undefined
@@ -80,7 +67,9 @@ export class Model {
   get states(): Record<string, string> {
     const states: Record<string, string> = {}
     const visit = (actor: Actor): void => {
-      states[actor.path] = `${actor.state} #${actor.incarnation} restarts ${actor.restarts} attempt ${actor.attempt}`
+      const waiting = actor.waitingFor.length === 0 ? "" : ` for ${actor.waitingFor.join(" ")}`
+      states[actor.path] =
+        `${actor.state}${waiting} #${actor.incarnation} restarts ${actor.restarts} attempt ${actor.attempt}`
       for (const child of actor.children) visit(child)
     }
     visit(this.root)
@@ -125,10 +114,9 @@ export class Model {
     const actor = this.find(path)
     if (actor === undefined) return "NoSuchActor"
     if (actor.parent === undefined) return "NotSupervised"
-    if (alive(actor)) this.#end(actor, "stop")
-    actor.due = undefined
+    this.#endByPerson(actor)
     if (actor.shape.policy.restart === "temporary") this.#forget(actor)
-    else actor.state = "stopped"
+    else this.#rest(actor, "stopped")
     return "ok"
   }
 
@@ -150,8 +138,8 @@ export class Model {
     if (actor.parent.phase === "down") return "SupervisorDown"
     this.#forgive(actor)
     if (alive(actor)) {
-      this.#end(actor, "stop")
-      actor.state = "waiting"
+      this.#endByPerson(actor)
+      this.#rest(actor, "waiting")
     }
     this.#startByPerson(actor, actor.parent)
     return "done"
@@ -162,8 +150,72 @@ export class Model {
     if (actor === undefined) return "NoSuchActor"
     if (actor.parent === undefined) return "NotSupervised"
     if (alive(actor)) return "StillRunning"
+    actor.parent.changed.delete(actor.shape.id)
     this.#forget(actor)
     return "ok"
+  }
+
+  /** True while the handle of the supervisor at `path` can be used. */
+  isManaged(path: string): boolean {
+    return this.find(path)?.phase === "up"
+  }
+
+  add(path: string, shape: Shape): string {
+    const group = this.find(path)
+    if (group === undefined || group.phase !== "up") return "SupervisorDown"
+    const isThere = (id: string): boolean => group.children.some((child) => child.shape.id === id)
+    const named = Object.values(shape.dependencies ?? {}).flat()
+    if (group.shape.group?.kind === "static" && !named.every(isThere)) return "SpecInvalid"
+    const present = group.children.find((child) => child.shape.id === shape.id)
+    if (present !== undefined) return alive(present) ? "AlreadyStarted" : "AlreadyPresent"
+    const child = this.#append(group, shape)
+    if (group.restart !== undefined && this.#concerned(group, child, group.restart.from)) return "done"
+    this.#begin(child, false)
+    return "done"
+  }
+
+  reload(path: string, shapes: ReadonlyArray<Shape>): string {
+    const group = this.find(path)
+    if (group === undefined || group.phase !== "up") return "SupervisorDown"
+    if (this.#misplaced(group, shapes)) return "SpecInvalid"
+    for (const shape of shapes) {
+      const child = group.children.find((child) => child.shape.id === shape.id)
+      if (child === undefined) this.#append(group, shape).state = "stopped"
+      else {
+        if (group.shape.group?.kind === "static") group.changed.set(shape.id, shape)
+        this.#respec(child, shape)
+        if (child.waitingFor.length > 0) this.#begin(child, child.automatic)
+      }
+    }
+    return "ok"
+  }
+
+  /** A static list is in order: a child can name only what comes before it. */
+  #misplaced(group: Actor, shapes: ReadonlyArray<Shape>): boolean {
+    if (group.shape.group?.kind !== "static") return false
+    const ids = group.children.toSorted((one, other) => one.order - other.order).map(({ shape: { id } }) => id)
+    for (const { id } of shapes) if (!ids.includes(id)) ids.push(id)
+    return shapes.some(({ dependencies = {}, id: own }) =>
+      Object.values(dependencies).some((named) =>
+        named.some((id) => !ids.includes(id) || ids.indexOf(id) > ids.indexOf(own))
+      )
+    )
+  }
+
+  #append(group: Actor, shape: Shape): Actor {
+    if (group.shape.group?.kind === "static") group.changed.set(shape.id, shape)
+    const child = this.#make(shape, group)
+    child.order = Math.max(-1, ...group.children.map(({ order }) => order)) + 1
+    group.children.push(child)
+    return child
+  }
+
+  #respec(child: Actor, shape: Shape): void {
+    if (child.shape.policy !== shape.policy) {
+      child.window = []
+      child.ruled = 0
+    }
+    child.shape = shape
   }
 
   advance(milliseconds: number): void {
@@ -177,7 +229,7 @@ export class Model {
         }
       }
       const visit = (actor: Actor): void => {
-        consider(actor.due, () => this.#start(actor, true))
+        consider(actor.due, () => this.#begin(actor, true))
         consider(actor.restart?.due, () => this.#startAnew(actor))
         for (const child of actor.children) visit(child)
       }
@@ -199,6 +251,9 @@ export class Model {
       parent,
       order: 0,
       state: "waiting",
+      waitingFor: [],
+      automatic: false,
+      departing: false,
       incarnation: 0,
       restarts: 0,
       attempt: 0,
@@ -208,6 +263,7 @@ export class Model {
       due: undefined,
       phase: "down",
       children: [],
+      changed: new Map(),
       spent: [],
       pass: 0,
       restart: undefined
@@ -221,11 +277,33 @@ export class Model {
   }
 
   #forget(actor: Actor): void {
+    this.#drop(actor)
+    this.#tell(actor)
+  }
+
+  #drop(actor: Actor): void {
     if (actor.parent !== undefined) actor.parent.children = actor.parent.children.filter((child) => child !== actor)
+  }
+
+  /** It does not live and is not about to, until somebody says so. */
+  #rest(actor: Actor, state: "stopped" | "waiting"): void {
+    actor.state = state
+    actor.waitingFor = []
+    this.#tell(actor)
+  }
+
+  /** Starts it, or has it wait for the siblings that it needs. */
+  #begin(actor: Actor, automatic: boolean): void {
+    actor.due = undefined
+    actor.waitingFor = this.#unmet(actor)
+    if (actor.waitingFor.length === 0) return this.#start(actor, automatic)
+    actor.state = "waiting"
+    actor.automatic = automatic
   }
 
   #start(actor: Actor, automatic: boolean): void {
     actor.due = undefined
+    actor.waitingFor = []
     actor.state = "starting"
     actor.incarnation++
     if (automatic && actor.incarnation > 1) actor.restarts++
@@ -239,8 +317,9 @@ export class Model {
     }
     actor.spent = []
     const before = actor.children
-    actor.children = group.children.map((shape, order) => {
-      const child = before.find((child) => child.shape === shape) ?? this.#make(shape, actor)
+    actor.children = this.#listOf(actor).map((shape, order) => {
+      const child = before.find((child) => child.shape.id === shape.id) ?? this.#make(shape, actor)
+      this.#respec(child, shape)
       child.order = order
       return child
     })
@@ -249,16 +328,22 @@ export class Model {
       return this.#pass(actor, 0)
     }
     actor.phase = "up"
+    for (const child of actor.children) child.state = "waiting"
     this.#ready(actor)
-    for (const child of actor.children) {
-      child.state = "waiting"
-      this.#start(child, false)
-    }
+    for (const child of actor.children) if (child.state === "waiting") this.#begin(child, false)
+  }
+
+  /** A static list with what persons changed of it; the desired state of a dynamic one knows nothing of that. */
+  #listOf({ changed, shape: { group } }: Actor): ReadonlyArray<Shape> {
+    const own = group?.children ?? []
+    const added = [...changed.values()].filter(({ id }) => !own.some((shape) => shape.id === id))
+    return [...own.map((shape) => changed.get(shape.id) ?? shape), ...added]
   }
 
   #ready(actor: Actor): void {
     actor.state = "running"
     actor.readyAt = this.#now
+    this.#tell(actor)
   }
 
   /** Starts, in order, what waits from place `order` on. */
@@ -267,7 +352,7 @@ export class Model {
     for (const child of group.children) {
       if (child.order < order || !group.children.includes(child)) continue
       if (child.state !== "waiting" && child.state !== "backing-off") continue
-      this.#start(child, group.phase === "up")
+      this.#begin(child, group.phase === "up")
       // What came of this start may have begun another pass, or ended the group.
       if (group.pass !== pass || group.phase === "down" || isParked(child)) return
     }
@@ -276,9 +361,72 @@ export class Model {
     this.#ready(group)
   }
 
+  // --- dependencies between siblings ---
+
+  /** For whom its start waits. */
+  #unmet({ parent, shape }: Actor): ReadonlyArray<string> {
+    const { after, bindsTo, requires } = { ...noDependencies, ...shape.dependencies }
+    const sibling = (id: string) => parent?.children.find((child) => child.shape.id === id)
+    const isUndecided = (id: string) => ["waiting", "starting"].includes(sibling(id)?.state ?? "")
+    const isMissing = (id: string) => sibling(id)?.state !== "running" || sibling(id)?.departing === true
+    return [...new Set([...after.filter(isUndecided), ...[...requires, ...bindsTo].filter(isMissing)])]
+  }
+
+  #dependents({ parent, shape: { id } }: Actor, ...kinds: ReadonlyArray<"after" | "requires" | "bindsTo">) {
+    const names = ({ shape: { dependencies = {} } }: Actor) => kinds.some((kind) => dependencies[kind]?.includes(id))
+    return (parent?.children ?? []).filter(names)
+  }
+
+  /** `actor` has changed: who waited looks again, who is bound to it ends with it. */
+  #tell(actor: Actor): void {
+    const { parent } = actor
+    for (const dependent of this.#dependents(actor, "after", "requires", "bindsTo")) {
+      if (parent === undefined || parent.phase === "down") return
+      if (dependent.waitingFor.length > 0) this.#begin(dependent, dependent.automatic)
+      else if (this.#dependents(actor, "bindsTo").includes(dependent) && actor.state !== "running") {
+        this.#endBound(dependent, true)
+      }
+    }
+  }
+
+  /** Ends a child on account of a sibling, after those that need it; it follows when that one is back. */
+  #endBound(actor: Actor, own: boolean): void {
+    if (!alive(actor)) return
+    actor.departing = true
+    for (const dependent of this.#dependents(actor, "requires", "bindsTo")) this.#endBound(dependent, own)
+    actor.departing = false
+    if (!alive(actor)) return
+    this.#end(actor, "stop")
+    actor.state = "waiting"
+    const { parent, shape } = actor
+    if (parent === undefined) return
+    if (shape.policy.restart !== "temporary") {
+      this.#tell(actor)
+      if (parent.phase !== "down" && actor.state === "waiting") this.#begin(actor, true)
+      return
+    }
+    // It has ended for good, as a bystander, unless that is a person's doing.
+    this.#drop(actor)
+    if (!own || !this.#overFor(actor, parent)) this.#tell(actor)
+  }
+
+  /** Whatever its state, and before it those that need it. */
+  #endByPerson(actor: Actor): void {
+    actor.departing = alive(actor)
+    for (const dependent of this.#dependents(actor, "requires", "bindsTo")) this.#endBound(dependent, false)
+    if (alive(actor)) this.#end(actor, "stop")
+    actor.departing = false
+    actor.due = undefined
+  }
+
   // --- an end of its own ---
 
   #ended(actor: Actor, exit: Ended): void {
+    this.#judge(actor, exit)
+    if (!alive(actor) && actor.parent?.children.includes(actor) === true) this.#tell(actor)
+  }
+
+  #judge(actor: Actor, exit: Ended): void {
     const { parent } = actor
     const { policy } = actor.shape
     if (parent === undefined) {
@@ -293,15 +441,18 @@ export class Model {
     if (policy.restart === "temporary") {
       actor.state = exit.normal ? "finished" : "failed"
       actor.attempt = 0
-      if (exit.normal || actor.shape.group === undefined) this.#forget(actor)
-      return this.#overFor(actor, parent)
+      const forget = exit.normal || actor.shape.group === undefined
+      if (forget) this.#drop(actor)
+      if (!this.#overFor(actor, parent) && forget) this.#tell(actor)
+      return
     }
     const healthy = !exit.beforeReady && this.#now - actor.readyAt >= Duration.toMillis(policy.backoff.resetAfter)
     if (healthy) actor.ruled = 0
     if (policy.restart === "transient" && exit.normal) {
       actor.state = "finished"
       actor.attempt = 0
-      return this.#overFor(actor, parent)
+      this.#overFor(actor, parent)
+      return
     }
     const [rule] = policy.rules
     if (rule !== undefined && !exit.normal) return this.#byRule(actor, parent, rule, healthy)
@@ -356,19 +507,22 @@ export class Model {
     actor.state = "backing-off"
     const { group } = parent.shape
     if (group?.strategy !== "one_for_one") return this.#restartFrom(parent, actor, this.#now + delay)
-    if (delay === 0) this.#start(actor, true)
+    this.#tell(actor)
+    if (actor.state !== "backing-off") return
+    if (delay === 0) this.#begin(actor, true)
     else actor.due = [this.#now + delay, ++this.#timers]
   }
 
-  /** It has ended for good: if it is significant, that may be the end of its supervisor. */
-  #overFor(actor: Actor, group: Actor): void {
+  /** It has ended for good: if it is significant, that may be the end of its supervisor. Answers whether it is. */
+  #overFor(actor: Actor, group: Actor): boolean {
     const autoShutdown = group.shape.group?.autoShutdown ?? "never"
-    if (actor.shape.significant !== true || autoShutdown === "never" || group.phase === "down") return
+    if (actor.shape.significant !== true || autoShutdown === "never" || group.phase === "down") return false
     const isPending = ({ shape, state }: Actor): boolean =>
       shape.significant === true && ["starting", "running", "waiting", "backing-off"].includes(state)
-    if (autoShutdown === "all_significant" && group.children.some(isPending)) return
+    if (autoShutdown === "all_significant" && group.children.some(isPending)) return false
     this.#endChildren(group, "stop")
     this.#ended(group, { normal: true, beforeReady: false })
+    return true
   }
 
   #giveUp(group: Actor): void {
@@ -431,6 +585,7 @@ export class Model {
     const { children } = group
     for (const child of group.shape.group?.kind === "dynamic" ? children : children.toReversed()) {
       child.due = undefined
+      child.waitingFor = []
       const { restart } = child.shape.policy
       if (alive(child)) {
         this.#end(child, ending)
@@ -450,7 +605,7 @@ export class Model {
       return
     }
     const pass = ++group.pass
-    this.#start(actor, false)
+    this.#begin(actor, false)
     if (group.shape.group?.strategy === "one_for_one" || group.pass !== pass || actor.state !== "running") return
     this.#pass(group, actor.order + 1)
   }

@@ -22,8 +22,8 @@ const isPending = <R>({ state }: Node<R>): boolean =>
 export class Dependents<R> {
   readonly #siblings: Siblings<R>
   readonly #byName = new Map<string, Set<Node<R>>>()
-  /** Children of the desired state that are not registered yet: what is to start after them waits. */
-  expected: ReadonlySet<string> = none
+  /** Children of the desired state whose turn is still to come: what is to start after them waits. */
+  expected = new Set<string>()
 
   constructor(siblings: Siblings<R>) {
     this.#siblings = siblings
@@ -76,7 +76,7 @@ export class Dependents<R> {
     const unmet = new Set<string>()
     for (const id of after) {
       const sibling = this.#siblings.get(id)
-      if (sibling === undefined ? this.expected.has(id) : isPending(sibling)) unmet.add(id)
+      if (this.expected.has(id) || (sibling !== undefined && isPending(sibling))) unmet.add(id)
     }
     for (const id of [...requires, ...bindsTo]) {
       const sibling = this.#siblings.get(id)

@@ -150,11 +150,11 @@ export class Group<R> {
     if (this.#phase !== "up") return
     const spec = specs[index]
     if (spec === undefined) {
-      this.#dependents.expected = new Set()
       for (const standIn of Fallbacks.resume(this.children)) this.start(standIn, false)
       return
     }
     const child = this.#roster.adopt(spec, true)
+    this.#dependents.expected.delete(spec.id)
     if (child.state === "waiting") this.start(child, false)
     else this.#tellDependents(child)
     this.#engine.post(() => this.#populate(specs, index + 1))
@@ -192,31 +192,37 @@ export class Group<R> {
 
   /** `child` has changed: those that are bound to it end with it, and those that waited for the change go on. */
   #tellDependents(child: Node<R>): void {
-    if (!this.#dependents.any || !this.open) return
-    for (const dependent of this.#dependents.of(child)) {
+    if (!this.open) return
+    for (const dependent of this.#dependents.any ? this.#dependents.of(child) : []) {
       if (dependent.awaitsSiblings) this.start(dependent, dependent.startsAutomatically)
       else if (dependent.alive && bindsTo(dependent, child.spec.id) && child.state !== "running")
-        this.#endBound(dependent, child)
+        this.#endBound(dependent, child, false)
     }
+    // Also when it was the last to depend on anybody: it may be gone.
+    if (!SpecProblems.depends(child.spec.dependencies)) return
     for (const id of SpecProblems.named(child.spec.dependencies)) {
       const sibling = this.children.get(id)
       if (sibling?.awaitsSiblings === true) this.start(sibling, sibling.startsAutomatically)
     }
   }
 
-  /** Ends a child because of a sibling that it `needed`, after those that need it; it follows when that one is back. */
-  #endBound(child: Node<R>, needed: Node<R>, done: () => void = () => {}): void {
+  /**
+   * Ends a child because of a sibling that it `needed`, after those that need it; it follows when that one is back.
+   * `byPerson`: because that one was ended by a person.
+   */
+  #endBound(child: Node<R>, needed: Node<R>, byPerson: boolean, done: () => void = () => {}): void {
     if (child.state === "stopping") return child.end("stop", "hold", done)
     const because = {
       path: needed.view.path,
       words: `it needs "${needed.spec.id}", which ${needed.alive ? "is being ended" : "has ended"}`
     }
     child.departing = true
-    this.#endThoseThatNeed(child, () => {
+    this.#endThoseThatNeed(child, byPerson, () => {
       if (!child.alive) {
         child.departing = false
         return done()
       }
+      child.bystander = !byPerson
       const ended = () => {
         if (this.open && child.state === "waiting" && !child.removed) this.start(child, true)
         done()
@@ -225,12 +231,12 @@ export class Group<R> {
     })
   }
 
-  #endThoseThatNeed(child: Node<R>, done: () => void): void {
+  #endThoseThatNeed(child: Node<R>, byPerson: boolean, done: () => void): void {
     const dependents = this.#dependents.any ? this.#dependents.needing(child) : []
     let open = dependents.length
     if (open === 0) return done()
     for (const dependent of dependents) {
-      this.#endBound(dependent, child, () => {
+      this.#endBound(dependent, child, byPerson, () => {
         if (--open === 0) done()
       })
     }
@@ -247,7 +253,7 @@ export class Group<R> {
       return this.endByPerson(standIn, "stop", "halt", () => this.endByPerson(child, ending, intent, done, shutdown))
     }
     child.departing = child.alive
-    this.#endThoseThatNeed(child, () => {
+    this.#endThoseThatNeed(child, true, () => {
       if (child.alive) return child.end(ending, intent, done, byPerson, shutdown)
       child.departing = false
       if (child.removed) return done()
@@ -286,8 +292,14 @@ export class Group<R> {
     this.#tellDependents(child)
   }
 
-  /** A child was ended on somebody's word; if the start pass waited for it, it goes on. */
-  childHalted(child: Node<R>): void {
+  /** A child was ended on somebody's word, and is to be forgotten or not; if the start pass waited for it, it goes on. */
+  childHalted(child: Node<R>, forget: boolean): void {
+    if (forget) {
+      this.#drop(child)
+      // As under the other strategies: what a sibling took along for good has ended for good.
+      if (child.bystander && child.spec.significant && this.#shutDownBy(child.spec.id)) return
+    }
+    child.bystander = false
     if (child === this.#cursor && child.state === "stopped") this.#advance(child.next)
     this.#tellDependents(child)
   }
@@ -332,7 +344,7 @@ export class Group<R> {
 
   childEnded(child: Node<R>, exit: ExitView): void {
     this.#judge(child, exit)
-    if (!child.alive) this.#tellDependents(child)
+    if (!child.alive && !child.removed) this.#tellDependents(child)
   }
 
   #judge(child: Node<R>, exit: ExitView): void {
@@ -427,8 +439,11 @@ export class Group<R> {
           { event, exit, decision: "finish", reason }
         )
         if (decision.failed && child === this.#asked && child === this.#cursor) this.#cursor = undefined
-        this.#over(child, decision.forget)
-        return child.spec.significant ? this.#shutDownBy(child.spec.id) : undefined
+        if (decision.forget) this.#drop(child)
+        // First, since nobody is to start who would have to end at once.
+        if (child.spec.significant && this.#shutDownBy(child.spec.id)) return
+        if (decision.forget) this.#tellDependents(child)
+        if (child === this.#cursor) this.#advance(child.next)
     }
   }
 
@@ -447,10 +462,14 @@ export class Group<R> {
   /** Takes a child that does not live out of the tree. */
   forget(child: Node<R>): void {
     if (child.removed) return
+    this.#drop(child)
+    this.#tellDependents(child)
+  }
+
+  #drop(child: Node<R>): void {
     child.cancelBackoff()
     this.#roster.remove(child)
     this.#engine.remove(child)
-    this.#tellDependents(child)
   }
 
   /** A person has it forgotten, and it shall not come back with the supervisor's next start. */
@@ -461,17 +480,18 @@ export class Group<R> {
     this.forget(child)
   }
 
-  /** The significant child `id` has ended for good: that may be the end of all. */
-  #shutDownBy(id: string): void {
+  /** The significant child `id` has ended for good: that may be the end of all. Answers whether it is. */
+  #shutDownBy(id: string): boolean {
     const { behaviour } = this.#node.spec
-    if (behaviour._tag !== "Static" || behaviour.autoShutdown === "never") return
+    if (!this.open || behaviour._tag !== "Static" || behaviour.autoShutdown === "never") return false
     const { autoShutdown } = behaviour
-    if (autoShutdown === "all_significant" && this.children.significantPending > 0) return
+    if (autoShutdown === "all_significant" && this.children.significantPending > 0) return false
     const why =
       autoShutdown === "any_significant"
         ? `its significant child "${id}" has ended`
         : "its significant children have ended"
     this.giveUp(Exits.autoShutdown(this.#engine.now(), why), "stop")
+    return true
   }
 
   // --- restarts of several ---
@@ -482,7 +502,8 @@ export class Group<R> {
   }
 
   #startAnew(from: Node<R>, everyone: boolean): void {
-    const first = everyone ? this.children.first : from
+    // One that was forgotten meanwhile does not know who came after it.
+    const first = everyone ? this.children.first : from.removed ? this.children.from(from.order) : from
     if (this.#node.spec.behaviour._tag === "Static") this.#advance(first)
     else this.#startTogether(first)
   }

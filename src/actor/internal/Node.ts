@@ -104,6 +104,8 @@ export class Node<R> {
   incarnation: Incarnation<R> | undefined
   /** A person is ending it: siblings that need it do not count on it any more. */
   departing = false
+  /** It is being ended because of a sibling that ended by itself. */
+  bystander = false
   /** Parked: the id of the sibling that was started in its place. */
   fallback: string | undefined
   /** The parked sibling in whose place it runs. */
@@ -547,8 +549,7 @@ export class Node<R> {
     this.#started(Exits.notStarted(this.engine.now(), "StartTimeout", "it was stopped before it was ready"))
     if (intent === "halt") this.move("halt")
     else this.move("hold")
-    if (intent !== "start" && this.temporary) this.parent?.forget(this)
-    this.parent?.childHalted(this)
+    this.parent?.childHalted(this, intent !== "start" && this.temporary)
     for (const waiter of waiters) waiter()
   }
 

@@ -1,7 +1,8 @@
 /**
  * The children of a supervisor in order of start: look-up by id, adding and removing cost O(1), walking goes both ways.
  *
- * Trap, and feature: a removed node keeps its links, so a walk that stands on it goes on. Walkers check `removed`.
+ * Trap, and feature: a removed node keeps its links, so a walk that stands on it goes on. Walkers check `removed`, and who
+ * comes back to one later asks {@link Siblings.from}, since it knows nobody who was added after it was removed.
  */
 import type { ChildSpec, Count } from "../ChildSpec.ts"
 import { type ActorState, isAlive } from "../Lifecycle.ts"
@@ -79,6 +80,13 @@ export class Siblings<R> {
     else child.previous.next = child.next
     if (child.next === undefined) this.last = child.previous
     else child.next.previous = child.previous
+  }
+
+  /** The first child of this or a later place in the order. */
+  from(order: number): Node<R> | undefined {
+    let first: Node<R> | undefined
+    for (let child = this.last; child !== undefined && child.order >= order; child = child.previous) first = child
+    return first
   }
 
   /** Their specs, in order of start. */
