@@ -3,16 +3,22 @@
  * containers running in it. Ctrl-C asks the machine to stop in order.
  * `--quick` takes an image that is made in seconds and is a third larger.
  *
- *   npm run boot -- [--memory MIB] [--tcg] [--quick] [KERNEL-PARAMETER...]
+ * `--uki` boots build/image/disk.img by UEFI firmware that enforces Secure Boot: the signed image from its disk, and what
+ * the machine keeps is on that disk. Its first start enrols the keys. `--tamper` changes a byte of it first.
+ *
+ *   npm run boot -- [--memory MIB] [--tcg] [--quick] [--uki [--tamper]] [KERNEL-PARAMETER...]
  */
 import { spawn } from "node:child_process"
-import { join } from "node:path"
+import { copyFileSync } from "node:fs"
+import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import * as Qemu from "./boot/Qemu.ts"
 import { sampleDirectory, withSamples } from "./boot/Samples.ts"
-import { image } from "./image.ts"
+import { type Image, image, sourceOf } from "./image.ts"
 import { ImageFailed } from "./image/Kernel.ts"
+import { bootDisk, defaultKeys, signedImage } from "./image/Signed.ts"
+import { tampered } from "./image/Uki.ts"
 
 const checkout = fileURLToPath(new URL("..", import.meta.url))
 
@@ -20,7 +26,13 @@ const say = (text: string): void => void process.stderr.write(`boot: ${text}\n`)
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
-  options: { memory: { type: "string" }, tcg: { type: "boolean" }, quick: { type: "boolean" } }
+  options: {
+    memory: { type: "string" },
+    tcg: { type: "boolean" },
+    quick: { type: "boolean" },
+    uki: { type: "boolean", default: false },
+    tamper: { type: "boolean", default: false }
+  }
 })
 
 const specs = `kind: Image
@@ -51,6 +63,22 @@ const ironwood = (address: string, args: ReadonlyArray<string>, input: string): 
     })
   })
 
+/** The disk with the signed image, and the firmware's variables beside it; made anew each time. */
+const signedDisk = (built: Image, initramfs: string): NonNullable<Qemu.Machine["firmware"]> => {
+  const directory = dirname(built.kernel)
+  const source = { ...sourceOf(built), initramfs }
+  const parameters = [...Qemu.networkParameters, ...positionals]
+  const signed = signedImage(source, { directory, keys: join(checkout, defaultKeys), parameters, say })
+  if (values.tamper) {
+    tampered(signed.file, signed.commandLine, signed.file)
+    say("a byte of its kernel command line was changed after it was signed: the firmware must refuse it")
+  }
+  const disk = bootDisk(source, signed, { directory, enrol: "force", gibibytes: 4, say })
+  const variables = join(directory, "firmware-variables.fd")
+  copyFileSync(Qemu.freshVariables, variables)
+  return { disk, variables }
+}
+
 const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds))
 
 const main = async (): Promise<void> => {
@@ -58,6 +86,7 @@ const main = async (): Promise<void> => {
   const accelerator = values.tcg === true ? "tcg" : await Qemu.accelerator(built)
   const initramfs = join(checkout, "build/initramfs-boot.img")
   withSamples(built.initramfs, join(checkout, "build/sample-image"), initramfs, Qemu.patienceFor(accelerator))
+  const firmware = values.uki || values.tamper ? signedDisk(built, initramfs) : undefined
   const port = await Qemu.freePort()
   const address = `127.0.0.1:${port}`
   const began = Date.now()
@@ -70,6 +99,7 @@ const main = async (): Promise<void> => {
       accelerator,
       port,
       parameters: positionals,
+      ...(firmware === undefined ? {} : { firmware }),
       ...(values.memory === undefined ? {} : { memoryMiB: Number(values.memory) })
     }),
     // a session of its own: ctrl-C is for us

@@ -7,7 +7,12 @@
  * (Node, the container runtime, libraries, modules; slow to compress well), kept by the digest of its content, and what
  * changes with the sources (taproot, the brain).
  *
- * Run with `npm run image`, or {@link image} from another script; does nothing when all is up to date.
+ * Run with `npm run image`, or {@link image} from another script; does nothing when all is up to date. More on request:
+ *
+ *   npm run image -- [--quick] [--uki] [--disk] [--keys DIRECTORY] [--disk-size GIB] [KERNEL-PARAMETER...]
+ *
+ * `--uki`: the two and a kernel command line in one signed EFI program, build/image/ironwood.efi. `--disk`: a disk with that,
+ * build/image/disk.img. `--quick`: in seconds, and a third larger. The parameters are the signed image's.
  */
 import { spawnSync } from "node:child_process"
 import { createHash } from "node:crypto"
@@ -23,13 +28,15 @@ import {
   rmSync,
   writeFileSync
 } from "node:fs"
-import { dirname, join } from "node:path"
+import { dirname, join, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 import { tmpdir } from "node:os"
+import { parseArgs } from "node:util"
 import manifest from "../package.json" with { type: "json" }
 import { archive, type CpioEntry, device, directory, file, link, withParents } from "./image/Cpio.ts"
 import { ImageFailed, kernel, type Kernel, moduleFiles, run, wantedModules } from "./image/Kernel.ts"
 import { librariesOf } from "./image/Libraries.ts"
+import { bootDisk, defaultKeys, osRelease, signedImage, type Source } from "./image/Signed.ts"
 
 const checkout = join(dirname(fileURLToPath(import.meta.url)), "..")
 const build = join(checkout, "build")
@@ -200,10 +207,7 @@ const madeAt = (): number => {
 const ours = (): ReadonlyArray<CpioEntry> => [
   file("init", readFileSync(join(build, "taproot")), 0o755),
   taprootFile({ heartbeatMillis: 3000 }),
-  file(
-    "etc/os-release",
-    `NAME=Ironwood\nID=ironwood\nVERSION_ID=${manifest.version}\nPRETTY_NAME="Ironwood ${manifest.version}"\n`
-  ),
+  file("etc/os-release", osRelease(manifest.version)),
   file("usr/lib/ironwood/made-at", `${madeAt()}\n`),
   ...brain()
 ]
@@ -245,9 +249,41 @@ export const image = (say: (text: string) => void, options: { readonly quick: bo
   return built
 }
 
+/** The image as what a Unified Kernel Image is made of. */
+export const sourceOf = (built: Image): Source => ({ ...built, version: manifest.version, time: madeAt() })
+
+const main = (): void => {
+  const { positionals, values } = parseArgs({
+    allowPositionals: true,
+    options: {
+      quick: { type: "boolean", default: false },
+      uki: { type: "boolean", default: false },
+      disk: { type: "boolean", default: false },
+      keys: { type: "string", default: join(checkout, defaultKeys) },
+      "disk-size": { type: "string", default: "4" }
+    }
+  })
+  const say = (text: string): void => void process.stdout.write(`image: ${text}\n`)
+  const gibibytes = Number(values["disk-size"])
+  if (!Number.isInteger(gibibytes) || gibibytes < 1) {
+    throw new ImageFailed(`--disk-size: expected a number of GiB from 1, not "${values["disk-size"]}"`)
+  }
+  const signed = values.uki || values.disk
+  if (!signed && positionals.length > 0) {
+    throw new ImageFailed(
+      `${positionals.join(" ")}: kernel parameters are those of a signed image; add --uki or --disk`
+    )
+  }
+  const built = image(say, { quick: values.quick })
+  if (!signed) return
+  const directory = targetOf(values.quick)
+  const one = signedImage(sourceOf(built), { directory, keys: resolve(values.keys), parameters: positionals, say })
+  if (values.disk) bootDisk(sourceOf(built), one, { directory, enrol: "manual", gibibytes, say })
+}
+
 if (import.meta.main) {
   try {
-    image((text) => process.stdout.write(`image: ${text}\n`), { quick: process.argv.includes("--quick") })
+    main()
   } catch (error) {
     if (!(error instanceof ImageFailed)) throw error
     process.stderr.write(`image: ${error.message}\n`)

@@ -7,7 +7,8 @@
  * ├─ storage                the desired state, the journal, images
  * ├─ network                the host's links, on a machine that boots into Ironwood
  * ├─ runtime                one child per sandbox, each with its containers
- * └─ gateway                the API
+ * ├─ gateway                the API
+ * └─ boot-assessment        tells the boot loader that all of this came up, where the loader counts
  * ```
  *
  * Order is dependency: what comes later stands on what comes before, starts after it and ends before it. A crash takes
@@ -18,9 +19,11 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import { join } from "node:path"
 import * as Supervisor from "./actor/Supervisor.ts"
 import { gateway } from "./gateway/Gateway.ts"
+import * as BootAssessment from "./host/BootAssessment.ts"
 import { Host } from "./host/HostFacts.ts"
 import type { Place } from "./BrainProcess.ts"
 import { host } from "./host/Start.ts"
@@ -44,8 +47,10 @@ export const paths = (stateDirectory: string) => ({
 
 /** The tree of one Ironwood. */
 export const init = ({ machine, socketPath, stateDirectory }: Place) =>
-  Effect.map(RuntimeSupervisor, (runtime) =>
-    Supervisor.make("init", {
+  Effect.gen(function* () {
+    const runtime = yield* RuntimeSupervisor
+    const counted = machine === undefined ? Option.none() : yield* BootAssessment.started
+    return Supervisor.make("init", {
       strategy: "rest_for_one",
       kind: "root",
       description: "the root of everything that runs here",
@@ -57,10 +62,11 @@ export const init = ({ machine, socketPath, stateDirectory }: Place) =>
         gateway({
           socketPath,
           ...(machine === undefined ? {} : { insecure: machine.listenInsecure, debug: machine.debug })
-        })
+        }),
+        ...Option.toArray(Option.map(counted, BootAssessment.bootAssessment))
       ]
     })
-  )
+  })
 
 /** The services that the actors use; what these stand on (the state, taproot) comes from `main`. */
 export const services = (stateDirectory: string) => {

@@ -18,6 +18,12 @@ export type Accelerator = "kvm" | "tcg"
 export interface Machine {
   readonly kernel: string
   readonly initramfs: string
+  /** Boots this disk by UEFI, with Secure Boot once keys are enrolled, instead of the kernel. */
+  readonly firmware?: {
+    readonly disk: string
+    /** The firmware's variables: a copy of {@link freshVariables}, which it changes. */
+    readonly variables: string
+  }
   /** More for the kernel command line. */
   readonly parameters?: ReadonlyArray<string>
   readonly accelerator: Accelerator
@@ -47,10 +53,37 @@ const accelerators: Readonly<Record<Accelerator, ReadonlyArray<string>>> = {
   tcg: ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max"]
 }
 
+/** OVMF of the Debian package `ovmf`: firmware that enforces Secure Boot, and its variables with no keys in them. */
+const firmwareCode = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
+export const freshVariables = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+
+/** What is booted. */
+const bootArguments = ({ firmware, initramfs, kernel, parameters, port }: Machine): ReadonlyArray<string> => {
+  if (firmware === undefined) {
+    const network = port === undefined ? [] : networkParameters
+    const words = ["console=ttyS0", "panic=-1", ...network, ...(parameters ?? [])]
+    return ["-machine", "q35", "-kernel", kernel, "-initrd", initramfs, "-append", words.join(" ")]
+  }
+  return [
+    "-machine",
+    "q35,smm=on",
+    // else the guest could change the variables behind the firmware's back
+    "-global",
+    "driver=cfi.pflash01,property=secure,value=on",
+    "-drive",
+    `if=pflash,format=raw,unit=0,readonly=on,file=${firmwareCode}`,
+    "-drive",
+    `if=pflash,format=raw,unit=1,file=${firmware.variables}`,
+    "-drive",
+    `if=none,id=boot,format=raw,cache=unsafe,file=${firmware.disk}`,
+    "-device",
+    "virtio-blk-pci,drive=boot,bootindex=1"
+  ]
+}
+
 /** QEMU's arguments; the guest's serial console is QEMU's standard input and output. */
 export const argumentsOf = (machine: Machine): ReadonlyArray<string> => [
-  "-machine",
-  "q35",
+  ...bootArguments(machine),
   ...accelerators[machine.accelerator],
   "-smp",
   String(machine.processors ?? 2),
@@ -64,17 +97,6 @@ export const argumentsOf = (machine: Machine): ReadonlyArray<string> => [
   "stdio",
   "-device",
   "virtio-rng-pci",
-  "-kernel",
-  machine.kernel,
-  "-initrd",
-  machine.initramfs,
-  "-append",
-  [
-    "console=ttyS0",
-    "panic=-1",
-    ...(machine.port === undefined ? [] : networkParameters),
-    ...(machine.parameters ?? [])
-  ].join(" "),
   ...(machine.port === undefined
     ? []
     : [

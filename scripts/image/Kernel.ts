@@ -90,6 +90,8 @@ export const kernel = (cache: string, say: (text: string) => void): Kernel => {
 
 /** What an image carries, and loads at its start in this order, each after what it depends on. Missing ones are built in. */
 export const wantedModules: ReadonlyArray<string> = [
+  // what is mounted as soon as the modules are there
+  "efivarfs",
   "button",
   "evdev",
   "virtio_pci",

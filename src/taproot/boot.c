@@ -63,8 +63,18 @@ static const struct file_system {
     {"bpf", "/sys/fs/bpf", "mode=0700", MS_NOSUID | MS_NODEV | MS_NOEXEC, true},
 };
 
+/* Something is mounted on it: by us before a crash, or before the modules were loaded. Another tmpfs would hide what is in it. */
+static bool is_mount_point(const char *path)
+{
+    char above[64];
+    struct stat here, there;
+    snprintf(above, sizeof above, "%s/..", path);
+    return stat(path, &here) == 0 && stat(above, &there) == 0 && here.st_dev != there.st_dev;
+}
+
 static void mount_one(const struct file_system *system)
 {
+    if (is_mount_point(system->target)) return;
     mkdir(system->target, 0755); /* in sysfs and on a read-only root it is there, or the mount says so */
     if (mount(system->type, system->target, system->type, system->flags, system->data) == 0 || errno == EBUSY) return;
     /* An older kernel may not know the options. */
@@ -307,6 +317,7 @@ bool boot_early(char **arguments)
     name_host();
     start_loopback();
     start_modules();
+    mount_all(); /* the kernel of a distribution has some file systems as modules */
     return true;
 }
 

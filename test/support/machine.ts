@@ -62,13 +62,31 @@ export interface Options {
   readonly files?: ReadonlyArray<CpioEntry>
   /** False: no network card. */
   readonly network?: boolean
+  /** Boots this disk instead of the image; it must have {@link diskParameters}. The machine may start again by itself. */
+  readonly firmware?: Qemu.Machine["firmware"]
 }
+
+/** What the kernel command line of a disk must have to be spoken to. */
+export const diskParameters: ReadonlyArray<string> = [...Qemu.networkParameters, "ironwood.debug=1"]
 
 /** Seconds within which a machine must be up, whatever else runs here. */
 const patience = 240
 
 /** What the last machine has printed, for a person who wonders. */
 const consoleFile = join(checkout, "build/boot-console.log")
+
+/** The initramfs of a disk, for a machine as slow as it may be here. */
+export const withPatience = (target: string) =>
+  Effect.promise(async () => {
+    const built = image(() => {}, { quick: true })
+    withSamples(
+      built.initramfs,
+      join(checkout, "build/sample-image"),
+      target,
+      Qemu.patienceFor(await Qemu.accelerator(built))
+    )
+    return target
+  })
 
 /** Boots one; does not wait until it is up. */
 export const boot = (options: Options = {}) =>
@@ -96,7 +114,13 @@ export const boot = (options: Options = {}) =>
             parameters: ["ironwood.debug=1", ...(options.parameters ?? [])],
             ...(options.network === false ? {} : { port }),
             ...(options.memoryMiB === undefined ? {} : { memoryMiB: options.memoryMiB }),
-            more: ["-no-reboot", "-monitor", `unix:${monitor},server=on,wait=off`, ...(options.more ?? [])]
+            ...(options.firmware === undefined ? {} : { firmware: options.firmware }),
+            more: [
+              ...(options.firmware === undefined ? ["-no-reboot"] : []),
+              "-monitor",
+              `unix:${monitor},server=on,wait=off`,
+              ...(options.more ?? [])
+            ]
           }),
           { stdio: ["ignore", "pipe", "pipe"] }
         )
