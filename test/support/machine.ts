@@ -62,6 +62,8 @@ export interface Options {
   readonly files?: ReadonlyArray<CpioEntry>
   /** False: no network card. */
   readonly network?: boolean
+  /** What a web server on its network answers to everything. */
+  readonly serves?: string
 }
 
 /** Seconds within which a machine must be up, whatever else runs here. */
@@ -69,6 +71,13 @@ const patience = 240
 
 /** What the last machine has printed, for a person who wonders. */
 const consoleFile = join(checkout, "build/boot-console.log")
+
+/** A program that answers one request with this. */
+const serverOf = (text: string): string => `#!/bin/sh
+while read -r line && [ "$line" != "$(printf '\\r')" ]; do :; done
+printf 'HTTP/1.1 200 OK\\r\\nContent-Length: ${Buffer.byteLength(text)}\\r\\nConnection: close\\r\\n\\r\\n'
+printf %s '${text}'
+`
 
 /** Boots one; does not wait until it is up. */
 export const boot = (options: Options = {}) =>
@@ -84,6 +93,8 @@ export const boot = (options: Options = {}) =>
     withSamples(built.initramfs, join(checkout, "build/sample-image"), initramfs, files)
     const port = yield* Effect.promise(Qemu.freePort)
     const monitor = join(directory, "monitor")
+    const server = join(directory, "server")
+    if (options.serves !== undefined) writeFileSync(server, serverOf(options.serves), { mode: 0o755 })
     let text = ""
     const child = yield* Effect.acquireRelease(
       Effect.sync(() =>
@@ -95,6 +106,7 @@ export const boot = (options: Options = {}) =>
             accelerator,
             parameters: ["ironwood.debug=1", ...(options.parameters ?? [])],
             ...(options.network === false ? {} : { port }),
+            ...(options.serves === undefined ? {} : { serve: server }),
             ...(options.memoryMiB === undefined ? {} : { memoryMiB: options.memoryMiB }),
             more: ["-no-reboot", "-monitor", `unix:${monitor},server=on,wait=off`, ...(options.more ?? [])]
           }),
