@@ -12,11 +12,12 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   host: ["taproot", "actor"],
   storage: ["taproot", "actor"],
   network: ["storage", "host", "taproot", "actor"],
+  config: ["storage", "network", "host", "taproot", "actor"],
   runtime: ["storage", "network", "host", "taproot", "actor"],
   vmm: ["storage", "network", "host", "taproot", "actor"],
-  gateway: ["runtime", "vmm", "network", "storage", "host", "taproot", "actor", "proto"],
+  gateway: ["config", "runtime", "vmm", "network", "storage", "host", "taproot", "actor", "proto"],
   cli: ["proto"],
-  ".": ["gateway", "runtime", "vmm", "network", "storage", "host", "taproot", "actor"]
+  ".": ["gateway", "config", "runtime", "vmm", "network", "storage", "host", "taproot", "actor"]
 }
 
 const files = readdirSync("src", { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"))

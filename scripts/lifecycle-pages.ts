@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url"
 import { type Decision, decide } from "../src/actor/Decision.ts"
 import type { ExitView } from "../src/actor/ExitView.ts"
 import { events, stateMeanings, states, table } from "../src/actor/Lifecycle.ts"
+import * as Config from "../src/config/Lifecycle.ts"
 import * as RestartPolicy from "../src/actor/RestartPolicy.ts"
 import * as RestartRule from "../src/actor/RestartRule.ts"
 import {
@@ -108,6 +109,27 @@ ${meanings(wantedMeanings)}
 ${meanings(remedyMeanings, "**")}
 `
 
+const config = `# The machine config: trying and confirming
+
+${generated("`src/config/Lifecycle.ts`")}
+
+What an event does with the [machine config](../machine-config.md) in each of its states.
+
+${matrix(keys(Config.table), keys(Config.events), (state, event) => Config.table[state][event])}
+
+## States
+
+${meanings(Config.stateMeanings, "**")}
+
+## Events
+
+${meanings(Config.events)}
+
+## What is done
+
+${meanings(Config.actionMeanings, "**")}
+`
+
 const exits = {
   normal: "it returned; a container: exit code 0",
   failure: "a typed failure; a container: another exit code, a signal, out of memory",
@@ -194,7 +216,8 @@ const lists: ReadonlyArray<readonly [file: string, title: string, text: string]>
   ["actor.md", "An actor: state × event", actor],
   ["decisions.md", "What a restart policy decides: restart type × exit", decisions],
   ["container-commands.md", "A container: state × command", containerCommands],
-  ["container-findings.md", "A container: what is found × what is wanted", containerFindings]
+  ["container-findings.md", "A container: what is found × what is wanted", containerFindings],
+  ["config.md", "The machine config: state × event", config]
 ]
 
 /** The pages by the names of their files. */

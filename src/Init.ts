@@ -3,7 +3,7 @@
  *
  * ```
  * init                      rest_for_one
- * ├─ host                   the steps of a machine's start, on one that boots into Ironwood
+ * ├─ host                   the machine config; on a machine that boots into Ironwood the steps of its start, too
  * ├─ storage                the desired state, the journal, images
  * ├─ network                the host's links, on a machine that boots into Ironwood
  * ├─ runtime                one child per sandbox, each with its containers
@@ -26,7 +26,9 @@ import { gateway } from "./gateway/Gateway.ts"
 import * as BootAssessment from "./host/BootAssessment.ts"
 import { Host } from "./host/HostFacts.ts"
 import type { Place } from "./BrainProcess.ts"
-import { host } from "./host/Start.ts"
+import { configActor } from "./config/ConfigActor.ts"
+import { MachineConfigs } from "./config/MachineConfigs.ts"
+import { host, plainHost } from "./host/Start.ts"
 import { network } from "./network/Network.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
 import * as ContainersLive from "./runtime/ContainersLive.ts"
@@ -46,27 +48,37 @@ export const paths = (stateDirectory: string) => ({
 })
 
 /** The tree of one Ironwood. */
-export const init = ({ machine, socketPath, stateDirectory }: Place) =>
-  Effect.gen(function* () {
-    const runtime = yield* RuntimeSupervisor
-    const counted = machine === undefined ? Option.none() : yield* BootAssessment.started
-    return Supervisor.make("init", {
-      strategy: "rest_for_one",
-      kind: "root",
-      description: "the root of everything that runs here",
-      children: [
-        ...(machine === undefined ? [] : [host(machine)]),
-        storage({ directory: paths(stateDirectory).content }),
-        ...(machine === undefined ? [] : [network(machine.links)]),
-        runtime.spec,
-        gateway({
-          socketPath,
-          ...(machine === undefined ? {} : { insecure: machine.listenInsecure, debug: machine.debug })
-        }),
-        ...Option.toArray(Option.map(counted, BootAssessment.bootAssessment))
-      ]
-    })
+export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDirectory }: Place) {
+  const runtime = yield* RuntimeSupervisor
+  const { setting } = yield* MachineConfigs
+  const config = configActor(machine)
+  const counted = machine === undefined ? Option.none() : yield* BootAssessment.started
+  const ways = yield* gateway({ socketPath, insecure: setting("listen"), debug: machine?.debug ?? false })
+  return Supervisor.make("init", {
+    strategy: "rest_for_one",
+    kind: "root",
+    description: "the root of everything that runs here",
+    children: [
+      machine === undefined
+        ? plainHost(config)
+        : host(
+            machine,
+            {
+              hostname: setting("hostname"),
+              time: setting("time"),
+              sysctls: setting("sysctls"),
+              consoleLevel: setting("consoleLevel")
+            },
+            config
+          ),
+      storage({ directory: paths(stateDirectory).content }),
+      ...(machine === undefined ? [] : [network(machine.links)]),
+      runtime.spec,
+      ways,
+      ...Option.toArray(Option.map(counted, BootAssessment.bootAssessment))
+    ]
   })
+})
 
 /** The services that the actors use; what these stand on (the state, taproot) comes from `main`. */
 export const services = (stateDirectory: string) => {

@@ -16,16 +16,21 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { availableParallelism } from "node:os"
 import { resolve } from "node:path"
 import { parseArgs } from "node:util"
 import manifest from "../package.json" with { type: "json" }
 import * as Root from "./actor/Root.ts"
 import { Tree } from "./actor/Tree.ts"
 import { exitCodes, logger, machine, type Place, run, say, sayLoudly, startedAt, withTaproot } from "./BrainProcess.ts"
+import { stateDisk } from "./config/Effective.ts"
+import { empty } from "./config/MachineConfig.ts"
+import * as MachineConfigs from "./config/MachineConfigs.ts"
+import * as Sources from "./config/Sources.ts"
 import { Instance } from "./gateway/Instance.ts"
+import { BootClock } from "./host/BootClock.ts"
 import * as ConsoleJournal from "./host/ConsoleJournal.ts"
 import { collectWhenIdle } from "./host/IdleCollection.ts"
+import type { KernelParameters } from "./host/KernelParameters.ts"
 import * as MachineState from "./host/MachineState.ts"
 import { init, paths, services } from "./Init.ts"
 import * as State from "./storage/State.ts"
@@ -33,12 +38,6 @@ import { StateCorrupt, StateForeign } from "./storage/StateErrors.ts"
 import * as StateJournal from "./storage/StateJournal.ts"
 import { Processes, type ShutdownAction } from "./taproot/Processes.ts"
 import { ProcessesLive } from "./taproot/ProcessesLive.ts"
-
-/**
- * The limit on restarts of the whole tree. To start a container costs some 30 ms of one processor, so a storm of crashes
- * gets about half of the host in the long run; a host that is quiet restarts all it has at once.
- */
-const restartRate = { perSecond: 15 * availableParallelism(), burst: 100 * availableParallelism() }
 
 /** Runs the tree until somebody asks for its end, or it fails. */
 const live = (place: Place) =>
@@ -74,8 +73,17 @@ const live = (place: Place) =>
         say(`brain: ${path} wants the host to reboot: ${reason}`)
         Deferred.doneUnsafe(asked, Exit.succeed("restart"))
       }
+      const configs = yield* MachineConfigs.MachineConfigs
       const root = yield* Root.start(yield* init(place), {
-        restartRate,
+        // looked at whenever it is needed, so a change holds at once
+        restartRate: {
+          get perSecond() {
+            return configs.parts().restarts.perSecond
+          },
+          get burst() {
+            return configs.parts().restarts.burst
+          }
+        },
         // Elsewhere the host is not ours.
         rebootHost: place.machine === undefined ? undefined : rebootHost
       })
@@ -93,19 +101,32 @@ const live = (place: Place) =>
     yield* processes.lost
   })
 
+/** What keeps the state, as the machine config or the kernel command line says. */
+const machineState = (directory: string, kernel: KernelParameters) =>
+  Layer.unwrap(
+    Effect.map(Sources.AtStart, (found) =>
+      MachineState.layer(directory, stateDisk(found._tag === "Document" ? found.document.config : empty, kernel))
+    )
+  )
+
 const brain = (place: Place) => {
   const state = StateJournal.layer().pipe(
     Layer.provideMerge(State.layer({ path: paths(place.stateDirectory).database }))
   )
-  // on a machine it is taproot that mounts what the state is kept on
+  // on a machine it is taproot that mounts what the state is kept on, and the machine config may say which disk that is
   const foundation =
     place.machine === undefined
-      ? ProcessesLive.pipe(Layer.provideMerge(Layer.merge(state, MachineState.none)))
+      ? ProcessesLive.pipe(Layer.provideMerge(Layer.mergeAll(state, MachineState.none, Sources.none)))
       : state.pipe(
-          Layer.provideMerge(MachineState.layer(place.stateDirectory, place.machine)),
+          Layer.provideMerge(machineState(place.stateDirectory, place.machine)),
+          Layer.provideMerge(Sources.layer(place.machine)),
           Layer.provideMerge(ProcessesLive)
         )
-  return Effect.provide(withTaproot(live(place)), Layer.provideMerge(foundation, logger))
+  const configs = MachineConfigs.layer(place.machine).pipe(Layer.provide(BootClock.layer))
+  return Effect.provide(
+    withTaproot(live(place)),
+    configs.pipe(Layer.provideMerge(foundation), Layer.provideMerge(logger))
+  )
 }
 
 const isUnusable = Schema.is(Schema.Union([StateCorrupt, StateForeign]))

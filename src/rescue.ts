@@ -16,10 +16,13 @@ import * as Root from "./actor/Root.ts"
 import * as Supervisor from "./actor/Supervisor.ts"
 import { Tree } from "./actor/Tree.ts"
 import { logger, machine, type Place, run, sayLoudly, startedAt, withTaproot } from "./BrainProcess.ts"
+import * as Confirmed from "./config/Confirmed.ts"
+import { effective } from "./config/Effective.ts"
 import { rescueGateway } from "./gateway/Gateway.ts"
 import { Instance } from "./gateway/Instance.ts"
 import * as ConsoleJournal from "./host/ConsoleJournal.ts"
 import { Host } from "./host/HostFacts.ts"
+import { constant } from "./host/Setting.ts"
 import { network } from "./network/Network.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
 import { Containers } from "./runtime/Containers.ts"
@@ -85,18 +88,16 @@ const live = (place: Place) =>
         return yield* Effect.never
       })
     )
+    const { listen } = effective(yield* Confirmed.load, place.machine)
+    const ways = yield* rescueGateway({
+      socketPath: place.socketPath,
+      insecure: constant(listen),
+      debug: place.machine?.debug ?? false
+    })
     const tree = Supervisor.make("init", {
       kind: "root",
       description: "the rescue brain",
-      children: [
-        rescue,
-        network(place.machine?.links ?? []),
-        rescueGateway({
-          socketPath: place.socketPath,
-          insecure: place.machine?.listenInsecure ?? [],
-          debug: place.machine?.debug ?? false
-        })
-      ]
+      children: [rescue, network(place.machine?.links ?? []), ways]
     })
     yield* Effect.gen(function* () {
       const root = yield* Root.start(tree)

@@ -33,6 +33,8 @@ export interface Machine {
   readonly processors?: number
   /** Of the host's loopback: leads to the API of the guest. Without it there is no network. */
   readonly port?: number
+  /** A program that is run for each connection to {@link served}, with the connection as its input and output. */
+  readonly serve?: string
   /** More of QEMU's own arguments. */
   readonly more?: ReadonlyArray<string>
 }
@@ -41,6 +43,9 @@ export const emulator = "qemu-system-x86_64"
 
 /** The address that QEMU's user network gives to its first guest, and the port that {@link Machine.port} leads to. */
 const guest = { address: "10.0.2.15", gateway: "10.0.2.2", port: 50051 } as const
+
+/** Where the guest reaches the program that serves it; nothing else of the host. */
+export const served = { address: "10.0.2.100", port: 80 } as const
 
 /** The address of the guest's only card, and the API on it. */
 export const networkParameters: ReadonlyArray<string> = [
@@ -101,7 +106,11 @@ export const argumentsOf = (machine: Machine): ReadonlyArray<string> => [
     ? []
     : [
         "-netdev",
-        `user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:${machine.port}-${guest.address}:${guest.port}`,
+        [
+          "user,id=net,restrict=on",
+          `hostfwd=tcp:127.0.0.1:${machine.port}-${guest.address}:${guest.port}`,
+          ...(machine.serve === undefined ? [] : [`guestfwd=tcp:${served.address}:${served.port}-cmd:${machine.serve}`])
+        ].join(","),
         "-device",
         "virtio-net-pci,netdev=net,romfile="
       ]),

@@ -100,6 +100,8 @@ export const wantedModules: ReadonlyArray<string> = [
   "virtio_scsi",
   "virtio_console",
   "virtio_net",
+  // a machine config from the hypervisor
+  "qemu_fw_cfg",
   "overlay",
   "erofs",
   "ext4",

@@ -14,6 +14,7 @@ import * as Command from "effect/cli/Command"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
 import * as Client from "./Client.ts"
 import { apply } from "./commands/apply.ts"
+import { config } from "./commands/config.ts"
 import { completions } from "./commands/completions.ts"
 import { create } from "./commands/create.ts"
 import { down } from "./commands/down.ts"
@@ -51,7 +52,10 @@ export const root = Command.make("ironwood").pipe(
     { group: "Look", commands: [tree, why, ps, inspect, logs, events, history] },
     { group: "Run", commands: [apply, runCommand, create, start, stop, restart, kill, rm, policy] },
     { group: "Images and sandboxes", commands: [image, sandbox] },
-    { group: "Ironwood itself", commands: [up, down, host, version, completions((): Command.Command.Any => root)] }
+    {
+      group: "Ironwood itself",
+      commands: [up, down, host, config, version, completions((): Command.Command.Any => root)]
+    }
   ]),
   Command.provide(Client.layer),
   Command.withGlobalFlags(settings),

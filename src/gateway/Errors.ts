@@ -28,6 +28,7 @@ import {
 } from "../../proto/generated/google/rpc/error_details_pb.ts"
 import { StatusSchema } from "../../proto/generated/google/rpc/status_pb.ts"
 import type * as Actor from "../actor/Errors.ts"
+import type { ConfigError } from "../config/ConfigErrors.ts"
 import type { HostFactsUnavailable } from "../host/HostFacts.ts"
 import type * as Runtime from "../runtime/ContainerError.ts"
 import type * as Content from "../storage/ContentError.ts"
@@ -41,6 +42,7 @@ import { wireMillis } from "./Time.ts"
 /** Every error that a service of the gateway may fail with. */
 export type GatewayError =
   | InvalidRequest
+  | ConfigError
   | ServiceUnknown
   | HostFactsUnavailable
   | Actor.NoSuchActor
@@ -53,6 +55,7 @@ export type GatewayError =
   | Content.ReferenceInvalid
   | Content.StorageFailed
   | Content.UnpackFailed
+  | State.StateConflict
   | State.StateFailure
   | State.StateValueInvalid
   | Runtime.CleanupFailed
@@ -93,8 +96,26 @@ const soon = 1_000
 const fullDisk: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"])
 const notAllowed: ReadonlySet<string> = new Set(["EACCES", "EPERM", "EROFS"])
 
+/** The state of the machine config, which must be another one first. */
+const configState = (type: string, description: string): Description => ({
+  code: Code.FAILED_PRECONDITION,
+  resource: ["config", "machine"],
+  blockers: [{ type, subject: "config machine", description }]
+})
+
 const describe = Match.typeTags<GatewayError, Description>()({
   InvalidRequest: ({ violations }) => ({ code: Code.INVALID_ARGUMENT, fields: violations }),
+  ConfigInvalid: ({ violations }) => ({
+    code: Code.INVALID_ARGUMENT,
+    fields: violations.map(({ description, field }) => ({
+      field: field === "" ? "document" : `document.${field}`,
+      description
+    }))
+  }),
+  ConfigOnTrial: ({ message }) => configState("trial", message),
+  NothingOnTrial: ({ message }) => configState("no-trial", message),
+  RevisionMoved: ({ message }) => configState("revision", message),
+  RevisionNotFound: ({ revision }) => notFound("config revision", String(revision)),
   ServiceUnknown: ({ service }) => notFound("service", service),
   HostFactsUnavailable: ({ file }) => ({ code: Code.UNAVAILABLE, resource: ["file", file] }),
 
@@ -135,6 +156,7 @@ const describe = Match.typeTags<GatewayError, Description>()({
     reason === "DiskFull"
       ? { code: Code.RESOURCE_EXHAUSTED, resource: ["file", path] }
       : { code: Code.UNAVAILABLE, resource: ["file", path], retryAfter: soon },
+  StateConflict: ({ kind, name }) => ({ code: Code.ABORTED, resource: [kind, name], retryAfter: soon }),
   StateCorrupt: ({ path }) => ({ code: Code.DATA_LOSS, resource: ["file", path] }),
   StateForeign: ({ path }) => ({ code: Code.FAILED_PRECONDITION, resource: ["file", path] }),
   StateValueInvalid: ({ kind, name, stored }) => ({

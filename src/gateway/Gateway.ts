@@ -6,7 +6,7 @@
  * force. When it cannot bind, it fails with `BindFailed` and its restart policy decides, as for any other actor.
  *
  * What a service needs it takes from the context, so what runs below the root must be given `Cgroups`, `Containers`, `Content`,
- * `Host`, `OciRuntime`, `Processes` and `Instance`; the `Tree` every actor has.
+ * `Host`, `MachineConfigs`, `OciRuntime`, `Processes` and `Instance`; the `Tree` every actor has.
  *
  * Trap: services remember request ids, so they are made once per brain, outside the actor's effect: a restart of the
  * gateway does not forget them.
@@ -15,6 +15,7 @@ import type { DescMethod, Message } from "@bufbuild/protobuf"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { Health } from "../../proto/generated/grpc/health/v1/health_pb.ts"
+import { ConfigService } from "../../proto/generated/ironwood/v1/config_pb.ts"
 import { ContainerService } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { DebugService } from "../../proto/generated/ironwood/v1/debug_pb.ts"
 import { HostService } from "../../proto/generated/ironwood/v1/host_pb.ts"
@@ -24,8 +25,9 @@ import { SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import * as Actor from "../actor/Actor.ts"
 import type { ChildSpec, Provided } from "../actor/ChildSpec.ts"
-import * as RestartPolicy from "../actor/RestartPolicy.ts"
 import * as Supervisor from "../actor/Supervisor.ts"
+import { constant, type Setting } from "../host/Setting.ts"
+import { makeConfigService } from "./ConfigService.ts"
 import { makeContainerService } from "./ContainerService.ts"
 import { serve, type Service, type ServicesOf } from "./EffectGrpc.ts"
 import { type GatewayError, statusOf } from "./Errors.ts"
@@ -34,6 +36,7 @@ import { makeHealthService } from "./HealthService.ts"
 import type { Foundations } from "./HealthService.ts"
 import { makeHostService } from "./HostService.ts"
 import { makeImageService } from "./ImageService.ts"
+import { listeners } from "./Listeners.ts"
 import { makePolicyService } from "./PolicyService.ts"
 import { reflection } from "./Reflection.ts"
 import { missingFields } from "./Request.ts"
@@ -46,6 +49,7 @@ export const foundations: Foundations = {
   [TreeService.typeName]: [],
   [HostService.typeName]: [],
   [PolicyService.typeName]: [],
+  [ConfigService.typeName]: ["init/storage/state"],
   [ImageService.typeName]: ["init/storage/state", "init/storage/content"],
   [SandboxService.typeName]: ["init/storage/state", "init/runtime"],
   [ContainerService.typeName]: ["init/storage/state", "init/storage/content", "init/runtime"]
@@ -60,10 +64,12 @@ export const makeServices = (debug: boolean) => {
     ImageService,
     HostService,
     PolicyService,
+    ConfigService,
     Health,
     ...(debug ? [DebugService] : [])
   ])
   return {
+    config: makeConfigService(),
     debug: debug ? [makeDebugService()] : [],
     tree: makeTreeService(),
     container: makeContainerService(),
@@ -80,8 +86,9 @@ export const makeServices = (debug: boolean) => {
 export type Services = ReturnType<typeof makeServices>
 
 const all = (services: Services) => {
-  const { container, debug, health, host, image, policy, reflectionV1, reflectionV1Alpha, sandbox, tree } = services
-  return [tree, container, sandbox, image, host, policy, health, reflectionV1, reflectionV1Alpha, ...debug]
+  const { config, container, debug, health, host, image, policy, reflectionV1, reflectionV1Alpha, sandbox, tree } =
+    services
+  return [tree, container, sandbox, image, host, policy, config, health, reflectionV1, reflectionV1Alpha, ...debug]
 }
 
 /** What a brain serves that does nothing but tell why it is there. */
@@ -115,62 +122,41 @@ export interface GatewayOptions {
   /** Absolute path of the unix socket. */
   readonly socketPath: string
   /** `host:port`s on which everybody is served who can reach them, without authentication. Default: none. */
-  readonly insecure?: ReadonlyArray<string>
+  readonly insecure?: Setting<ReadonlyArray<string>>
   /** Serve the calls that make the brain fail. Default: no. */
   readonly debug?: boolean
   /** How long unary calls may go on once it is to end. Default: 2 seconds. */
   readonly grace?: Duration.Input
 }
 
-/** An address may belong to a link that is not there yet, so this one is tried for ever. */
-const untilItCan = RestartPolicy.make({
-  backoff: { initial: "200 millis", max: "5 seconds" },
-  whenSpent: "keep-trying"
-})
-
 function supervisor<const S extends ReadonlyArray<Service<GatewayError, unknown>>>(
   services: S,
   options: GatewayOptions
-): ChildSpec<Supervisor.SupervisorFailure, Exclude<ServicesOf<S[number]>, Provided>>
+): Effect.Effect<ChildSpec<Supervisor.SupervisorFailure, Exclude<ServicesOf<S[number]>, Provided>>>
 function supervisor<R>(
   services: ReadonlyArray<Service<GatewayError, R | Provided>>,
-  { grace, insecure = [], socketPath }: GatewayOptions
-): ChildSpec<Supervisor.SupervisorFailure, R> {
-  return Supervisor.make("gateway", {
-    description: "the ways in",
-    children: [
-      Actor.make(
-        "grpc",
-        { kind: "gateway", description: "the API on a unix socket", shutdown: "10 seconds" },
-        Effect.gen(function* () {
-          yield* bindPrivately(socketPath, (path) => serve(`unix:${path}`, services, options(grace)))
-          yield* Actor.ready({ socket: socketPath })
-          return yield* Effect.never
-        })
-      ),
-      ...insecure.map((address) =>
+  { grace, insecure = constant([]), socketPath }: GatewayOptions
+): Effect.Effect<ChildSpec<Supervisor.SupervisorFailure, R>> {
+  return Effect.map(listeners<GatewayError, R>(insecure, services, options(grace)), (tcp) =>
+    Supervisor.make("gateway", {
+      description: "the ways in",
+      children: [
         Actor.make(
-          `tcp:${address}`,
-          {
-            kind: "gateway",
-            description: "the API for everybody who can reach it",
-            shutdown: "10 seconds",
-            policy: untilItCan
-          },
+          "grpc",
+          { kind: "gateway", description: "the API on a unix socket", shutdown: "10 seconds" },
           Effect.gen(function* () {
-            // the host's start does not wait for this address
-            yield* Actor.ready()
-            yield* serve(address, services, options(grace))
-            yield* Actor.annotate({ address, authentication: "none" })
+            yield* bindPrivately(socketPath, (path) => serve(`unix:${path}`, services, options(grace)))
+            yield* Actor.ready({ socket: socketPath })
             return yield* Effect.never
           })
-        )
-      )
-    ]
-  })
+        ),
+        tcp
+      ]
+    })
+  )
 }
 
-/** The supervisor `gateway` with its child `grpc`, and one for each TCP address. */
+/** The supervisor `gateway` with its child `grpc`, and `tcp` with one for each address. */
 export const gateway = (given: GatewayOptions) => supervisor(all(makeServices(given.debug ?? false)), given)
 
 /** The same for a brain that does nothing but tell why it is there. */

@@ -10,7 +10,8 @@ import { readFile } from "node:fs/promises"
 import { describe, isSuccess } from "../taproot/ProcessExit.ts"
 import { Processes } from "../taproot/Processes.ts"
 import * as Sntp from "./Sntp.ts"
-import { step, StepFailed } from "./Step.ts"
+import type { Setting } from "./Setting.ts"
+import { following, StepFailed } from "./Step.ts"
 
 /** A file with the seconds since 1970 when the image's sources were last changed. */
 const madeAtFile = "/usr/lib/ironwood/made-at"
@@ -42,10 +43,8 @@ const set = Effect.fnUntraced(function* (time: number) {
 
 const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(1)} s`
 
-export const clockStep = (servers: ReadonlyArray<string>) =>
-  step(
-    "clock",
-    { description: "the time", deadline: "1 minute" },
+export const clockStep = (setting: Setting<{ readonly servers: ReadonlyArray<string> }>) =>
+  following("clock", { description: "the time", deadline: "1 minute" }, setting, ({ servers }) =>
     Effect.gen(function* () {
       const earliest = yield* madeAt
       const wrong = Date.now() < earliest
@@ -69,7 +68,7 @@ export const clockStep = (servers: ReadonlyArray<string>) =>
       return wrong
         ? {
             facts: { source: "the image" },
-            degraded: "the real-time clock was before this Ironwood was made and no time server is named (ironwood.ntp)"
+            degraded: "the real-time clock was before this Ironwood was made and no time server is named (time.servers)"
           }
         : { facts: { source: "the real-time clock" } }
     })

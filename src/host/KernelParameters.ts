@@ -9,6 +9,7 @@
  * that person; with a signed image the command line is part of what is signed.
  */
 import { isIP } from "node:net"
+import { type ConfigSource, configValue, parseConfigSource } from "./ConfigSource.ts"
 import { type LinkAddress, parseIp } from "./IpParameter.ts"
 
 /** What it says, decoded. */
@@ -25,6 +26,16 @@ export interface KernelParameters {
   readonly timeServers: ReadonlyArray<string>
   /** Serve the calls that make the brain fail. */
   readonly debug: boolean
+  /** Where the machine config is, when it was said. */
+  readonly config: ConfigSource | undefined
+  /** The digest that it must have, as `sha256:HEX`. */
+  readonly configDigest: string | undefined
+  /** The host's name: `hostname=`, or that of an `ip=`. */
+  readonly hostname: string | undefined
+  /** The word that says what the console shows of the kernel's log. */
+  readonly consoleLevel: string | undefined
+  /** Names of the kernel settings that it sets itself (`sysctl.NAME=`), with dots. */
+  readonly sysctls: ReadonlySet<string>
   /** What was not understood, each a sentence. */
   readonly problems: ReadonlyArray<string>
 }
@@ -126,6 +137,26 @@ export const table: ReadonlyArray<Row> = [
     }
   },
   {
+    name: "ironwood.config",
+    value: configValue,
+    means:
+      "Where the [machine config](machine-config.md) is. Default: the first of `fw_cfg`, `smbios`, `blob` and " +
+      "`disk:ironwoodcfg` that is there.",
+    read: (value, known) => {
+      const config = parseConfigSource(value)
+      return typeof config === "string" ? config : { ...known, config }
+    }
+  },
+  {
+    name: "ironwood.config_digest",
+    value: "`sha256:HEX`",
+    means: "The digest that the machine config must have, wherever it comes from; another one is refused.",
+    read: (value, known) =>
+      /^sha256:[0-9a-f]{64}$/.test(value)
+        ? { ...known, configDigest: value }
+        : "takes sha256: and 64 hexadecimal digits, as `sha256sum FILE` prints them"
+  },
+  {
     name: "ironwood.debug",
     value: "`0` or `1`",
     means: "Serves `ironwood.v1.DebugService`, whose calls make the brain crash, hang or run out of memory. For tests.",
@@ -140,6 +171,11 @@ const nothing: KernelParameters = {
   stateFormat: undefined,
   timeServers: [],
   debug: false,
+  config: undefined,
+  configDigest: undefined,
+  hostname: undefined,
+  consoleLevel: undefined,
+  sysctls: new Set(),
   problems: []
 }
 
@@ -148,9 +184,19 @@ const noted = (known: KernelParameters, problem: string): KernelParameters => ({
   problems: [...known.problems, problem]
 })
 
-/** Reads a command line. */
-export const parse = (commandLine: string): KernelParameters =>
-  words(commandLine).reduce((known, { name, value }) => {
+/** What the kernel takes from its command line itself, as far as the machine config could say something else. */
+const ofKernel = (all: ReadonlyArray<Word>): Pick<KernelParameters, "consoleLevel" | "hostname" | "sysctls"> => ({
+  hostname: all.findLast(({ name }) => name === "hostname")?.value,
+  consoleLevel: all.findLast(({ name }) => ["loglevel", "quiet", "debug", "ignore_loglevel"].includes(name))?.name,
+  sysctls: new Set(
+    all
+      .filter(({ name }) => name.startsWith("sysctl."))
+      .map(({ name }) => name.slice("sysctl.".length).replaceAll("/", "."))
+  )
+})
+
+const ofIronwood = (all: ReadonlyArray<Word>): KernelParameters =>
+  all.reduce((known, { name, value }) => {
     // the kernel takes both for the same
     const asked = name.replaceAll("-", "_")
     const row = table.find((candidate) => candidate.name === asked)
@@ -162,3 +208,11 @@ export const parse = (commandLine: string): KernelParameters =>
     const read = value === undefined ? "has no value" : row.read(value, known)
     return typeof read === "string" ? noted(known, `${name}=${value ?? ""} is ignored: it ${read}`) : read
   }, nothing)
+
+/** Reads a command line. */
+export const parse = (commandLine: string): KernelParameters => {
+  const all = words(commandLine)
+  const known = ofIronwood(all)
+  const kernel = ofKernel(all)
+  return { ...known, ...kernel, hostname: kernel.hostname ?? known.links.find((link) => link.hostname)?.hostname }
+}

@@ -1,6 +1,7 @@
 /**
- * Where a machine that boots into Ironwood keeps its state: the disk whose ext4 has the label of `ironwood.state`, checked and
- * mounted; an empty disk that `ironwood.state_format` names is made into one. Without any it is memory, and what is in it ends
+ * Where a machine that boots into Ironwood keeps its state: the disk whose ext4 has the label of `ironwood.state`
+ * (or, in the machine config, `state.label`), checked and mounted; an empty disk that `ironwood.state_format` (or
+ * `state.format`) names is made into one. Without any it is memory, and what is in it ends
  * with the machine: the tree says so, and why.
  *
  * This is done before the database is opened, so it cannot be an actor; {@link stateStep} tells of it in the tree. A brain that is
@@ -15,7 +16,6 @@ import * as Schema from "effect/Schema"
 import { readFile, writeFile } from "node:fs/promises"
 import { describe } from "../taproot/ProcessExit.ts"
 import { type MountFailed, Processes } from "../taproot/Processes.ts"
-import type { KernelParameters } from "./KernelParameters.ts"
 import * as StateDisk from "./StateDisk.ts"
 import { step } from "./Step.ts"
 
@@ -82,7 +82,7 @@ const look = <A>(what: string, promise: () => Promise<A>): Effect.Effect<A, NoDi
 const format = Effect.fnUntraced(function* (device: string, label: string) {
   if (!(yield* look(`${device} cannot be read`, () => StateDisk.isEmpty(device)))) {
     return yield* new NoDisk({
-      problem: `${device} (ironwood.state_format) is not empty and has no ext4 labelled "${label}"; it is left alone`
+      problem: `${device} is not empty and has no ext4 labelled "${label}"; it is left alone`
     })
   }
   yield* run(["mke2fs", "-q", "-t", "ext4", "-L", label, device], [0])
@@ -105,14 +105,22 @@ const find = (label: string, asked: boolean) =>
     Effect.retry({ times: asked ? tries : 0 })
   )
 
+/** Which disk it is. */
+export interface Wanted {
+  /** Undefined: `ironwood-state`, where there is one. */
+  readonly label: string | undefined
+  /** The device that is made into that disk when it is empty. */
+  readonly format: string | undefined
+}
+
 /** Finds, checks and mounts the disk. */
-const mountDisk = Effect.fnUntraced(function* (directory: string, { state, stateFormat }: KernelParameters) {
+const mountDisk = Effect.fnUntraced(function* (directory: string, wanted: Wanted) {
   const processes = yield* Processes
-  const label = state ?? "ironwood-state"
-  if (stateFormat !== undefined && (yield* look("disks", () => StateDisk.withLabel(label))).length === 0) {
-    yield* format(stateFormat, label)
+  const label = wanted.label ?? "ironwood-state"
+  if (wanted.format !== undefined && (yield* look("disks", () => StateDisk.withLabel(label))).length === 0) {
+    yield* format(wanted.format, label)
   }
-  const device = yield* find(label, state !== undefined)
+  const device = yield* find(label, wanted.label !== undefined)
   // 1: it mended something
   yield* run(["e2fsck", "-p", device], [0, 1])
   yield* processes
@@ -127,13 +135,13 @@ const remembered = Effect.promise(() => readFile(problemFile, "utf8").catch(() =
 
 const prepare = Effect.fnUntraced(function* (
   directory: string,
-  parameters: KernelParameters
+  wanted: Wanted
 ): Effect.fn.Return<MachineState["Service"], MountFailed, Processes> {
   const there = yield* mountedOn(directory)
   if (there !== undefined) {
     return there === "tmpfs" ? { device: undefined, problem: yield* remembered } : { device: there, problem: "" }
   }
-  const disk = yield* Effect.result(mountDisk(directory, parameters))
+  const disk = yield* Effect.result(mountDisk(directory, wanted))
   if (disk._tag === "Success") return { device: disk.success, problem: "" }
   const processes = yield* Processes
   yield* processes.mount({
@@ -149,8 +157,7 @@ const prepare = Effect.fnUntraced(function* (
 })
 
 /** Mounts what holds `directory`, unless it is. Fails only when not even memory can be had. */
-export const layer = (directory: string, parameters: KernelParameters) =>
-  Layer.effect(MachineState, prepare(directory, parameters))
+export const layer = (directory: string, wanted: Wanted) => Layer.effect(MachineState, prepare(directory, wanted))
 
 /** Of an Ironwood that is no machine's. */
 export const none = Layer.succeed(MachineState, MachineState.of({ device: undefined, problem: "" }))

@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Actor from "../actor/Actor.ts"
 import * as RestartPolicy from "../actor/RestartPolicy.ts"
+import { constant, type Setting } from "./Setting.ts"
 
 /** A step could not be done. */
 export class StepFailed extends Schema.TaggedError<StepFailed>()("StepFailed", {
@@ -38,29 +39,43 @@ export interface Options {
   readonly deadline: Duration.Input
 }
 
-export const step = <R>(
+/** A step that does what a setting says, and again whenever it says something else. */
+export const following = <A, R>(
   name: string,
   { deadline, description }: Options,
-  run: Effect.Effect<Outcome, StepFailed, R | Scope.Scope>
+  setting: Setting<A>,
+  run: (wanted: A) => Effect.Effect<Outcome, StepFailed, R | Scope.Scope>
 ) =>
   Actor.make(
     name,
     { kind: "step", description, policy },
     Effect.gen(function* () {
       yield* Actor.ready()
-      const once = Effect.timeoutOrElse(run, {
-        duration: deadline,
-        orElse: () =>
-          new StepFailed({
-            step: name,
-            problem: `it was not done within ${Duration.format(Duration.fromInputUnsafe(deadline))}`
-          })
-      })
+      let told: ReadonlyArray<string> = []
       for (;;) {
-        const { again, degraded = "", facts } = yield* once
-        yield* Actor.annotate(facts)
+        const wanted = yield* setting.current
+        const {
+          again,
+          degraded = "",
+          facts
+        } = yield* Effect.timeoutOrElse(run(wanted), {
+          duration: deadline,
+          orElse: () =>
+            new StepFailed({
+              step: name,
+              problem: `it was not done within ${Duration.format(Duration.fromInputUnsafe(deadline))}`
+            })
+        }).pipe(Effect.tapError(({ problem }) => setting.report(wanted, problem)))
+        // a fact of the last time that does not hold any more is taken away
+        const gone = told.filter((fact) => !(fact in facts)).map((fact) => [fact, ""] as const)
+        told = Object.keys(facts)
+        yield* Actor.annotate({ ...Object.fromEntries(gone), ...facts })
         yield* Actor.degraded(degraded)
-        yield* again === undefined ? Effect.never : Effect.sleep(again)
+        yield* setting.report(wanted, degraded)
+        yield* Effect.raceFirst(again === undefined ? Effect.never : Effect.sleep(again), setting.changed(wanted))
       }
     })
   )
+
+export const step = <R>(name: string, options: Options, run: Effect.Effect<Outcome, StepFailed, R | Scope.Scope>) =>
+  following(name, options, constant(undefined), () => run)

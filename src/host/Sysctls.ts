@@ -1,14 +1,18 @@
 /**
- * The kernel settings of a machine that runs containers and virtual machines, as a step of its start. What the kernel command
- * line sets itself (`sysctl.net.ipv4.ip_forward=0`) is left alone.
+ * The kernel settings of a machine that runs containers and virtual machines, and those of its machine config, as a step of its
+ * start. What the kernel command line sets itself (`sysctl.net.ipv4.ip_forward=0`) is left alone.
+ *
+ * A setting that the machine config no longer names goes back to what it was before it did: to Ironwood's own value, or to the
+ * kernel's (`Before.ts`).
  */
 import * as Effect from "effect/Effect"
 import { readFile, writeFile } from "node:fs/promises"
-import { words } from "./KernelParameters.ts"
-import { step } from "./Step.ts"
+import { before } from "./Before.ts"
+import type { Setting } from "./Setting.ts"
+import { following } from "./Step.ts"
 
 /** Name, value; in the order in which they are written. */
-export const wanted: ReadonlyArray<readonly [name: string, value: string]> = [
+export const usual: ReadonlyArray<readonly [name: string, value: string]> = [
   // a kernel that is broken starts anew
   ["kernel.panic", "10"],
   ["kernel.panic_on_oops", "1"],
@@ -31,15 +35,9 @@ export const wanted: ReadonlyArray<readonly [name: string, value: string]> = [
   ["net.core.somaxconn", "4096"]
 ]
 
-const pathOf = (name: string): string => `/proc/sys/${name.replaceAll(".", "/")}`
-
-/** Names that a command line sets itself. */
-export const setByKernel = (commandLine: string): ReadonlySet<string> =>
-  new Set(
-    words(commandLine)
-      .filter(({ name }) => name.startsWith("sysctl."))
-      .map(({ name }) => name.slice("sysctl.".length).replaceAll("/", "."))
-  )
+/** `net.ipv4.conf.eth0/100.rp_filter` is `…/eth0.100/rp_filter`: sysctl(8) swaps the two where a name holds a dot. */
+export const pathOf = (name: string): string =>
+  `/proc/sys/${name.replaceAll(/[./]/g, (mark) => (mark === "." ? "/" : "."))}`
 
 /** Writes one; false when this kernel has none or refuses the value. */
 const set = (name: string, value: string): Effect.Effect<boolean> =>
@@ -50,21 +48,30 @@ const set = (name: string, value: string): Effect.Effect<boolean> =>
     )
   )
 
-export const sysctls = step(
-  "sysctls",
-  { description: "settings of the kernel", deadline: "10 seconds" },
-  Effect.gen(function* () {
-    const own = setByKernel(yield* Effect.promise(() => readFile("/proc/cmdline", "utf8")))
-    const refused: Array<string> = []
-    let written = 0
-    for (const [name, value] of wanted) {
-      if (own.has(name)) continue
-      if (yield* set(name, value)) written += 1
-      else refused.push(name)
-    }
-    return {
-      facts: { written: String(written), ...(own.size === 0 ? {} : { "from the command line": [...own].join(" ") }) },
-      ...(refused.length === 0 ? {} : { degraded: `this kernel does not take ${refused.join(", ")}` })
-    }
-  })
-)
+/** What is to be written: all of what is usual and wanted, and what was there before for what is not wanted any more. */
+export const plan = (
+  wanted: Readonly<Record<string, string>>,
+  kept: Readonly<Record<string, string>>
+): ReadonlyMap<string, string> => new Map([...Object.entries(kept), ...usual, ...Object.entries(wanted)])
+
+/** `ofKernel`: the names that the kernel command line sets. */
+export const sysctls = (setting: Setting<Readonly<Record<string, string>>>, ofKernel: ReadonlySet<string>) =>
+  following("sysctls", { description: "settings of the kernel", deadline: "10 seconds" }, setting, (wanted) =>
+    Effect.gen(function* () {
+      const kept = yield* before("sysctls", Object.keys(wanted), (name) => readFile(pathOf(name), "utf8"))
+      const refused: Array<string> = []
+      let written = 0
+      for (const [name, value] of plan(wanted, kept)) {
+        if (ofKernel.has(name)) continue
+        if (yield* set(name, value)) written += 1
+        else refused.push(name)
+      }
+      return {
+        facts: {
+          written: String(written),
+          ...(ofKernel.size === 0 ? {} : { "from the command line": [...ofKernel].join(" ") })
+        },
+        ...(refused.length === 0 ? {} : { degraded: `this kernel does not take ${refused.join(", ")}` })
+      }
+    })
+  )

@@ -9,9 +9,11 @@ import { randomBytes } from "node:crypto"
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
+import * as Qemu from "../../scripts/boot/Qemu.ts"
 import { sampleDirectory } from "../../scripts/boot/Samples.ts"
 import { file } from "../../scripts/image/Cpio.ts"
 import { taprootFile } from "../../scripts/image.ts"
+import { digestOf } from "../../src/config/Document.ts"
 import { eventually } from "../support/ironwood.ts"
 import { boot, type Machine } from "../support/machine.ts"
 
@@ -47,13 +49,13 @@ const containerPid = (machine: Machine) =>
     ({ containers }) => containers[0]?.status.pid ?? -1
   )
 
-/** A file for a disk of so many MiB that begins with these bytes; removed with the scope. */
+/** A file for a disk of so many MiB (0: no larger than they are) that begins with these bytes; removed with the scope. */
 const disk = (mebibytes: number, bytes: Uint8Array = new Uint8Array()) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const path = join(mkdtempSync(join(tmpdir(), "ironwood-disk-")), "disk")
       writeFileSync(path, bytes)
-      truncateSync(path, mebibytes * 1024 * 1024)
+      if (mebibytes > 0) truncateSync(path, mebibytes * 1024 * 1024)
       return path
     }),
     (path) => Effect.sync(() => rmSync(dirname(path), { recursive: true }))
@@ -66,12 +68,26 @@ const driveOf = (path: string): ReadonlyArray<string> => [
   "virtio-blk-pci,drive=disk"
 ]
 
+/** A machine config that QEMU hands over. */
+const handedOver = (text: string) =>
+  Effect.map(disk(0, Buffer.from(text)), (path) => ["-fw_cfg", `name=opt/ironwood/config,file=${path}`])
+
+const Config = Schema.Struct({
+  source: Schema.optionalKey(Schema.Struct({ problems: Schema.Array(Schema.Struct({ field: Schema.String })) })),
+  trial: Schema.optionalKey(Schema.Struct({ previousRevision: Schema.String }))
+})
+
 describe("a machine", () => {
   it.live(
     "boots from the kernel, survives the death of its brain, and goes down in order",
     () =>
       Effect.gen(function* () {
-        const machine = yield* boot({ files: [taprootFile({ heartbeatMillis: 20_000 })] })
+        const machine = yield* boot({
+          files: [taprootFile({ heartbeatMillis: 20_000 })],
+          more: yield* handedOver(
+            "version: ironwood/v1\nhostname: -wrong-\ntime: { servers: [nonsense] }\nkernel: { consoleLevel: 9 }\n"
+          )
+        })
         yield* machine.up
         const first = yield* machine.json(Version, "version")
         assert.deepInclude(first, { taprootPid: 1, brainStarts: 1 })
@@ -84,6 +100,18 @@ describe("a machine", () => {
           actors.map(({ path }) => path),
           ["init/network/links/eth0", "init/gateway/grpc", "init/storage/state"]
         )
+        // what is wrong with its config, all of it, each by its field
+        const { source } = yield* machine.json(Config, "config", "get")
+        assert.deepStrictEqual(
+          source?.problems.map(({ field }) => field),
+          ["hostname", "time.servers[0]", "kernel.consoleLevel"]
+        )
+        // a right one, tried, over the deaths of the brain
+        const right = "{ hostname: tried, kernel: { sysctls: { vm.swappiness: 7, no.such.setting: 1 } } }"
+        const tried = yield* machine.run("config", "patch", right, "--try", "1h")
+        assert.include(tried, "not done: kernel.sysctls: this kernel does not take no.such.setting")
+        assert.include(yield* machine.run("host"), "tried")
+
         const applied = yield* machine.apply(hello)
         assert.strictEqual(applied.code, 0, applied.stderr)
         const pid = yield* containerPid(machine)
@@ -102,6 +130,10 @@ describe("a machine", () => {
         // the kernel's own word for it: it was the limit of the brain's cgroup, and nobody else was killed
         assert.match(machine.console(), /oom-kill:constraint=CONSTRAINT_MEMCG.*oom_memcg=\/brain/)
         assert.include(machine.console(), "missed its heartbeat and was killed")
+        const { trial } = yield* machine.json(Config, "config", "get")
+        assert.strictEqual(trial?.previousRevision, "0")
+        yield* machine.run("config", "revert")
+        assert.notInclude(yield* machine.run("host"), "tried", "it has its name from before")
 
         const down = yield* machine.run("down")
         assert.strictEqual(down, "stopped\n")
@@ -161,16 +193,17 @@ describe("a machine", () => {
   )
 
   it.live(
-    "keeps its state on a disk that was empty, and starts its containers again from there",
+    "keeps its state and its config on a disk that was empty, and has both again from there",
     () =>
       Effect.gen(function* () {
         const image = yield* disk(256)
-        const options = { parameters: ["ironwood.state_format=/dev/vda"], more: driveOf(image) }
+        const config = "version: ironwood/v1 # mine\nhostname: configured\nstate: { format: /dev/vda }\n"
         yield* Effect.scoped(
           Effect.gen(function* () {
-            const machine = yield* boot(options)
+            const machine = yield* boot({ more: [...driveOf(image), ...(yield* handedOver(config))] })
             yield* machine.up
             assert.include(yield* machine.run("tree"), "device=/dev/vda")
+            assert.include(yield* machine.run("host"), "configured")
             const applied = yield* machine.apply(hello)
             assert.strictEqual(applied.code, 0, applied.stderr)
             yield* containerPid(machine)
@@ -179,8 +212,19 @@ describe("a machine", () => {
             assert.include(machine.console(), "reboot: Restarting system")
           })
         )
-        const machine = yield* boot(options)
+        // nobody hands the config over any more; another one, with the digest that was asked for, is on the network
+        const next = "version: ironwood/v1\nhostname: downloaded\n"
+        const machine = yield* boot({
+          more: driveOf(image),
+          parameters: [
+            `ironwood.config=http://${Qemu.served.address}/next`,
+            `ironwood.config_digest=${digestOf(next)}`
+          ],
+          serves: next
+        })
         yield* machine.up
+        assert.include(yield* machine.run("config", "get", "--revision", "1"), "# mine")
+        yield* eventually("the config from the network", machine.run("host"), (text) => text.includes("downloaded"), 60)
         yield* containerPid(machine)
         yield* machine.run("down")
         assert.strictEqual(yield* machine.ended, 0)

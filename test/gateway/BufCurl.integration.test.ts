@@ -35,6 +35,7 @@ const services = [
   "grpc.health.v1.Health",
   "grpc.reflection.v1.ServerReflection",
   "grpc.reflection.v1alpha.ServerReflection",
+  "ironwood.v1.ConfigService",
   "ironwood.v1.ContainerService",
   "ironwood.v1.HostService",
   "ironwood.v1.ImageService",

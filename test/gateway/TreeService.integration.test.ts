@@ -47,7 +47,8 @@ describe("TreeService", () => {
         "init/runtime",
         flaky,
         "init/gateway",
-        grpc
+        grpc,
+        "init/gateway/tcp"
       ])
       const below = yield* call(client, trees.getTree, { path: "init/storage" })
       assert.lengthOf(below.actors, 3)

@@ -15,9 +15,13 @@ import type { ChildSpec } from "../../src/actor/ChildSpec.ts"
 import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
 import * as Root from "../../src/actor/Root.ts"
 import * as Supervisor from "../../src/actor/Supervisor.ts"
+import { effective } from "../../src/config/Effective.ts"
+import { empty } from "../../src/config/MachineConfig.ts"
+import { MachineConfigs } from "../../src/config/MachineConfigs.ts"
 import { gateway } from "../../src/gateway/Gateway.ts"
 import { Instance } from "../../src/gateway/Instance.ts"
 import { Host } from "../../src/host/HostFacts.ts"
+import { constant } from "../../src/host/Setting.ts"
 import type { CgroupLayout } from "../../src/runtime/CgroupLayout.ts"
 import { Cgroups } from "../../src/runtime/Cgroups.ts"
 import { ContainerAlreadyExists, ContainerNotFound, SandboxNotFound } from "../../src/runtime/ContainerError.ts"
@@ -202,6 +206,10 @@ export class Domain {
         })
     }),
     Host.layer,
+    Layer.mock(MachineConfigs, {
+      parts: () => effective(empty, undefined),
+      setting: (part) => constant(effective(empty, undefined)[part])
+    }),
     Layer.mock(Cgroups, {
       layout: Effect.succeed<CgroupLayout>({
         kind: "v1",
@@ -293,7 +301,7 @@ export const start = Effect.fnUntraced(function* (
           ...(given.children ?? [])
         ]
       }),
-      gateway({ socketPath, grace: "200 millis" })
+      yield* gateway({ socketPath, grace: "200 millis" })
     ]
   })
   const root = yield* Effect.provide(Root.start(spec), domain.layer)

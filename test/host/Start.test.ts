@@ -6,7 +6,8 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { offsetIn } from "../../src/host/Sntp.ts"
 import { isEmpty, labelIn } from "../../src/host/StateDisk.ts"
-import { setByKernel } from "../../src/host/Sysctls.ts"
+import * as KernelParameters from "../../src/host/KernelParameters.ts"
+import { pathOf, plan } from "../../src/host/Sysctls.ts"
 
 const nonce = Buffer.from("12345678")
 /** An answer of a server whose clock shows `seconds` since 1970, twice. */
@@ -66,8 +67,20 @@ describe("a disk", () => {
 describe("kernel settings", () => {
   it("that the command line makes itself are left alone", () => {
     assert.deepStrictEqual(
-      [...setByKernel("quiet sysctl.net.ipv4.ip_forward=0 sysctl.vm/max_map_count=1 x=sysctl.no")],
+      [...KernelParameters.parse("quiet sysctl.net.ipv4.ip_forward=0 sysctl.vm/max_map_count=1 x=sysctl.no").sysctls],
       ["net.ipv4.ip_forward", "vm.max_map_count"]
     )
+  })
+
+  it("of the machine config come on top of the usual ones, and what it no longer names goes back", () => {
+    const before = { "vm.swappiness": "60", "net.core.somaxconn": "128" }
+    const wanted = plan({ "vm.swappiness": "10", "net.core.somaxconn": "9" }, before)
+    assert.strictEqual(wanted.get("vm.swappiness"), "10")
+    assert.strictEqual(wanted.get("net.core.somaxconn"), "9")
+    assert.strictEqual(wanted.get("kernel.panic"), "10")
+    const without = plan({}, before)
+    assert.strictEqual(without.get("vm.swappiness"), "60")
+    assert.strictEqual(without.get("net.core.somaxconn"), "4096", "what is usual here, not what the kernel had")
+    assert.strictEqual(pathOf("net.ipv4.conf.eth0/100.rp_filter"), "/proc/sys/net/ipv4/conf/eth0.100/rp_filter")
   })
 })

@@ -64,6 +64,8 @@ export interface Options {
   readonly network?: boolean
   /** Boots this disk instead of the image; it must have {@link diskParameters}. The machine may start again by itself. */
   readonly firmware?: Qemu.Machine["firmware"]
+  /** What a web server on its network answers to everything. */
+  readonly serves?: string
 }
 
 /** What the kernel command line of a disk must have to be spoken to. */
@@ -88,6 +90,13 @@ export const withPatience = (target: string) =>
     return target
   })
 
+/** A program that answers one request with this. */
+const serverOf = (text: string): string => `#!/bin/sh
+while read -r line && [ "$line" != "$(printf '\\r')" ]; do :; done
+printf 'HTTP/1.1 200 OK\\r\\nContent-Length: ${Buffer.byteLength(text)}\\r\\nConnection: close\\r\\n\\r\\n'
+printf %s '${text}'
+`
+
 /** Boots one; does not wait until it is up. */
 export const boot = (options: Options = {}) =>
   Effect.gen(function* () {
@@ -102,6 +111,8 @@ export const boot = (options: Options = {}) =>
     withSamples(built.initramfs, join(checkout, "build/sample-image"), initramfs, files)
     const port = yield* Effect.promise(Qemu.freePort)
     const monitor = join(directory, "monitor")
+    const server = join(directory, "server")
+    if (options.serves !== undefined) writeFileSync(server, serverOf(options.serves), { mode: 0o755 })
     let text = ""
     const child = yield* Effect.acquireRelease(
       Effect.sync(() =>
@@ -113,6 +124,7 @@ export const boot = (options: Options = {}) =>
             accelerator,
             parameters: ["ironwood.debug=1", ...(options.parameters ?? [])],
             ...(options.network === false ? {} : { port }),
+            ...(options.serves === undefined ? {} : { serve: server }),
             ...(options.memoryMiB === undefined ? {} : { memoryMiB: options.memoryMiB }),
             ...(options.firmware === undefined ? {} : { firmware: options.firmware }),
             more: [

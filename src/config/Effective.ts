@@ -1,0 +1,124 @@
+/**
+ * What holds in the end: the machine config, and over it what the kernel command line says. Each part is what one actor
+ * follows ({@link Parts}).
+ *
+ * Trap: a part that has not changed stays the same object, so that whoever follows it is not disturbed ({@link settle}).
+ */
+import { availableParallelism } from "node:os"
+import type { RestartRate } from "../actor/Root.ts"
+import type { KernelParameters } from "../host/KernelParameters.ts"
+import type { MachineConfig } from "./MachineConfig.ts"
+import { equals, type Json } from "./MergePatch.ts"
+
+/** What the actors of the host follow, each its own part. */
+export interface Parts {
+  /** Undefined: it keeps the name it has. */
+  readonly hostname: string | undefined
+  readonly time: { readonly servers: ReadonlyArray<string> }
+  readonly sysctls: Readonly<Record<string, string>>
+  /** Undefined: it keeps the level it has. */
+  readonly consoleLevel: number | undefined
+  /** Where the API is served on TCP. */
+  readonly listen: ReadonlyArray<string>
+  readonly restarts: RestartRate
+}
+export type Part = keyof Parts
+
+/**
+ * The limit on restarts of the whole tree where nobody says otherwise. To start a container costs some 30 ms of one
+ * processor, so a storm of crashes gets about half of the host in the long run; a host that is quiet restarts all it has at
+ * once.
+ */
+export const usualRestarts: RestartRate = {
+  perSecond: 15 * availableParallelism(),
+  burst: 100 * availableParallelism()
+}
+
+interface Override {
+  readonly field: string
+  /** For people. */
+  readonly parameter: string
+  readonly isSaid: (kernel: KernelParameters) => boolean
+}
+
+/** The fields that a word of the kernel command line decides. */
+const overrides: ReadonlyArray<Override> = [
+  { field: "hostname", parameter: "hostname", isSaid: ({ hostname }) => hostname !== undefined },
+  { field: "time.servers", parameter: "ironwood.ntp", isSaid: ({ timeServers }) => timeServers.length > 0 },
+  {
+    field: "kernel.consoleLevel",
+    parameter: "loglevel, quiet or debug",
+    isSaid: ({ consoleLevel }) => consoleLevel !== undefined
+  },
+  { field: "state.label", parameter: "ironwood.state", isSaid: ({ state }) => state !== undefined },
+  { field: "state.format", parameter: "ironwood.state_format", isSaid: ({ stateFormat }) => stateFormat !== undefined },
+  {
+    field: "api.listenInsecure",
+    parameter: "ironwood.listen_insecure",
+    isSaid: ({ listenInsecure }) => listenInsecure.length > 0
+  }
+]
+
+/** The kernel parameter that would win over a field, for people. */
+export const parameterOf = (field: string): string =>
+  field === "kernel.sysctls"
+    ? "`sysctl.NAME`"
+    : overrides
+        .filter((override) => override.field === field)
+        .map(({ parameter }) => `\`${parameter}\``)
+        .join("")
+
+const sysctlField = /^kernel\.sysctls\[(".*")\]$/
+
+/** The word of the kernel command line that wins over a field, if one does. */
+export const overriding = (field: string, kernel: KernelParameters): string | undefined => {
+  const [, quoted] = sysctlField.exec(field) ?? []
+  if (quoted !== undefined) {
+    const name = sysctlName(String(JSON.parse(quoted)))
+    return kernel.sysctls.has(name) ? `sysctl.${name}` : undefined
+  }
+  return overrides.find((override) => override.field === field && override.isSaid(kernel))?.parameter
+}
+
+/** The name with dots, as the kernel knows it by slashes or dots. */
+export const sysctlName = (name: string): string => name.replaceAll("/", ".")
+
+/** What holds, of a machine with this kernel command line (undefined: a process like others, whose machine is not its own). */
+export const effective = (config: MachineConfig, kernel: KernelParameters | undefined): Parts => ({
+  hostname: kernel?.hostname === undefined ? config.hostname : undefined,
+  time: {
+    servers: kernel !== undefined && kernel.timeServers.length > 0 ? kernel.timeServers : (config.time?.servers ?? [])
+  },
+  sysctls: Object.fromEntries(
+    Object.entries(config.kernel?.sysctls ?? {})
+      .map(([name, value]) => [sysctlName(name), String(value)] as const)
+      .filter(([name]) => kernel?.sysctls.has(name) !== true)
+  ),
+  consoleLevel: kernel?.consoleLevel === undefined ? config.kernel?.consoleLevel : undefined,
+  listen:
+    kernel !== undefined && kernel.listenInsecure.length > 0
+      ? kernel.listenInsecure
+      : [...new Set(config.api?.listenInsecure)],
+  restarts: {
+    perSecond: config.restarts?.perSecond ?? usualRestarts.perSecond,
+    burst: config.restarts?.burst ?? usualRestarts.burst
+  }
+})
+
+/** The disk that keeps the state. */
+export const stateDisk = (config: MachineConfig, kernel: KernelParameters) => ({
+  label: kernel.state ?? config.state?.label,
+  format: kernel.stateFormat ?? config.state?.format
+})
+
+const kept = <A extends Json | undefined>(before: A, after: A): A => (equals(before, after) ? before : after)
+
+/** `after`, with the parts that have not changed as they are in `before`. */
+export const settle = (before: Parts, after: Parts): Parts => ({
+  hostname: after.hostname,
+  time: equals({ ...before.time }, { ...after.time }) ? before.time : after.time,
+  sysctls: kept(before.sysctls, after.sysctls),
+  consoleLevel: after.consoleLevel,
+  listen: kept(before.listen, after.listen),
+  restarts: equals({ ...before.restarts }, { ...after.restarts }) ? before.restarts : after.restarts
+})

@@ -1,0 +1,133 @@
+/**
+ * The machine config: one versioned document that says what a machine is to be. Its schema decodes what people write, is the
+ * JSON Schema for their editors, and the table in docs/machine-config.md.
+ *
+ * Every field may be left out, and then the machine does what it would do without a config. Nothing is transformed and no
+ * defaults are filled in: a decoded config is the JSON that was written, so it can be compared, patched and written again.
+ *
+ * Traps: a field belongs here only when something does what it says (`Effective.ts` is where that begins). A new field needs
+ * its line in `Reach.ts`, which says how it takes effect; a test asks for it.
+ */
+import * as Schema from "effect/Schema"
+import { isIP, isIPv4, isIPv6 } from "node:net"
+
+/** What the field `version` must say. */
+export const version = "ironwood/v1"
+
+const list = <S extends Schema.Top>(item: S, most: number) =>
+  Schema.Array(item).pipe(Schema.check(Schema.isMaxLength(most, { expected: `at most ${most} of them` })))
+
+const text = (pattern: RegExp, expected: string) =>
+  Schema.String.pipe(Schema.check(Schema.isPattern(pattern, { expected })))
+
+const between = (minimum: number, maximum: number) =>
+  Schema.Int.pipe(
+    Schema.check(Schema.isBetween({ minimum, maximum }, { expected: `a whole number from ${minimum} to ${maximum}` }))
+  )
+
+/** An IP address. */
+const Address = Schema.String.pipe(
+  Schema.check(
+    Schema.makeFilter((address: string) => (isIP(address) === 0 ? "Expected an IP address" : undefined), {
+      toJsonSchema: () => [{ anyOf: [{ format: "ipv4" }, { format: "ipv6" }] }, true]
+    })
+  )
+)
+
+const hostAndPort = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/u
+
+/** Whether this is an address and a port, as in `192.0.2.1:50051` or `[2001:db8::1]:50051`. */
+export const isEndpoint = (endpoint: string): boolean => {
+  const [, six, four, port] = hostAndPort.exec(endpoint) ?? []
+  return Number(port) > 0 && Number(port) < 65_536 && (six === undefined ? isIPv4(four ?? "") : isIPv6(six))
+}
+
+const Endpoint = Schema.String.pipe(
+  Schema.check(
+    Schema.makeFilter(
+      (endpoint: string) =>
+        isEndpoint(endpoint)
+          ? undefined
+          : "Expected an address and a port, like 192.0.2.1:50051 or [2001:db8::1]:50051",
+      { toJsonSchema: () => [{ pattern: hostAndPort.source }, true] }
+    )
+  )
+)
+
+const Hostname = text(
+  /^(?=.{1,64}$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?)*$/u,
+  "a host name: at most 64 letters, digits, hyphens and dots"
+)
+
+const SysctlName = text(
+  /^[a-z][a-z0-9_-]*(?:[./][A-Za-z0-9_:-]+)+$/u,
+  "the name of a kernel setting, like vm.swappiness"
+)
+
+const SysctlValue = Schema.Union([
+  Schema.Int,
+  text(/^[\x20-\x7e\t]{0,512}$/u, "a number, or a text of one line with at most 512 characters")
+])
+
+const Time = Schema.Struct({
+  servers: Schema.optionalKey(list(Address, 8)).annotate({
+    description: "Addresses of time servers (SNTP), asked in this order until one answers. None: the clock is believed."
+  })
+})
+
+const Kernel = Schema.Struct({
+  sysctls: Schema.optionalKey(
+    Schema.Record(SysctlName, SysctlValue).pipe(
+      Schema.check(Schema.isMaxProperties(512, { expected: "at most 512 settings" }))
+    )
+  ).annotate({
+    description:
+      "Settings below /proc/sys, by name. They come on top of Ironwood's own. One that is taken out goes back to what it was."
+  }),
+  consoleLevel: Schema.optionalKey(between(1, 8)).annotate({
+    description:
+      "The console shows messages of the kernel that are more urgent than this (`dmesg -n`); 1 shows emergencies."
+  })
+})
+
+const State = Schema.Struct({
+  label: Schema.optionalKey(text(/^[\x21-\x7e]{1,16}$/u, "the label of an ext4, 1 to 16 characters")).annotate({
+    description: "Label of the ext4 file system that keeps the state."
+  }),
+  format: Schema.optionalKey(text(/^\/dev\/[a-z0-9]{1,32}$/u, "a device, like /dev/vda")).annotate({
+    description:
+      "A disk that is made into the one that keeps the state, if none has the label yet and this one is empty."
+  })
+})
+
+const Api = Schema.Struct({
+  listenInsecure: Schema.optionalKey(list(Endpoint, 16)).annotate({
+    description:
+      "Where the API is served on TCP **to everybody who can reach it**, without authentication, besides its unix socket."
+  })
+})
+
+const Restarts = Schema.Struct({
+  perSecond: Schema.optionalKey(between(1, 100_000)).annotate({
+    description: "Restarts per second of all actors together, in the long run. Default: 15 per processor."
+  }),
+  burst: Schema.optionalKey(between(1, 1_000_000)).annotate({
+    description: "Restarts at once after a quiet time. Default: 100 per processor."
+  })
+})
+
+export const MachineConfig = Schema.Struct({
+  version: Schema.Literal(version).annotate({ description: "Of this document's format." }),
+  hostname: Schema.optionalKey(Hostname).annotate({ description: "What the machine calls itself." }),
+  time: Schema.optionalKey(Time).annotate({ description: "Where the time comes from." }),
+  kernel: Schema.optionalKey(Kernel).annotate({ description: "What the kernel is told." }),
+  state: Schema.optionalKey(State).annotate({ description: "The disk that keeps the state of the machine." }),
+  api: Schema.optionalKey(Api).annotate({ description: "Where Ironwood can be reached." }),
+  restarts: Schema.optionalKey(Restarts).annotate({
+    description: "The limit on restarts of the whole tree, so that a storm of crashes does not starve the host."
+  })
+}).annotate({ title: "Ironwood machine config", description: "What a machine that boots into Ironwood is to be." })
+export type MachineConfig = typeof MachineConfig.Type
+
+/** A config that says nothing. */
+export const empty: MachineConfig = { version }

@@ -1,0 +1,8 @@
+import * as Schema from "effect/Schema"
+
+/** A source of the machine config is there, but cannot be read. */
+export class SourceFailed extends Schema.TaggedError<SourceFailed>()("SourceFailed", { problem: Schema.String }) {
+  override get message(): string {
+    return this.problem
+  }
+}
