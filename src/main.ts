@@ -35,10 +35,11 @@ import { Processes, type ShutdownAction } from "./taproot/Processes.ts"
 import { ProcessesLive } from "./taproot/ProcessesLive.ts"
 
 /**
- * The limit on restarts of the whole tree. To start a container costs some 30 ms of one processor, so a storm of crashes
- * gets about half of the host in the long run; a host that is quiet restarts all it has at once.
+ * The limit on restarts of the whole tree. To start a container costs some 100 ms of a processor, nearly all of it the OCI
+ * runtime's and the kernel's, so a storm of crashes gets about half of the host in the long run; a host that was quiet
+ * restarts at once what a storm leaves room for in some seconds.
  */
-const restartRate = { perSecond: 15 * availableParallelism(), burst: 100 * availableParallelism() }
+const restartRate = { perSecond: 5 * availableParallelism(), burst: 50 * availableParallelism() }
 
 /** Runs the tree until somebody asks for its end, or it fails. */
 const live = (place: Place) =>
