@@ -25,13 +25,13 @@ export interface Parts {
 export type Part = keyof Parts
 
 /**
- * The limit on restarts of the whole tree where nobody says otherwise. To start a container costs some 30 ms of one
- * processor, so a storm of crashes gets about half of the host in the long run; a host that is quiet restarts all it has at
- * once.
+ * The limit on restarts of the whole tree where nobody says otherwise. To start a container costs some 100 ms of a processor,
+ * nearly all of it the OCI runtime's and the kernel's, so a storm of crashes gets about half of the host in the long run; a
+ * host that was quiet restarts at once what a storm leaves room for in some seconds.
  */
 export const usualRestarts: RestartRate = {
-  perSecond: 15 * availableParallelism(),
-  burst: 100 * availableParallelism()
+  perSecond: 5 * availableParallelism(),
+  burst: 50 * availableParallelism()
 }
 
 interface Override {

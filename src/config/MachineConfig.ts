@@ -109,10 +109,10 @@ const Api = Schema.Struct({
 
 const Restarts = Schema.Struct({
   perSecond: Schema.optionalKey(between(1, 100_000)).annotate({
-    description: "Restarts per second of all actors together, in the long run. Default: 15 per processor."
+    description: "Restarts per second of all actors together, in the long run. Default: 5 per processor."
   }),
   burst: Schema.optionalKey(between(1, 1_000_000)).annotate({
-    description: "Restarts at once after a quiet time. Default: 100 per processor."
+    description: "Restarts at once after a quiet time. Default: 50 per processor."
   })
 })
 

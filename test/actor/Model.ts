@@ -33,6 +33,8 @@ interface Actor {
   // supervisors
   phase: "down" | "starting" | "up"
   children: Array<Actor>
+  /** Places given to children in this life. */
+  places: number
   /** What persons changed of a static list. */
   readonly changed: Map<string, Shape>
   spent: Array<number>
@@ -74,6 +76,15 @@ export class Model {
     }
     visit(this.root)
     return states
+  }
+
+  /** How many back-offs are waited for. */
+  get timers(): number {
+    const count = (actor: Actor): number =>
+      Number(actor.due !== undefined) +
+      Number(actor.restart !== undefined) +
+      actor.children.reduce((sum, child) => sum + count(child), 0)
+    return count(this.root)
   }
 
   find(path: string): Actor | undefined {
@@ -205,7 +216,7 @@ export class Model {
   #append(group: Actor, shape: Shape): Actor {
     if (group.shape.group?.kind === "static") group.changed.set(shape.id, shape)
     const child = this.#make(shape, group)
-    child.order = Math.max(-1, ...group.children.map(({ order }) => order)) + 1
+    child.order = group.places++
     group.children.push(child)
     return child
   }
@@ -263,6 +274,7 @@ export class Model {
       due: undefined,
       phase: "down",
       children: [],
+      places: 0,
       changed: new Map(),
       spent: [],
       pass: 0,
@@ -323,6 +335,7 @@ export class Model {
       child.order = order
       return child
     })
+    actor.places = actor.children.length
     if (group.kind === "static") {
       actor.phase = "starting"
       return this.#pass(actor, 0)

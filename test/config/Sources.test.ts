@@ -112,7 +112,7 @@ describe("a URL", () => {
       assert.include((yield* Effect.flip(later(`${url}/none`, undefined))).problem, "404")
       assert.include((yield* Effect.flip(later(`${url}/moved`, undefined))).problem, "500")
       assert.include((yield* Effect.flip(later(`${url}/long`, undefined))).problem, `more than ${mostBytes}`)
-      assert.include((yield* Effect.flip(later("http://127.0.0.1:1/", undefined))).problem, "ECONNREFUSED")
+      assert.include((yield* Effect.flip(later("http://127.0.0.1:2/", undefined))).problem, "ECONNREFUSED")
     })
   )
 })

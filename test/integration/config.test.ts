@@ -59,7 +59,13 @@ describe("the machine config of a whole Ironwood", () => {
         assert.include(yield* instance.run("config", "get"), "# mine")
 
         const tried = yield* instance.run(
-          ...["config", "patch", `api: { listenInsecure: ["${address}"] }`, "--try", "20s", "--expect", "1"]
+          "config",
+          "patch",
+          `api: { listenInsecure: ["${address}"] }`,
+          "--try",
+          "20s",
+          "--expect",
+          "1"
         )
         assert.include(tried, "ironwood config confirm")
         assert.isTrue(yield* answersAt(address), "it is listened on when the answer is there")

@@ -5,23 +5,18 @@ import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import { execFileSync } from "node:child_process"
 import { randomFillSync } from "node:crypto"
-import { existsSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { delimiter, join } from "node:path"
+import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
 import { ContainerService, StreamContainerLogsRequestSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { TreeService, WatchTreeRequestSchema } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import { buildImage, file, writeLayout } from "../support/images.ts"
 import { checkout, eventually, type Instance, start } from "../support/ironwood.ts"
+import { programs, temporary, where } from "../support/programs.ts"
 
 const image = `kind: Image\npath: ${checkout}/build/sample-image\n`
 const container = (name: string, script: string, more = "") =>
   `---\nkind: Container\nname: ${name}\nimage: hello\nentrypoint: [/bin/sh, -c]\ncommand: [${JSON.stringify(script)}]\n${more}`
 const loop = "while :; do sleep 0.2; done"
-
-const temporary = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "ironwood-failure-"))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
-)
 
 /** A file system of its own, so large. */
 const disk = (size: string) =>
@@ -36,23 +31,6 @@ const blobs = ({ stateDirectory }: Instance): ReadonlyArray<string> => {
   const path = join(stateDirectory, "content/blobs/sha256")
   return existsSync(path) ? readdirSync(path) : []
 }
-
-/** A PATH with the programs of the host, but for its OCI runtimes: `crun` is what the text says. */
-const programs = (crun: string) =>
-  Effect.map(temporary, (path) => {
-    const seen = new Set(["crun", "runc", "youki"])
-    for (const directory of (process.env["PATH"] ?? "").split(delimiter)) {
-      for (const name of existsSync(directory) ? readdirSync(directory) : []) {
-        if (seen.has(name)) continue
-        seen.add(name)
-        symlinkSync(join(directory, name), join(path, name))
-      }
-    }
-    writeFileSync(join(path, "crun"), crun, { mode: 0o755 })
-    return { PATH: path }
-  })
-
-const where = (program: string): string => execFileSync("which", [program], { encoding: "utf8" }).trim()
 
 /** Opens a stream as a client does that never reads it. */
 const unread = (address: string) =>

@@ -84,7 +84,8 @@ export class Dependents<R> {
     }
     // Those that end because of it must be gone before it is there again.
     for (const dependent of this.#of(child)) {
-      if (dependent.state === "stopping" && needs(dependent, child.spec.id)) unmet.add(dependent.spec.id)
+      const isEnding = dependent.state === "stopping" || (dependent.departing && dependent.alive)
+      if (isEnding && needs(dependent, child.spec.id)) unmet.add(dependent.spec.id)
     }
     return [...unmet]
   }

@@ -53,14 +53,10 @@ export class Group<R> {
       make: (spec) => makeNode(new Node(node.engine, this, ActorPath.child(node.view.path, spec.id), spec), tree),
       forget: (child) => this.forget(child)
     })
-    const open = (): boolean => this.open
     this.#restart = new GroupRestart({
       children: this.children,
       dependents: this.#dependents,
       node,
-      get open() {
-        return open()
-      },
       significantEnded: (child) => {
         this.#autoShutdown = child.spec.id
       },

@@ -19,8 +19,6 @@ export interface Members<R> {
   readonly children: Siblings<R>
   readonly dependents: Dependents<R>
   readonly node: Node<R>
-  /** False once the group is ending. */
-  readonly open: boolean
   /** All that is concerned has ended; a significant child may end the group now. */
   readonly cleared: () => void
   /** Starts what has been ended, beginning at `from`. */
@@ -120,7 +118,8 @@ export class GroupRestart<R> {
   #cleared(): void {
     if (this.#from === undefined) return
     this.#members.cleared()
-    if (!this.#members.open) return
+    // The group may have ended then, and even have begun anew: nothing is under way any more.
+    if (this.#from === undefined) return
     const { children, node } = this.#members
     const { engine } = node
     for (let child = children.last; child !== undefined && this.concerns(child); child = child.previous) {

@@ -102,7 +102,7 @@ export class Node<R> {
   /** For supervisors: their children. Set right after construction. */
   group: Group<R> | undefined
   incarnation: Incarnation<R> | undefined
-  /** A person is ending it: siblings that need it do not count on it any more. */
+  /** It is about to be ended, after those that need it: siblings do not count on it any more. */
   departing = false
   /** It is being ended because of a sibling that ended by itself. */
   bystander = false
