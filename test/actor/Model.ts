@@ -596,7 +596,8 @@ export class Model {
     group.pass++
     group.restart = undefined
     const { children } = group
-    for (const child of group.shape.group?.kind === "dynamic" ? children : children.toReversed()) {
+    const isDynamic = group.shape.group?.kind === "dynamic"
+    for (const child of isDynamic ? children : children.toReversed()) {
       child.due = undefined
       child.waitingFor = []
       const { restart } = child.shape.policy
@@ -605,6 +606,8 @@ export class Model {
         child.state = "waiting"
         if (restart === "temporary") this.#forget(child)
       } else if (restart === "temporary" && child.state !== "failed") this.#forget(child)
+      // what is over is over until the desired state says otherwise
+      else if (isDynamic && (child.state === "finished" || child.state === "failed")) continue
       else if (child.state !== "stopped" && child.state !== "parked") child.state = "waiting"
     }
   }

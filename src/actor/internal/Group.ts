@@ -566,10 +566,15 @@ export class Group<R> {
       : { path: failure.causes?.[0]?.path ?? this.#node.view.path, words: `its supervisor gives up (${failure.tag})` }
   }
 
-  /** What becomes of a child that does not live when its supervisor ends: it waits for the next incarnation. */
+  /**
+   * What becomes of a child that does not live when its supervisor ends: it waits for the next incarnation. The desired state
+   * of a dynamic supervisor may remember that one is over: then it stays so.
+   */
   #settle(child: Node<R>): void {
     child.cancelBackoff()
+    const isOver = child.state === "finished" || child.state === "failed"
     if (child.temporary && child.state !== "failed") this.forget(child)
+    else if (isOver && this.#node.spec.behaviour._tag === "Dynamic") return
     else if (child.state !== "stopped" && child.state !== "parked") child.move("hold")
   }
 

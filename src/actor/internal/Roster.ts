@@ -67,7 +67,10 @@ export class Roster<R> {
   #desire(child: Node<R>, { autoStart, policy }: ChildSpec<unknown, R>): void {
     if (child.view.policy !== policy) child.setPolicy(policy)
     // One in whose place a sibling runs stays parked.
-    if (child.fallback === undefined) child.move(autoStart ? "hold" : "halt")
+    if (child.fallback !== undefined) return
+    const isOver = child.state === "finished" || child.state === "failed"
+    if (autoStart) child.move("hold")
+    else if (!isOver) child.move("halt")
   }
 
   /** Gives a child another spec of the same id and type. */
