@@ -92,8 +92,14 @@ export class ContainerRuns extends Context.Service<
     ) => Effect.Effect<void, ContainerFailure>
     /** How it is to be ended: as whoever stops it, else its spec, else its image wants it. */
     readonly ending: (record: ContainerRecord) => Effect.Effect<Ending>
-    /** Ends every run of a container and forgets it; returns when nothing is left. Fine when there is none. */
-    readonly stop: (record: ContainerRecord, ending: Ending) => Effect.Effect<void>
+    /**
+     * Ends every run of a container and forgets it; returns when nothing is left, with how the last one ended. Fine when
+     * there is none.
+     */
+    readonly stop: (
+      record: ContainerRecord,
+      ending: Ending
+    ) => Effect.Effect<Option.Option<Exit.Exit<void, ContainerFailure>>>
     /** Waits until every run that has ended is forgotten. */
     readonly quiet: Effect.Effect<void>
     /** Kills what runs, and lets a `stop` that is waiting, or comes later, wait no longer. */
@@ -228,8 +234,12 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
 
   const kill = ({ process }: ContainerRun) => Effect.ignore(process.signal("SIGKILL"))
 
-  /** Ends one run and forgets it. */
-  const endRun = (run: ContainerRun, { grace, signal }: Ending) =>
+  /** What an exit means: a failure, but for code 0. */
+  const meaningOf = (record: ContainerRecord, run: ContainerRun, exit: ProcessExit.ProcessExit) =>
+    ProcessExit.isSuccess(exit) ? Effect.void : Effect.flip(failureOf(record, run, exit))
+
+  /** Ends one run and forgets it; how it ended. */
+  const endRun = (record: ContainerRecord, run: ContainerRun, { grace, signal }: Ending) =>
     Effect.gen(function* () {
       ending.add(run.process.id)
       if (!(yield* hasEnded(run))) {
@@ -241,8 +251,14 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         const exit = yield* Effect.timeoutOption(run.process.exit, UNKILLABLE)
         if (Option.isNone(exit)) yield* Effect.logError(`run ${run.id} does not end although it was killed`)
       }
+      const exit = yield* run.process.exitNow
+      // before it is forgotten: with the cgroup its counters go
+      const ended = Option.isNone(exit)
+        ? Option.none()
+        : Option.some(yield* Effect.exit(meaningOf(record, run, exit.value)))
       yield* Effect.flatMap(forget(run, Duration.zero), Fiber.await)
       ending.delete(run.process.id)
+      return ended
     })
 
   /** Writes what the runtime reads; gives the program that it is to execute. */
@@ -329,7 +345,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       const open = (yield* all(record)).filter(({ process: { id } }) => !forgetting.has(id) && !ending.has(id))
       const newest = open.at(-1)
       for (const run of open.slice(0, -1)) {
-        yield* Effect.forkIn(endRun(run, { signal: "SIGKILL", grace: Duration.zero }), scope)
+        yield* Effect.forkIn(endRun(record, run, { signal: "SIGKILL", grace: Duration.zero }), scope)
       }
       return Option.fromUndefinedOr(newest)
     }),
@@ -340,7 +356,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         return found.length > 0
       }),
     verdict: (record, run, exit, remember) =>
-      (ProcessExit.isSuccess(exit) ? Effect.void : Effect.flip(failureOf(record, run, exit))).pipe(
+      meaningOf(record, run, exit).pipe(
         Effect.onExit(remember),
         // Only now: with the cgroup its counters go.
         Effect.ensuring(forget(run, STEP_ASIDE))
@@ -358,8 +374,9 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     stop: (record, ending) =>
       Effect.gen(function* () {
         const found = yield* all(record)
-        yield* Effect.forEach(found, (run) => endRun(run, ending), { concurrency: "unbounded", discard: true })
+        const ends = yield* Effect.forEach(found, (run) => endRun(record, run, ending), { concurrency: "unbounded" })
         yield* forgotten(record.spec.name)
+        return Option.flatten(Option.fromUndefinedOr(ends.at(-1)))
       }),
     quiet: forgotten(),
     hurry: (container) =>
