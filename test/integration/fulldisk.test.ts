@@ -6,7 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { execFileSync } from "node:child_process"
 import { randomFillSync } from "node:crypto"
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { existsSync, mkdtempSync, readdirSync, rmSync, statfsSync, statSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { buildImage, file, writeLayout } from "../support/images.ts"
@@ -104,6 +104,36 @@ describe("a full disk", () => {
         Effect.sync(() => statSync(log).size),
         (size) => size > before
       )
+    })
+  )
+
+  it.live("that a container fills is told, and the container can be stopped, removed, and all goes on", () =>
+    Effect.gen(function* () {
+      const parent = yield* disk("12m")
+      const instance = yield* start({ parent })
+      const flood = "while :; do echo 0123456789012345678901234567890123456789012345678901234567890123456789; done"
+      // restarts now and then, and is rotated later than the disk is full
+      const files = "log: { maxBytes: 100MiB, maxFiles: 5 }\n"
+      const applied = yield* instance.apply(
+        image + container("flaky", "sleep 0.5; exit 1") + container("flood", flood, files)
+      )
+      assert.strictEqual(applied.code, 0, applied.stderr)
+      const state = instance.run("inspect", "init/storage/state")
+      yield* eventually("it to be told", state, (text) => text.includes("the disk is full"), 120)
+      const { bavail, bsize } = statfsSync(parent)
+      assert.isAbove(bavail * bsize, 200_000, "not filled to the last byte")
+      const { code, stderr } = yield* instance.try("stop", "-t", "1", "flood")
+      assert.strictEqual(code, 0, stderr)
+      // the same with not a byte left
+      yield* instance.run("start", "flood")
+      const filler = yield* fill(parent)
+      const removed = yield* instance.try("rm", "-f", "flaky")
+      assert.strictEqual(removed.code, 0, removed.stderr)
+      yield* instance.run("stop", "-t", "1", "flood")
+      assert.strictEqual(yield* instance.run("rm", "flood"), "flood\n")
+      yield* eventually("room", instance.try("run", "-d", "--name", "web", "hello"), ({ code }) => code === 0)
+      yield* eventually("it to be taken back", state, (text) => !text.includes("the disk is full"))
+      rmSync(filler)
     })
   )
 })
