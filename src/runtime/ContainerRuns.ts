@@ -25,7 +25,9 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as fs from "node:fs/promises"
+import { dirname } from "node:path"
 import { Content } from "../storage/Content.ts"
+import * as DiskRoom from "../storage/DiskRoom.ts"
 import { Rootfs } from "../storage/Rootfs.ts"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import { type Process, Processes } from "../taproot/Processes.ts"
@@ -48,7 +50,7 @@ import type { ContainerRecord, SandboxRecord } from "./Records.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import * as SandboxNetworks from "./SandboxNetworks.ts"
-import { startFailure } from "./StartFailure.ts"
+import { orFullDisk, startFailure } from "./StartFailure.ts"
 
 /** One run of a container. */
 export interface ContainerRun extends RunRequest {
@@ -134,6 +136,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const networks = SandboxNetworks.make(processes, paths)
   const preparing = Semaphore.makeUnsafe(PREPARED_AT_ONCE)
 
+  const room = DiskRoom.outputRoom(dirname(paths.logs))
   const logs = new Map<string, ContainerLog.ContainerLog>()
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => Effect.forEach(logs.values(), ({ close }) => close, { discard: true }))
@@ -148,7 +151,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const log = ({ sandbox, spec }: ContainerRecord): ContainerLog.ContainerLog => {
     let found = logs.get(spec.name)
     if (found === undefined) {
-      found = ContainerLog.make(`${paths.logs}/${sandbox}/${spec.name}`, spec.log)
+      found = ContainerLog.make(`${paths.logs}/${sandbox}/${spec.name}`, spec.log, room)
       logs.set(spec.name, found)
     }
     return found
@@ -297,7 +300,8 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         await fs.mkdir(request.bundle, { recursive: true, mode: 0o700 })
         await fs.writeFile(`${request.bundle}/config.json`, JSON.stringify(config), { mode: 0o600 })
       },
-      catch: (error) => new CreateFailed({ name, detail: error instanceof Error ? error.message : String(error) })
+      catch: (error) =>
+        new CreateFailed({ name, detail: orFullDisk(error instanceof Error ? error.message : String(error)) })
     })
     return config.process.args[0] ?? ""
   })
