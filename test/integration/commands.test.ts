@@ -272,6 +272,11 @@ restart: { backoff: { initial: 100ms }, maxConsecutive: 2, whenSpent: fallback, 
         assert.deepStrictEqual([ran.code, ran.stdout], [code, ""], ran.stderr)
         assert.match(ran.stderr, words)
       }
+      // a container that writes faster than it is shown and is gone at once: every line, in order
+      const count = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"
+      const all = `${Array.from({ length: 20_000 }, (_, index) => `line ${index}`).join("\n")}\n`
+      const shown = yield* instance.run("run", "--rm", "hello", "/bin/sh", "-c", count)
+      assert.isTrue(shown === all, `${shown.split("\n").length - 1} lines of 20000`)
       assert.strictEqual(yield* instance.run("ps", "-aq"), "")
     })
   )
