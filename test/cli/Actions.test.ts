@@ -12,7 +12,8 @@ import {
   ContainerService,
   type ContainerSpec,
   type ContainerStatusSchema,
-  ContainerState
+  ContainerState,
+  LogStream
 } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { ImageService } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { type RestartPolicy, RestartType, WhenSpent } from "../../proto/generated/ironwood/v1/policy_pb.ts"
@@ -260,7 +261,7 @@ describe("run", () => {
       // many lines of one moment, as a busy writer has them, and a reader slower than the log
       const log = Array.from({ length: 5000 }, (_, index) => ({
         time: { seconds: BigInt(1 + Math.floor(index / 300)), nanos: 0 },
-        stream: 1,
+        stream: LogStream.STDOUT,
         line: new TextEncoder().encode(`line ${index}`)
       }))
       const address = yield* serve(
