@@ -135,7 +135,7 @@ path: ./layout
       const conflict = yield* apply()
       assert.strictEqual(conflict.code, 4)
       assert.strictEqual(conflict.out, "")
-      assert.include(conflict.err, `container web (${file}:1): container web exists with another spec`)
+      assert.include(conflict.err, `container web (${file}:1) exists with another spec`)
       assert.include(conflict.err, "ironwood apply --replace")
       const replaced = yield* apply("--replace")
       assert.strictEqual(replaced.code, 0)
