@@ -29,7 +29,7 @@ import type { Place } from "./BrainProcess.ts"
 import { configActor } from "./config/ConfigActor.ts"
 import { MachineConfigs } from "./config/MachineConfigs.ts"
 import { host, plainHost } from "./host/Start.ts"
-import { network } from "./network/Network.ts"
+import * as Network from "./network/Network.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
 import * as ContainersLive from "./runtime/ContainersLive.ts"
 import * as OciRuntimeLive from "./runtime/OciRuntimeLive.ts"
@@ -53,6 +53,7 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
   const { setting } = yield* MachineConfigs
   const config = configActor(machine)
   const counted = machine === undefined ? Option.none() : yield* BootAssessment.started
+  const network = machine === undefined ? [] : [(yield* Network.make({ ...machine.network, stateDirectory })).spec]
   const ways = yield* gateway({ socketPath, insecure: setting("listen"), debug: machine?.debug ?? false })
   return Supervisor.make("init", {
     strategy: "rest_for_one",
@@ -72,7 +73,7 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
             config
           ),
       storage({ directory: paths(stateDirectory).content }),
-      ...(machine === undefined ? [] : [network(machine.links)]),
+      ...network,
       runtime.spec,
       ways,
       ...Option.toArray(Option.map(counted, BootAssessment.bootAssessment))

@@ -23,7 +23,8 @@ import { Instance } from "./gateway/Instance.ts"
 import * as ConsoleJournal from "./host/ConsoleJournal.ts"
 import { Host } from "./host/HostFacts.ts"
 import { constant } from "./host/Setting.ts"
-import { network } from "./network/Network.ts"
+import * as Network from "./network/Network.ts"
+import { empty } from "./network/NetworkConfig.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
 import { Containers } from "./runtime/Containers.ts"
 import { RuntimeMissing } from "./runtime/ContainerExit.ts"
@@ -94,10 +95,15 @@ const live = (place: Place) =>
       insecure: constant(listen),
       debug: place.machine?.debug ?? false
     })
+    const network = yield* Network.make({
+      config: place.machine?.network.config ?? empty,
+      hostname: place.machine?.network.hostname,
+      stateDirectory: place.stateDirectory
+    })
     const tree = Supervisor.make("init", {
       kind: "root",
       description: "the rescue brain",
-      children: [rescue, network(place.machine?.links ?? []), ways]
+      children: [rescue, network.spec, ways]
     })
     yield* Effect.gen(function* () {
       const root = yield* Root.start(tree)
