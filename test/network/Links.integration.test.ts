@@ -119,6 +119,7 @@ describe("the links of a host", () => {
       assert.notInclude(here.run("ip", "-brief", "address", "show", "dev", "eth0"), "192.0.2.")
       assert.notInclude(here.run("ip", "-6", "address", "show", "dev", "eth1"), "2001:db8")
       assert.include(here.run("ip", "address", "show", "dev", "eth1"), "198.51.100.1/24")
+      assert.notInclude(here.run("ip", "-6", "route"), "unreachable")
     }).pipe(Effect.scoped)
   )
 

@@ -57,7 +57,8 @@ export const set = (device: string, family: "ipv4" | "ipv6", setting: string, va
 
 /** Those that no link of a name is, for the links that are `any`. */
 export const leftOver = (links: ReadonlyArray<LinkConfig>, present: ReadonlyArray<Device>): ReadonlyArray<Device> => {
-  const named = new Set(links.flatMap((link) => (link.any === undefined ? [deviceOf(link, present) ?? link.name] : [])))
+  // a name of a link stands for that link alone, also where its device has another
+  const named = new Set(links.flatMap((link) => (link.any === undefined ? [link.name, deviceOf(link, present)] : [])))
   return present.filter(({ isHardware, name }) => isHardware && !named.has(name))
 }
 

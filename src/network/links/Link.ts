@@ -28,7 +28,7 @@ import type { World } from "./World.ts"
 /** A link that fails is tried for ever: its cable may come back tomorrow. */
 const policy = RestartPolicy.make({ backoff: { initial: "500 millis", max: "30 seconds" }, whenSpent: "keep-trying" })
 
-/** How often a client that has all is asked, should a word of it have been missed. */
+/** How often, in milliseconds, a client is asked from which nothing is expected, should a word of it have been missed. */
 const askAgain = 30_000
 
 /** The subnets of a delegated prefix that other links of the host get, as far as those have a device and the prefix suffices. */
@@ -74,7 +74,8 @@ const follow = Effect.fnUntraced(function* (
         problem: `its device ${device} was taken down, or is gone`
       })
     }
-    if (client !== undefined && (woken || now - asked >= askAgain || missingOf(link, told).length > 0)) {
+    const isSoon = missingOf(link, told).length > 0 && now - silentSince < Duration.toMillis(world.patience)
+    if (client !== undefined && (woken || isSoon || now - asked >= askAgain)) {
       const answer = yield* Effect.result(DhcpClient.ask(device))
       if (answer._tag === "Success") told = answer.success
       asked = now
@@ -110,8 +111,14 @@ const takeDown = Effect.fnUntraced(function* (link: LinkConfig, device: string, 
   const told = yield* Effect.result(DhcpClient.ask(device))
   yield* DhcpClient.endAll(link.name)
   yield* Effect.ignore(Settings.apply(link.name, []))
-  const leased = told._tag === "Success" ? (told.success.dhcp4?.addresses ?? []) : []
-  for (const address of leased) yield* Effect.ignore(ip(link.name, "address", "del", address, "dev", device))
+  // what the client leaves, and does not go with the device
+  const { delegated, dhcp4 } = told._tag === "Success" ? told.success : Lease.nothing
+  for (const address of dhcp4?.addresses ?? []) {
+    yield* Effect.ignore(ip(link.name, "address", "del", address, "dev", device))
+  }
+  for (const prefix of delegated) {
+    yield* Effect.ignore(ip(link.name, "-6", "route", "del", "unreachable", format(prefix)))
+  }
   yield* putBack(link, device)
   yield* world.forget(link.name)
 })
