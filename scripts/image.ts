@@ -34,7 +34,16 @@ import { tmpdir } from "node:os"
 import { parseArgs } from "node:util"
 import manifest from "../package.json" with { type: "json" }
 import { archive, type CpioEntry, device, directory, file, link, withParents } from "./image/Cpio.ts"
-import { ImageFailed, kernel, type Kernel, loadLine, moduleFiles, run, wantedModules } from "./image/Kernel.ts"
+import {
+  carriedModules,
+  ImageFailed,
+  kernel,
+  type Kernel,
+  loadLine,
+  moduleFiles,
+  run,
+  wantedModules
+} from "./image/Kernel.ts"
 import { librariesOf } from "./image/Libraries.ts"
 import { bootDisk, defaultKeys, osRelease, signedImage, type Source } from "./image/Signed.ts"
 
@@ -146,6 +155,7 @@ const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
   const node = strippedNode()
   const copied = programs.map(pathOf)
   const loaded = moduleFiles(modules, wantedModules)
+  const carried = moduleFiles(modules, [...wantedModules, ...carriedModules])
   return [
     ...["dev", "proc", "sys", "run", "mnt", "etc", "var/lib", "var/log"].map((path) => directory(path)),
     directory("tmp", 0o1777),
@@ -177,7 +187,7 @@ const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
     ...librariesOf([node, ...copied]).map(({ file: path, name }) =>
       file(name.replace(/^\/(usr\/)?/, "usr/"), readFileSync(path), 0o755)
     ),
-    ...loaded.map((path) => file(`usr/lib/modules/${release}/${path}`, readFileSync(join(modules, path)))),
+    ...carried.map((path) => file(`usr/lib/modules/${release}/${path}`, readFileSync(join(modules, path)))),
     file(`usr/lib/modules/${release}/load`, `${loaded.map(loadLine).join("\n")}\n`)
   ]
 }

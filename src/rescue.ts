@@ -24,7 +24,6 @@ import * as ConsoleJournal from "./host/ConsoleJournal.ts"
 import { Host } from "./host/HostFacts.ts"
 import { constant } from "./host/Setting.ts"
 import * as Network from "./network/Network.ts"
-import { empty } from "./network/NetworkConfig.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
 import { Containers } from "./runtime/Containers.ts"
 import { RuntimeMissing } from "./runtime/ContainerExit.ts"
@@ -89,14 +88,14 @@ const live = (place: Place) =>
         return yield* Effect.never
       })
     )
-    const { listen } = effective(yield* Confirmed.load, place.machine)
+    const parts = effective(yield* Confirmed.load, place.machine)
     const ways = yield* rescueGateway({
       socketPath: place.socketPath,
-      insecure: constant(listen),
+      insecure: constant(parts.listen),
       debug: place.machine?.debug ?? false
     })
     const network = yield* Network.make({
-      config: place.machine?.network.config ?? empty,
+      config: parts.network,
       hostname: place.machine?.network.hostname,
       stateDirectory: place.stateDirectory
     })

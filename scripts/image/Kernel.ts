@@ -122,6 +122,9 @@ export const wantedModules: ReadonlyArray<string> = [
   "softdog"
 ]
 
+/** What an image carries besides, for a machine config that names it (`kernel.modules`). */
+export const carriedModules: ReadonlyArray<string> = ["dummy", "nbd", "vhost_net", "vhost_vsock", "zram"]
+
 /** What a module is told when it is loaded. */
 const parameters: ReadonlyMap<string, string> = new Map([
   // else it makes one bond that nobody asked for
