@@ -67,7 +67,7 @@ const ironwood = (address: string, args: ReadonlyArray<string>, input: string): 
 const signedDisk = (built: Image, initramfs: string): NonNullable<Qemu.Machine["firmware"]> => {
   const directory = dirname(built.kernel)
   const source = { ...sourceOf(built), initramfs }
-  const parameters = [...Qemu.networkParameters, ...positionals]
+  const parameters = [...Qemu.networkParameters("written"), ...positionals]
   const signed = signedImage(source, { directory, keys: join(checkout, defaultKeys), parameters, say })
   if (values.tamper) {
     tampered(signed.file, signed.commandLine, signed.file)

@@ -34,7 +34,16 @@ import { tmpdir } from "node:os"
 import { parseArgs } from "node:util"
 import manifest from "../package.json" with { type: "json" }
 import { archive, type CpioEntry, device, directory, file, link, withParents } from "./image/Cpio.ts"
-import { ImageFailed, kernel, type Kernel, moduleFiles, run, wantedModules } from "./image/Kernel.ts"
+import {
+  carriedModules,
+  ImageFailed,
+  kernel,
+  type Kernel,
+  loadLine,
+  moduleFiles,
+  run,
+  wantedModules
+} from "./image/Kernel.ts"
 import { librariesOf } from "./image/Libraries.ts"
 import { bootDisk, defaultKeys, osRelease, signedImage, type Source } from "./image/Signed.ts"
 
@@ -98,7 +107,7 @@ export const taprootFile = (options: {
   )
 
 /** Programs of this system that an image has, besides Node: what the brain runs. */
-const programs = ["crun", "tar", "sync", "ip", "date", "mke2fs", "e2fsck"]
+const programs = ["crun", "tar", "sync", "ip", "date", "mke2fs", "e2fsck", "dhcpcd"]
 
 const pathOf = (program: string): string => {
   const found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map((folder) => join(folder, program)).find(existsSync)
@@ -146,6 +155,7 @@ const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
   const node = strippedNode()
   const copied = programs.map(pathOf)
   const loaded = moduleFiles(modules, wantedModules)
+  const carried = moduleFiles(modules, [...wantedModules, ...carriedModules])
   return [
     ...["dev", "proc", "sys", "run", "mnt", "etc", "var/lib", "var/log"].map((path) => directory(path)),
     directory("tmp", 0o1777),
@@ -159,7 +169,12 @@ const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
     link("usr/sbin", "bin"),
     link("var/run", "/run"),
     link("etc/resolv.conf", "/run/ironwood/resolv.conf"),
-    file("etc/passwd", "root:x:0:0:root:/root:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
+    file(
+      "etc/passwd",
+      // dhcpcd gives up being root where it has a user of its own, and shuts itself into that one's home
+      "root:x:0:0:root:/root:/bin/false\ndhcpcd:x:100:65534:dhcpcd:/usr/lib/dhcpcd:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n"
+    ),
+    directory("usr/lib/dhcpcd"),
     file("etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"),
     file("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
     file(
@@ -172,8 +187,8 @@ const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
     ...librariesOf([node, ...copied]).map(({ file: path, name }) =>
       file(name.replace(/^\/(usr\/)?/, "usr/"), readFileSync(path), 0o755)
     ),
-    ...loaded.map((path) => file(`usr/lib/modules/${release}/${path}`, readFileSync(join(modules, path)))),
-    file(`usr/lib/modules/${release}/load`, `${loaded.join("\n")}\n`)
+    ...carried.map((path) => file(`usr/lib/modules/${release}/${path}`, readFileSync(join(modules, path)))),
+    file(`usr/lib/modules/${release}/load`, `${loaded.map(loadLine).join("\n")}\n`)
   ]
 }
 

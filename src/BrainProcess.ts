@@ -12,8 +12,16 @@ import * as Schema from "effect/Schema"
 import { mkdirSync, readFileSync, writeSync } from "node:fs"
 import { dirname } from "node:path"
 import * as KernelParameters from "./host/KernelParameters.ts"
+import { fromParameters } from "./network/FromParameters.ts"
+import type { NetworkConfig } from "./network/NetworkConfig.ts"
 import * as SlicedScheduler from "./SlicedScheduler.ts"
 import { Processes } from "./taproot/Processes.ts"
+
+/** What the kernel of a machine was told. */
+export interface Machine extends KernelParameters.KernelParameters {
+  /** How it is reached, and what it is to call itself. */
+  readonly network: { readonly config: NetworkConfig; readonly hostname: string | undefined }
+}
 
 /** Where one Ironwood runs. */
 export interface Place {
@@ -21,7 +29,7 @@ export interface Place {
   /** Of the API. */
   readonly socketPath: string
   /** What its kernel was told, when it is the init of a machine. */
-  readonly machine?: KernelParameters.KernelParameters
+  readonly machine?: Machine
 }
 
 /** When this brain was started, in milliseconds since 1970. */
@@ -82,9 +90,15 @@ export const withTaproot = <E, R>(live: Effect.Effect<void, E, R>): Effect.Effec
 
 /** Of a machine that boots into Ironwood. */
 export const machine = (): Place => {
-  const parameters = KernelParameters.parse(readFileSync("/proc/cmdline", "utf8"))
+  const said = KernelParameters.parse(readFileSync("/proc/cmdline", "utf8"))
+  const { config, hostname, problems } = fromParameters(said)
+  const parameters = { ...said, problems: [...said.problems, ...problems] }
   for (const problem of parameters.problems) sayLoudly(`brain: kernel command line: ${problem}`)
-  return { stateDirectory: "/var/lib/ironwood", socketPath: "/run/ironwood/ironwood.sock", machine: parameters }
+  return {
+    stateDirectory: "/var/lib/ironwood",
+    socketPath: "/run/ironwood/ironwood.sock",
+    machine: { ...parameters, network: { config, hostname } }
+  }
 }
 
 /** Runs a brain in its place, to the end of the process; `exitCodeOf` says with which code a failure ends it. */

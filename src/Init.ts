@@ -29,7 +29,8 @@ import type { Place } from "./BrainProcess.ts"
 import { configActor } from "./config/ConfigActor.ts"
 import { MachineConfigs } from "./config/MachineConfigs.ts"
 import { host, plainHost } from "./host/Start.ts"
-import { network } from "./network/Network.ts"
+import * as Network from "./network/Network.ts"
+import { networkStep } from "./network/NetworkStep.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
 import * as ContainersLive from "./runtime/ContainersLive.ts"
 import * as OciRuntimeLive from "./runtime/OciRuntimeLive.ts"
@@ -50,8 +51,12 @@ export const paths = (stateDirectory: string) => ({
 /** The tree of one Ironwood. */
 export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDirectory }: Place) {
   const runtime = yield* RuntimeSupervisor
-  const { setting } = yield* MachineConfigs
+  const { parts, setting } = yield* MachineConfigs
   const config = configActor(machine)
+  const network =
+    machine === undefined
+      ? undefined
+      : yield* Network.make({ config: parts().network, hostname: machine.network.hostname, stateDirectory })
   const counted = machine === undefined ? Option.none() : yield* BootAssessment.started
   const ways = yield* gateway({ socketPath, insecure: setting("listen"), debug: machine?.debug ?? false })
   return Supervisor.make("init", {
@@ -59,7 +64,7 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
     kind: "root",
     description: "the root of everything that runs here",
     children: [
-      machine === undefined
+      machine === undefined || network === undefined
         ? plainHost(config)
         : host(
             machine,
@@ -67,12 +72,14 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
               hostname: setting("hostname"),
               time: setting("time"),
               sysctls: setting("sysctls"),
+              modules: setting("modules"),
+              watchdog: setting("watchdog"),
               consoleLevel: setting("consoleLevel")
             },
-            config
+            [config, networkStep(setting("network"), network)]
           ),
       storage({ directory: paths(stateDirectory).content }),
-      ...(machine === undefined ? [] : [network(machine.links)]),
+      ...(network === undefined ? [] : [network.spec]),
       runtime.spec,
       ways,
       ...Option.toArray(Option.map(counted, BootAssessment.bootAssessment))

@@ -23,7 +23,7 @@ import { Instance } from "./gateway/Instance.ts"
 import * as ConsoleJournal from "./host/ConsoleJournal.ts"
 import { Host } from "./host/HostFacts.ts"
 import { constant } from "./host/Setting.ts"
-import { network } from "./network/Network.ts"
+import * as Network from "./network/Network.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
 import { Containers } from "./runtime/Containers.ts"
 import { RuntimeMissing } from "./runtime/ContainerExit.ts"
@@ -88,16 +88,21 @@ const live = (place: Place) =>
         return yield* Effect.never
       })
     )
-    const { listen } = effective(yield* Confirmed.load, place.machine)
+    const parts = effective(yield* Confirmed.load, place.machine)
     const ways = yield* rescueGateway({
       socketPath: place.socketPath,
-      insecure: constant(listen),
+      insecure: constant(parts.listen),
       debug: place.machine?.debug ?? false
+    })
+    const network = yield* Network.make({
+      config: parts.network,
+      hostname: place.machine?.network.hostname,
+      stateDirectory: place.stateDirectory
     })
     const tree = Supervisor.make("init", {
       kind: "root",
       description: "the rescue brain",
-      children: [rescue, network(place.machine?.links ?? []), ways]
+      children: [rescue, network.spec, ways]
     })
     yield* Effect.gen(function* () {
       const root = yield* Root.start(tree)

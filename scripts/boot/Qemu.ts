@@ -35,6 +35,8 @@ export interface Machine {
   readonly port?: number
   /** A program that is run for each connection to {@link served}, with the connection as its input and output. */
   readonly serve?: string
+  /** How the guest gets its address: as parameters of its kernel, the default, or by DHCP from QEMU's user network. */
+  readonly addresses?: "written" | "dhcp"
   /** More of QEMU's own arguments. */
   readonly more?: ReadonlyArray<string>
 }
@@ -47,9 +49,9 @@ const guest = { address: "10.0.2.15", gateway: "10.0.2.2", port: 50051 } as cons
 /** Where the guest reaches the program that serves it; nothing else of the host. */
 export const served = { address: "10.0.2.100", port: 80 } as const
 
-/** The address of the guest's only card, and the API on it. */
-export const networkParameters: ReadonlyArray<string> = [
-  `ip=${guest.address}::${guest.gateway}:24::eth0:none`,
+/** The address of the guest's first card, and the API on it. */
+export const networkParameters = (addresses: "written" | "dhcp"): ReadonlyArray<string> => [
+  addresses === "dhcp" ? "ip=eth0:dhcp" : `ip=${guest.address}::${guest.gateway}:24::eth0:none`,
   `ironwood.listen_insecure=${guest.address}:${guest.port}`
 ]
 
@@ -63,10 +65,20 @@ const firmwareCode = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
 export const freshVariables = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 
 /** What is booted. */
-const bootArguments = ({ firmware, initramfs, kernel, parameters, port }: Machine): ReadonlyArray<string> => {
+const bootArguments = ({
+  accelerator,
+  firmware,
+  addresses = "written",
+  initramfs,
+  kernel,
+  parameters,
+  port
+}: Machine): ReadonlyArray<string> => {
   if (firmware === undefined) {
-    const network = port === undefined ? [] : networkParameters
-    const words = ["console=ttyS0", "panic=-1", ...network, ...(parameters ?? [])]
+    const network = port === undefined ? [] : networkParameters(addresses)
+    // where the host is busy an emulated timer may tick too late for the kernel's test of it, which would panic
+    const timer = accelerator === "tcg" ? ["no_timer_check"] : []
+    const words = ["console=ttyS0", "panic=-1", ...timer, ...network, ...(parameters ?? [])]
     return ["-machine", "q35", "-kernel", kernel, "-initrd", initramfs, "-append", words.join(" ")]
   }
   return [

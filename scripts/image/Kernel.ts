@@ -111,6 +111,8 @@ export const wantedModules: ReadonlyArray<string> = [
   "loop",
   "veth",
   "bridge",
+  "8021q",
+  "bonding",
   "tun",
   "nf_tables",
   "nft_chain_nat",
@@ -119,6 +121,18 @@ export const wantedModules: ReadonlyArray<string> = [
   // last: a watchdog of hardware is the first one then
   "softdog"
 ]
+
+/** What an image carries besides, for a machine config that names it (`kernel.modules`). */
+export const carriedModules: ReadonlyArray<string> = ["dummy", "nbd", "vhost_net", "vhost_vsock", "zram"]
+
+/** What a module is told when it is loaded. */
+const parameters: ReadonlyMap<string, string> = new Map([
+  // else it makes one bond that nobody asked for
+  ["bonding", "max_bonds=0"]
+])
+
+/** A line of the list that taproot loads modules by. */
+export const loadLine = (file: string): string => [file, parameters.get(nameOf(file)) ?? ""].join(" ").trim()
 
 /** A module's name as the kernel knows it. */
 const nameOf = (path: string): string => basename(path, ".ko").replaceAll("-", "_")

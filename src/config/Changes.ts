@@ -1,7 +1,6 @@
 /** What differs between two machine configs, field by field, and how each difference takes effect. */
-import type { KernelParameters } from "../host/KernelParameters.ts"
 import { fieldPath } from "./Document.ts"
-import { overriding } from "./Effective.ts"
+import { type Kernel, overriding } from "./Effective.ts"
 import type { MachineConfig } from "./MachineConfig.ts"
 import { equals, isObject, type Json, member } from "./MergePatch.ts"
 import { type Reach, rowOf } from "./Reach.ts"
@@ -17,7 +16,7 @@ export interface Change {
 }
 
 /** What decides where a field reaches: what the kernel was told, on a machine that boots into Ironwood. */
-export type Here = KernelParameters | undefined
+export type Here = Kernel | undefined
 
 const reachOf = (field: string, here: Here): Pick<Change, "reach" | "note"> => {
   const row = rowOf(field)
@@ -28,7 +27,10 @@ const reachOf = (field: string, here: Here): Pick<Change, "reach" | "note"> => {
   }
   const parameter = overriding(field, here)
   if (parameter !== undefined) return { reach: "overridden", note: `the kernel command line says ${parameter}` }
-  return { reach: row?.reach ?? "live", note: "" }
+  return {
+    reach: row?.reach ?? "live",
+    note: row?.field === "state" ? "and only from where the machine has its config when it starts" : ""
+  }
 }
 
 /** The leaves that differ, lists as a whole, with their paths. */

@@ -93,18 +93,24 @@ const words: ReadonlyMap<string, string> = new Map([
   ["Expected no excess property", "is no field of a machine config; `ironwood config schema` has them all"]
 ])
 
-const decodeConfig = Schema.decodeUnknownResult(MachineConfig, { errors: "all", onExcessProperty: "error" })
+const check = Schema.decodeUnknownResult(MachineConfig, { errors: "all", onExcessProperty: "error" })
+const isWritten = Schema.is(Schema.toEncoded(MachineConfig))
 
 /** A config, from the JSON of one. */
-export const decode = (json: Json): Result.Result<MachineConfig, ReadonlyArray<Violation>> =>
-  isObject(json)
-    ? Result.mapError(decodeConfig(json), ({ issue }) =>
-        format(issue).issues.map(({ message, path = [] }) => ({
-          field: fieldPath(path.map((part) => (typeof part === "object" ? part.key : part))),
-          description: words.get(message) ?? message
-        }))
-      )
+export const decode = (json: Json): Result.Result<MachineConfig, ReadonlyArray<Violation>> => {
+  const checked = check(json)
+  if (Result.isFailure(checked) && isObject(json)) {
+    return Result.fail(
+      format(checked.failure.issue).issues.map(({ message, path = [] }) => ({
+        field: fieldPath(path.map((part) => (typeof part === "object" ? part.key : part))),
+        description: words.get(message) ?? message
+      }))
+    )
+  }
+  return isWritten(json)
+    ? Result.succeed(json)
     : Result.fail(whole("Expected fields, beginning with `version: ironwood/v1`"))
+}
 
 /** Reads a text. */
 export const read = (text: string): Result.Result<Document, ReadonlyArray<Violation>> =>

@@ -4,20 +4,34 @@
  *
  * Trap: a part that has not changed stays the same object, so that whoever follows it is not disturbed ({@link settle}).
  */
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
 import { availableParallelism } from "node:os"
+import { isDeepStrictEqual } from "node:util"
 import type { RestartRate } from "../actor/Root.ts"
+import type { KernelModule } from "../host/KernelModules.ts"
 import type { KernelParameters } from "../host/KernelParameters.ts"
+import { empty as noNetwork, NetworkConfig } from "../network/NetworkConfig.ts"
+import { usualWatchdog, type Watchdog } from "../host/Watchdog.ts"
 import type { MachineConfig } from "./MachineConfig.ts"
-import { equals, type Json } from "./MergePatch.ts"
+
+/** What the kernel was told, on a machine that boots into Ironwood: with what of it is about the network. */
+export interface Kernel extends KernelParameters {
+  readonly network: { readonly config: NetworkConfig; readonly hostname: string | undefined }
+}
 
 /** What the actors of the host follow, each its own part. */
 export interface Parts {
   /** Undefined: it keeps the name it has. */
   readonly hostname: string | undefined
+  readonly network: NetworkConfig
   readonly time: { readonly servers: ReadonlyArray<string> }
   readonly sysctls: Readonly<Record<string, string>>
   /** Undefined: it keeps the level it has. */
   readonly consoleLevel: number | undefined
+  readonly modules: ReadonlyArray<KernelModule>
+  /** Undefined: as the image says. */
+  readonly watchdog: Watchdog | undefined
   /** Where the API is served on TCP. */
   readonly listen: ReadonlyArray<string>
   readonly restarts: RestartRate
@@ -38,12 +52,14 @@ interface Override {
   readonly field: string
   /** For people. */
   readonly parameter: string
-  readonly isSaid: (kernel: KernelParameters) => boolean
+  readonly isSaid: (kernel: Kernel) => boolean
 }
 
 /** The fields that a word of the kernel command line decides. */
 const overrides: ReadonlyArray<Override> = [
   { field: "hostname", parameter: "hostname", isSaid: ({ hostname }) => hostname !== undefined },
+  { field: "network.links", parameter: "ip, bond or vlan", isSaid: ({ network }) => network.config.links.length > 0 },
+  { field: "network.nameServers", parameter: "nameserver", isSaid: ({ nameServers }) => nameServers.length > 0 },
   { field: "time.servers", parameter: "ironwood.ntp", isSaid: ({ timeServers }) => timeServers.length > 0 },
   {
     field: "kernel.consoleLevel",
@@ -71,7 +87,7 @@ export const parameterOf = (field: string): string =>
 const sysctlField = /^kernel\.sysctls\[(".*")\]$/
 
 /** The word of the kernel command line that wins over a field, if one does. */
-export const overriding = (field: string, kernel: KernelParameters): string | undefined => {
+export const overriding = (field: string, kernel: Kernel): string | undefined => {
   const [, quoted] = sysctlField.exec(field) ?? []
   if (quoted !== undefined) {
     const name = sysctlName(String(JSON.parse(quoted)))
@@ -83,8 +99,21 @@ export const overriding = (field: string, kernel: KernelParameters): string | un
 /** The name with dots, as the kernel knows it by slashes or dots. */
 export const sysctlName = (name: string): string => name.replaceAll("/", ".")
 
+const decodeNetwork = Schema.decodeResult(NetworkConfig)
+
+/** The links that the kernel command line says, if it says any, and those of the config else; name servers alike. */
+const networkOf = (config: MachineConfig, kernel: NetworkConfig): NetworkConfig => {
+  const written = Result.getOrElse(decodeNetwork(config.network ?? {}), () => noNetwork)
+  return {
+    links: kernel.links.length > 0 ? kernel.links : written.links,
+    nameServers: kernel.nameServers.length > 0 ? kernel.nameServers : written.nameServers,
+    searchDomains: written.searchDomains
+  }
+}
+
 /** What holds, of a machine with this kernel command line (undefined: a process like others, whose machine is not its own). */
-export const effective = (config: MachineConfig, kernel: KernelParameters | undefined): Parts => ({
+export const effective = (config: MachineConfig, kernel: Kernel | undefined): Parts => ({
+  network: networkOf(config, kernel?.network.config ?? noNetwork),
   hostname: kernel?.hostname === undefined ? config.hostname : undefined,
   time: {
     servers: kernel !== undefined && kernel.timeServers.length > 0 ? kernel.timeServers : (config.time?.servers ?? [])
@@ -95,6 +124,19 @@ export const effective = (config: MachineConfig, kernel: KernelParameters | unde
       .filter(([name]) => kernel?.sysctls.has(name) !== true)
   ),
   consoleLevel: kernel?.consoleLevel === undefined ? config.kernel?.consoleLevel : undefined,
+  modules: (config.kernel?.modules ?? []).map(({ name, parameters = {} }) => ({
+    name,
+    parameters: Object.entries(parameters)
+      .map(([key, value]) => `${key}=${typeof value === "boolean" ? Number(value) : value}`)
+      .join(" ")
+  })),
+  watchdog:
+    config.watchdog === undefined
+      ? undefined
+      : {
+          timeout: config.watchdog.timeoutSeconds ?? usualWatchdog.timeout,
+          patience: config.watchdog.patienceSeconds ?? usualWatchdog.patience
+        },
   listen:
     kernel !== undefined && kernel.listenInsecure.length > 0
       ? kernel.listenInsecure
@@ -111,14 +153,17 @@ export const stateDisk = (config: MachineConfig, kernel: KernelParameters) => ({
   format: kernel.stateFormat ?? config.state?.format
 })
 
-const kept = <A extends Json | undefined>(before: A, after: A): A => (equals(before, after) ? before : after)
+const kept = <A>(before: A, after: A): A => (isDeepStrictEqual(before, after) ? before : after)
 
 /** `after`, with the parts that have not changed as they are in `before`. */
 export const settle = (before: Parts, after: Parts): Parts => ({
   hostname: after.hostname,
-  time: equals({ ...before.time }, { ...after.time }) ? before.time : after.time,
+  network: kept(before.network, after.network),
+  time: kept(before.time, after.time),
   sysctls: kept(before.sysctls, after.sysctls),
+  modules: kept(before.modules, after.modules),
   consoleLevel: after.consoleLevel,
+  watchdog: kept(before.watchdog, after.watchdog),
   listen: kept(before.listen, after.listen),
-  restarts: equals({ ...before.restarts }, { ...after.restarts }) ? before.restarts : after.restarts
+  restarts: kept(before.restarts, after.restarts)
 })

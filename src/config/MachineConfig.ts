@@ -2,14 +2,15 @@
  * The machine config: one versioned document that says what a machine is to be. Its schema decodes what people write, is the
  * JSON Schema for their editors, and the table in docs/machine-config.md.
  *
- * Every field may be left out, and then the machine does what it would do without a config. Nothing is transformed and no
- * defaults are filled in: a decoded config is the JSON that was written, so it can be compared, patched and written again.
+ * Every field may be left out, and then the machine does what it would do without a config. A config is kept as the JSON that was
+ * written, without the defaults that the schema fills in, so it can be compared, patched and written again.
  *
  * Traps: a field belongs here only when something does what it says (`Effective.ts` is where that begins). A new field needs
  * its line in `Reach.ts`, which says how it takes effect; a test asks for it.
  */
 import * as Schema from "effect/Schema"
 import { isIP, isIPv4, isIPv6 } from "node:net"
+import { NetworkConfig } from "../network/NetworkConfig.ts"
 
 /** What the field `version` must say. */
 export const version = "ironwood/v1"
@@ -75,7 +76,26 @@ const Time = Schema.Struct({
   })
 })
 
+const Parameters = Schema.Record(
+  text(/^[A-Za-z][A-Za-z0-9_.-]{0,63}$/u, "the name of a parameter"),
+  Schema.Union([
+    Schema.Int,
+    Schema.Boolean,
+    text(/^[\x21\x23-\x7e]{0,256}$/u, "a number, true, false, or a word of at most 256 characters without quotes")
+  ])
+)
+
+const Module = Schema.Struct({
+  name: text(/^[A-Za-z0-9_-]{1,64}$/u, "the name of a kernel module"),
+  parameters: Schema.optionalKey(Parameters)
+})
+
 const Kernel = Schema.Struct({
+  modules: Schema.optionalKey(list(Module, 64)).annotate({
+    description:
+      "Modules that are loaded, each a `name` and `parameters` by name, with what they depend on. The image must carry " +
+      "them. One that is taken out stays until the machine starts the next time."
+  }),
   sysctls: Schema.optionalKey(
     Schema.Record(SysctlName, SysctlValue).pipe(
       Schema.check(Schema.isMaxProperties(512, { expected: "at most 512 settings" }))
@@ -107,6 +127,15 @@ const Api = Schema.Struct({
   })
 })
 
+const Watchdog = Schema.Struct({
+  timeoutSeconds: Schema.optionalKey(between(10, 3600)).annotate({
+    description: "The hardware resets the machine when taproot has not fed it for so long. Default: 30."
+  }),
+  patienceSeconds: Schema.optionalKey(between(10, 86_400)).annotate({
+    description: "taproot does not feed it any more when no brain has been heard for so long. Default: 600."
+  })
+})
+
 const Restarts = Schema.Struct({
   perSecond: Schema.optionalKey(between(1, 100_000)).annotate({
     description: "Restarts per second of all actors together, in the long run. Default: 5 per processor."
@@ -119,15 +148,20 @@ const Restarts = Schema.Struct({
 export const MachineConfig = Schema.Struct({
   version: Schema.Literal(version).annotate({ description: "Of this document's format." }),
   hostname: Schema.optionalKey(Hostname).annotate({ description: "What the machine calls itself." }),
+  network: Schema.optionalKey(NetworkConfig).annotate({
+    description: "How it is reached: `links` by name, each with what it is to have, `nameServers` and `searchDomains`."
+  }),
   time: Schema.optionalKey(Time).annotate({ description: "Where the time comes from." }),
   kernel: Schema.optionalKey(Kernel).annotate({ description: "What the kernel is told." }),
   state: Schema.optionalKey(State).annotate({ description: "The disk that keeps the state of the machine." }),
   api: Schema.optionalKey(Api).annotate({ description: "Where Ironwood can be reached." }),
+  watchdog: Schema.optionalKey(Watchdog).annotate({ description: "What resets a machine that hangs." }),
   restarts: Schema.optionalKey(Restarts).annotate({
     description: "The limit on restarts of the whole tree, so that a storm of crashes does not starve the host."
   })
 }).annotate({ title: "Ironwood machine config", description: "What a machine that boots into Ironwood is to be." })
-export type MachineConfig = typeof MachineConfig.Type
+/** As it is written: what the schema fills in is left out. */
+export type MachineConfig = typeof MachineConfig.Encoded
 
 /** A config that says nothing. */
 export const empty: MachineConfig = { version }

@@ -17,7 +17,6 @@ import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { BootClock } from "../host/BootClock.ts"
-import type { KernelParameters } from "../host/KernelParameters.ts"
 import type { Setting } from "../host/Setting.ts"
 import type { StateConflict, StateFailure, StateValueInvalid } from "../storage/StateErrors.ts"
 import * as Changes from "./Changes.ts"
@@ -113,8 +112,11 @@ export class MachineConfigs extends Context.Service<
 
 const fields: Readonly<Record<Part, string>> = {
   hostname: "hostname",
+  network: "network",
   time: "time.servers",
   sysctls: "kernel.sysctls",
+  modules: "kernel.modules",
+  watchdog: "watchdog",
   consoleLevel: "kernel.consoleLevel",
   listen: "api.listenInsecure",
   restarts: "restarts"
@@ -122,8 +124,11 @@ const fields: Readonly<Record<Part, string>> = {
 
 const partNames = [
   "hostname",
+  "network",
   "time",
   "sysctls",
+  "modules",
+  "watchdog",
   "consoleLevel",
   "listen",
   "restarts"
@@ -132,7 +137,7 @@ const partNames = [
 const nothing: Document = { text: write(empty), config: empty }
 
 /** `here`: what the kernel was told, on a machine that boots into Ironwood. */
-const make = Effect.fnUntraced(function* (here: KernelParameters | undefined) {
+const make = Effect.fnUntraced(function* (here: Changes.Here) {
   const clock = yield* BootClock
   const revisions = yield* Revisions.make
   const lock = Semaphore.makeUnsafe(1)
@@ -167,12 +172,20 @@ const make = Effect.fnUntraced(function* (here: KernelParameters | undefined) {
     return next
   })
 
-  let head = yield* Effect.orElseSucceed(revisions.head, (): Revisions.Head => ({ current: 0, last: 0 }))
+  /** The same where nobody waits for an answer: what is tried may be what keeps the disk from being written. */
+  const goBackAnyway = (from: Revisions.Head) =>
+    Effect.catch(goBack(from), ({ message }) => {
+      const { trial, ...without } = from
+      const next: Revisions.Head = { ...without, current: trial?.previous ?? from.current }
+      return Effect.as(Effect.logWarning(`that a machine config was taken back cannot be kept: ${message}`), next)
+    })
+
+  let head = yield* revisions.head
   const stateOf = ({ trial }: Revisions.Head) => (trial === undefined ? "settled" : "trying")
   const actionOf = (event: ConfigEvent) => table[stateOf(head)][event]
 
   if (actionOf(head.trial?.bootId === clock.bootId ? "brain-start" : "machine-start") === "revert") {
-    head = yield* goBack(head)
+    head = yield* goBackAnyway(head)
   }
   const current = yield* SubscriptionRef.make<Current>({ head, ...(yield* load(head.current)) })
   const parts = yield* SubscriptionRef.make(effective(SubscriptionRef.getUnsafe(current).document.config, here))
@@ -320,13 +333,7 @@ const make = Effect.fnUntraced(function* (here: KernelParameters | undefined) {
           const isOver = why === "revert" || (head.trial !== undefined && head.trial.until <= (yield* clock.now))
           if (actionOf(why) !== "revert" || !isOver) return yield* new NothingOnTrial({ current: head.current })
           const before = SubscriptionRef.getUnsafe(current).document
-          // what is tried may be what keeps the disk from being written: it ends all the same, and is kept as ended later
-          const { trial: _, ...without } = { ...head, current: head.trial?.previous ?? head.current }
-          const next = yield* why === "deadline"
-            ? Effect.catch(goBack(head), ({ message }) =>
-                Effect.as(Effect.logWarning(`the end of a trial cannot be kept: ${message}`), without)
-              )
-            : goBack(head)
+          const next = yield* why === "deadline" ? goBackAnyway(head) : goBack(head)
           const { document, problem } = yield* load(next.current)
           const changes = Changes.between(before.config, document.config, here)
           return { document, changes, ...(yield* enforce(next, document, problem)) }
@@ -344,4 +351,4 @@ const make = Effect.fnUntraced(function* (here: KernelParameters | undefined) {
   })
 })
 
-export const layer = (here: KernelParameters | undefined) => Layer.effect(MachineConfigs, make(here))
+export const layer = (here: Changes.Here) => Layer.effect(MachineConfigs, make(here))

@@ -25,8 +25,10 @@ interface Row {
 export const table: ReadonlyArray<Row> = [
   { field: "version", reach: "live", machineOnly: false },
   { field: "hostname", reach: "live", machineOnly: true },
+  { field: "network", reach: "live", machineOnly: true },
   { field: "time", reach: "live", machineOnly: true },
   { field: "kernel", reach: "live", machineOnly: true },
+  { field: "watchdog", reach: "live", machineOnly: true },
   { field: "state", reach: "reboot", machineOnly: true },
   { field: "api", reach: "live", machineOnly: false },
   { field: "restarts", reach: "live", machineOnly: false }

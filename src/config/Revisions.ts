@@ -54,11 +54,19 @@ export const make = Effect.gen(function* () {
   const heads = yield* state.collection("machine-config", Head)
   const revisions = yield* state.collection("machine-config-revision", Revision)
 
-  const head = Effect.map(heads.get("head"), (record) =>
-    Option.match(record, { onNone: (): Head => ({ current: 0, last: 0 }), onSome: ({ value }) => value })
-  )
   /** All that can be read, the oldest first. What another version has written stays where it is. */
   const list = Effect.map(revisions.partition, ({ records }) => records.map(({ value }) => value))
+  /** Where there is none that can be read, nothing is in force, and the numbers go on. */
+  const head = heads.get("head").pipe(
+    Effect.map(Option.map(({ value }) => value)),
+    Effect.catch(() => Effect.succeedNone),
+    Effect.flatMap((found) =>
+      Option.match(found, {
+        onNone: () => Effect.map(list, (all): Head => ({ current: 0, last: all.at(-1)?.number ?? 0 })),
+        onSome: (value) => Effect.succeed(value)
+      })
+    )
+  )
 
   const get = (number: number) =>
     Effect.flatMap(revisions.get(nameOf(number)), (record) =>

@@ -27,7 +27,7 @@ export type Found =
   | { readonly _tag: "Nowhere" }
 
 /** How long the local ones may take together: a disk may hang. */
-const patience = "5 seconds"
+const patience = "20 seconds"
 
 const wrong = (source: ConfigSource, description: string): Found => ({
   _tag: "Wrong",

@@ -1,18 +1,47 @@
 /**
- * One `ip=` of the kernel command line: `CLIENT:SERVER:GATEWAY:NETMASK:HOSTNAME:DEVICE:AUTOCONF:DNS0:DNS1`, in the
- * syntax of the kernel's nfsroot.rst, with what dracut adds: IPv6 addresses in brackets and a prefix length for the mask.
+ * One `ip=` of the kernel command line, in the syntax of the kernel's nfsroot.rst with what dracut.cmdline(7) adds to it:
+ *
+ * - `ip=CLIENT:SERVER:GATEWAY:NETMASK:HOSTNAME:DEVICE:HOW[:DNS[:DNS[:NTP]]]`, or `…:HOW[:MTU[:MAC]]`
+ * - `ip=DEVICE:HOW[:MTU[:MAC]]`
+ * - `ip=HOW`
+ *
+ * IPv6 addresses stand in brackets, and a prefix length may stand for the mask. `HOW` is what {@link asks} has. What becomes of
+ * it is for the network (`network/FromParameters.ts`).
  */
-import { isIPv4, isIPv6 } from "node:net"
+import { isIP, isIPv4, isIPv6 } from "node:net"
+import { isDevice } from "./DeviceParameters.ts"
 
-/** The address that a link is to have. */
-export interface LinkAddress {
-  /** The link, or none: the first there is. */
+/** Where addresses come from, besides those that are written out. */
+export type Source = "dhcp4" | "dhcp6" | "router"
+
+/** What was asked of a link. */
+export interface LinkParameter {
+  /** The device, or none: the first there is for an address that is written out, else each. */
   readonly device: string | undefined
-  readonly address: string
-  readonly prefix: number
+  /** With its prefix length. */
+  readonly address: string | undefined
   readonly gateway: string | undefined
   readonly hostname: string | undefined
+  readonly sources: ReadonlyArray<Source>
+  readonly mtu: number | undefined
   readonly nameServers: ReadonlyArray<string>
+}
+
+/** What the words for `HOW` ask for. `dhcp6` has the routers too, as DHCPv6 tells of none. */
+const asks: Readonly<Record<string, ReadonlyArray<Source>>> = {
+  "": [],
+  none: [],
+  off: [],
+  static: [],
+  link6: [],
+  dhcp: ["dhcp4"],
+  "single-dhcp": ["dhcp4"],
+  on: ["dhcp4"],
+  any: ["dhcp4"],
+  both: ["dhcp4"],
+  dhcp6: ["dhcp6", "router"],
+  auto6: ["router"],
+  either6: ["router", "dhcp6"]
 }
 
 /** Splits at colons outside brackets, and takes the brackets off. */
@@ -33,30 +62,54 @@ const prefixOf = (text: string, longest: number): number | undefined => {
   return /^\d{1,3}$/.test(text) && Number(text) <= longest ? Number(text) : undefined
 }
 
-const isAddress = (text: string): boolean => isIPv4(text) || isIPv6(text)
+const orNone = (text: string): string | undefined => (text === "" ? undefined : text)
 
-/** The address, or what is wrong with it, to be put after "it ". */
-export const parseIp = (value: string): LinkAddress | string => {
-  const [address = "", , gateway = "", mask = "", hostname = "", device = "", autoconf = "", ...rest] = fields(value)
-  if (!["", "none", "off", "static"].includes(autoconf)) {
-    return `asks for "${autoconf}"; only addresses that are written out are supported so far`
+/** What stands behind `HOW`: name servers, or an MTU and a hardware address. */
+const rest = (parts: ReadonlyArray<string>): Pick<LinkParameter, "mtu" | "nameServers"> | string => {
+  const [first = "", ...others] = parts
+  if (/^\d{1,5}$/.test(first)) {
+    const mtu = Number(first)
+    if (others.some((part) => part !== "")) return "asks for another hardware address, which links do not get"
+    return mtu >= 576 && mtu <= 65_535 ? { mtu, nameServers: [] } : `has an MTU that is none, "${first}"`
   }
-  if (!isAddress(address)) return `has no address at its start, like ip=192.0.2.9::192.0.2.1:24::eth0:none`
-  const prefix = prefixOf(mask, isIPv4(address) ? 32 : 128)
+  const nameServers = parts.slice(0, 2).filter((server) => server !== "")
+  const wrong = nameServers.find((server) => isIP(server) === 0)
+  return wrong === undefined ? { mtu: undefined, nameServers } : `has a name server that is no address, "${wrong}"`
+}
+
+const whole = (value: string): LinkParameter | string => {
+  const [address = "", , gateway = "", mask = "", hostname = "", device = "", how = "", ...more] = fields(value)
+  const sources = asks[how]
+  if (sources === undefined) return `asks for "${how}"; it takes one of ${Object.keys(asks).slice(1).join(", ")}`
+  if (address === "" ? how === "" : isIP(address) === 0) {
+    return "has no address at its start, like ip=192.0.2.9::192.0.2.1:24::eth0:none, and no dhcp, dhcp6 or auto6"
+  }
+  const prefix = address === "" ? 0 : prefixOf(mask, isIPv4(address) ? 32 : 128)
   if (prefix === undefined) return `has no netmask or prefix length in its fourth place ("${mask}")`
-  if (gateway !== "" && (isIPv4(address) ? !isIPv4(gateway) : !isIPv6(gateway))) {
+  if (gateway !== "" && (address === "" || (isIPv4(address) ? !isIPv4(gateway) : !isIPv6(gateway)))) {
     return `has no address of the same kind as gateway in its third place ("${gateway}")`
   }
-  if (device !== "" && !/^[^/\s]{1,15}$/.test(device)) return `names an impossible device, "${device}"`
-  const nameServers = rest.slice(0, 2).filter((server) => server !== "")
-  const wrong = nameServers.find((server) => !isAddress(server))
-  if (wrong !== undefined) return `has a name server that is no address, "${wrong}"`
+  if (device !== "" && !isDevice(device)) return `names an impossible device, "${device}"`
+  const behind = rest(more)
+  if (typeof behind === "string") return behind
   return {
-    address,
-    prefix,
-    gateway: gateway === "" ? undefined : gateway,
-    hostname: hostname === "" ? undefined : hostname,
-    device: device === "" ? undefined : device,
-    nameServers
+    device: orNone(device),
+    address: address === "" ? undefined : `${address}/${prefix}`,
+    gateway: orNone(gateway),
+    hostname: orNone(hostname),
+    sources,
+    ...behind
   }
+}
+
+/** What it asks for, or what is wrong with it, to be put after "it ". */
+export const parseIp = (value: string): LinkParameter | string => {
+  const [first = "", how = "", ...more] = fields(value)
+  const alone = asks[first]
+  if (alone !== undefined && how === "" && more.every((part) => part === "")) {
+    return whole(`::::::${first}`)
+  }
+  return isIP(first) === 0 && first !== "" && isDevice(first) && how !== "" && more.length <= 2
+    ? whole(`:::::${first}:${[how, ...more].join(":")}`)
+    : whole(value)
 }

@@ -1,6 +1,6 @@
 /**
- * What the kernel command line says to Ironwood: `ironwood.*`, and the kernel's own `ip=`, which Debian's kernels leave to
- * user space. {@link table} is the documentation too: docs/kernel-parameters.md is made from it.
+ * What the kernel command line says to Ironwood: `ironwood.*`, and of what others have words for already, the kernel (`ip=`,
+ * which Debian's kernels leave to user space) and dracut, those words. {@link table} is the documentation too: docs/kernel-parameters.md is made from it.
  *
  * Reading never fails. A machine with a typing mistake on its command line boots without what was meant and says so:
  * every word that is not understood becomes one of `problems`, with what it would have taken.
@@ -10,12 +10,17 @@
  */
 import { isIP } from "node:net"
 import { type ConfigSource, configValue, parseConfigSource } from "./ConfigSource.ts"
-import { type LinkAddress, parseIp } from "./IpParameter.ts"
+import { type BondParameter, parseBond, parseVlan, type VlanParameter } from "./DeviceParameters.ts"
+import { type LinkParameter, parseIp } from "./IpParameter.ts"
 
 /** What it says, decoded. */
 export interface KernelParameters {
   /** `ip=`, in the order in which they stand. */
-  readonly links: ReadonlyArray<LinkAddress>
+  readonly links: ReadonlyArray<LinkParameter>
+  readonly bonds: ReadonlyArray<BondParameter>
+  readonly vlans: ReadonlyArray<VlanParameter>
+  /** `nameserver=`. */
+  readonly nameServers: ReadonlyArray<string>
   /** Where the API is served without authentication besides its unix socket, as `host:port`. */
   readonly listenInsecure: ReadonlyArray<string>
   /** The label of the disk that keeps the state, when one was named. */
@@ -81,17 +86,46 @@ const hostAndPort = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/
 export const table: ReadonlyArray<Row> = [
   {
     name: "ip",
-    value: "`ADDRESS::GATEWAY:NETMASK:HOSTNAME:DEVICE:none[:DNS[:DNS]]`",
+    value: "`ADDRESS::GATEWAY:NETMASK:HOSTNAME:DEVICE:HOW[:DNS[:DNS]]`, `DEVICE:HOW[:MTU]` or `HOW`",
     means:
-      "The address of a link, as the kernel and dracut have it; may be repeated. `NETMASK` is a mask or a prefix length. " +
-      "IPv6 addresses stand in brackets. Without `DEVICE`: the first link there is.",
+      "What a link is to have, as the kernel and dracut have it; may be repeated, also for one device. `NETMASK` is a mask or a " +
+      "prefix length; IPv6 addresses stand in brackets. `HOW` is `none` (an address that is written out), `dhcp` (also `on`, " +
+      "`any`), `dhcp6` (DHCPv6, and routers' advertisements), `auto6` (advertisements alone), `either6` or `link6`. Without " +
+      "`DEVICE` an address is that of the first link there is, and the others are for each. Without any `ip`, and without a " +
+      "machine configuration, no link is touched.",
     read: (value, known) => {
-      const address = parseIp(value)
-      if (typeof address === "string") return address
-      // given again by mistake, or by a boot loader that adds its own
-      const isKnown = known.links.some((link) => link.device === address.device && link.address === address.address)
-      return isKnown ? known : { ...known, links: [...known.links, address] }
+      const link = parseIp(value)
+      return typeof link === "string" ? link : { ...known, links: [...known.links, link] }
     }
+  },
+  {
+    name: "bond",
+    value: "`NAME:DEVICE[,DEVICE][:mode=MODE[:MTU]]`",
+    means:
+      "Makes one link of several, as dracut has it; may be repeated. `MODE` is the kernel's name, default `active-backup`.",
+    read: (value, known) => {
+      const bond = parseBond(value)
+      return typeof bond === "string" ? bond : { ...known, bonds: [...known.bonds, bond] }
+    }
+  },
+  {
+    name: "vlan",
+    value: "`NAME:DEVICE`",
+    means:
+      "Makes a link of a VLAN of another one, as dracut has it; may be repeated. `NAME` ends with the VLAN's number, like `eth0.42` or `vlan42`.",
+    read: (value, known) => {
+      const vlan = parseVlan(value)
+      return typeof vlan === "string" ? vlan : { ...known, vlans: [...known.vlans, vlan] }
+    }
+  },
+  {
+    name: "nameserver",
+    value: "an address",
+    means: "A server to ask for names, before those that links bring; may be repeated.",
+    read: (value, known) =>
+      isIP(value) === 0
+        ? "takes the address of a name server, like 192.0.2.53 or 2001:db8::53"
+        : { ...known, nameServers: [...new Set([...known.nameServers, value])] }
   },
   {
     name: "ironwood.listen_insecure",
@@ -166,6 +200,9 @@ export const table: ReadonlyArray<Row> = [
 
 const nothing: KernelParameters = {
   links: [],
+  bonds: [],
+  vlans: [],
+  nameServers: [],
   listenInsecure: [],
   state: undefined,
   stateFormat: undefined,

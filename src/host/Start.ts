@@ -5,30 +5,36 @@
 import type { ChildSpec } from "../actor/ChildSpec.ts"
 import * as Supervisor from "../actor/Supervisor.ts"
 import { clockStep } from "./ClockStep.ts"
+import { type KernelModule, modulesStep } from "./KernelModules.ts"
 import type { KernelParameters } from "./KernelParameters.ts"
 import { stateStep } from "./MachineState.ts"
 import { consoleStep, hostnameStep } from "./Names.ts"
 import { parametersStep } from "./ParametersStep.ts"
 import type { Setting } from "./Setting.ts"
 import { sysctls } from "./Sysctls.ts"
+import { type Watchdog, watchdogStep } from "./Watchdog.ts"
 
 /** What of the machine config the steps do. */
 export interface Settings {
   readonly hostname: Setting<string | undefined>
   readonly time: Setting<{ readonly servers: ReadonlyArray<string> }>
   readonly sysctls: Setting<Readonly<Record<string, string>>>
+  readonly modules: Setting<ReadonlyArray<KernelModule>>
   readonly consoleLevel: Setting<number | undefined>
+  readonly watchdog: Setting<Watchdog | undefined>
 }
 
-/** `config` is the actor that looks after the machine config. */
-export const host = <E, R>(parameters: KernelParameters, settings: Settings, config: ChildSpec<E, R>) =>
+/** `more`: the steps that are made of what stands on this folder. */
+export const host = <R>(parameters: KernelParameters, settings: Settings, more: ReadonlyArray<ChildSpec<unknown, R>>) =>
   Supervisor.make("host", {
     description: "what a machine needs to be one",
     children: [
       parametersStep(parameters),
-      config,
+      ...more,
       stateStep,
       sysctls(settings.sysctls, parameters.sysctls),
+      modulesStep(settings.modules),
+      watchdogStep(settings.watchdog),
       hostnameStep(settings.hostname),
       consoleStep(settings.consoleLevel),
       clockStep(settings.time)

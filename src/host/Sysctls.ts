@@ -71,7 +71,10 @@ export const sysctls = (setting: Setting<Readonly<Record<string, string>>>, ofKe
           written: String(written),
           ...(ofKernel.size === 0 ? {} : { "from the command line": [...ofKernel].join(" ") })
         },
-        ...(refused.length === 0 ? {} : { degraded: `this kernel does not take ${refused.join(", ")}` })
+        // what it lacks may come with a module or a link
+        ...(refused.length === 0
+          ? {}
+          : { degraded: `this kernel does not take ${refused.join(", ")}`, again: "1 minute" as const })
       }
     })
   )

@@ -84,13 +84,6 @@ const Domain = text((value) =>
     : "a domain, like example.org"
 )
 
-/** What a host can call itself. */
-export const HostName = text((value) =>
-  /^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$/.test(value)
-    ? undefined
-    : `a host name of 1 to 64 letters, digits, "-" and "."`
-)
-
 const Mac = text((value) =>
   /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/i.test(value) ? undefined : "a hardware address, like 52:54:00:12:34:56"
 )
@@ -243,14 +236,15 @@ const problemsOf = ({ links }: { readonly links: ReadonlyArray<LinkConfig> }): R
   const byName = new Map(links.map((link) => [link.name, link]))
   const bondOf = (member: string): ReadonlyArray<string> =>
     links.filter(({ bond }) => bond?.members.includes(member) === true).map(({ name }) => name)
-  const each = links.filter(({ any }) => any === "each")
   return links.flatMap((link, index): ReadonlyArray<Wrong> => {
     const at = (path: ReadonlyArray<PropertyKey>, issue: string): Wrong => ({ path: ["links", index, ...path], issue })
     return [
       ...(links.findIndex(({ name }) => name === link.name) < index
         ? [at(["name"], `another link is called ${link.name} already`)]
         : []),
-      ...(link.any === "each" && each[0] !== link ? [at(["any"], "another link is each device already")] : []),
+      ...(link.any !== undefined && links.find(({ any }) => any === link.any) !== link
+        ? [at(["any"], `another link is "${link.any}" already`)]
+        : []),
       ...(link.bond?.members ?? []).flatMap((member, place) => {
         const here = ["bond", "members", place]
         const listed = byName.get(member)
@@ -282,7 +276,6 @@ const problemsOf = ({ links }: { readonly links: ReadonlyArray<LinkConfig> }): R
 
 /** The document. */
 export const NetworkConfig = Schema.Struct({
-  hostname: Schema.optionalKey(HostName),
   links: list(LinkConfig, most),
   /** Asked before those of the links. */
   nameServers: list(Address, most),

@@ -104,6 +104,13 @@ export type BrainFrame =
   | { readonly _tag: "Unmount"; readonly request: number; readonly target: string; readonly flags: number }
   | { readonly _tag: "Shutdown"; readonly action: ShutdownAction }
   | { readonly _tag: "StatusRequest"; readonly request: number }
+  | { readonly _tag: "Module"; readonly request: number; readonly file: string; readonly parameters: string }
+  | {
+      readonly _tag: "Watchdog"
+      readonly request: number
+      readonly timeoutSeconds: number
+      readonly patienceMillis: number
+    }
 
 // What the numbers of the protocol stand for, from 0 unless a base is given where they are used.
 const stdios = ["Null", "File", "Stream", "Pty", "Stdout", "Inherit"] as const
@@ -174,6 +181,18 @@ export const encodeBrainFrame = (writer: FrameWriter, frame: BrainFrame): Result
       return writer.frame("SHUTDOWN", 0x0d, (out) => out.name(actions, frame.action))
     case "StatusRequest":
       return writer.frame("STATUS", 0x0e, (out) => out.u32(frame.request))
+    case "Module":
+      return writer.frame("MODULE", 0x0f, (out) => {
+        out.u32(frame.request)
+        out.string(frame.file)
+        out.string(frame.parameters)
+      })
+    case "Watchdog":
+      return writer.frame("WATCHDOG", 0x10, (out) => {
+        out.u32(frame.request)
+        out.u32(frame.timeoutSeconds)
+        out.u32(frame.patienceMillis)
+      })
     default:
       return absurd(frame)
   }
@@ -277,6 +296,15 @@ const brainFrame = (input: FrameReader, type: number): BrainFrame | undefined =>
       return { _tag: "Shutdown", action: input.name(actions) }
     case 0x0e:
       return { _tag: "StatusRequest", request: input.u32() }
+    case 0x0f:
+      return { _tag: "Module", request: input.u32(), file: input.string(), parameters: input.string() }
+    case 0x10:
+      return {
+        _tag: "Watchdog",
+        request: input.u32(),
+        timeoutSeconds: input.u32(),
+        patienceMillis: input.u32()
+      }
     default:
       return undefined
   }

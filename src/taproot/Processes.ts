@@ -189,6 +189,21 @@ export class MountFailed extends Schema.TaggedError<MountFailed>()("MountFailed"
   }
 }
 
+export class ModuleRefused extends Schema.TaggedError<ModuleRefused>()("ModuleRefused", {
+  file: Schema.String,
+  ...refusal
+}) {
+  override get message(): string {
+    return `loading ${this.file} failed: ${because(this)}`
+  }
+}
+
+export class WatchdogRefused extends Schema.TaggedError<WatchdogRefused>()("WatchdogRefused", refusal) {
+  override get message(): string {
+    return `the watchdog was not set: ${because(this)}`
+  }
+}
+
 export class UnmountFailed extends Schema.TaggedError<UnmountFailed>()("UnmountFailed", {
   target: Schema.String,
   ...refusal
@@ -362,6 +377,10 @@ export class Processes extends Context.Service<
     readonly mount: (request: MountRequest) => Effect.Effect<void, MountFailed>
     /** `flags`: `MNT_*`, default 0. */
     readonly unmount: (target: string, flags?: number) => Effect.Effect<void, UnmountFailed>
+    /** Loads the file of a kernel module; what it depends on must be loaded. */
+    readonly loadModule: (file: string, parameters: string) => Effect.Effect<void, ModuleRefused>
+    /** In what time the machine's watchdog resets it, and how long it is fed without a word of any brain. */
+    readonly setWatchdog: (timeoutSeconds: number, patienceMillis: number) => Effect.Effect<void, WatchdogRefused>
     readonly status: Effect.Effect<TaprootStatus>
     /** Waits until taproot asks for the end (it got SIGTERM, its lifeline broke, the power button). */
     readonly stopRequested: Effect.Effect<StopRequest>

@@ -34,7 +34,9 @@ import {
   SpawnRefused,
   type SpawnRequest,
   type StopRequest,
-  UnmountFailed
+  ModuleRefused,
+  UnmountFailed,
+  WatchdogRefused
 } from "./Processes.ts"
 import { type Refusal, Requests } from "./Requests.ts"
 import { run } from "./Run.ts"
@@ -196,6 +198,16 @@ export const make = (stream: Duplex): Effect.Effect<Processes["Service"], Channe
         done(
           (request) => ({ _tag: "Unmount", request, target, flags }),
           (refusal) => new UnmountFailed({ target, ...refusal })
+        ),
+      loadModule: (file, parameters) =>
+        done(
+          (request) => ({ _tag: "Module", request, file, parameters }),
+          (refusal) => new ModuleRefused({ file, ...refusal })
+        ),
+      setWatchdog: (timeoutSeconds, patienceMillis) =>
+        done(
+          (request) => ({ _tag: "Watchdog", request, timeoutSeconds, patienceMillis }),
+          (refusal) => new WatchdogRefused(refusal)
         ),
       // taproot has no reason to refuse this, ever.
       status: Effect.orDie(

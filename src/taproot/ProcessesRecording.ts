@@ -48,7 +48,7 @@ export type SpawnAnswer =
   | ({ readonly _tag: "Ends"; readonly stdout?: string; readonly stderr?: string } & End)
   | { readonly _tag: "Refused"; readonly reason: RefusalReason; readonly errno?: number }
 
-/** What becomes of a MOUNT, UNMOUNT or CLAIM. */
+/** What becomes of a MOUNT, UNMOUNT, CLAIM, MODULE or WATCHDOG. */
 export type Answer =
   | { readonly _tag: "Done" }
   | { readonly _tag: "Refused"; readonly reason: RefusalReason; readonly errno?: number }
@@ -59,7 +59,9 @@ export interface Options {
   /** Default: every process `Runs`. */
   readonly answer?: (spawn: SpawnFrame) => SpawnAnswer
   /** Default: done. A CLAIM that is done becomes a process that runs, with the streams it asked for. */
-  readonly answerOther?: (request: Extract<BrainFrame, { readonly _tag: "Mount" | "Unmount" | "Claim" }>) => Answer
+  readonly answerOther?: (
+    request: Extract<BrainFrame, { readonly _tag: "Mount" | "Unmount" | "Claim" | "Module" | "Watchdog" }>
+  ) => Answer
   /** Entries of a brain before this one. */
   readonly existing?: ReadonlyArray<{ readonly label: string; readonly stdout?: string; readonly ended?: End }>
 }
@@ -250,7 +252,9 @@ class Simulation {
       case "Signal":
         return this.#signal(frame)
       case "Mount":
-      case "Unmount": {
+      case "Unmount":
+      case "Module":
+      case "Watchdog": {
         const answer = this.#options.answerOther?.(frame) ?? { _tag: "Done" }
         if (answer._tag === "Refused") this.#refuse(frame.request, answer.reason, answer.errno)
         if (answer._tag === "Done") this.#say({ _tag: "Done", request: frame.request })

@@ -169,7 +169,10 @@ void boot_brain_cgroup(const char *directory, uint64_t memory_most)
 
 /* ---- modules ---- */
 
-/* Loads what is listed, in that order; a module that is there already, or whose device is not, is no news. */
+/*
+ * Loads what is listed, in that order, each with the parameters that stand behind it; a module that is there already, or whose
+ * device is not, is no news.
+ */
 static _Noreturn void load_modules(const char *directory)
 {
     static char list[65536];
@@ -183,9 +186,11 @@ static _Noreturn void load_modules(const char *directory)
         end = line + strcspn(line, "\n");
         if (*end) *end++ = '\0';
         if (!*line) continue;
+        char *parameters = line + strcspn(line, " ");
+        if (*parameters) *parameters++ = '\0';
         const int written = snprintf(path, sizeof path, "%s/%s", directory, line);
         const int module = written > 0 && (size_t)written < sizeof path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-        if (module < 0 || (syscall(SYS_finit_module, module, "", 0) != 0 && errno != EEXIST && errno != ENODEV))
+        if (module < 0 || (syscall(SYS_finit_module, module, parameters, 0) != 0 && errno != EEXIST && errno != ENODEV))
             say("cannot load %s: %s", line, strerror(errno));
         if (module >= 0) close(module);
     }

@@ -6,6 +6,7 @@
 #include "spawn.h"
 #include "stream.h"
 #include "system.h"
+#include "watchdog.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -25,7 +26,7 @@ enum {
 
 enum request {
     HELLO = 0x01, HEARTBEAT, SPAWN, CLAIM, SIGNAL, INPUT, INPUT_END, READ, WINDOW_SIZE, ACKNOWLEDGE, MOUNT, UNMOUNT,
-    SHUTDOWN, STATUS_REQUEST,
+    SHUTDOWN, STATUS_REQUEST, MODULE, WATCHDOG,
 };
 enum answer {
     WELCOME = 0x81, PROCESS, SPAWNED, DONE, REFUSED, EXITED, OUTPUT, INPUT_TAKEN, STOPPING, STATUS, FAULT,
@@ -445,6 +446,13 @@ static void on_acknowledge(struct reader *reader)
     process_free(process);
 }
 
+static void start_helper(const struct helper_work *work, uint32_t request)
+{
+    const int error = helper_start(work, request);
+    if (error == EBUSY) answer_refused(request, TABLE_FULL, 0, "too many mounts at work");
+    else if (error != 0) answer_refused(request, SYSTEM_CALL, error, "no helper could be made");
+}
+
 static void on_mount(struct reader *reader, bool unmount)
 {
     struct helper_work work = {.kind = unmount ? HELPER_UNMOUNT : HELPER_MOUNT};
@@ -460,10 +468,28 @@ static void on_mount(struct reader *reader, bool unmount)
         work.data = take_string(reader, FRAME_LONGEST);
         work.directory = take_string(reader, FRAME_LONGEST);
     }
+    if (reader_done(reader)) start_helper(&work, request);
+}
+
+static void on_module(struct reader *reader)
+{
+    struct helper_work work = {.kind = HELPER_MODULE};
+    const uint32_t request = take_u32(reader);
+    work.source = take_string(reader, FRAME_LONGEST);
+    work.data = take_string(reader, FRAME_LONGEST);
+    if (reader_done(reader)) start_helper(&work, request);
+}
+
+static void on_watchdog(struct reader *reader)
+{
+    const uint32_t request = take_u32(reader);
+    const uint32_t seconds = take_u32(reader);
+    const uint32_t patience_ms = take_u32(reader);
+    if (seconds < 10 || seconds > 3600 || patience_ms < 1000) reader_reject(reader);
     if (!reader_done(reader)) return;
-    const int error = helper_start(&work, request);
-    if (error == EBUSY) answer_refused(request, TABLE_FULL, 0, "too many mounts at work");
-    else if (error != 0) answer_refused(request, SYSTEM_CALL, error, "no helper could be made");
+    const int error = watchdog_set((int)seconds, patience_ms);
+    if (error == 0) answer_done(request);
+    else answer_refused(request, SYSTEM_CALL, error, "the watchdog");
 }
 
 static void on_shutdown(struct reader *reader)
@@ -510,6 +536,8 @@ static void handle(uint8_t type, struct reader reader)
     case UNMOUNT: on_mount(&reader, true); break;
     case SHUTDOWN: on_shutdown(&reader); break;
     case STATUS_REQUEST: on_status(&reader); break;
+    case MODULE: on_module(&reader); break;
+    case WATCHDOG: on_watchdog(&reader); break;
     default: reader_reject(&reader);
     }
     if (!reader_done(&reader) && !deaf) {

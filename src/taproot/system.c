@@ -209,6 +209,9 @@ static _Noreturn void help(const struct helper_work *work)
                        *work->data ? work->data : NULL);
     } else if (work->kind == HELPER_UNMOUNT) {
         failed = umount2(work->target, (int)work->flags);
+    } else if (work->kind == HELPER_MODULE) {
+        const int module = open(work->source, O_RDONLY | O_CLOEXEC);
+        failed = module < 0 ? -1 : (int)syscall(SYS_finit_module, module, work->data, 0);
     } else {
         settle();
     }

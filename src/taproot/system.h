@@ -19,10 +19,10 @@ void system_signal_children(int signal_number);
 bool system_has_children(void);
 
 /* A helper's work; strings are used before helper_start() returns in the parent. */
-enum helper_kind { HELPER_MOUNT, HELPER_UNMOUNT, HELPER_SETTLE };
+enum helper_kind { HELPER_MOUNT, HELPER_UNMOUNT, HELPER_MODULE, HELPER_SETTLE };
 struct helper_work {
     enum helper_kind kind;
-    const char *source, *target, *type, *data, *directory;
+    const char *source, *target, *type, *data, *directory; /* of a module: file in source, parameters in data */
     uint64_t flags;
 };
 /* 0, or an errno: EBUSY when HELPERS of them are at work. `request` is what the answer goes to. */

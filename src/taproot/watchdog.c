@@ -15,7 +15,7 @@ enum { TIMEOUT_S = 30, FEED_MS = 5000 };
 #define WDIOC_SETTIMEOUT 0xc0045706ul
 
 static int device = -1;
-static int64_t feed_at;
+static int64_t feed_at, feed_ms = FEED_MS;
 static bool hungry;
 
 void watchdog_open(void)
@@ -31,12 +31,22 @@ void watchdog_open(void)
         say("the watchdog keeps its own time: %s", strerror(errno));
 }
 
+int watchdog_set(int seconds, int64_t patience_ms)
+{
+    if (device < 0) return ENODEV;
+    if (syscall(SYS_ioctl, device, WDIOC_SETTIMEOUT, &seconds) != 0) return errno;
+    feed_ms = seconds * 1000 / 3 < FEED_MS ? seconds * 1000 / 3 : FEED_MS;
+    feed_at = 0;
+    options.watchdog_patience_ms = patience_ms;
+    return 0;
+}
+
 int64_t watchdog_tick(bool alive)
 {
     if (device < 0) return -1;
     const int64_t now = clock_ms();
     if (now < feed_at) return feed_at;
-    feed_at = now + FEED_MS;
+    feed_at = now + feed_ms;
     if (alive) {
         int nothing = 0;
         if (syscall(SYS_ioctl, device, WDIOC_KEEPALIVE, &nothing) != 0 && write(device, "", 1) < 0 && !hungry)

@@ -14,6 +14,8 @@
 
 /* Opens and starts the one of the options, if there is one. */
 void watchdog_open(void);
+/* In what time it resets the machine that does not feed it, and the patience; 0, or an errno. */
+int watchdog_set(int seconds, int64_t patience_ms);
 /* Feeds it if that is due and somebody is `alive`; when there will be something again (clock_ms, or -1). */
 int64_t watchdog_tick(bool alive);
 

@@ -107,10 +107,18 @@ describe("a machine", () => {
           ["hostname", "time.servers[0]", "kernel.consoleLevel"]
         )
         // a right one, tried, over the deaths of the brain
-        const right = "{ hostname: tried, kernel: { sysctls: { vm.swappiness: 7, no.such.setting: 1 } } }"
+        const right = `
+hostname: tried
+kernel:
+  sysctls: { vm.swappiness: 7, no.such.setting: 1 }
+  modules: [{ name: dummy, parameters: { numdummies: 3 } }, { name: no-such-module }]
+watchdog: { timeoutSeconds: 45 }
+`
         const tried = yield* machine.run("config", "patch", right, "--try", "1h")
         assert.include(tried, "not done: kernel.sysctls: this kernel does not take no.such.setting")
+        assert.include(tried, "not done: kernel.modules: the image carries no module no_such_module")
         assert.include(yield* machine.run("host"), "tried")
+        assert.match(yield* machine.run("tree", "init/host"), /watchdog .* timeout=45 s/)
 
         const applied = yield* machine.apply(hello)
         assert.strictEqual(applied.code, 0, applied.stderr)

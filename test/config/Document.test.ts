@@ -37,6 +37,7 @@ describe("a machine config", () => {
 version: ironwood/v2
 hostname: -no-
 time: { servers: [192.0.2.1, nonsense] }
+network: { links: [{ name: eth0, dhcp: true }, { name: lo, addresses: [192.0.2.9] }] }
 kernel: { sysctls: { "../../etc/passwd": 1, vm.swappiness: [1] }, consoleLevel: 9 }
 api: { listenInsecure: ["192.0.2.1:0"] }
 colour: green
@@ -48,6 +49,9 @@ colour: green
       "kernel.consoleLevel",
       'kernel.sysctls["../../etc/passwd"]',
       'kernel.sysctls["vm.swappiness"]',
+      "network.links[0].dhcp",
+      "network.links[1].addresses[0]",
+      "network.links[1].name",
       "time.servers[1]",
       "version"
     ])

@@ -22,6 +22,8 @@ import * as MachineConfigs from "../../src/config/MachineConfigs.ts"
 import { AtStart, type Found } from "../../src/config/Sources.ts"
 import { BootClock } from "../../src/host/BootClock.ts"
 import * as KernelParameters from "../../src/host/KernelParameters.ts"
+import { fromParameters } from "../../src/network/FromParameters.ts"
+import * as NetworkConfig from "../../src/network/NetworkConfig.ts"
 import { temporaryDirectory, withState } from "../storage/support/state.ts"
 import { eventually } from "../support/ironwood.ts"
 
@@ -37,7 +39,8 @@ const brain = <A, E, R>(
   use: Effect.Effect<A, E, R>,
   options: { readonly bootId?: string; readonly commandLine?: string; readonly source?: Found } = {}
 ) => {
-  const kernel = KernelParameters.parse(options.commandLine ?? "")
+  const said = KernelParameters.parse(options.commandLine ?? "")
+  const kernel = { ...said, network: fromParameters(said) }
   const services = MachineConfigs.layer(kernel).pipe(
     Layer.provide(
       Layer.succeed(BootClock, BootClock.of({ bootId: options.bootId ?? "one", now: Clock.currentTimeMillis }))
@@ -245,14 +248,56 @@ restarts: { perSecond: 7 }`)
           })
           assert.deepStrictEqual((yield* configs).parts(), {
             hostname: undefined,
+            network: NetworkConfig.empty,
             time: { servers: ["192.0.2.9"] },
             sysctls: { "vm.max_map_count": "2" },
+            modules: [],
             consoleLevel: undefined,
+            watchdog: undefined,
             listen: [],
             restarts: { perSecond: 7, burst: usualRestarts.burst }
           })
         }),
         { commandLine: "quiet hostname=kernel ironwood.ntp=192.0.2.9 sysctl.vm/swappiness=5" }
+      )
+    })
+  )
+})
+
+describe("the network of a machine config", () => {
+  const links = document(`network: { links: [{ name: eth0, dhcp4: true }], nameServers: [192.0.2.53] }`)
+  const network = Effect.map(configs, ({ parts }) => parts().network)
+
+  it.effect("is what the kernel command line leaves to it", () =>
+    Effect.gen(function* () {
+      yield* brain(
+        yield* database,
+        Effect.gen(function* () {
+          const { changes } = yield* applied(links)
+          assert.deepStrictEqual(
+            changes.map(({ field, reach }) => [field, reach]),
+            [
+              ["network.links", "live"],
+              ["network.nameServers", "live"]
+            ]
+          )
+          const { nameServers, links: found } = yield* network
+          assert.deepStrictEqual(nameServers, ["192.0.2.53"])
+          assert.deepStrictEqual(found, [{ ...NetworkConfig.plain("eth0"), dhcp4: true }])
+          assert.notInclude((yield* (yield* configs).current).document.text, "dhcp6", "nothing is filled in")
+        })
+      )
+      yield* brain(
+        yield* database,
+        Effect.gen(function* () {
+          const { changes } = yield* applied(links)
+          assert.deepInclude(changes[0], { reach: "overridden", note: "the kernel command line says ip, bond or vlan" })
+          assert.deepStrictEqual(
+            (yield* network).links.map(({ name }) => name),
+            ["eth1"]
+          )
+        }),
+        { commandLine: "ip=192.0.2.9::192.0.2.1:24::eth1:none" }
       )
     })
   )

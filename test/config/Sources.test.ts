@@ -6,6 +6,7 @@ import { digestOf, mostBytes } from "../../src/config/Document.ts"
 import { judge, later } from "../../src/config/Sources.ts"
 import { oemStringsOf, withoutPadding } from "../../src/config/sources/Blobs.ts"
 import { fatLabelIn } from "../../src/config/sources/ConfigDisk.ts"
+import { freePort } from "../../scripts/boot/Qemu.ts"
 import { parseConfigSource } from "../../src/host/ConfigSource.ts"
 
 const structure = (type: number, body: ReadonlyArray<number>, strings: ReadonlyArray<string>): Buffer =>
@@ -112,7 +113,10 @@ describe("a URL", () => {
       assert.include((yield* Effect.flip(later(`${url}/none`, undefined))).problem, "404")
       assert.include((yield* Effect.flip(later(`${url}/moved`, undefined))).problem, "500")
       assert.include((yield* Effect.flip(later(`${url}/long`, undefined))).problem, `more than ${mostBytes}`)
-      assert.include((yield* Effect.flip(later("http://127.0.0.1:2/", undefined))).problem, "ECONNREFUSED")
+      assert.include(
+        (yield* Effect.flip(later(`http://127.0.0.1:${yield* Effect.promise(freePort)}/`, undefined))).problem,
+        "ECONNREFUSED"
+      )
     })
   )
 })

@@ -3,8 +3,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { readFileSync } from "node:fs"
 import { page } from "../../scripts/kernel-parameters-page.ts"
 import { parseIp } from "../../src/host/IpParameter.ts"
-import { namesOf } from "../../src/network/Network.ts"
-import { linesOf } from "../../src/network/links/Resolver.ts"
+import { fromParameters } from "../../src/network/FromParameters.ts"
+import { empty, plain } from "../../src/network/NetworkConfig.ts"
 import { parse, words } from "../../src/host/KernelParameters.ts"
 
 describe("the kernel command line", () => {
@@ -19,23 +19,25 @@ describe("the kernel command line", () => {
 
   it("is read word by word; what is not understood is a problem and nothing else", () => {
     const read = parse(
-      "console=ttyS0 ip=192.0.2.9::192.0.2.1:255.255.255.0:box:eth1:none:192.0.2.53 ip=dhcp ironwood.debug=yes " +
-        "ironwood.listen-insecure=[2001:db8::1]:50051 ironwood.listen_insecure=1.2.3.4 ironwood.colour=green"
+      "console=ttyS0 ip=192.0.2.9::192.0.2.1:255.255.255.0:box:eth1:none:192.0.2.53 ip=ibft:none nameserver=one bond=bond0 " +
+        "ironwood.debug=yes ironwood.listen-insecure=[2001:db8::1]:50051 ironwood.listen_insecure=1.2.3.4 ironwood.colour=green"
     )
     assert.deepStrictEqual(read.listenInsecure, ["[2001:db8::1]:50051"])
     assert.isFalse(read.debug)
-    assert.deepStrictEqual(read.links, [
+    assert.deepStrictEqual(read.links.slice(0, 1), [
       {
         device: "eth1",
-        address: "192.0.2.9",
-        prefix: 24,
+        address: "192.0.2.9/24",
         gateway: "192.0.2.1",
         hostname: "box",
+        sources: [],
+        mtu: undefined,
         nameServers: ["192.0.2.53"]
       }
     ])
     assert.deepStrictEqual(read.problems, [
-      "ip=dhcp is ignored: it has no address at its start, like ip=192.0.2.9::192.0.2.1:24::eth0:none",
+      "nameserver=one is ignored: it takes the address of a name server, like 192.0.2.53 or 2001:db8::53",
+      "bond=bond0 is ignored: it takes a name and devices, like bond0:eth0,eth1:mode=active-backup",
       "ironwood.debug=yes is ignored: it takes 0 or 1",
       "ironwood.listen_insecure=1.2.3.4 is ignored: it takes an address and a port, like 192.0.2.1:50051 or [2001:db8::1]:50051",
       "ironwood.colour is unknown and ignored; is it a typing mistake?"
@@ -44,37 +46,78 @@ describe("the kernel command line", () => {
 
   it("takes addresses of both kinds", () => {
     assert.deepInclude(parseIp("[2001:db8::9]::[2001:db8::1]:64::eth0:none"), {
-      address: "2001:db8::9",
-      prefix: 64,
+      address: "2001:db8::9/64",
       gateway: "2001:db8::1"
     })
     for (const [wrong, problem] of [
+      ["", "no address"],
       ["10.0.0.1::10.0.0.2:255.0.255.0::eth0:none", "netmask"],
       ["10.0.0.1::10.0.0.2:33::eth0:none", "netmask"],
       ["10.0.0.1::[2001:db8::1]:8::eth0:none", "gateway"],
+      ["::10.0.0.2:8::eth0:dhcp", "gateway"],
       ["10.0.0.1:::8::a/b:none", "device"],
       ["10.0.0.1:::8::eth0:none:x", "name server"],
-      ["10.0.0.1:::8::eth0:dhcp", "dhcp"]
+      ["eth0:dhcp:100", "MTU"],
+      ["eth0:dhcp:1400:52-54-00-00-00-01", "hardware address"],
+      ["eth0:ibft", "ibft"]
     ] as const) {
-      assert.include(parseIp(wrong), problem)
+      assert.include(parseIp(wrong), problem, wrong)
     }
   })
 
-  it("may give a device two addresses, and say the same twice", () => {
-    const twice = "ip=10.0.0.1:::8::eth0:none ip=[2001:db8::1]:::64::eth0:none ip=10.0.0.1:::8::eth0:none"
-    const { links, listenInsecure } = parse(
-      `${twice} ironwood.listen_insecure=10.0.0.1:1 ironwood.listen_insecure=10.0.0.1:1`
-    )
-    assert.deepStrictEqual(namesOf(links), ["eth0", "eth0#2"])
-    assert.deepStrictEqual(listenInsecure, ["10.0.0.1:1"])
+  it("takes the words for what servers and routers give, in all their places", () => {
+    for (const [value, device, sources] of [
+      ["dhcp", undefined, ["dhcp4"]],
+      ["any", undefined, ["dhcp4"]],
+      ["off", undefined, []],
+      [":::::eth0:dhcp", "eth0", ["dhcp4"]],
+      ["eth0:dhcp6", "eth0", ["dhcp6", "router"]],
+      ["eth0:auto6", "eth0", ["router"]],
+      ["eth0:link6", "eth0", []]
+    ] as const) {
+      assert.deepInclude(parseIp(value), { device, sources, address: undefined }, value)
+    }
+    assert.deepInclude(parseIp("eth0:dhcp:1400"), { device: "eth0", mtu: 1400 })
   })
 
-  it("names the servers to ask for names, three of them, each once", () => {
-    const one = parseIp("10.0.0.1:::8::eth0:none:10.0.0.53:10.0.0.54")
-    const other = parseIp("10.1.0.1:::8::eth1:none:10.0.0.53:10.1.0.53")
-    const more = parseIp("10.2.0.1:::8::eth2:none:10.2.0.53")
-    const addresses = [one, other, more].filter((address) => typeof address !== "string")
-    assert.strictEqual(linesOf(addresses), "nameserver 10.0.0.53\nnameserver 10.0.0.54\nnameserver 10.1.0.53\n")
+  it("makes one document of all that it says of the network", () => {
+    const { config, hostname, problems } = fromParameters(
+      parse(
+        "ip=10.0.0.1::10.0.0.2:8:box:eth0:none:10.0.0.53 ip=eth0:auto6 ip=10.0.0.1:::8::eth0:none ip=[2001:db8::1]:::64::eth0:none " +
+          "ip=192.0.2.9:::24:::none ip=dhcp bond=bond0:eth1,eth2:mode=802.3ad:9000 ip=bond0:dhcp vlan=bond0.42:bond0 " +
+          "nameserver=2001:DB8::53"
+      )
+    )
+    assert.deepStrictEqual(problems, [])
+    assert.strictEqual(hostname, "box")
+    assert.deepStrictEqual(config, {
+      links: [
+        { ...plain("bond0"), dhcp4: true, bond: { mode: "802.3ad", members: ["eth1", "eth2"] }, mtu: 9000 },
+        { ...plain("bond0.42"), vlan: { parent: "bond0", id: 42 } },
+        {
+          ...plain("eth0"),
+          addresses: ["10.0.0.1/8", "2001:db8::1/64"],
+          gateways: ["10.0.0.2"],
+          acceptRouterAdvertisements: true,
+          nameServers: ["10.0.0.53"]
+        },
+        { ...plain("first"), any: "first", addresses: ["192.0.2.9/24"] },
+        { ...plain("each"), any: "each", dhcp4: true }
+      ],
+      nameServers: ["2001:DB8::53"],
+      searchDomains: []
+    })
+  })
+
+  it("that contradicts itself about the network leaves it alone, and says so", () => {
+    const { config, problems } = fromParameters(parse("vlan=vlan5:vlan6 vlan=vlan6:vlan5"))
+    assert.deepStrictEqual(config, empty)
+    assert.match(problems[0] ?? "", /is ignored: it is a part of itself/)
+  })
+
+  it("may say the same address for the API twice", () => {
+    const { listenInsecure } = parse("ironwood.listen_insecure=10.0.0.1:1 ironwood.listen_insecure=10.0.0.1:1")
+    assert.deepStrictEqual(listenInsecure, ["10.0.0.1:1"])
   })
 
   it("is documented", () => {

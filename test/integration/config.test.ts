@@ -58,15 +58,8 @@ describe("the machine config of a whole Ironwood", () => {
         yield* instance.run("config", "apply", "-f", first)
         assert.include(yield* instance.run("config", "get"), "# mine")
 
-        const tried = yield* instance.run(
-          "config",
-          "patch",
-          `api: { listenInsecure: ["${address}"] }`,
-          "--try",
-          "20s",
-          "--expect",
-          "1"
-        )
+        const patch = `api: { listenInsecure: ["${address}"] }`
+        const tried = yield* instance.run("config", "patch", patch, "--try", "20s", "--expect", "1")
         assert.include(tried, "ironwood config confirm")
         assert.isTrue(yield* answersAt(address), "it is listened on when the answer is there")
         assert.strictEqual(

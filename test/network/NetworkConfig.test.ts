@@ -37,7 +37,6 @@ describe("a network's configuration", () => {
   it.effect("names every wrong field", () =>
     Effect.gen(function* () {
       const told = yield* problems({
-        hostname: "-x",
         links: [
           { name: "lo", mac: "52:54", colour: "green" },
           { name: "eth1", addresses: ["192.0.2.9", "2001:db8::9/129"], routes: [{ to: "192.0.2.1/24" }] },
@@ -46,7 +45,6 @@ describe("a network's configuration", () => {
         ]
       })
       for (const [index, expected] of [
-        /\["hostname"\]: must be a host name/,
         /\["links"\]\[0\]\["name"\]: must be a link's name .* not one of lo/,
         /\["links"\]\[0\]\["mac"\]: must be a hardware address/,
         /\["links"\]\[0\]\["colour"\]: Expected no excess property/,

@@ -60,8 +60,8 @@ export interface Options {
   readonly more?: ReadonlyArray<string>
   /** Files put over those of the image. */
   readonly files?: ReadonlyArray<CpioEntry>
-  /** False: no network card. */
-  readonly network?: boolean
+  /** False: no network card. Default: one whose address is written out. */
+  readonly network?: boolean | "dhcp"
   /** Boots this disk instead of the image; it must have {@link diskParameters}. The machine may start again by itself. */
   readonly firmware?: Qemu.Machine["firmware"]
   /** What a web server on its network answers to everything. */
@@ -69,7 +69,7 @@ export interface Options {
 }
 
 /** What the kernel command line of a disk must have to be spoken to. */
-export const diskParameters: ReadonlyArray<string> = [...Qemu.networkParameters, "ironwood.debug=1"]
+export const diskParameters: ReadonlyArray<string> = [...Qemu.networkParameters("written"), "ironwood.debug=1"]
 
 /** Seconds within which a machine must be up, whatever else runs here. */
 const patience = 240
@@ -125,6 +125,7 @@ export const boot = (options: Options = {}) =>
             parameters: ["ironwood.debug=1", ...(options.parameters ?? [])],
             ...(options.network === false ? {} : { port }),
             ...(options.serves === undefined ? {} : { serve: server }),
+            ...(options.network === "dhcp" ? { addresses: "dhcp" } : {}),
             ...(options.memoryMiB === undefined ? {} : { memoryMiB: options.memoryMiB }),
             ...(options.firmware === undefined ? {} : { firmware: options.firmware }),
             more: [

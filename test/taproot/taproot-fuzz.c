@@ -17,6 +17,7 @@
 #include "spawn.h"
 #include "stream.h"
 #include "system.h"
+#include "watchdog.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -110,6 +111,12 @@ int system_signal(struct process *process, int signal_number, bool group)
 {
     if (signal_number < 1 || signal_number > 64) failed("a signal out of range");
     return process->exited ? ESRCH : group ? EPERM : 0;
+}
+
+int watchdog_set(int seconds, int64_t patience_ms)
+{
+    if (seconds < 10 || seconds > 3600 || patience_ms < 1000) failed("a watchdog out of range");
+    return any(2) ? 0 : ENODEV;
 }
 
 static uint32_t helper_request;
@@ -291,6 +298,16 @@ static void put_frame(struct writer *out, uint8_t type)
         break;
     case 0x0d: put_u8(out, (uint8_t)(any(40) ? any(5) : 5)); break;
     case 0x0e: put_u32(out, any(1000)); break;
+    case 0x0f:
+        put_u32(out, any(1000));
+        put_text(out, 60);
+        put_text(out, 60);
+        break;
+    case 0x10:
+        put_u32(out, any(1000));
+        put_u32(out, any(40) ? 10 + any(3591) : any(10));
+        put_u32(out, 1000 + any(600000));
+        break;
     default: put_text(out, 60);
     }
     struct writer length = {.bytes = out->bytes + start, .size = 4, .length = 0, .overflow = false};
@@ -430,10 +447,10 @@ static void run_session(void)
     if (any(50)) put_frame(&out, 0x01);
     favourite = 0;
     favourite = some_id();
-    const uint8_t theme = (uint8_t)(any(2) ? 2 + any(13) : 0); /* and the frame it likes, if any */
+    const uint8_t theme = (uint8_t)(any(2) ? 2 + any(15) : 0); /* and the frame it likes, if any */
     for (uint32_t frames = any(40); frames > 0; frames--) {
         const size_t start = out.length;
-        put_frame(&out, (uint8_t)(theme && any(2) ? theme : any(400) ? 2 + any(13) : any(256)));
+        put_frame(&out, (uint8_t)(theme && any(2) ? theme : any(400) ? 2 + any(15) : any(256)));
         if (out.overflow) failed("the session does not fit");
         size_t length = out.length - start;
         if (any(120) == 0) mutate(bytes + start, &length);

@@ -1,84 +1,144 @@
 /**
- * A link of the host with an address that was written out (kernel parameter `ip=`), as an actor: waits for the device,
- * sets it up with iproute2's `ip`, and watches its carrier. It says `ready` at once: nothing on a host waits for its
- * network, which may come later or never; what is missing is told in the tree.
+ * A link of the host as an actor: has its device made ready, puts on it what is written out, keeps a client for what servers and
+ * routers give, and tells in the tree what it has and what it lacks. It says `ready` at once: nothing on a host waits for its
+ * network, which may come later or never.
  *
- * Every step can be done again, so a next brain does the same over what it finds and no connection is lost.
+ * When it crashes, or its brain does, nothing is taken from the device, and the client goes on: the next incarnation does every
+ * step again over what it finds. When it is stopped the link goes down.
  */
+import { isDeepStrictEqual } from "node:util"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
-import * as Schema from "effect/Schema"
-import { readdir, readFile } from "node:fs/promises"
+import * as Queue from "effect/Queue"
 import * as Actor from "../../actor/Actor.ts"
 import * as RestartPolicy from "../../actor/RestartPolicy.ts"
-import type { LinkAddress } from "../../host/IpParameter.ts"
-import { describe, isSuccess } from "../../taproot/ProcessExit.ts"
-import { Processes } from "../../taproot/Processes.ts"
-
-/** A link could not be set up. */
-export class LinkFailed extends Schema.TaggedError<LinkFailed>()("LinkFailed", {
-  link: Schema.String,
-  problem: Schema.String
-}) {
-  override get message(): string {
-    return `link ${this.link}: ${this.problem}`
-  }
-}
+import type { Process } from "../../taproot/Processes.ts"
+import { format, hostOf, partOf } from "../IpNetwork.ts"
+import type { LinkConfig } from "../NetworkConfig.ts"
+import { carrier } from "./Devices.ts"
+import * as DhcpClient from "./DhcpClient.ts"
+import { ip, LinkFailed } from "./Ip.ts"
+import * as Lease from "./Lease.ts"
+import { isMember, prepare, putBack } from "./LinkDevice.ts"
+import { degradedBy, descriptionOf, factsOf, missingOf } from "./LinkStatus.ts"
+import * as Settings from "./Settings.ts"
+import type { World } from "./World.ts"
 
 /** A link that fails is tried for ever: its cable may come back tomorrow. */
 const policy = RestartPolicy.make({ backoff: { initial: "500 millis", max: "30 seconds" }, whenSpent: "keep-trying" })
 
-const links = "/sys/class/net"
+/** How often, in milliseconds, a client is asked from which nothing is expected, should a word of it have been missed. */
+const askAgain = 30_000
 
-/** The link itself, or the first that is not loopback. */
-const find = (device: string | undefined) =>
-  Effect.gen(function* () {
-    const present = yield* Effect.promise((): Promise<ReadonlyArray<string>> => readdir(links).catch(() => []))
-    const found = device === undefined ? present.filter((name) => name !== "lo").toSorted()[0] : device
-    return found !== undefined && present.includes(found)
-      ? found
-      : yield* new LinkFailed({ link: device ?? "any", problem: "there is no such device; is its driver loaded?" })
-  })
-
-const ip = Effect.fnUntraced(function* (link: string, ...args: ReadonlyArray<string>) {
-  const processes = yield* Processes
-  const { exit, stderr } = yield* Effect.mapError(
-    processes.run({ label: `ip:${link}`, argv: ["ip", ...args] }),
-    ({ message }) => new LinkFailed({ link, problem: message })
+/** The subnets of a delegated prefix that other links of the host get, as far as those have a device and the prefix suffices. */
+const subnetsOf = ({ prefixDelegation }: LinkConfig, told: Lease.Told, world: World): ReadonlyArray<Settings.Piece> =>
+  told.delegated.slice(0, 1).flatMap((prefix) =>
+    (prefixDelegation?.subnets ?? []).flatMap(({ link, number }) => {
+      const subnet = partOf(prefix, 64, number)
+      const device = world.deviceOfLink(link)
+      if (subnet === undefined || device === undefined) return []
+      const seconds = (value: number | undefined) => (value === undefined ? "forever" : String(value))
+      const { preferred, valid } = prefix
+      const lifetime = ["valid_lft", seconds(valid), "preferred_lft", seconds(preferred)]
+      return [Settings.addressPiece(format(hostOf(subnet, 1)), device, lifetime)]
+    })
   )
-  if (isSuccess(exit)) return
-  const complaint = new TextDecoder().decode(stderr).trim()
-  return yield* new LinkFailed({ link, problem: `\`ip ${args.join(" ")}\` ${describe(exit)}: ${complaint}` })
+
+/** Follows a link for as long as its client lives: what it is told, and whether it has a carrier. */
+const follow = Effect.fnUntraced(function* (
+  link: LinkConfig,
+  device: string,
+  client: Process | undefined,
+  world: World
+) {
+  const place = world.all().findIndex(({ name }) => name === link.name)
+  const written = Settings.piecesOf(link, device, place)
+  const wake = yield* Queue.sliding<void>(1)
+  if (client !== undefined) {
+    yield* Effect.forkScoped(DhcpClient.hear(device, () => void Queue.offerUnsafe(wake, undefined)))
+  }
+  let told = Lease.nothing
+  let applied = ""
+  let shown: Actor.Annotations = {}
+  let asked = 0
+  let woken = true
+  let silentSince = yield* Clock.currentTimeMillis
+  for (;;) {
+    const now = yield* Clock.currentTimeMillis
+    const isUp = yield* carrier(device)
+    if (isUp === undefined && !isMember(link, world)) {
+      return yield* new LinkFailed({
+        link: link.name,
+        reason: "no-device",
+        problem: `its device ${device} was taken down, or is gone`
+      })
+    }
+    const isSoon = missingOf(link, told).length > 0 && now - silentSince < Duration.toMillis(world.patience)
+    if (client !== undefined && (woken || isSoon || now - asked >= askAgain)) {
+      const answer = yield* Effect.result(DhcpClient.ask(device))
+      if (answer._tag === "Success") told = answer.success
+      asked = now
+    }
+    const subnets = subnetsOf(link, told, world)
+    const wanted = [...written, ...subnets]
+    // lifetimes begin anew when the client has had word of them
+    if ((woken && subnets.length > 0) || JSON.stringify(wanted) !== applied) {
+      yield* Settings.apply(link.name, wanted)
+      applied = JSON.stringify(wanted)
+    }
+    yield* world.tell(link.name, told)
+    const missing = missingOf(link, told)
+    if (missing.length === 0 || isUp !== true) silentSince = now
+    const silent = (now - silentSince) / 1000
+    const facts = {
+      ...factsOf(
+        link,
+        told,
+        subnets.map(({ key }) => key.slice(2).join(" ")),
+        missing
+      ),
+      degraded: degradedBy(isUp, missing, silent, Duration.toSeconds(world.patience))
+    }
+    if (!isDeepStrictEqual(facts, shown)) yield* Actor.annotate(facts)
+    shown = facts
+    woken = yield* Effect.raceFirst(Effect.as(Queue.take(wake), true), Effect.as(Effect.sleep("1 second"), false))
+  }
 })
 
-const hasCarrier = (link: string): Effect.Effect<boolean> =>
-  Effect.promise(() =>
-    readFile(`${links}/${link}/carrier`, "utf8").then(
-      (text) => text.trim() === "1",
-      () => false
-    )
-  )
+/** Takes from the device all that the link put on it. */
+const takeDown = Effect.fnUntraced(function* (link: LinkConfig, device: string, world: World) {
+  const told = yield* Effect.result(DhcpClient.ask(device))
+  yield* DhcpClient.endAll(link.name)
+  yield* Effect.ignore(Settings.apply(link.name, []))
+  // what the client leaves, and does not go with the device
+  const { delegated, dhcp4 } = told._tag === "Success" ? told.success : Lease.nothing
+  for (const address of dhcp4?.addresses ?? []) {
+    yield* Effect.ignore(ip(link.name, "address", "del", address, "dev", device))
+  }
+  for (const prefix of delegated) {
+    yield* Effect.ignore(ip(link.name, "-6", "route", "del", "unreachable", format(prefix)))
+  }
+  yield* putBack(link, device)
+  yield* world.forget(link.name)
+})
 
-export const link = (name: string, wanted: LinkAddress) =>
+export const link = (config: LinkConfig, world: World) =>
   Actor.make(
-    name,
-    { kind: "link", description: `${wanted.address}/${wanted.prefix}`, policy },
+    config.name,
+    { kind: "link", description: descriptionOf(config), policy, shutdown: "15 seconds" },
     Effect.gen(function* () {
       yield* Actor.ready()
-      const device = yield* Effect.retry(
-        Effect.tapError(find(wanted.device), ({ problem }) => Actor.degraded(problem)),
-        Schedule.max([Schedule.spaced("100 millis"), Schedule.recurs(100)])
+      const device = yield* prepare(config, world, Actor.degraded)
+      yield* world.setDevice(config.name, device)
+      yield* Actor.annotate({ device })
+      yield* Actor.onStop(
+        Effect.suspend(() => (world.isChanging(config.name) ? Effect.void : takeDown(config, device, world)))
       )
-      yield* ip(device, "link", "set", device, "up")
-      yield* ip(device, "address", "replace", `${wanted.address}/${wanted.prefix}`, "dev", device)
-      if (wanted.gateway !== undefined)
-        yield* ip(device, "route", "replace", "default", "via", wanted.gateway, "dev", device)
-      yield* Actor.annotate({
-        device,
-        address: `${wanted.address}/${wanted.prefix}`,
-        ...(wanted.gateway === undefined ? {} : { gateway: wanted.gateway })
-      })
-      const watch = Effect.flatMap(hasCarrier(device), (carrier) => Actor.degraded(carrier ? "" : "it has no carrier"))
-      return yield* Effect.forever(Effect.andThen(watch, Effect.sleep("1 second")))
+      const client = DhcpClient.isWanted(config) ? yield* DhcpClient.adoptOrStart(config, device) : undefined
+      if (client === undefined) yield* DhcpClient.endAll(config.name)
+      else yield* Actor.annotate({ client: `dhcpcd ${client.pid}` })
+      const ended = client === undefined ? Effect.never : DhcpClient.watch(config.name, client)
+      return yield* Effect.raceFirst(ended, follow(config, device, client, world))
     })
   )
