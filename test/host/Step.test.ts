@@ -38,7 +38,7 @@ describe("a step that follows a setting", () => {
         Effect.gen(function* () {
           done.push(wanted)
           if (wanted === 3) return yield* new StepFailed({ step: "it", problem: "not three" })
-          if (wanted === 4) yield* Effect.never
+          if (wanted === 4) return yield* Effect.never
           return wanted === 1
             ? { facts: { first: "yes" }, again: "1 hour" }
             : { facts: { wanted: String(wanted) }, degraded: "half of it" }

@@ -18,7 +18,7 @@ import { ProcessesLive } from "../../src/taproot/ProcessesLive.ts"
 const directory = process.argv[2] ?? "."
 const configFile = join(directory, "config.json")
 const read = Effect.suspend(() =>
-  Schema.decodeUnknownEffect(Schema.fromJsonString(NetworkConfig))(readFileSync(configFile, "utf8"))
+  Schema.decodeEffect(Schema.fromJsonString(NetworkConfig))(readFileSync(configFile, "utf8"))
 )
 
 const write = (name: string, value: unknown): void => {

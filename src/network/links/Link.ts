@@ -102,7 +102,10 @@ const follow = Effect.fnUntraced(function* (
     }
     if (!isDeepStrictEqual(facts, shown)) yield* Actor.annotate(facts)
     shown = facts
-    woken = yield* Effect.raceFirst(Effect.as(Queue.take(wake), true), Effect.as(Effect.sleep("1 second"), false))
+    woken = yield* Effect.timeoutOrElse(Effect.as(Queue.take(wake), true), {
+      duration: "1 second",
+      orElse: () => Effect.succeed(false)
+    })
   }
 })
 
