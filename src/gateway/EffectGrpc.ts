@@ -15,8 +15,9 @@
  * What a handler can rely on:
  * - It runs in a fiber of its own, which is interrupted (finalizers run) when the client cancels, goes away or its
  *   deadline passes, and when the server stops.
- * - A response stream is pulled only as fast as the client reads: at most 16 messages wait in the process, plus what
- *   HTTP/2 has buffered. A client that never reads costs that much and slows nobody else.
+ * - A response stream is pulled only as fast as the client reads: at most 64 KiB, 16 messages, or one that is larger wait in
+ *   the process, encoded (as objects they take several times that), plus what HTTP/2 has buffered. A client that never reads
+ *   costs that much and slows nobody else.
  * - A request stream is read only as fast as the handler pulls.
  * - A failure becomes a status by the `status` function given to `serve`; a defect is logged and becomes INTERNAL without
  *   its text.
@@ -112,6 +113,9 @@ const serialize =
     return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   }
 
+/** For streams, which hand over bytes: see {@link writeAll}. */
+const serialized = (bytes: Buffer): Buffer => bytes
+
 const deserialize =
   <I extends DescMessage>(input: I) =>
   (bytes: Buffer): MessageShape<I> =>
@@ -152,7 +156,7 @@ export const serverStreaming = <I extends DescMessage, O extends DescMessage, E,
   register: (server, calls) =>
     void server.register(
       pathOf(method),
-      (call: ServerWritableStream<MessageShape<I>, MessageShape<O>>) => {
+      (call: ServerWritableStream<MessageShape<I>, Buffer>) => {
         const end = finish(call)
         const status = calls.refuse(method, call.request)
         if (status !== undefined) return end({ _tag: "Failed", status })
@@ -163,7 +167,7 @@ export const serverStreaming = <I extends DescMessage, O extends DescMessage, E,
           end
         )
       },
-      serialize(method.output),
+      serialized,
       deserialize(method.input),
       "serverStream"
     )
@@ -200,7 +204,7 @@ export const bidiStreaming = <I extends DescMessage, O extends DescMessage, E, R
   register: (server, calls) =>
     void server.register(
       pathOf(method),
-      (call: ServerDuplexStream<MessageShape<I>, MessageShape<O>>) =>
+      (call: ServerDuplexStream<MessageShape<I>, Buffer>) =>
         calls.run(
           pathOf(method),
           call,
@@ -209,7 +213,7 @@ export const bidiStreaming = <I extends DescMessage, O extends DescMessage, E, R
           ),
           finish(call)
         ),
-      serialize(method.output),
+      serialized,
       deserialize(method.input),
       "bidi"
     )
@@ -245,25 +249,38 @@ const finish =
   (end: CallEnd<void>): void =>
     void (end._tag === "Done" ? call.end() : call.emit("error", end.status))
 
-/** Writes a stream to a call, pulling the next message only when grpc-js has room for it. */
+/** What may wait for a client to read it: bytes, and what a message counts at least. */
+const responsesAhead = { bytes: 64 * 1024, perMessage: 4 * 1024 }
+
+/** Writes a stream to a call, pulling the next message only when there is room for it. */
 const writeAll = <O extends DescMessage, E, R>(
   output: O,
-  call: {
-    write(message: MessageShape<O>): boolean
-    once(event: "drain", listener: () => void): unknown
-    off(event: "drain", listener: () => void): unknown
-  },
+  call: { write(message: Buffer, passedOn: () => void): unknown },
   responses: Stream.Stream<MessageInitShape<O>, E, R>,
   stopping: Effect.Effect<void>
 ): Effect.Effect<void, E, R> => {
-  const drained = Effect.callback<void>((resume) => {
-    const listener = () => resume(Effect.void)
-    call.once("drain", listener)
-    return Effect.sync(() => call.off("drain", listener))
+  const encode = serialize(output)
+  let waiting = 0
+  let wake = (): void => {}
+  const room = Effect.callback<void>((resume) => {
+    wake = () => {
+      if (waiting < responsesAhead.bytes) resume(Effect.void)
+    }
+    // there may be room by now
+    wake()
   })
   return Effect.raceFirst(
     Stream.runForEach(responses, (response) =>
-      Effect.suspend(() => (call.write(create(output, response)) ? Effect.void : drained))
+      Effect.suspend(() => {
+        const message = encode(create(output, response))
+        const weight = Math.max(message.length, responsesAhead.perMessage)
+        waiting += weight
+        call.write(message, () => {
+          waiting -= weight
+          wake()
+        })
+        return waiting < responsesAhead.bytes ? Effect.void : room
+      })
     ),
     Effect.andThen(stopping, Effect.interrupt)
   )

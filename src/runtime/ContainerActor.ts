@@ -47,7 +47,8 @@ export const containerActor = (
     },
     Effect.gen(function* () {
       const runs = yield* ContainerRuns
-      const { incarnation } = yield* Actor.Self
+      const self = yield* Actor.Self
+      const { incarnation } = self
       const stored = Effect.orElseSucceed(records.containers.get(spec.name), Option.none)
       yield* Actor.onStop(
         Effect.gen(function* () {
@@ -64,6 +65,10 @@ export const containerActor = (
       yield* Option.isSome(found)
         ? Effect.flatMap(ProcessAge.of(run.process), (age) => Actor.adopted(facts, age))
         : Actor.ready(facts)
+
+      yield* runs
+        .log(record)
+        .onLoss((why) => self.annotate({ degraded: why === "" ? "" : `its output is dropped: ${why}` }))
 
       const exit = yield* run.process.exit
       yield* runs.verdict(

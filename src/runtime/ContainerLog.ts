@@ -36,6 +36,8 @@ export interface ContainerLog {
    * Once per process and brain. Answers at once; what it answers is done when all is stored.
    */
   readonly attach: (process: Process) => Effect.Effect<Deferred.Deferred<void>, never, Scope.Scope>
+  /** Tells in the scope, from now on, when output is dropped, and why; and with an empty text when it is stored again. */
+  readonly onLoss: (tell: (why: string) => void) => Effect.Effect<void, never, Scope.Scope>
   readonly read: (options: LogOptions) => Stream.Stream<LogEntry, LogFile.LogFileFailed>
   /** Gives back the file descriptor until there is output again. */
   readonly idle: Effect.Effect<void>
@@ -54,8 +56,10 @@ const storedLength = (log: LogFile.LogFile, stream: OutputStream, time: bigint) 
   )
 }
 
-const lossNotice = (time: bigint, bytes: number, reason: string): string =>
-  `${formatTime(time)} stderr F [ironwood: ${bytes} bytes of output were lost: ${reason === "ENOSPC" ? "the disk was full" : reason}]\n`
+const lossWords = (code: string): string => (code === "ENOSPC" ? "the disk is full" : code)
+
+const lossNotice = (time: bigint, bytes: number, code: string): string =>
+  `${formatTime(time)} stderr F [ironwood: ${bytes} bytes of output were lost: ${lossWords(code)}]\n`
 
 /** The log in `directory`. Touches nothing before the first use. */
 export const make = (
@@ -65,6 +69,7 @@ export const make = (
 ): ContainerLog => {
   const file = LogFile.make(directory, retention)
   let lost: { readonly time: bigint; readonly bytes: number; readonly reason: string } | undefined
+  const listeners = new Set<(why: string) => void>()
   // Done when the output of the process before is stored. Holds nothing of it: restarts must not pile up memory.
   let previous = Deferred.makeUnsafe<void>()
   Deferred.doneUnsafe(previous, Effect.void)
@@ -85,9 +90,11 @@ export const make = (
       return (missed === undefined ? Effect.retry(append, PATIENCE) : append).pipe(
         Effect.match({
           onSuccess: () => {
+            if (lost !== undefined) for (const tell of listeners) tell("")
             lost = undefined
           },
           onFailure: ({ code }) => {
+            if (lost?.reason !== code) for (const tell of listeners) tell(lossWords(code))
             const bytes = (lost?.bytes ?? 0) + chunk.bytes.length
             lost = { time: lost?.time ?? chunk.time, bytes, reason: code }
           }
@@ -116,6 +123,16 @@ export const make = (
   return {
     store,
     rest,
+    onLoss: (tell) =>
+      Effect.asVoid(
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            listeners.add(tell)
+            if (lost !== undefined) tell(lossWords(lost.reason))
+          }),
+          () => Effect.sync(() => listeners.delete(tell))
+        )
+      ),
     read: (options) => LogReader.read(file, options),
     idle: file.rest,
     close: file.close,

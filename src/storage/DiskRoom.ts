@@ -42,9 +42,9 @@ export const describe = ({ left, total }: Look): string =>
   `(${((100 * left) / Math.max(total, 1)).toFixed(1)} %): make room with \`ironwood rm\` (a container goes with its log and ` +
   "its files), or with `ironwood image rm`"
 
-/** The same of a disk where there is no room for output any more; else empty. */
+/** The same of a disk where there is no room for output any more; else empty. One that output has filled is just above the floor. */
 export const describeFull = (found: Look): string =>
-  found.left < found.floor ? `the disk is full: output of containers is dropped; ${describe(found)}` : ""
+  found.left < 1.5 * found.floor ? `the disk is full, containers' output is dropped: ${describe(found)}` : ""
 
 export interface OutputRoom {
   /** Whether so many bytes of output may be stored. Asked before each write, by all who write on the disk. */

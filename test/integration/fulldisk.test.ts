@@ -120,6 +120,11 @@ describe("a full disk", () => {
       assert.strictEqual(applied.code, 0, applied.stderr)
       const state = instance.run("inspect", "init/storage/state")
       yield* eventually("it to be told", state, (text) => text.includes("the disk is full"), 120)
+      const why = yield* eventually("it to be told of who fills it", instance.run("why", "flood"), (text) =>
+        text.includes("its output is dropped: the disk is full")
+      )
+      assert.notInclude(why, "Nothing needs to be done")
+      assert.include(yield* instance.run("why", "init/storage/state"), "ironwood rm")
       const { bavail, bsize } = statfsSync(parent)
       assert.isAbove(bavail * bsize, 200_000, "not filled to the last byte")
       const { code, stderr } = yield* instance.try("stop", "-t", "1", "flood")

@@ -150,12 +150,16 @@ describe("ContainerLog", () => {
         const directory = join(yield* temporary, "web")
         writeFileSync(directory, "a file where the log's directory should be")
         const log = ContainerLog.make(directory, plenty)
+        const told: Array<string> = []
+        yield* log.onLoss((why) => told.push(why))
         yield* log.store(chunk(1n, "lost\n"))
         yield* log.store(chunk(2n, "lost too\n"))
+        yield* log.onLoss((why) => told.push(`later: ${why}`))
         rmSync(directory)
         yield* log.store(chunk(3n, "kept\n"))
         yield* log.store(chunk(4n, "and this\n"))
         const entries = yield* collect(log)
+        assert.deepStrictEqual(told, ["ENOTDIR", "later: ENOTDIR", "", "later: "])
         assert.deepStrictEqual(entries, ["e:[ironwood: 14 bytes of output were lost: ENOTDIR]", "o:kept", "o:and this"])
         yield* log.close
       })
