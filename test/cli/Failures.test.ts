@@ -313,6 +313,26 @@ Nothing was changed.
   )
 })
 
+it.effect("wrong flags of `policy set` are all told at once, and nobody is asked", () =>
+  Effect.gen(function* () {
+    const words = "--restart never --budget x/y --max-consecutive -1 --when-spent explode --jitter 2 --initial soon"
+    const ran = yield* ironwood(["--address", absent, "policy", "set", "hello", ...words.split(" ")])
+    assert.strictEqual(ran.code, 2)
+    assert.strictEqual(
+      ran.err,
+      `ironwood: the flags are wrong in 6 places:
+  --restart: expected permanent (always, unless-stopped), transient (on-failure, on-failure:N), temporary (no) or on-success, not "never"
+  --initial: expected a duration such as 500ms, 10s, 5m or 1h30m, not "soon"
+  --jitter: expected a share from 0 to 1, not "2"
+  --budget: expected restarts and a time, such as 5/10m, or "none", not "x/y"
+  --max-consecutive: expected a number from 1 to 100000, or "none", not "-1"
+  --when-spent: expected park, escalate, keep-trying, fallback, restart-group or reboot-host, not "explode"
+Nothing was changed; \`ironwood policy set --help\` explains the flags.
+`
+    )
+  })
+)
+
 describe("missing things", () => {
   it.effect("an unknown image says how to bring it in", () =>
     Effect.gen(function* () {
