@@ -313,6 +313,24 @@ Nothing was changed.
   )
 })
 
+it.effect("an address that cannot be, and a directory for a file, are told as such", () =>
+  Effect.gen(function* () {
+    for (const address of ["1.2.3", "host:", "host:70000", "a b:1"]) {
+      const ran = yield* ironwood(["--address", address, "ps"])
+      assert.strictEqual(ran.code, 2)
+      assert.strictEqual(
+        ran.err,
+        `ironwood: the address "${address}" cannot be. It is unix:PATH, the path of a socket, or HOST:PORT such as 192.0.2.9:50051.\n`
+      )
+    }
+    const applied = yield* ironwood(["--address", absent, "apply", "-f", "/tmp"])
+    assert.deepStrictEqual(
+      [applied.code, applied.err],
+      [2, "ironwood: /tmp is a directory. Name a spec file; examples/ has some.\n"]
+    )
+  })
+)
+
 it.effect("wrong flags of `policy set` are all told at once, and nobody is asked", () =>
   Effect.gen(function* () {
     const words = "--restart never --budget x/y --max-consecutive -1 --when-spent explode --jitter 2 --initial soon"
