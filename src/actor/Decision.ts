@@ -22,6 +22,7 @@ import type { Intensity } from "./ChildSpec.ts"
 import type { ExitView } from "./ExitView.ts"
 import type { RestartPolicy } from "./RestartPolicy.ts"
 import * as RestartRule from "./RestartRule.ts"
+import { span } from "./WhyStory.ts"
 
 /** All that a decision depends on. */
 export interface Situation {
@@ -81,8 +82,13 @@ export type Decision =
   /** It is over. `failed`: abnormally; `forget`: the spec goes too. */
   | { readonly _tag: "Finish"; readonly failed: boolean; readonly forget: boolean; readonly reason: string }
 
+/** To a tenth of a second below a minute; longer ones as the rest of a `why` says them: `10 min`, `1 h`. */
 const time = (milliseconds: number): string =>
-  milliseconds < 1_000 ? `${milliseconds} ms` : `${Math.round(milliseconds / 100) / 10} s`
+  milliseconds < 1_000
+    ? `${milliseconds} ms`
+    : milliseconds < 60_000
+      ? `${Math.round(milliseconds / 100) / 10} s`
+      : span(milliseconds)
 
 const inTime = (delay: number): string => (delay === 0 ? "at once" : `in ${time(delay)}`)
 

@@ -8,8 +8,8 @@
  * Traps:
  * - `watch` begins with a `Snapshot` when `from` is absent or no longer held; then forget what you knew. It may come
  *   again later, when a reader was so slow that changes it had not read were dropped. To one who comes back with a
- *   revision of an earlier brain the entries that the histories hold since then follow, as `Changed` of the snapshot's
- *   revision with the newest state: he misses nothing that happened in between.
+ *   revision of an earlier brain the entries that the histories hold since then come before it, as `Changed` of the
+ *   revision he came with, with the newest state: he misses nothing that happened in between, and revisions only grow.
  * - A reader that lags gets only the newest state of an actor instead of every state between. Folding the events always
  *   gives the snapshot.
  */

@@ -173,8 +173,12 @@ export const explain = (known: Known): Why => ({
 
 const quoted = (ids: ReadonlyArray<string>): string => ids.map((id) => `"${id}"`).join(" and ")
 
-/** It runs after ends in a row, and not yet for as long as counts as healthy: a crash loop looks so between crashes. */
-const isUnsettled = (node: TreeNode, now: number): boolean => node.state === "running" && failuresInARow(node, now) > 0
+/**
+ * It runs after ends in a row, and not yet for as long as counts as healthy, or is on its way there: a crash loop looks so
+ * between crashes.
+ */
+const isUnsettled = (node: TreeNode, now: number): boolean =>
+  (node.state === "running" || node.state === "starting") && failuresInARow(node, now) > 0
 
 /** Whose place it takes. */
 const placeOf = ({ entry, state }: TreeNode): ActorPath | undefined =>
@@ -194,7 +198,7 @@ const nowWords = (known: Known): string => {
     case "waiting":
       return waitingWords(known)
     case "starting":
-      return "it has been started, and has not said yet that it is ready"
+      return `it has been started${isUnsettled(node, now) ? ` again after ${count(node.attempt, "end")} in a row` : ""}, and has not said yet that it is ready`
     case "running": {
       const { degraded } = node.annotations
       const busy =

@@ -47,10 +47,14 @@ const curve = (backoff: Backoff): string => {
   return `${begin}${span(millis(initial))}${growth(backoff)}${cap}${spread}`
 }
 
-const budgetWords = ({ restarts, window, within }: Budget, left: number, policy: RestartPolicy): string => {
+/** `left`: nothing for one that is down until somebody starts it, with a budget that is whole again then. */
+const budgetWords = ({ restarts, window, within }: Budget, left: number | undefined, policy: RestartPolicy): string => {
   const what = window === "tumbling" ? "start" : "restart"
-  const gone = left === 0 ? "none is left" : `${left} ${left === 1 ? "is" : "are"} left`
-  return `its budget is ${count(restarts, what)} in ${span(millis(within))}, of which ${gone}; once spent: ${whenSpent[policy.whenSpent]}`
+  const gone =
+    left === undefined
+      ? ", whole again when somebody starts it"
+      : `, of which ${left === 0 ? "none is left" : `${left} ${left === 1 ? "is" : "are"} left`}`
+  return `its budget is ${count(restarts, what)} in ${span(millis(within))}${gone}; once spent: ${whenSpent[policy.whenSpent]}`
 }
 
 /** The sentences; few for an actor that is well. */
@@ -72,7 +76,9 @@ export const policyWords = ({ history, moment, node, supervisor }: Known): Reado
       `the wait before a start: ${curve(found?.rule.backoff ?? policy.backoff)}; this is end number ${attempt} in a row`
     )
   }
-  if (policy.budget !== undefined) words.push(budgetWords(policy.budget, moment.budgetLeft ?? 0, policy))
+  const rests = state === "parked" || state === "failed" || state === "finished" || state === "stopped"
+  if (policy.budget !== undefined)
+    words.push(budgetWords(policy.budget, rests ? undefined : (moment.budgetLeft ?? 0), policy))
   else if (state === "backing-off" && policy.maxConsecutive === undefined) {
     words.push("it has no budget: it is tried for as long as it takes")
   }

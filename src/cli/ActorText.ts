@@ -119,10 +119,14 @@ export const causes = ({ causes: all }: ActorExit): ReadonlyArray<string> =>
     return path === "" ? what : `${Text.clean(path)}: ${what}`
   })
 
-/** It runs after failures in a row, and not yet for as long as counts as healthy: a crash loop looks so between crashes. */
+/**
+ * It runs after failures in a row, and not yet for as long as counts as healthy, or is on its way there: a crash loop looks so
+ * between crashes.
+ */
 const isUnsettled = (actor: Actor, now: number): boolean => {
   const started = momentOf(actor.startTime)
   const healthy = millisecondsOf(actor.policy?.backoff?.resetAfter)
+  if (actor.state === ActorState.STARTING) return actor.consecutiveFailures > 0
   return (
     actor.state === ActorState.RUNNING &&
     actor.consecutiveFailures > 0 &&
@@ -147,7 +151,8 @@ export const troubles = (actor: Actor, now: number): ReadonlyArray<string> => {
   }
   if (isUnsettled(actor, now)) {
     const why = lastExit === undefined ? "" : `, the last: ${Text.clean(lastExit.message || lastExit.tag)}`
-    parts.push(`up again after ${HumanText.count(actor.consecutiveFailures, "failure")} in a row${why}`)
+    const again = actor.state === ActorState.STARTING ? "started again" : "up again"
+    parts.push(`${again} after ${HumanText.count(actor.consecutiveFailures, "failure")} in a row${why}`)
   }
   if (actor.state === ActorState.BACKING_OFF && next !== undefined) {
     parts.push(next > now ? `next try in ${HumanText.shortSpan(next - now)}` : "next try now")

@@ -6,12 +6,17 @@
  * gRPC code, for those who handle one of them (see `orElseStatus`). Interrupting a call or a stream cancels it on the
  * server. A stream is pulled: a reader that stands still fills the HTTP/2 window and then stops the server.
  *
- * Trap: connecting is lazy and an address where nobody listens fails the first call, not `make`.
+ * A brain that hangs or dies is replaced within seconds. The commands' own {@link Client} waits for the next one and asks it
+ * again, where the call may be repeated (reads, checks, and changes with a request id) and the taproot of this machine lives on.
+ *
+ * Traps: connecting is lazy and an address where nobody listens fails the first call, not `make`. Streams do not wait: who
+ * follows one knows where it was.
  */
 import {
   type DescMessage,
   type DescMethodServerStreaming,
   type DescMethodUnary,
+  type Message,
   type MessageInitShape,
   type MessageShape,
   create,
@@ -20,6 +25,7 @@ import {
 } from "@bufbuild/protobuf"
 import * as NodeStream from "@effect/platform-node/NodeStream"
 import * as grpc from "@grpc/grpc-js"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -28,20 +34,24 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Address from "./Address.ts"
 import { exitCodes } from "./ExitCode.ts"
-import { Failure, failure } from "./Failure.ts"
+import { changed, Failure, failure } from "./Failure.ts"
 import { AddressSetting } from "./Globals.ts"
 import * as StatusDetails from "./StatusDetails.ts"
+import { runsAt } from "./Taproot.ts"
 import * as Text from "./Text.ts"
 
 /** A connection to one Ironwood. */
 export interface Connection {
   /** Where it is, e.g. `unix:/run/ironwood/ironwood.sock`. */
   readonly address: string
-  /** A unary call. Fails with DEADLINE_EXCEEDED after `timeout` (default: 30 seconds). */
+  /**
+   * A unary call. Fails with DEADLINE_EXCEEDED after `timeout` (default: 30 seconds); with `once` it is not asked again when
+   * its connection breaks.
+   */
   readonly call: <I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
-    options?: { readonly timeout?: Duration.Input }
+    options?: { readonly timeout?: Duration.Input; readonly once?: boolean }
   ) => Effect.Effect<MessageShape<O>, Failure>
   /** A server stream. No deadline. */
   readonly stream: <I extends DescMessage, O extends DescMessage>(
@@ -242,11 +252,56 @@ export const orElseStatus =
   <A, E, R>(self: Effect.Effect<A, E | Failure, R>): Effect.Effect<A | B, E | Failure | E2, R | R2> =>
     Effect.catchIf(self, (error): error is Failure => error instanceof Failure && error.status === code, f)
 
+/** How long the next brain is waited for: a machine that is busy takes a while to start one. */
+const patienceMilliseconds = 20_000
+
+/** May the same request be made twice? */
+const isRepeatable = (method: DescMethodUnary, message: Message): boolean => {
+  const fields = new Map(Object.entries(message))
+  return (
+    /^(Get|List|Explain|Validate)/.test(method.name) ||
+    ["requestId", "validateOnly"].some((field) => Boolean(fields.get(field)))
+  )
+}
+
+/** The same connection, whose calls outlive the brain that they were made to. */
+const patient = (connection: Connection): Connection => ({
+  ...connection,
+  call: (method, request, options) => {
+    const { address } = connection
+    const message = create(method.input, request)
+    const ask = connection.call(method, message, options)
+    if (options?.once === true || !isRepeatable(method, message)) return ask
+    const again = (until: number): typeof ask =>
+      ask.pipe(
+        Effect.catchIf(
+          ({ exitCode }) => exitCode === exitCodes.unavailable && runsAt(address),
+          (error) =>
+            Effect.flatMap(Clock.currentTimeMillis, (now) =>
+              now > until
+                ? Effect.fail(notBack(error, address))
+                : Effect.andThen(
+                    Effect.sleep("100 millis"),
+                    Effect.suspend(() => again(until))
+                  )
+            )
+        )
+      )
+    return Effect.flatMap(Clock.currentTimeMillis, (now) => again(now + patienceMilliseconds))
+  }
+})
+
+const notBack = (error: Failure, address: string): Failure =>
+  changed(error, {
+    summary: `the Ironwood at ${address} runs, but its API has not come back within ${patienceMilliseconds / 1000}s`,
+    next: "Its brain is being restarted, or its gateway was stopped: `brain.log` in its state directory says more"
+  })
+
 /** The client of `--address` (see Address.ts). */
 export const layer = Layer.effect(
   Client,
   Effect.gen(function* () {
     const address = yield* Address.resolve(yield* AddressSetting)
-    return yield* make(address)
+    return patient(yield* make(address))
   })
 )

@@ -4,9 +4,9 @@
  * `14:03:07.250  r1042  backing-off  init/runtime/flaky/flaky  exited with code 1, next try in 1.8s, 3 failures in a row`.
  * The time is that of the change (the actor's own `since`), not of the printing: after a lost connection they differ.
  *
- * After the death of a brain the server sends a snapshot and then what happened meanwhile, each event with the actor as it is
- * *now*. Those lines are made of the events: their time, their revision, what happened. The snapshot itself is then one line,
- * since its actors were all told before.
+ * After the death of a brain the server sends what happened meanwhile, each event with the actor as it is *now*, and then a
+ * snapshot. Those lines are made of the events: their time, their revision, what happened. The snapshot itself is then one
+ * line, since its actors were all told before.
  */
 import type { Actor, HistoryEntry, WatchTreeResponse } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import { ActorState } from "../../proto/generated/ironwood/v1/tree_pb.ts"

@@ -55,9 +55,13 @@ export const flagOf = (
 }
 
 /** The failure that tells all of them. */
-export const wrongFlags = (command: string, problems: ReadonlyArray<FlagProblem>): Failure =>
+export const wrongFlags = (
+  command: string,
+  problems: ReadonlyArray<FlagProblem>,
+  nothing = "Nothing was made"
+): Failure =>
   failure(problems.length === 1 ? "a flag is wrong" : `the flags are wrong in ${problems.length} places`, {
     exitCode: exitCodes.usage,
     details: problems.map(({ flag, text }) => Text.clean(`${flag}: ${text}`)),
-    next: `Nothing was made; \`ironwood ${command} --help\` explains the flags`
+    next: `${nothing}; \`ironwood ${command} --help\` explains the flags`
   })

@@ -2,7 +2,8 @@
  * A container in the foreground: its output here until it ends, Ctrl-C stops it, and its exit code becomes ours.
  *
  * It has ended when its policy does not start it again (finished, failed, parked) or when somebody stopped it. What it wrote last
- * is read once more after that, so that nothing is lost between the output and the end.
+ * is read once more after that, so that nothing is lost between the output and the end. One whose program is not there is
+ * removed again, as nothing of it has run.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -55,6 +56,13 @@ const exitCodeOf = (exit: ContainerExit | undefined): number => {
   return number === undefined ? exitCodes.failed : 128 + number
 }
 
+/** Its program was not there, or could not be executed, and so nothing of it has ever run. */
+const programMissing = (container: Container | undefined): boolean => {
+  const status = container?.status
+  const tag = status?.lastExit?.tag
+  return (tag === "ProgramNotFound" || tag === "ProgramNotExecutable") && status?.restarts === 0
+}
+
 /** Shows it until it has ended; fails with {@link ContainerEnded} unless it ended with 0. */
 export const attach = Effect.fnUntraced(function* (container: Container, options: { readonly remove: boolean }) {
   const client = yield* Client
@@ -100,7 +108,9 @@ export const attach = Effect.fnUntraced(function* (container: Container, options
   )
   yield* output(false)
   yield* Output.progressDone
-  if (options.remove) yield* removeContainer(name, true)
+  const mistyped = programMissing(Option.getOrUndefined(last))
+  // one that never ran is of no use to anybody: the next try is typed anew, often with the same name
+  if (options.remove || mistyped) yield* removeContainer(name, true)
   if (interrupted) return yield* new ContainerEnded({ code: exitCodes.interrupted })
   const exit = Option.getOrUndefined(last)?.status?.lastExit
   const code = exitCodeOf(exit)
@@ -108,5 +118,10 @@ export const attach = Effect.fnUntraced(function* (container: Container, options
   // the output of one that exited by itself has said what there is to say
   if (exit !== undefined && exit.tag !== "ContainerExited")
     yield* Output.remark(`ironwood: ${Text.clean(exit.message)}`)
+  if (mistyped && container.spec?.command[0]?.startsWith("-") === true) {
+    yield* Output.remark(
+      "What stands behind IMAGE is its command: flags of `ironwood run` come before it. The container is removed again."
+    )
+  }
   return yield* new ContainerEnded({ code })
 }, Effect.scoped)

@@ -54,6 +54,10 @@ export const count = (n: number | bigint, noun: string): string => `${n} ${noun}
 export const ago = (moment: number, now: number): string =>
   moment > now ? `in ${shortSpan(moment - now)}` : `${span(now - moment)} ago`
 
+/** The same for moments that may be far away: those of another year or older as a date, `2001-09-09`. */
+export const agoOrDate = (moment: number, now: number): string =>
+  now - moment < 365 * 86_400_000 ? ago(moment, now) : new Date(moment).toISOString().slice(0, 10)
+
 /** The time of day of a moment, in the local zone, for event lines: `14:03:07.250`. */
 export const clock = (moment: number): string => {
   const date = new Date(moment)

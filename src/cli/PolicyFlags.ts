@@ -23,8 +23,9 @@ import {
   RuleAction,
   WhenSpent
 } from "../../proto/generated/ironwood/v1/policy_pb.ts"
+import { type Checked, checked, type FlagProblem } from "./FlagProblems.ts"
 import { parseDuration, type Seconds } from "./Quantity.ts"
-import { durationFlag, toProto } from "./QuantityFlags.ts"
+import { toProto } from "./QuantityFlags.ts"
 import { DurationSchema } from "@bufbuild/protobuf/wkt"
 
 /** What `--restart` said: the type and, for `on-failure:N`, how many restarts. */
@@ -55,23 +56,6 @@ export const parseRestart = (text: string): Result.Result<RestartWord, string> =
   }
   return Result.succeed(match?.[2] === undefined ? { type } : { type, restarts: Number(match[2]) })
 }
-
-const invalid = (option: string, value: string, expected: string) =>
-  new CliError.InvalidValue({ option, value, expected, kind: "flag" })
-
-/** `--restart`. */
-export const restartFlag = (description: string) =>
-  Flag.String("restart").pipe(
-    Flag.withMetavar("POLICY"),
-    Flag.withDescription(description),
-    Flag.mapEffect((text) =>
-      Result.match(parseRestart(text), {
-        onSuccess: (word) => Effect.succeed(word),
-        onFailure: (expected) => Effect.fail(invalid("restart", text, expected))
-      })
-    ),
-    Flag.optional
-  )
 
 const anHour: Seconds = { seconds: 3600n, nanos: 0 }
 
@@ -123,22 +107,19 @@ const parseConsecutive = (text: string): Result.Result<number | "none", string> 
       ? Result.succeed(Number(text))
       : Result.fail('a number from 1 to 100000, or "none"')
 
-/** A flag whose text `parse` reads. */
-const read =
-  <A>(name: string, parse: (text: string) => Result.Result<A, string>) =>
-  (text: string): Effect.Effect<A, CliError.CliError> =>
-    Result.match(parse(text), {
-      onSuccess: (value) => Effect.succeed(value),
-      onFailure: (expected) => Effect.fail(invalid(name, text, expected))
-    })
-
 /** `--intensity`: the supervisor's limit, for a dry run. */
 export const intensityFlag = Flag.String("intensity").pipe(
   Flag.withMetavar("N/DURATION"),
   Flag.withDescription(
     "Its supervisor gives up over so many restarts in so long, when the policy escalates; e.g. 1/5s"
   ),
-  Flag.mapEffect(read("intensity", parseBudget)),
+  Flag.mapEffect((text) =>
+    Result.match(parseBudget(text), {
+      onSuccess: (value) => Effect.succeed(value),
+      onFailure: (expected) =>
+        Effect.fail(new CliError.InvalidValue({ option: "intensity", value: text, expected, kind: "flag" }))
+    })
+  ),
   Flag.optional
 )
 
@@ -149,74 +130,93 @@ export const presetFlag = Flag.String("preset").pipe(
   Flag.optional
 )
 
-const numberFlag = (name: string, expected: string, right: (n: number) => boolean) =>
-  Flag.Finite(name).pipe(Flag.filter(right, (n) => `Expected ${expected}, got ${n}`))
+const numberWithin =
+  (least: number, most: number, expected: string) =>
+  (text: string): Result.Result<number, string> =>
+    /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) && Number(text) >= least && Number(text) <= most
+      ? Result.succeed(Number(text))
+      : Result.fail(expected)
 
-/** The parts of a policy that can be changed one by one. */
+/** One of some words. */
+const oneOf =
+  <const Word extends string>(...words: ReadonlyArray<Word>) =>
+  (text: string): Result.Result<Word, string> =>
+    Result.fromOption(
+      Option.fromUndefinedOr(words.find((word) => word === text)),
+      () => `${words.slice(0, -1).join(", ")} or ${words.at(-1) ?? ""}`
+    )
+
+const part = <A>(
+  name: string,
+  metavar: string,
+  parse: (text: string) => Result.Result<A, string>,
+  description: string
+) => checked(name, metavar, parse).pipe(Flag.withDescription(description), Flag.optional)
+
+const duration = (name: string, description: string) => part(name, "DURATION", parseDuration, description)
+
+/** The parts of a policy that can be changed one by one. What cannot be read is told by {@link read}, all of it at once. */
 export const policyFlags = {
   preset: presetFlag,
-  restart: restartFlag("permanent, transient, temporary or on-success; docker's words are understood too"),
-  first: durationFlag("first").pipe(
-    Flag.withDescription(
-      "Delay before the first restart after a healthy run, when it is to differ: 0 restarts at once"
-    ),
-    Flag.optional
+  restart: part(
+    "restart",
+    "POLICY",
+    parseRestart,
+    "permanent, transient, temporary or on-success; docker's words are understood too"
   ),
-  initial: durationFlag("initial").pipe(Flag.withDescription("Delay at which the back-off begins"), Flag.optional),
-  curve: Flag.Literals("curve", ["exponential", "linear", "fibonacci"]).pipe(
-    Flag.withDescription("How the delay grows: multiplied each time, by the same step each time, or 1, 1, 2, 3, 5 …"),
-    Flag.optional
+  first: duration(
+    "first",
+    "Delay before the first restart after a healthy run, when it is to differ: 0 restarts at once"
   ),
-  factor: numberFlag("factor", "a number from 1 to 1000", (n) => n >= 1 && n <= 1000).pipe(
-    Flag.withDescription("What the delay is multiplied by each time; 1 keeps it constant"),
-    Flag.optional
+  initial: duration("initial", "Delay at which the back-off begins"),
+  curve: part(
+    "curve",
+    "exponential|linear|fibonacci",
+    oneOf("exponential", "linear", "fibonacci"),
+    "How the delay grows: multiplied each time, by the same step each time, or 1, 1, 2, 3, 5 …"
   ),
-  max: durationFlag("max").pipe(Flag.withDescription("The longest delay"), Flag.optional),
-  jitter: numberFlag("jitter", "a share from 0 to 1", (n) => n >= 0 && n <= 1).pipe(
-    Flag.withDescription("How far delays are spread at random, as a share: 0.2 makes 10s anything from 8s to 12s"),
-    Flag.optional
+  factor: part(
+    "factor",
+    "NUMBER",
+    numberWithin(1, 1000, "a number from 1 to 1000"),
+    "What the delay is multiplied by each time; 1 keeps it constant"
   ),
-  resetAfter: durationFlag("reset-after").pipe(
-    Flag.withDescription("A run that lasted so long counts as healthy: the back-off starts anew"),
-    Flag.optional
+  max: duration("max", "The longest delay"),
+  jitter: part(
+    "jitter",
+    "SHARE",
+    numberWithin(0, 1, "a share from 0 to 1"),
+    "How far delays are spread at random, as a share: 0.2 makes 10s anything from 8s to 12s"
   ),
-  budget: Flag.String("budget").pipe(
-    Flag.withMetavar("N/DURATION|none"),
-    Flag.withDescription("At most so many restarts in so long, e.g. 5/10m; none: as many as it takes"),
-    Flag.mapEffect(
-      read("budget", (text): Result.Result<BudgetWord, string> =>
-        text === "none" ? Result.succeed("none") : parseBudget(text)
-      )
-    ),
-    Flag.optional
+  resetAfter: duration("reset-after", "A run that lasted so long counts as healthy: the back-off starts anew"),
+  budget: part(
+    "budget",
+    "N/DURATION|none",
+    (text): Result.Result<BudgetWord, string> => (text === "none" ? Result.succeed("none") : parseBudget(text)),
+    "At most so many restarts in so long, e.g. 5/10m; none: as many as it takes"
   ),
-  maxConsecutive: Flag.String("max-consecutive").pipe(
-    Flag.withMetavar("N|none"),
-    Flag.withDescription("So many ends in a row without a healthy run are as bad as a spent budget"),
-    Flag.mapEffect(read("max-consecutive", parseConsecutive)),
-    Flag.optional
+  maxConsecutive: part(
+    "max-consecutive",
+    "N|none",
+    parseConsecutive,
+    "So many ends in a row without a healthy run are as bad as a spent budget"
   ),
-  whenSpent: Flag.Literals("when-spent", [
-    "park",
-    "escalate",
-    "keep-trying",
-    "fallback",
-    "restart-group",
-    "reboot-host"
-  ]).pipe(
-    Flag.withDescription(
-      "When that is spent: wait for a person, fail the supervisor, go on at the longest delay, start the fallback, restart the siblings too, or reboot"
-    ),
-    Flag.optional
+  whenSpent: part(
+    "when-spent",
+    "ACTION",
+    oneOf("park", "escalate", "keep-trying", "fallback", "restart-group", "reboot-host"),
+    "When that is spent: wait for a person (park), fail the supervisor (escalate), go on at the longest delay (keep-trying), start the fallback, restart the siblings too (restart-group), or reboot-host"
   ),
   fallback: Flag.String("fallback").pipe(
     Flag.withMetavar("NAME"),
     Flag.withDescription("The sibling that is started in its place, with --when-spent fallback"),
     Flag.optional
   ),
-  rememberStop: Flag.Literals("remember-stop", ["true", "false"]).pipe(
-    Flag.withDescription("Whether a person's stop is remembered over restarts of Ironwood"),
-    Flag.optional
+  rememberStop: part(
+    "remember-stop",
+    "true|false",
+    oneOf("true", "false"),
+    "Whether a person's stop is remembered over restarts of Ironwood"
   )
 }
 
@@ -235,6 +235,37 @@ export interface PolicyChange {
   readonly whenSpent: Option.Option<SpentWord>
   readonly fallback: Option.Option<string>
   readonly rememberStop: Option.Option<"true" | "false">
+}
+
+/** What can be wrong in what {@link policyFlags} read. */
+type Read<A> = { readonly [Key in keyof A]: A[Key] extends Option.Option<infer B> ? Option.Option<Checked<B>> : never }
+
+/** The flags that could be read, or what is wrong with each of the others. */
+export const read = (
+  flags: Read<Omit<PolicyChange, "fallback">> & Pick<PolicyChange, "fallback">
+): Result.Result<PolicyChange, ReadonlyArray<FlagProblem>> => {
+  const problems: Array<FlagProblem> = []
+  const value = <A>(flag: Option.Option<Checked<A>>): Option.Option<A> =>
+    Option.flatMap(flag, (checked) => {
+      if (Result.isFailure(checked)) problems.push(checked.failure)
+      return Result.getSuccess(checked)
+    })
+  const change: PolicyChange = {
+    restart: value(flags.restart),
+    first: value(flags.first),
+    initial: value(flags.initial),
+    curve: value(flags.curve),
+    factor: value(flags.factor),
+    max: value(flags.max),
+    jitter: value(flags.jitter),
+    resetAfter: value(flags.resetAfter),
+    budget: value(flags.budget),
+    maxConsecutive: value(flags.maxConsecutive),
+    whenSpent: value(flags.whenSpent),
+    fallback: flags.fallback,
+    rememberStop: value(flags.rememberStop)
+  }
+  return problems.length === 0 ? Result.succeed(change) : Result.fail(problems)
 }
 
 const fallsBack = ({ rules, whenSpent }: RestartPolicy): boolean =>

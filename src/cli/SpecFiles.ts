@@ -8,6 +8,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
+import { statSync } from "node:fs"
 import { exitCodes } from "./ExitCode.ts"
 import { type Failure, failure } from "./Failure.ts"
 import * as Manifest from "./Manifest.ts"
@@ -24,7 +25,9 @@ export const readText = Effect.fnUntraced(function* (file: string) {
           failure(
             error.reason._tag === "NotFound"
               ? `there is no file ${file}`
-              : `${file} cannot be read (${error.reason._tag})`,
+              : statSync(file, { throwIfNoEntry: false })?.isDirectory() === true
+                ? `${file} is a directory`
+                : `${file} cannot be read (${error.reason._tag})`,
             { exitCode: exitCodes.usage, next: "Name a spec file; examples/ has some" }
           )
         )

@@ -74,6 +74,18 @@ export const fieldPath = (prefix: string, message: DescMessage, path: ReadonlyAr
   return text
 }
 
+/** What is to be said of a key that a schema does not take: in a map it is a name that cannot be, else no field at all. */
+const keyNames: Readonly<Record<string, string>> = {
+  environment: "is no variable's name: 1 to 256 characters without =",
+  labels: "is no label's name: 1 to 128 characters without blanks and ="
+}
+
+const descriptionOf = (message: string, path: ReadonlyArray<PropertyKey>): string => {
+  if (message === "Missing key") return "must be set"
+  if (message !== "Expected no excess property") return message
+  return keyNames[String(path.at(-2))] ?? "is no field that is known here"
+}
+
 const issuesOf = SchemaIssue.makeFormatterStandardSchemaV1()
 
 /** What a schema found wrong, as violations of the fields of `message` at `prefix`. */
@@ -82,14 +94,10 @@ export const violationsOf = (
   message: DescMessage,
   issue: SchemaIssue.Issue
 ): ReadonlyArray<Violation> =>
-  issuesOf(issue).issues.map((found) => ({
-    field: fieldPath(
-      prefix,
-      message,
-      (found.path ?? []).map((segment) => (typeof segment === "object" ? segment.key : segment))
-    ),
-    description: found.message === "Missing key" ? "must be set" : found.message
-  }))
+  issuesOf(issue).issues.map((found) => {
+    const path = (found.path ?? []).map((segment) => (typeof segment === "object" ? segment.key : segment))
+    return { field: fieldPath(prefix, message, path), description: descriptionOf(found.message, path) }
+  })
 
 /**
  * A decoder of a part of requests: `schema` is the domain's, `message` the descriptor of that part and `prefix` its path

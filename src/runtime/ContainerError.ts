@@ -33,7 +33,7 @@ export class SandboxNotFound extends Schema.TaggedError<SandboxNotFound>()("Sand
     return `there is no sandbox ${this.name}; ${this.hint}`
   }
   get hint(): string {
-    return "create it first"
+    return "ListSandboxes has those there are"
   }
 }
 

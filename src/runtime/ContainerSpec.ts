@@ -96,7 +96,7 @@ const Names = Schema.Array(WorkloadName).pipe(
 
 /** From 0 (killed at once) to one day, stored as milliseconds. */
 export const GracePeriod = Schema.Finite.pipe(
-  Schema.check(Schema.isBetween({ minimum: 0, maximum: 86_400_000 }, { expected: "0 to 86400000 milliseconds" })),
+  Schema.check(Schema.isBetween({ minimum: 0, maximum: 86_400_000 }, { expected: "0 to 24h" })),
   Schema.decodeTo(Schema.Duration, SchemaTransformation.durationFromMillis)
 )
 

@@ -70,5 +70,9 @@ export const forgetStops = Effect.fnUntraced(function* ({ containers }: Records)
   }
 })
 
+/** In the order in which they were made: that of their names is an accident, and another one than before a restart. */
+export const byAge = <A>(records: ReadonlyArray<StateRecord<A>>): ReadonlyArray<StateRecord<A>> =>
+  records.toSorted((one, other) => one.createdAt - other.createdAt)
+
 /** Whether its actor shall run. */
 export const isWanted = ({ completed, desired }: ContainerRecord): boolean => desired === "running" && !completed

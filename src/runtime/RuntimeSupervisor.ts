@@ -131,7 +131,7 @@ const make = Effect.gen(function* () {
       yield* Effect.forkScoped(Stream.runForEach(found.watch(), (event) => Effect.sync(() => hear(event))))
       sandboxes.clear()
       const desired = yield* records.sandboxes.partition
-      return yield* Effect.forEach(desired.records, ({ value }) => addSandbox(value))
+      return yield* Effect.forEach(Records.byAge(desired.records), ({ value }) => addSandbox(value))
     })
   })
 

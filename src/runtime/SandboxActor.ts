@@ -13,7 +13,7 @@ import * as RestartPolicy from "../actor/RestartPolicy.ts"
 import { Cgroups } from "./Cgroups.ts"
 import { containerActor } from "./ContainerActor.ts"
 import { ContainerRuns } from "./ContainerRuns.ts"
-import type { Records, SandboxRecord } from "./Records.ts"
+import { byAge, type Records, type SandboxRecord } from "./Records.ts"
 
 /** The services that containers and sandboxes stand on. */
 export type Services = ContainerRuns | Cgroups
@@ -33,7 +33,7 @@ export const sandboxActor = (sandbox: SandboxRecord, records: Records): Effect.E
       yield* Actor.onStop(Effect.andThen(networks.forget(name), cgroups.remove(`${paths.cgroup}/${name}`)))
       // A record that does not decode is no reason to lose the others.
       const containers = yield* records.containers.partition
-      const own = containers.records.filter(({ value }) => value.sandbox === name)
+      const own = byAge(containers.records).filter(({ value }) => value.sandbox === name)
       return yield* Effect.forEach(own, ({ value }) =>
         Effect.map(isLeft(value.spec.name), (left) => containerActor(value, sandbox, records, !left))
       )

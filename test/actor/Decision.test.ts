@@ -165,7 +165,7 @@ describe("budgets", () => {
     const policy = RestartPolicy.make({ budget, whenSpent: "park" })
     assert.strictEqual(
       Decision.decide(situation({ policy, restartsOfChild: () => 3 })).reason,
-      "it ended (Boom); its budget of 3 restarts in 60 s is spent: it is parked until somebody starts it"
+      "it ended (Boom); its budget of 3 restarts in 1 min is spent: it is parked until somebody starts it"
     )
   })
 })

@@ -46,7 +46,7 @@ describe("what was taken over", () => {
       yield* Effect.yieldNow
       const [adopted, ended] = yield* root.tree.history("init/a")
       assert.strictEqual(adopted?.event, "adopted")
-      assert.include(ended?.reason, "after a healthy run of 300 s")
+      assert.include(ended?.reason, "after a healthy run of 5 min")
     })
   )
 })

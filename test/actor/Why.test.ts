@@ -121,7 +121,7 @@ describe("why", () => {
       )
       assert.include(
         parked,
-        "policy: it ended (Crash); its budget of 4 restarts in 600 s is spent: it is parked until somebody starts it"
+        "policy: it ended (Crash); its budget of 4 restarts in 10 min is spent: it is parked until somebody starts it"
       )
     })
   )

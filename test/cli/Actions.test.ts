@@ -211,10 +211,17 @@ describe("run", () => {
         container: { ...(spec === undefined ? {} : { spec }), actorPath: "init/runtime/x/x" }
       })),
       unary(ContainerService.method.getContainer, ({ name }) => ({ container: { spec: { name }, status: state } })),
+      unary(SandboxService.method.getSandbox, ({ name }) => {
+        throw new GrpcFailure(grpc.status.NOT_FOUND, `there is no sandbox ${name}`)
+      }),
+      unary(ContainerService.method.removeContainer, ({ name }) => {
+        stopped.push(`remove ${name}`)
+        return {}
+      }),
       unary(ContainerService.method.stopContainer, ({ name }) => {
         stopped.push(name)
         state = { state: ContainerState.STOPPED }
-        return {}
+        return { container: { spec: { name } } }
       }),
       streaming(ContainerService.method.streamContainerLogs, ({ follow, since }, sink) => {
         sink.send({
@@ -253,6 +260,18 @@ describe("run", () => {
         assert.strictEqual(ran.out, "hello\n")
         assert.strictEqual(ran.err, "message" in status.lastExit ? `ironwood: ${status.lastExit.message}\n` : "")
       }
+    })
+  )
+
+  it.live("in the foreground leaves none whose program is not there, and says where flags go", () =>
+    Effect.gen(function* () {
+      const calls: Array<string> = []
+      const lastExit = { code: 127, tag: "ProgramNotFound", message: '"--name" is not in its image' }
+      const address = yield* ended({ state: ContainerState.PARKED, lastExit }, "", calls)
+      const ran = yield* ironwood(["--address", address, "run", "hello", "--name", "x"])
+      assert.strictEqual(ran.code, 127, ran.err)
+      assert.include(ran.err, "flags of `ironwood run` come before it")
+      assert.match(calls.join(", "), /remove \w+/)
     })
   )
 

@@ -313,6 +313,44 @@ Nothing was changed.
   )
 })
 
+it.effect("an address that cannot be, and a directory for a file, are told as such", () =>
+  Effect.gen(function* () {
+    for (const address of ["1.2.3", "host:", "host:70000", "a b:1"]) {
+      const ran = yield* ironwood(["--address", address, "ps"])
+      assert.strictEqual(ran.code, 2)
+      assert.strictEqual(
+        ran.err,
+        `ironwood: the address "${address}" cannot be. It is unix:PATH, the path of a socket, or HOST:PORT such as 192.0.2.9:50051.\n`
+      )
+    }
+    const applied = yield* ironwood(["--address", absent, "apply", "-f", "/tmp"])
+    assert.deepStrictEqual(
+      [applied.code, applied.err],
+      [2, "ironwood: /tmp is a directory. Name a spec file; examples/ has some.\n"]
+    )
+  })
+)
+
+it.effect("wrong flags of `policy set` are all told at once, and nobody is asked", () =>
+  Effect.gen(function* () {
+    const words = "--restart never --budget x/y --max-consecutive -1 --when-spent explode --jitter 2 --initial soon"
+    const ran = yield* ironwood(["--address", absent, "policy", "set", "hello", ...words.split(" ")])
+    assert.strictEqual(ran.code, 2)
+    assert.strictEqual(
+      ran.err,
+      `ironwood: the flags are wrong in 6 places:
+  --restart: expected permanent (always, unless-stopped), transient (on-failure, on-failure:N), temporary (no) or on-success, not "never"
+  --initial: expected a duration such as 500ms, 10s, 5m or 1h30m, not "soon"
+  --jitter: expected a share from 0 to 1, not "2"
+  --budget: expected restarts and a time, such as 5/10m, or "none", not "x/y"
+  --max-consecutive: expected a number from 1 to 100000, or "none", not "-1"
+  --when-spent: expected park, escalate, keep-trying, fallback, restart-group or reboot-host, not "explode"
+Nothing was changed; \`ironwood policy set --help\` explains the flags.
+`
+    )
+  })
+)
+
 describe("missing things", () => {
   it.effect("an unknown image says how to bring it in", () =>
     Effect.gen(function* () {

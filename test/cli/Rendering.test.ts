@@ -221,6 +221,13 @@ ACTOR      KIND       STATE          FOR  RESTARTS  PID  NOTE
     const note = (seconds: number) => drawn({}, new Map([["init", looping(seconds)]]))[3] ?? ""
     assert.include(note(3), "up again after 4 failures in a row, the last: exited with code 1")
     assert.notInclude(note(11), "failures")
+    const starting = create(ActorSchema, { ...looping(3), state: ActorState.STARTING })
+    const troubled = drawn({ troubledOnly: true }, new Map([["init", starting]])).join("\n")
+    assert.include(troubled, "started again after 4 failures in a row, the last: exited with code 1")
+    assert.notInclude(
+      drawn({}, new Map([["init", create(ActorSchema, { ...starting, consecutiveFailures: 0 })]])).join("\n"),
+      "started again"
+    )
   })
 
   it("never draws beyond the screen", () => {

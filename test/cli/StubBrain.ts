@@ -7,7 +7,7 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import { existsSync } from "node:fs"
+import { existsSync, rmSync } from "node:fs"
 import { HostService } from "../../proto/generated/ironwood/v1/host_pb.ts"
 import { ActorState, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
@@ -30,6 +30,8 @@ const actors = [
 const brain = Effect.gen(function* () {
   const processes = yield* Processes
   const asked = yield* Deferred.make<void>()
+  // of a brain that was killed
+  rmSync(`${stateDirectory}/ironwood.sock`, { force: true })
   yield* serveAt(`${stateDirectory}/ironwood.sock`, [
     unary(HostService.method.getVersion, () => ({
       version: "0.0.0",

@@ -245,6 +245,16 @@ describe("up in the background", () => {
       assert.include(second.err, readFileSync(join(state, "lock"), "utf8").trim())
       const tree = yield* ended(directory, ["tree", "--address", `${state}/ironwood.sock`])
       assert.include(tree.out, "2 actors: 2 running")
+      // a brain that hangs is replaced, and whoever asks meanwhile is answered by the next one
+      const version = ["version", "-o", "json", "--address", `${state}/ironwood.sock`]
+      const brain = Number(/"brainPid":\s*(\d+)/.exec((yield* ended(directory, version)).out)?.[1])
+      process.kill(brain, "SIGSTOP")
+      const meanwhile = yield* ended(directory, ["tree", "--address", `${state}/ironwood.sock`])
+      assert.deepStrictEqual([meanwhile.code, meanwhile.err], [0, ""])
+      assert.include(meanwhile.out, "2 actors: 2 running")
+      const next = (yield* ended(directory, version)).out
+      assert.match(next, /"brainPid"/)
+      assert.notInclude(next, String(brain))
       const down = yield* ended(directory, ["down", "--address", `unix:${state}/ironwood.sock`])
       assert.strictEqual(down.code, 0, down.err)
       assert.deepStrictEqual(processesOf(directory), [])

@@ -245,8 +245,13 @@ describe("the spine", () => {
       const parent = mkdtempSync(join(tmpdir(), "ironwood-parent-"))
       yield* Effect.addFinalizer(() => Effect.sync(() => rmSync(parent, { recursive: true, force: true })))
       const instance = yield* start({ parent })
-      yield* applied(instance, image + container("web", loop))
+      // made in another order than that of their names: the tree shows them so, for as long as they are there
+      yield* applied(instance, image + container("web", loop) + container("db", loop))
       yield* running(instance, "web")
+      const order = Effect.map(instance.run("tree", "init/runtime", "-o", "json"), (text) =>
+        [...text.matchAll(/"path":\s*"init\/runtime\/(\w+)"/g)].map((found) => found[1])
+      )
+      assert.deepStrictEqual(yield* order, ["web", "db"])
       yield* instance.run("stop", "web")
       assert.strictEqual((yield* status(instance, "web"))?.state, "CONTAINER_STATE_STOPPED")
       yield* killBrain(instance, "SIGKILL")
@@ -255,6 +260,7 @@ describe("the spine", () => {
       const again = yield* ironwood(["up", "--detach", "--state-dir", instance.stateDirectory])
       assert.strictEqual(again.code, 0, again.stderr)
       assert.strictEqual((yield* status(instance, "web"))?.state, "CONTAINER_STATE_STOPPED")
+      assert.deepStrictEqual(yield* order, ["web", "db"])
       yield* instance.run("start", "web")
       yield* running(instance, "web")
     })

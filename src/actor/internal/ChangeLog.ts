@@ -5,7 +5,8 @@
  * holds what the tree shows anyhow; events are made of it for those who read. Every change has its own revision and
  * revisions are consecutive, so a revision *is* a place in the ring. A watcher that lags far gets only changes that are
  * still the newest of their actor; one that lags beyond the ring gets a snapshot. So does one that comes from an earlier
- * brain, and after it what the histories of the actors know of the time between.
+ * brain, and before it what the histories of the actors know of the time between: at the revision it came with, so that
+ * revisions never go back and who leaves before the snapshot is told all of it again.
  */
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
@@ -133,12 +134,13 @@ export class ChangeLog {
     if (cursor === undefined || !this.#held(cursor) || (cursor === this.#base && this.#base > 0)) {
       const snapshot = this.#source.snapshot()
       const { revision } = snapshot
-      const events: Array<TreeEvent> = [{ _tag: "Snapshot", revision, snapshot }]
+      const events: Array<TreeEvent> = []
       if (cursor !== undefined && cursor <= this.#base) {
         for (const { entry, node } of this.#source.happenedSince(cursor, CAPACITY)) {
-          events.push({ _tag: "Changed", revision, node, entry })
+          events.push({ _tag: "Changed", revision: cursor, node: { ...node, revision: cursor }, entry })
         }
       }
+      events.push({ _tag: "Snapshot", revision, snapshot })
       return { events, cursor: revision }
     }
     const coalesce = this.#revision - cursor > COALESCE_BEYOND

@@ -16,6 +16,7 @@ import * as Exits from "../ExitView.ts"
 import type { ExitView } from "../ExitView.ts"
 import { type NodeRecord, type Rest, SPENT_LIMIT } from "../Journal.ts"
 import * as Lifecycle from "../Lifecycle.ts"
+import { policyChange } from "../PolicyChange.ts"
 import type { RestartPolicy } from "../RestartPolicy.ts"
 import type { Annotations } from "../Self.ts"
 import { failuresInARow } from "../Tree.ts"
@@ -315,7 +316,8 @@ export class Node<R> {
 
   setPolicy(policy: RestartPolicy): void {
     this.#account.reset(policy)
-    this.change({ policy }, { event: "policy-changed", reason: `${policy.restart}, ${policy.whenSpent} when spent` })
+    const reason = policyChange(this.view.policy, policy)
+    this.change({ policy }, { event: "policy-changed", reason })
   }
 
   /** A person takes the matter in hand: failures so far count no more. */

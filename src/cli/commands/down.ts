@@ -4,7 +4,6 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import { readFileSync } from "node:fs"
 import { HostService, StopAction } from "../../../proto/generated/ironwood/v1/host_pb.ts"
 import * as Address from "../Address.ts"
 import { Client, make, orElseStatus, status } from "../Client.ts"
@@ -12,6 +11,7 @@ import { describe } from "../Help.ts"
 import * as HumanText from "../HumanText.ts"
 import * as Output from "../Output.ts"
 import { requestId } from "../RequestId.ts"
+import { isAlive } from "../Taproot.ts"
 import * as Path from "effect/Path"
 
 export const down = Command.make(
@@ -34,7 +34,7 @@ export const down = Command.make(
       stateDirectory === "" ? yield* Client : yield* make(Address.ofStateDirectory(path.resolve(stateDirectory)))
     const { taprootPid } = yield* client.call(HostService.method.getVersion, {})
     const id = requestId()
-    const stop = client.call(HostService.method.stopHost, { requestId: id, action }).pipe(
+    const stop = client.call(HostService.method.stopHost, { requestId: id, action }, { once: true }).pipe(
       Effect.as(true),
       // the API may be gone before its answer is out: it is asked again as long as taproot lives
       Effect.catchIf(
@@ -47,7 +47,7 @@ export const down = Command.make(
     const local = Address.socketPath(client.address) !== undefined
     const gone = local
       ? Effect.sync(() => !isAlive(taprootPid))
-      : client.call(HostService.method.getVersion, {}, { timeout: "2 seconds" }).pipe(
+      : client.call(HostService.method.getVersion, {}, { timeout: "2 seconds", once: true }).pipe(
           Effect.as(false),
           orElseStatus(status.unavailable, () => Effect.succeed(true))
         )
@@ -84,13 +84,3 @@ const actions = {
 
 /** Statuses of a call whose connection broke: cancelled, internal (a reset stream), unavailable. */
 const lostOnTheWay: ReadonlySet<number> = new Set([status.cancelled, status.internal, status.unavailable])
-
-/** Is there a process with this pid that has not ended? One that only waits to be reaped has. */
-const isAlive = (pid: number): boolean => {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
-    return !/^ [ZX]/.test(stat.slice(stat.lastIndexOf(")") + 1))
-  } catch {
-    return false
-  }
-}

@@ -111,7 +111,7 @@ const ls = Command.make(
         const style = yield* currentStyle
         const now = yield* Clock.currentTimeMillis
         const size = yield* screen.size
-        const when = (moment: number | undefined) => (moment === undefined ? "" : HumanText.ago(moment, now))
+        const when = (moment: number | undefined) => (moment === undefined ? "" : HumanText.agoOrDate(moment, now))
         const rows = images.flatMap((image) =>
           (image.names.length === 0 ? ["<none>"] : image.names).map((name) => [
             Text.clean(name),

@@ -20,6 +20,7 @@ import { exitCodes } from "../ExitCode.ts"
 import * as ExitPlan from "../ExitPlan.ts"
 import * as ExplainText from "../ExplainText.ts"
 import { failure } from "../Failure.ts"
+import { wrongFlags } from "../FlagProblems.ts"
 import { style as currentStyle } from "../Globals.ts"
 import { describe } from "../Help.ts"
 import * as Manifest from "../Manifest.ts"
@@ -105,9 +106,11 @@ const set = Command.make(
         next: "Say what, e.g. --max 30s; `ironwood policy set --help` has examples"
       })
     }
+    const change = PolicyFlags.read(flags)
+    if (Result.isFailure(change)) return yield* wrongFlags("policy set", change.failure, "Nothing was changed")
     const who = yield* Target.resolve(word)
     const before = yield* Option.match(preset, { onNone: () => policyOf(who), onSome: presetNamed })
-    const policy = PolicyFlags.change(before, flags)
+    const policy = PolicyFlags.change(before, change.success)
     const answer =
       who._tag === "Container"
         ? (yield* client.call(ContainerService.method.setContainerPolicy, {

@@ -83,7 +83,11 @@ const rm = Command.make(
     yield* forEach(
       names,
       Effect.fnUntraced(function* (name) {
-        const { sandbox } = yield* client.call(SandboxService.method.getSandbox, { name })
+        const { sandbox } = yield* client
+          .call(SandboxService.method.getSandbox, { name })
+          .pipe(
+            orElseStatus(status.notFound, (error) => withNext(error, "`ironwood sandbox ls` lists those there are"))
+          )
         if (force) {
           yield* Effect.forEach(
             sandbox?.containers ?? [],
