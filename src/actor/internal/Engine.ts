@@ -44,10 +44,18 @@ export interface RebootWish {
   readonly reason: string
 }
 
+/** Who can reboot the host. */
+export interface HostReboot {
+  /** Asked in the middle of a decision: books it, or answers why the host shall not reboot now. Must not call the tree. */
+  readonly claim: (wish: RebootWish) => string | undefined
+  /** Carries out what has been booked. */
+  readonly reboot: (wish: RebootWish) => void
+}
+
 /** What holds for the whole tree; see `Root.Options`. */
 export interface EngineOptions {
   readonly restartRate?: RestartRate | undefined
-  readonly rebootHost?: ((wish: RebootWish) => void) | undefined
+  readonly rebootHost?: HostReboot | undefined
 }
 
 export class Engine<R> {
@@ -77,7 +85,7 @@ export class Engine<R> {
   #head = 0
   #tail = 0
   #outbox: Array<() => void> = []
-  readonly #rebootHost: ((wish: RebootWish) => void) | undefined
+  readonly #rebootHost: HostReboot | undefined
   #draining = false
   #delivering = false
   readonly #timers: Timers
@@ -189,8 +197,11 @@ export class Engine<R> {
     return this.#rebootHost !== undefined
   }
 
-  reboot(wish: RebootWish): void {
-    this.answer(() => this.#rebootHost?.(wish))
+  /** Has the host reboot, or answers why it does not. */
+  reboot(wish: RebootWish): string | undefined {
+    const refusal = this.#rebootHost?.claim(wish)
+    if (refusal === undefined) this.answer(() => this.#rebootHost?.reboot(wish))
+    return refusal
   }
 
   /** The root ended by itself: nobody restarts it. */
