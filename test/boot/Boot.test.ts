@@ -5,7 +5,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { execFileSync } from "node:child_process"
+import { execFileSync, spawnSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -39,8 +39,8 @@ image: hello:latest
 `
 
 /** Ends at once, which is too much for its policy. */
-const doomed = `kind: Container
-name: doomed
+const restless = `kind: Container
+name: restless
 image: hello:latest
 entrypoint: [/bin/sh, -c]
 command: ["exit 1"]
@@ -56,7 +56,9 @@ const thrice = (image: string): void => {
   const [reboot] = debugfs(image, "cat reboots.json")
     .split(/(?<=\})|(?=\{)/)
     .filter((piece) => piece.startsWith("{"))
-  assert.include(reboot ?? "", "init/runtime/doomed/doomed")
+  assert.include(reboot ?? "", "init/runtime/restless/restless")
+  // What is changed now must not be undone by what is still in its journal; the exit code says that it had something to do.
+  spawnSync("e2fsck", ["-fp", image])
   const path = join(dirname(image), "reboots.json")
   writeFileSync(path, `[${[reboot, reboot, reboot].join()}]`)
   debugfs(image, "rm reboots.json")
@@ -241,10 +243,10 @@ watchdog: { timeoutSeconds: 45 }
             const applied = yield* machine.apply(hello)
             assert.strictEqual(applied.code, 0, applied.stderr)
             yield* containerPid(machine)
-            // a policy that asks for a reboot: the machine goes down in order, on its own
-            yield* machine.apply(doomed)
+            // a policy that asks for a reboot: the machine goes down in order, on its own, perhaps before it can answer
+            yield* Effect.forkScoped(machine.apply(restless))
             assert.strictEqual(yield* machine.ended, 0)
-            assert.include(machine.console(), "the host reboots for init/runtime/doomed/doomed")
+            assert.include(machine.console(), "the host reboots for init/runtime/restless/restless")
             assert.include(machine.console(), "reboot: Restarting system")
           })
         )
@@ -264,9 +266,9 @@ watchdog: { timeoutSeconds: 45 }
         yield* eventually("the config from the network", machine.run("host"), (text) => text.includes("downloaded"), 60)
         yield* containerPid(machine)
         const refusal = "the host has rebooted for such a reason 3 times within 1h, and does so no more"
-        yield* machine.prints(`init/runtime/doomed/doomed wants the host to reboot, but ${refusal}`)
+        yield* machine.prints(`init/runtime/restless/restless wants the host to reboot, but ${refusal}`)
         yield* machine.prints(/init\/host\/reboots running .*degraded: it has rebooted 3 times within 1h/)
-        assert.include(yield* machine.run("why", "doomed"), refusal)
+        assert.include(yield* machine.run("why", "restless"), refusal)
         yield* machine.run("down", "--then", "restart")
         assert.strictEqual(yield* machine.ended, 0)
         assert.include(machine.console(), "reboot: Restarting system")

@@ -37,6 +37,7 @@ const LOOK = 16
 const ROOM = 1_024
 
 const nothing = (): void => {}
+const nobodyKept = { record: undefined, history: undefined }
 
 /** An actor whose policy wants the host to reboot, and why. */
 export interface RebootWish {
@@ -305,6 +306,7 @@ export class Engine<R> {
     readonly record: NodeRecord | undefined
     readonly history: ReadonlyArray<HistoryEntry> | undefined
   } {
+    if (this.#keptNodes.size === 0 && this.#keptHistory.size === 0) return nobodyKept
     const kept = { record: this.#keptNodes.get(path), history: this.#keptHistory.get(path) }
     this.#keptNodes.delete(path)
     this.#keptHistory.delete(path)

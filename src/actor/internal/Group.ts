@@ -159,7 +159,7 @@ export class Group<R> {
   /** One more child, not started yet. `listed`: the spec with which it is there at the supervisor's next start. */
   add(spec: ChildSpec<unknown, R>, listed = spec): Node<R> {
     if (this.#node.spec.behaviour._tag === "Static") this.#roster.change(listed)
-    return this.#roster.adopt(spec, false)
+    return this.#roster.introduce(spec)
   }
 
   /** Another spec for a child that is there, from its next start on. */
