@@ -238,7 +238,7 @@ watchdog: { timeoutSeconds: 45 }
           Effect.gen(function* () {
             const machine = yield* boot({ more: [...driveOf(image), ...(yield* handedOver(config))] })
             yield* machine.up
-            assert.include(yield* machine.run("tree"), "device=/dev/vda")
+            assert.include(yield* machine.run("tree", "--all"), "device=/dev/vda")
             assert.include(yield* machine.run("host"), "configured")
             const applied = yield* machine.apply(hello)
             assert.strictEqual(applied.code, 0, applied.stderr)
