@@ -4,9 +4,9 @@
  *
  * Every group of questions is answered by a fresh process of each, in turn: `Supervised.ts` by Ironwood's core, and
  * `otp/supervised.erl` by the supervisors of Debian's `erlang-base`, so that neither heap nor compiled code of one group
- * colours another. A sample is what one process found: for a latency its median or its 99th percentile.
+ * colours another. Beside them `Bare.ts` shows what there is below: fibers that nobody supervises. A sample is what one process found: for a latency its median or its 99th percentile.
  *
- * `node bench/supervision.ts GROUP…` runs some of the groups; see also the headers of the two programs.
+ * `node bench/supervision.ts GROUP…` runs some of the groups; see also the headers of the programs.
  */
 import { mkdirSync } from "node:fs"
 import { join } from "node:path"
@@ -36,18 +36,21 @@ interface Subject {
   readonly command: (group: string) => Promise<string>
 }
 
-const ironwood: Subject = {
-  name: "ironwood",
+const program = (name: string, file: string): Subject => ({
+  name,
   command: (group) =>
     // as the brain runs, see Instance.ts
     command(process.execPath, [
       "--expose-gc",
       "--disable-warning=ExperimentalWarning",
       "--max-semi-space-size=2",
-      join(here, "Supervised.ts"),
+      join(here, file),
       group
     ])
-}
+})
+
+const ironwood = program("ironwood", "Supervised.ts")
+const bare = program("bare Effect fibers with a scope: the floor", "Bare.ts")
 
 const otp = (kind: string): Subject => ({
   name: `OTP, ${kind}`,
@@ -64,7 +67,7 @@ const oneForOne = otp("one_for_one")
 const groups: Readonly<Record<string, Group>> = {
   dynamic: {
     rounds: 3,
-    subjects: [ironwood, otp("simple_one_for_one")],
+    subjects: [ironwood, otp("simple_one_for_one"), bare],
     questions: {
       start: { question: "start 100,000 dynamic children", unit: "µs each", aim: "no slower than OTP" },
       memory: { question: "memory of a supervised idle child", unit: "bytes", aim: "at most 3,000" },
@@ -87,7 +90,7 @@ const groups: Readonly<Record<string, Group>> = {
   },
   alone: {
     rounds: 5,
-    subjects: [ironwood, oneForOne],
+    subjects: [ironwood, oneForOne, bare],
     questions: latencies("1 child", "at most 15", "at most 40")
   },
   history: {
@@ -97,7 +100,7 @@ const groups: Readonly<Record<string, Group>> = {
   },
   sustained: {
     rounds: 3,
-    subjects: [ironwood, oneForOne],
+    subjects: [ironwood, oneForOne, bare],
     questions: {
       rate: { question: "sustained restarts, 1,000 children", unit: "per second", aim: "at least 100,000" }
     }

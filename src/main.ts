@@ -21,7 +21,7 @@ import { parseArgs } from "node:util"
 import manifest from "../package.json" with { type: "json" }
 import * as Root from "./actor/Root.ts"
 import { Tree } from "./actor/Tree.ts"
-import { exitCodes, logger, machine, type Place, run, say, sayLoudly, startedAt, withTaproot } from "./BrainProcess.ts"
+import { exitCodes, logger, machine, type Place, run, sayLoudly, startedAt, withTaproot } from "./BrainProcess.ts"
 import { stateDisk } from "./config/Effective.ts"
 import { empty } from "./config/MachineConfig.ts"
 import * as MachineConfigs from "./config/MachineConfigs.ts"
@@ -32,6 +32,7 @@ import * as ConsoleJournal from "./host/ConsoleJournal.ts"
 import { collectWhenIdle } from "./host/IdleCollection.ts"
 import type { KernelParameters } from "./host/KernelParameters.ts"
 import * as MachineState from "./host/MachineState.ts"
+import * as RebootGuard from "./host/RebootGuard.ts"
 import { init, paths, services } from "./Init.ts"
 import * as State from "./storage/State.ts"
 import { StateCorrupt, StateForeign } from "./storage/StateErrors.ts"
@@ -69,9 +70,17 @@ const live = (place: Place) =>
     )
     yield* Effect.gen(function* () {
       yield* Effect.forkScoped(collectWhenIdle)
-      const rebootHost = ({ path, reason }: Root.RebootWish) => {
-        say(`brain: ${path} wants the host to reboot: ${reason}`)
-        Deferred.doneUnsafe(asked, Exit.succeed("restart"))
+      const { claim } = yield* RebootGuard.RebootGuard
+      const rebootHost: Root.HostReboot = {
+        claim: (wish) => {
+          const refusal = claim(wish)
+          if (refusal !== undefined) sayLoudly(`brain: ${wish.path} wants the host to reboot, but ${refusal}`)
+          return refusal
+        },
+        reboot: ({ path, reason }) => {
+          sayLoudly(`brain: the host reboots for ${path}: ${reason}`)
+          Deferred.doneUnsafe(asked, Exit.succeed("restart"))
+        }
       }
       const configs = yield* MachineConfigs.MachineConfigs
       const root = yield* Root.start(yield* init(place), {
@@ -116,8 +125,8 @@ const brain = (place: Place) => {
   // on a machine it is taproot that mounts what the state is kept on, and the machine config may say which disk that is
   const foundation =
     place.machine === undefined
-      ? ProcessesLive.pipe(Layer.provideMerge(Layer.mergeAll(state, MachineState.none, Sources.none)))
-      : state.pipe(
+      ? ProcessesLive.pipe(Layer.provideMerge(Layer.mergeAll(state, MachineState.none, Sources.none, RebootGuard.none)))
+      : Layer.merge(state, RebootGuard.layer(place.stateDirectory)).pipe(
           Layer.provideMerge(machineState(place.stateDirectory, place.machine)),
           Layer.provideMerge(Sources.layer(place.machine)),
           Layer.provideMerge(ProcessesLive)

@@ -239,7 +239,8 @@ const restart = (situation: Situation, history: History, found: Found | undefine
     spendsIntensity: counts && escalates,
     rule: found?.index,
     counts,
-    reason: `${what}, ${after}${by}: restart ${inTime(delay)}`
+    // Joined, since what `+` makes is a chain of pieces, and histories keep thousands of them.
+    reason: [what, ", ", after, by, ": restart ", inTime(delay)].join("")
   }
 }
 

@@ -151,12 +151,12 @@ class FromCause implements ExitView {
   readonly beforeReady: boolean
   readonly facts: ExitFacts | undefined
   readonly causes: ReadonlyArray<ExitCause> | undefined
-  #cause: Cause.Cause<unknown> | undefined
-  #detail = ""
+  /** What the detail is written of. Of a lone failure the error alone: thousands are kept, and a cause is four objects. */
+  #source: unknown
+  #detail: string | undefined
   constructor(at: number, beforeReady: boolean, cause: Cause.Cause<unknown>) {
     this.at = at
     this.beforeReady = beforeReady
-    this.#cause = cause
     let failure: Cause.Reason<unknown> | undefined
     for (const reason of cause.reasons) {
       // A defect outranks a failure, and both an interruption: the worst news is the news.
@@ -179,12 +179,14 @@ class FromCause implements ExitView {
       this.facts = factsOf(error)
       this.causes = causesOf(error)
     }
+    this.#source = failure?._tag === "Fail" && cause.reasons.length === 1 ? failure.error : cause
   }
   get detail(): string {
-    if (this.#cause !== undefined) {
-      const pretty = Cause.pretty(this.#cause)
+    if (this.#detail === undefined) {
+      const source = this.#source
+      const pretty = Cause.pretty(Cause.isCause(source) ? source : Cause.fail(source))
       this.#detail = cut(this.class === "defect" ? pretty : pretty.replaceAll(stackLine, ""), 8_000)
-      this.#cause = undefined
+      this.#source = undefined
     }
     return this.#detail
   }

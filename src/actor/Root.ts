@@ -16,7 +16,7 @@ import * as Scope from "effect/Scope"
 import * as ActorPath from "./ActorPath.ts"
 import type { ChildSpec } from "./ChildSpec.ts"
 import { RootFailed, SpecInvalid } from "./Errors.ts"
-import { Engine, type RebootWish } from "./internal/Engine.ts"
+import { Engine, type HostReboot } from "./internal/Engine.ts"
 import { makeNode } from "./internal/Group.ts"
 import { BLOCK } from "./internal/JournalWriter.ts"
 import { Node } from "./internal/Node.ts"
@@ -26,7 +26,7 @@ import { forgetful, Journal } from "./Journal.ts"
 import * as SpecProblems from "./SpecProblems.ts"
 import { Tree } from "./Tree.ts"
 
-export type { RebootWish } from "./internal/Engine.ts"
+export type { HostReboot, RebootWish } from "./internal/Engine.ts"
 export type { RestartRate } from "./internal/RestartGate.ts"
 
 /** How a root ends: see the module header. */
@@ -58,9 +58,10 @@ export interface Options {
   readonly restartRate?: RestartRate | undefined
   /**
    * Carries out a policy's `reboot-host`: it should end the tree in order, then reboot. The actor that wants it is `failed`
-   * meanwhile. Default: nobody can, and such a policy escalates.
+   * meanwhile; it is parked when that is refused, as it must be of a host that would reboot over and over. Default: nobody
+   * can, and such a policy escalates.
    */
-  readonly rebootHost?: ((wish: RebootWish) => void) | undefined
+  readonly rebootHost?: HostReboot | undefined
 }
 
 /** Starts a root; answers when it has acknowledged its start. Closing the scope releases it. */

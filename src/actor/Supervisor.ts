@@ -13,7 +13,9 @@
  *
  * Traps: siblings ended by `one_for_all` and `rest_for_one` are *released* by default (no stop hooks), so that a crash of
  * the storage does not kill containers; say `bystanders: "stop"` when starting anew means killing what they manage.
- * Children that a person stopped, or that are parked, stay as they are when a sibling's crash restarts the group. A static
+ * Children that a person stopped, or that are parked, stay as they are when a sibling's crash restarts the group. What a person
+ * starts or restarts is that child alone, as in OTP: later siblings that waited for it follow, those that run go on, and one
+ * that backs off keeps its time. A static
  * list that is to change while it runs is made with {@link managed}.
  */
 import * as Duration from "effect/Duration"

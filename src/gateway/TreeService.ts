@@ -43,9 +43,9 @@ const isPath = Schema.is(ActorPath)
 /** True for the actor at `top` and those below it; for everybody when `top` is empty. */
 const isWithin = (top: string, path: string): boolean => top === "" || path === top || path.startsWith(`${top}/`)
 
-/** Actors per message of a snapshot and per page of `GetTree`. */
+/** Actors per message of a snapshot and per page of `GetTree`: a message is written in one turn, and that is to be short. */
 export const actorsPerPart = 250
-const pageLimits = { byDefault: 1_000, most: 1_000 }
+const pageLimits = { byDefault: actorsPerPart, most: actorsPerPart }
 const historyLimits = { byDefault: 100, most: 1_000 }
 
 /** A message of a watch. */
@@ -150,12 +150,12 @@ const getTree = Effect.fn("TreeService.getTree")(function* (request: Proto.GetTr
     start = found < 0 ? position : found + 1
   }
   const wanted = snapshot.nodes.slice(start, start + sizeOf(request.pageSize, pageLimits))
-  const actors = fitting(Proto.ActorSchema, yield* Effect.forEach(wanted, (node) => asOfNow(tree, node)))
+  const actors = yield* fitting(Proto.ActorSchema, wanted, (node) => asOfNow(tree, node))
   const end = start + actors.length
   const last = snapshot.nodes[end - 1]
   return {
     revision: BigInt(snapshot.revision),
-    actors: [...actors],
+    actors,
     nextPageToken:
       last === undefined || end >= snapshot.nodes.length ? "" : tokenAfter("tree", filters, `${end - 1} ${last.path}`)
   }

@@ -10,6 +10,7 @@ import type { KernelParameters } from "./KernelParameters.ts"
 import { stateStep } from "./MachineState.ts"
 import { consoleStep, hostnameStep } from "./Names.ts"
 import { parametersStep } from "./ParametersStep.ts"
+import { rebootsStep } from "./RebootGuard.ts"
 import type { Setting } from "./Setting.ts"
 import { sysctls } from "./Sysctls.ts"
 import { type Watchdog, watchdogStep } from "./Watchdog.ts"
@@ -32,6 +33,7 @@ export const host = <R>(parameters: KernelParameters, settings: Settings, more: 
       parametersStep(parameters),
       ...more,
       stateStep,
+      rebootsStep,
       sysctls(settings.sysctls, parameters.sysctls),
       modulesStep(settings.modules),
       watchdogStep(settings.watchdog),

@@ -365,6 +365,7 @@ export class Model {
     for (const child of group.children) {
       if (child.order < order || !group.children.includes(child)) continue
       if (child.state !== "waiting" && child.state !== "backing-off") continue
+      if (group.restart !== undefined && this.#concerned(group, child, group.restart.from)) continue
       this.#begin(child, group.phase === "up")
       // What came of this start may have begun another pass, or ended the group.
       if (group.pass !== pass || group.phase === "down" || isParked(child)) return

@@ -245,7 +245,7 @@ describe("reboot-host", () => {
   it.effect("tells who can reboot, once, and leaves the rest to run until that ends them", () =>
     Effect.gen(function* () {
       const wishes: Array<Root.RebootWish> = []
-      const rebootHost = (wish: Root.RebootWish) => void wishes.push(wish)
+      const rebootHost = { claim: () => undefined, reboot: (wish: Root.RebootWish) => void wishes.push(wish) }
       const { decisions, states, wear } = yield* pod({ a: {}, b: { policy: whenSpent("reboot-host") } }, "static", {
         rebootHost
       })
@@ -256,6 +256,19 @@ describe("reboot-host", () => {
         ["init/pod/b"]
       )
       assert.match((yield* decisions("b")).at(-1) ?? "", /^reboot-host: .*: the host reboots$/)
+    })
+  )
+
+  it.effect("parks when the host must not, and says why", () =>
+    Effect.gen(function* () {
+      const rebootHost = { claim: () => "it has done so all day", reboot: () => assert.fail("it was refused") }
+      const { decisions, states, wear } = yield* pod({ a: {}, b: { policy: whenSpent("reboot-host") } }, "static", {
+        rebootHost
+      })
+      yield* wear("b")
+      assert.deepStrictEqual(yield* states, { a: "running", b: "parked" })
+      const told = /^park: .*: the host reboots; but it has done so all day: it is parked until somebody starts it$/
+      assert.match((yield* decisions("b")).at(-1) ?? "", told)
     })
   )
 

@@ -264,6 +264,23 @@ describe("rest_for_one", () => {
     })
   )
 
+  it.effect("a person's restart of an earlier one leaves a later one its back-off", () =>
+    Effect.gen(function* () {
+      const probes = new Probes()
+      const policy = RestartPolicy.make({ backoff: { initial: 100, jitter: 0 } })
+      const root = yield* Root.start(group(probes, ["a", "b", "c", "d"], { strategy: "rest_for_one" }, policy))
+      yield* probes.crash("c")
+      yield* TestClock.adjust(50)
+      probes.take()
+      yield* root.tree.restart("init/a")
+      assert.deepStrictEqual(probes.take(), ["hook a", "close a", "start a"])
+      yield* TestClock.adjust(49)
+      assert.deepStrictEqual(probes.take(), [])
+      yield* TestClock.adjust(1)
+      assert.deepStrictEqual(probes.take(), ["start c", "start d"])
+    })
+  )
+
   it.effect("drops temporary bystanders for good", () =>
     Effect.gen(function* () {
       const probes = new Probes()

@@ -5,6 +5,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { execFileSync, spawnSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -36,6 +37,33 @@ kind: Container
 name: hello
 image: hello:latest
 `
+
+/** Ends at once, which is too much for its policy. */
+const restless = `kind: Container
+name: restless
+image: hello:latest
+entrypoint: [/bin/sh, -c]
+command: ["exit 1"]
+restart: { maxConsecutive: 1, whenSpent: WHEN_SPENT_REBOOT_HOST }
+`
+
+/** Of a disk with the state of a machine that is off. */
+const debugfs = (image: string, command: string): string =>
+  execFileSync("debugfs", ["-w", "-R", command, image], { stdio: "pipe", encoding: "utf8" })
+
+/** The one reboot that is written down is as good as three. */
+const thrice = (image: string): void => {
+  const [reboot] = debugfs(image, "cat reboots.json")
+    .split(/(?<=\})|(?=\{)/)
+    .filter((piece) => piece.startsWith("{"))
+  assert.include(reboot ?? "", "init/runtime/restless/restless")
+  // What is changed now must not be undone by what is still in its journal; the exit code says that it had something to do.
+  spawnSync("e2fsck", ["-fp", image])
+  const path = join(dirname(image), "reboots.json")
+  writeFileSync(path, `[${[reboot, reboot, reboot].join()}]`)
+  debugfs(image, "rm reboots.json")
+  debugfs(image, `write ${path} reboots.json`)
+}
 
 const containerPid = (machine: Machine) =>
   Effect.map(
@@ -201,7 +229,7 @@ watchdog: { timeoutSeconds: 45 }
   )
 
   it.live(
-    "keeps its state and its config on a disk that was empty, and has both again from there",
+    "keeps its state and its config on a disk that was empty, has both again, and does not reboot itself for ever",
     () =>
       Effect.gen(function* () {
         const image = yield* disk(256)
@@ -210,16 +238,19 @@ watchdog: { timeoutSeconds: 45 }
           Effect.gen(function* () {
             const machine = yield* boot({ more: [...driveOf(image), ...(yield* handedOver(config))] })
             yield* machine.up
-            assert.include(yield* machine.run("tree"), "device=/dev/vda")
+            assert.include(yield* machine.run("tree", "--all"), "device=/dev/vda")
             assert.include(yield* machine.run("host"), "configured")
             const applied = yield* machine.apply(hello)
             assert.strictEqual(applied.code, 0, applied.stderr)
             yield* containerPid(machine)
-            yield* machine.run("down", "--then", "restart")
+            // a policy that asks for a reboot: the machine goes down in order, on its own, perhaps before it can answer
+            yield* Effect.forkScoped(machine.apply(restless))
             assert.strictEqual(yield* machine.ended, 0)
+            assert.include(machine.console(), "the host reboots for init/runtime/restless/restless")
             assert.include(machine.console(), "reboot: Restarting system")
           })
         )
+        thrice(image)
         // nobody hands the config over any more; another one, with the digest that was asked for, is on the network
         const next = "version: ironwood/v1\nhostname: downloaded\n"
         const machine = yield* boot({
@@ -234,8 +265,13 @@ watchdog: { timeoutSeconds: 45 }
         assert.include(yield* machine.run("config", "get", "--revision", "1"), "# mine")
         yield* eventually("the config from the network", machine.run("host"), (text) => text.includes("downloaded"), 60)
         yield* containerPid(machine)
-        yield* machine.run("down")
+        const refusal = "the host has rebooted for such a reason 3 times within 1h, and does so no more"
+        yield* machine.prints(`init/runtime/restless/restless wants the host to reboot, but ${refusal}`)
+        yield* machine.prints(/init\/host\/reboots running .*degraded: it has rebooted 3 times within 1h/)
+        assert.include(yield* machine.run("why", "restless"), refusal)
+        yield* machine.run("down", "--then", "restart")
         assert.strictEqual(yield* machine.ended, 0)
+        assert.include(machine.console(), "reboot: Restarting system")
       }).pipe(Effect.scoped),
     900_000
   )

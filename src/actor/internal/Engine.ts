@@ -37,6 +37,7 @@ const LOOK = 16
 const ROOM = 1_024
 
 const nothing = (): void => {}
+const nobodyKept = { record: undefined, history: undefined }
 
 /** An actor whose policy wants the host to reboot, and why. */
 export interface RebootWish {
@@ -44,10 +45,18 @@ export interface RebootWish {
   readonly reason: string
 }
 
+/** Who can reboot the host. */
+export interface HostReboot {
+  /** Asked in the middle of a decision: books it, or answers why the host shall not reboot now. Must not call the tree. */
+  readonly claim: (wish: RebootWish) => string | undefined
+  /** Carries out what has been booked. */
+  readonly reboot: (wish: RebootWish) => void
+}
+
 /** What holds for the whole tree; see `Root.Options`. */
 export interface EngineOptions {
   readonly restartRate?: RestartRate | undefined
-  readonly rebootHost?: ((wish: RebootWish) => void) | undefined
+  readonly rebootHost?: HostReboot | undefined
 }
 
 export class Engine<R> {
@@ -77,7 +86,7 @@ export class Engine<R> {
   #head = 0
   #tail = 0
   #outbox: Array<() => void> = []
-  readonly #rebootHost: ((wish: RebootWish) => void) | undefined
+  readonly #rebootHost: HostReboot | undefined
   #draining = false
   #delivering = false
   readonly #timers: Timers
@@ -189,8 +198,11 @@ export class Engine<R> {
     return this.#rebootHost !== undefined
   }
 
-  reboot(wish: RebootWish): void {
-    this.answer(() => this.#rebootHost?.(wish))
+  /** Has the host reboot, or answers why it does not. */
+  reboot(wish: RebootWish): string | undefined {
+    const refusal = this.#rebootHost?.claim(wish)
+    if (refusal === undefined) this.answer(() => this.#rebootHost?.reboot(wish))
+    return refusal
   }
 
   /** The root ended by itself: nobody restarts it. */
@@ -294,6 +306,7 @@ export class Engine<R> {
     readonly record: NodeRecord | undefined
     readonly history: ReadonlyArray<HistoryEntry> | undefined
   } {
+    if (this.#keptNodes.size === 0 && this.#keptHistory.size === 0) return nobodyKept
     const kept = { record: this.#keptNodes.get(path), history: this.#keptHistory.get(path) }
     this.#keptNodes.delete(path)
     this.#keptHistory.delete(path)

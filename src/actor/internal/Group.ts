@@ -159,7 +159,7 @@ export class Group<R> {
   /** One more child, not started yet. `listed`: the spec with which it is there at the supervisor's next start. */
   add(spec: ChildSpec<unknown, R>, listed = spec): Node<R> {
     if (this.#node.spec.behaviour._tag === "Static") this.#roster.change(listed)
-    return this.#roster.adopt(spec, false)
+    return this.#roster.introduce(spec)
   }
 
   /** Another spec for a child that is there, from its next start on. */
@@ -270,6 +270,8 @@ export class Group<R> {
         return
       }
       if (child.state === "waiting" || child.state === "backing-off") {
+        // Who is to start anew with one that crashed does so when the back-off of that is over, whatever else comes up.
+        if (this.#restart.concerns(child)) continue
         if (this.#holdBack(child, this.#phase === "up")) continue
         this.#cursor = child
         return child.start(this.#phase === "up")
@@ -413,13 +415,15 @@ export class Group<R> {
         return sibling === undefined || hindrance !== undefined ? undefined : this.#standIn(child, sibling)
       }
       case "RebootHost": {
-        child.move(
-          "fail",
-          { lastExit: exit, attempt: decision.attempt },
-          { event, exit, decision: "reboot-host", reason }
-        )
-        this.#passOver(child)
-        return this.#engine.reboot({ path: child.view.path, reason })
+        const { attempt } = decision
+        const refusal = this.#engine.reboot({ path: child.view.path, reason })
+        if (refusal === undefined) {
+          child.move("fail", { lastExit: exit, attempt }, { event, exit, decision: "reboot-host", reason })
+        } else {
+          const why = `${reason}; but ${refusal}: it is parked until somebody starts it`
+          child.move("park", { lastExit: exit, attempt }, { event, exit, decision: "park", reason: why })
+        }
+        return this.#passOver(child)
       }
       case "Escalate": {
         const { attempt, budget, restarts, within } = decision

@@ -49,6 +49,13 @@ const endings = {
   kill: { event: "killed", reason: "to be ended at once, its supervisor ran out of time" }
 } as const satisfies Record<EndingKind, Happening>
 
+/** Most actors come up in the same few lives, so that is said in sentences that all share. */
+const readiness: Array<string> = []
+const isReady = (incarnation: number): string =>
+  incarnation < 256
+    ? (readiness[incarnation] ??= `incarnation ${incarnation} is ready`)
+    : `incarnation ${incarnation} is ready`
+
 /** The events that come with another state. */
 const moves: ReadonlySet<HistoryEvent> = new Set([
   "started",
@@ -237,7 +244,7 @@ export class Node<R> {
   }
 
   #budgetLeft(): number | undefined {
-    return this.#account.left(this.engine.monotonic())
+    return this.#account.limited ? this.#account.left(this.engine.monotonic()) : undefined
   }
 
   /** Makes a change visible, with the event behind it if there is one. */
@@ -428,13 +435,19 @@ export class Node<R> {
       { startedAt: this.engine.now() - ranBefore, annotations: this.#withTold(annotations) },
       {
         event: runningFor === undefined ? "started" : "adopted",
-        reason: `incarnation ${this.view.incarnation} ${runningFor === undefined ? "is ready" : "took over what ran on"}${standsInFor === undefined ? "" : `, in the place of "${standsInFor.spec.id}"`}`,
+        reason: this.#cameUp(runningFor !== undefined),
         because: standsInFor?.view.path
       }
     )
     this.#started(undefined)
     this.parent?.childAcknowledged(this)
     if (this.parent === undefined) this.engine.onRootStarted?.()
+  }
+
+  #cameUp(adopted: boolean): string {
+    const { incarnation } = this.view
+    const how = adopted ? `incarnation ${incarnation} took over what ran on` : isReady(incarnation)
+    return this.standsInFor === undefined ? how : `${how}, in the place of "${this.standsInFor.spec.id}"`
   }
 
   /** What it told before it was ready stays. */

@@ -43,6 +43,11 @@ export class RestartAccount {
     return this.#window?.count(now, delay) ?? 0
   }
 
+  /** Whether there is a budget. */
+  get limited(): boolean {
+    return this.#window !== undefined
+  }
+
   /** Restarts left in the budget; undefined without one. */
   left(now: number): number | undefined {
     return this.#window === undefined ? undefined : this.#window.limit - this.#window.count(now)

@@ -57,6 +57,11 @@ export class Roster<R> {
       }
       this.#registry.forget(old)
     }
+    return this.introduce(spec)
+  }
+
+  /** A new node, for a spec of an id that nobody has. */
+  introduce(spec: ChildSpec<unknown, R>): Node<R> {
     const child = this.#registry.make(spec)
     this.children.link(child)
     this.dependents.add(child)
