@@ -80,9 +80,9 @@ export const parameterOf = (field: string): string =>
   field === "kernel.sysctls"
     ? "`sysctl.NAME`"
     : overrides
-        .filter((override) => override.field === field)
+        .filter((override) => override.field === field || override.field.startsWith(`${field}.`))
         .map(({ parameter }) => `\`${parameter}\``)
-        .join("")
+        .join(", ")
 
 const sysctlField = /^kernel\.sysctls\[(".*")\]$/
 

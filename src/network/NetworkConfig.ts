@@ -280,7 +280,14 @@ export const NetworkConfig = Schema.Struct({
   /** Asked before those of the links. */
   nameServers: list(Address, most),
   searchDomains: list(Domain, most)
-}).pipe(Schema.check(Schema.makeFilter(problemsOf)))
+}).pipe(
+  Schema.check(
+    Schema.makeFilter(problemsOf, {
+      // looser than what is checked here; without it a description of the document would be lost
+      toJsonSchema: () => [{}, true]
+    })
+  )
+)
 export type NetworkConfig = typeof NetworkConfig.Type
 
 /** A link of that name of which nothing is said. */
