@@ -43,23 +43,26 @@ export const bareGrpcStalls = async (space: string, many: number): Promise<Reado
     stdio: ["ignore", "pipe", "inherit"],
     env: { ...process.env, IRONWOOD_BENCH_STALL: file }
   })
-  const said = await new Promise((resolve) => server.stdout.once("data", (bytes) => resolve(String(bytes).trim())))
-  if (said !== "up") throw new Error(`the bare gRPC server did not start: ${String(said)}`)
-  const client = new Client(`unix:${socket}`, credentials.createInsecure())
-  const request = Buffer.alloc(150, 1)
-  const call = () =>
-    new Promise<void>((resolve, reject) => {
-      client.makeUnaryRequest(echo.path, echo.requestSerialize, echo.responseDeserialize, request, (error) =>
-        error === null ? resolve() : reject(error)
-      )
-    })
-  const stalls: Array<Stall> = []
-  for (let round = 0; round < 7; round++) {
-    await readStall(server.pid ?? 0, file)
-    await Promise.all(Array.from({ length: many }, call))
-    stalls.push(await readStall(server.pid ?? 0, file))
+  try {
+    const said = await new Promise((resolve) => server.stdout.once("data", (bytes) => resolve(String(bytes).trim())))
+    if (said !== "up") throw new Error(`the bare gRPC server did not start: ${String(said)}`)
+    const client = new Client(`unix:${socket}`, credentials.createInsecure())
+    const request = Buffer.alloc(150, 1)
+    const call = () =>
+      new Promise<void>((resolve, reject) => {
+        client.makeUnaryRequest(echo.path, echo.requestSerialize, echo.responseDeserialize, request, (error) =>
+          error === null ? resolve() : reject(error)
+        )
+      })
+    const stalls: Array<Stall> = []
+    for (let round = 0; round < 7; round++) {
+      await readStall(server.pid ?? 0, file)
+      await Promise.all(Array.from({ length: many }, call))
+      stalls.push(await readStall(server.pid ?? 0, file))
+    }
+    client.close()
+    return stalls
+  } finally {
+    server.kill()
   }
-  client.close()
-  server.kill()
-  return stalls
 }

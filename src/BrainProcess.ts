@@ -38,10 +38,18 @@ export const startedAt = Date.now()
 /** sysexits(3): what taproot and a person see of a brain that ends by itself. With 78 no other could do better. */
 export const exitCodes = { usage: 64, software: 70, channelLost: 76, unusable: 78 } as const
 
-/** Standard error is a file or the console; writes must be done before an exit. */
+/** A line that a full disk took only in part: the next one begins a line of its own. */
+let torn = false
+
+/**
+ * Standard error is a file (that of an Ironwood which is a process like others lies in the state directory), a pipe or the
+ * console; writes must be done before an exit. A line that cannot be written is dropped: a full disk, a pipe that is full or
+ * that nobody reads are no reason for a brain to die.
+ */
 export const say = (text: string): void => {
+  const line = Buffer.from(torn ? `\n${text}\n` : `${text}\n`)
   try {
-    writeSync(2, `${text}\n`)
+    torn = writeSync(2, line) < line.length
   } catch {
     // nobody can be told
   }
@@ -63,8 +71,11 @@ const explain = (cause: Cause.Cause<unknown>): string => {
     : error.message
 }
 
-/** The log of a brain: lines of logfmt on standard error. */
-export const logger = Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])
+/**
+ * The log of a brain: lines of logfmt on standard error. Not through the console: the stream below it throws what it cannot
+ * write at the process.
+ */
+export const logger = Logger.layer([Logger.make((options) => say(Logger.formatLogFmt.log(options)))])
 
 /** `live`, for as long as there is a taproot. */
 export const withTaproot = <E, R>(live: Effect.Effect<void, E, R>): Effect.Effect<void, E, R | Processes> =>
@@ -99,6 +110,8 @@ export const run = <E>(
   for (const needed of [place.stateDirectory, dirname(place.socketPath)]) {
     mkdirSync(needed, { recursive: true, mode: 0o700 })
   }
+  // what packages write there by themselves (warnings) is dropped like our own lines
+  process.stderr.on("error", () => {})
   // let it crash: a fault that nobody caught leaves this brain in an unknown state, and the next one adopts everything
   process.on("uncaughtException", (error) => end(exitCodes.software, `uncaught: ${error.stack ?? error.message}`))
   process.on("unhandledRejection", (reason) => end(exitCodes.software, `unhandled rejection: ${String(reason)}`))

@@ -37,6 +37,7 @@
  * per supervisor, in milliseconds; giving up is a failure, not `shutdown`; children a person stopped or that are parked
  * are not revived by a sibling's crash; a slow start never holds up the restart of another under `one_for_one`.
  */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -44,6 +45,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Cause from "effect/Cause"
 import { type ChildSpec, type Dependencies, type MailboxControl, noDependencies, type Provided } from "./ChildSpec.ts"
+import * as ExitView from "./ExitView.ts"
 import * as RestartPolicy from "./RestartPolicy.ts"
 import { type Annotations, Self } from "./Self.ts"
 
@@ -69,6 +71,11 @@ export interface Options {
    * have nothing left to be looked after. Default false: it starts.
    */
   readonly resume?: boolean
+  /**
+   * True: a `temporary` actor that is over stays in the tree, finished or failed, to be looked at and started again; with
+   * others of its group it is started anew like any other. Default false: it is forgotten, as OTP does.
+   */
+  readonly keep?: boolean
   /** Its own end may be that of its supervisor (`autoShutdown`). Not for `permanent` actors. Default false. */
   readonly significant?: boolean
   /** The siblings it needs, by id. Default none. */
@@ -108,6 +115,7 @@ export function make<E, R>(id: string, options: Options, run: Effect.Effect<void
     startDeadline: options.startDeadline === undefined ? 90_000 : shutdownMillis(options.startDeadline),
     autoStart: options.autoStart ?? true,
     resume: options.resume ?? false,
+    keep: options.keep ?? false,
     significant: options.significant ?? false,
     dependencies: dependenciesOf(options.dependencies),
     mailbox: options.mailbox?.control,
@@ -141,6 +149,13 @@ export const ignore: Effect.Effect<never, never, Self> = Effect.flatMap(Self, (s
   self.ignore()
   return Effect.interrupt
 })
+
+/** Tells, in a stop hook, how what the actor looks after has ended: its last exit in the tree, which decides nothing. */
+export const stopped = <E>(exit: Exit.Exit<void, E>): Effect.Effect<void, never, Self> =>
+  Effect.gen(function* () {
+    const self = yield* Self
+    self.stopped(ExitView.fromExit(yield* Clock.currentTimeMillis, exit, false))
+  })
 
 /**
  * Registers what has to be done when the ending is *stop*, never on a crash or *release*. Hooks and finalizers run

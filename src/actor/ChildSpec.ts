@@ -127,6 +127,8 @@ export interface ChildSpec<out E, out R> {
   readonly autoStart: boolean
   /** True: an earlier brain's rest (parked, backing off, finished, failed) goes on. False: it starts. */
   readonly resume: boolean
+  /** A `temporary` actor that is over stays in the tree. False: it is forgotten, as OTP does. */
+  readonly keep: boolean
   /** Its own end may be that of its supervisor; see {@link AutoShutdown}. */
   readonly significant: boolean
   readonly dependencies: Dependencies

@@ -74,6 +74,7 @@ export function make<E, R>(id: string, options: Options<E, R, R | Provided>): Ef
         startDeadline: options.startDeadline === undefined ? 90_000 : shutdownMillis(options.startDeadline),
         autoStart: options.autoStart ?? true,
         resume: false,
+        keep: false,
         significant: options.significant ?? false,
         dependencies: dependenciesOf(options.dependencies),
         behaviour: {

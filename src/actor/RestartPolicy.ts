@@ -191,14 +191,6 @@ export const make = (options: Options, base: RestartPolicy = workload): RestartP
   })
 }
 
-/** `policy` as one of another type, with one rule more behind its own, also where it has as many as may be written. */
-export const amend = (policy: RestartPolicy, restart: RestartType, rule: Rule): RestartPolicy => {
-  const { backoff, budget, fallback, maxConsecutive, rememberStop, whenSpent } = policy
-  const rules = [...policy.rules, rule]
-  const parts = { restart, rules, backoff, budget, maxConsecutive, whenSpent, fallback, rememberStop }
-  return complete(parts, { disableChecks: true })
-}
-
 /** Every part of a policy, there or not. */
 interface Parts {
   readonly restart: RestartType

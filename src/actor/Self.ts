@@ -30,6 +30,8 @@ export class Self extends Context.Service<
     readonly ignore: () => void
     /** True once the supervisor has asked for an end of the kind `stop` whose hooks are still allowed to run. */
     readonly hooksWanted: () => boolean
+    /** Tells how what it looked after ended, while it is being ended itself. Use `Actor.stopped`. */
+    readonly stopped: (exit: ExitView) => void
     /** Registers the cancellation of the stop hook that runs now (undefined: none). Used by `Actor.onStop`. */
     readonly hookRuns: (cancel: (() => void) | undefined) => void
     /** Tells the history that a stop hook failed. Used by `Actor.onStop`. */

@@ -94,6 +94,7 @@ const specOf = <R>(
   startDeadline: Number.POSITIVE_INFINITY,
   autoStart: options.autoStart ?? true,
   resume: false,
+  keep: false,
   significant: options.significant ?? false,
   dependencies: dependenciesOf(options.dependencies),
   behaviour: {

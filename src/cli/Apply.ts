@@ -2,10 +2,11 @@
  * Making what spec files say: all of it is checked first ({@link check}), and one mistake anywhere means that nothing is done.
  *
  * Then images come before sandboxes and sandboxes before containers, each kind in the order of the files, but a container
- * after those that it needs. What fails all the same (a full disk, a layer that is cut short, somebody else at work) leaves nothing half made of itself, does not stop the
+ * after those that it needs. A container that differs from the file only in what can be set while it runs (its restart
+ * policy) is changed so: the file is what is wanted, also where somebody has set a policy since. What fails all the same (a full disk, a layer that is cut short, somebody else at work) leaves nothing half made of itself, does not stop the
  * others of its kind, and lets no later kind begin: containers are not started beside an import that failed.
  */
-import { create, type DescMessage, type MessageShape } from "@bufbuild/protobuf"
+import { create as createMessage, type DescMessage, type MessageShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import { ContainerService, CreateContainerResponseSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { ImportImageResponseSchema } from "../../proto/generated/ironwood/v1/image_pb.ts"
@@ -13,7 +14,7 @@ import { CreateSandboxResponseSchema, SandboxService } from "../../proto/generat
 import { assumedOf } from "./Assumed.ts"
 import { Client, orElseStatus, status } from "./Client.ts"
 import { exitCodes } from "./ExitCode.ts"
-import { changed, type Failure, failure } from "./Failure.ts"
+import { type Failure, failure } from "./Failure.ts"
 import { answered, type Done } from "./ForEach.ts"
 import { style as currentStyle } from "./Globals.ts"
 import { importImages, nameOf } from "./ImageImport.ts"
@@ -22,17 +23,17 @@ import * as Needs from "./Needs.ts"
 import * as Output from "./Output.ts"
 import { removeContainer } from "./Remove.ts"
 import { requestId } from "./RequestId.ts"
-import { check, nextAfter } from "./SpecCheck.ts"
+import { check, isLive, nextAfter, titled } from "./SpecCheck.ts"
 import { labelOf, type Specs } from "./SpecFiles.ts"
 
 /** How to apply. */
 export interface Options {
-  /** Containers that differ are stopped in order, removed and made anew; else they are a conflict. */
+  /** Containers that differ in what cannot be set live are stopped in order, removed and made anew; else a conflict. */
   readonly replace: boolean
 }
 
 /** What became of an object. */
-type Outcome = "created" | "unchanged" | "replaced" | "imported"
+type Outcome = "created" | "unchanged" | "changed" | "replaced" | "imported"
 
 const line = Effect.fnUntraced(function* (object: Manifest.ManifestObject, name: string, outcome: Outcome) {
   const style = yield* currentStyle
@@ -52,7 +53,7 @@ const make = Effect.fnUntraced(function* (object: Manifest.ManifestObject, specs
           nameOf(image),
           unchanged ? "unchanged" : "imported",
           ImportImageResponseSchema,
-          create(ImportImageResponseSchema, { event: { case: "image", value: image }, unchanged })
+          createMessage(ImportImageResponseSchema, { event: { case: "image", value: image }, unchanged })
         )
       )
     }
@@ -86,10 +87,19 @@ const makeContainer = Effect.fnUntraced(function* (
   )
   const there = yield* exists(client.call(ContainerService.method.getContainer, { name }))
   const as = (outcome: Outcome) => Effect.map(create, (answer) => ({ answer, outcome }))
-  const made = as(there ? "unchanged" : "created")
-  if (!there || !replace) return yield* made
-  return yield* made.pipe(
-    orElseStatus(status.alreadyExists, () => Effect.andThen(removeContainer(name, true), as("replaced")))
+  const changeLive = client
+    .call(ContainerService.method.setContainerPolicy, { name, policy: spec.restart ?? {}, requestId: requestId() })
+    .pipe(
+      Effect.map(({ container }) => ({
+        answer: createMessage(CreateContainerResponseSchema, container === undefined ? {} : { container }),
+        outcome: "changed" as const
+      }))
+    )
+  return yield* as(there ? "unchanged" : "created").pipe(
+    orElseStatus(status.alreadyExists, (error) => {
+      if (isLive(error)) return changeLive
+      return there && replace ? Effect.andThen(removeContainer(name, true), as("replaced")) : error
+    })
   )
 })
 
@@ -124,23 +134,21 @@ const tryOne = Effect.fnUntraced(function* (object: Manifest.ManifestObject, spe
 
 /** Checks everything, then makes the objects, a printed line each; fails at the end when some failed all the same. */
 export const apply = Effect.fnUntraced(function* (specs: Specs, options: Options) {
-  yield* check(specs, options)
+  const changing = yield* check(specs, options)
+  // those that are there and only change come last: one may fall back to what the files bring along
+  const objects = specs.objects.toSorted((one, other) => Number(changing.has(one)) - Number(changing.has(other)))
   for (const kind of kinds) {
     const failures: Array<Failed> = []
-    for (const object of Needs.inOrder(specs.objects.filter((object) => object.kind === kind))) {
+    for (const object of Needs.inOrder(objects.filter((object) => object.kind === kind))) {
       failures.push(...(yield* tryOne(object, specs, options)))
     }
-    const titled = ({ error, object }: Failed): Failure =>
-      changed(error, {
-        summary: `${labelOf(object)} (${Manifest.formatPosition(object.where)}): ${error.summary}`
-      })
     const [first, second] = failures
     if (first === undefined) continue
-    if (second === undefined) return yield* titled(first)
+    if (second === undefined) return yield* titled(first.error, first.object)
     const { exitCode } = first.error
     return yield* failure(`${failures.length} of ${specs.objects.length} objects failed`, {
       exitCode: failures.every(({ error }) => error.exitCode === exitCode) ? exitCode : exitCodes.failed,
-      details: failures.flatMap((one) => titled(one).message.split("\n"))
+      details: failures.flatMap(({ error, object }) => titled(error, object).message.split("\n"))
     })
   }
 })

@@ -105,6 +105,7 @@ export const failureOf = (error: unknown, address: string): Failure => {
   const common = {
     status: error.code,
     exitCode: error.code === grpc.status.UNAVAILABLE ? exitCodes.failed : exitCodeOf(error.code),
+    ...(said?.differing === undefined ? {} : { differing: said.differing }),
     ...(said?.resource === undefined ? {} : { about: said.resource })
   }
   if (error.code === grpc.status.UNIMPLEMENTED) {

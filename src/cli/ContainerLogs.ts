@@ -5,7 +5,9 @@
  * entries had that time (all lines read at once share one), asks again from that time, and leaves those out. So nothing is
  * shown twice and nothing is lost. Without `follow` it reads to the end and is done.
  *
- * Trap: with `follow` an address where nobody ever listened is tried for ever; ask for the container first.
+ * Traps: with `follow` an address where nobody ever listened is tried for ever; ask for the container first. The stream reads
+ * ahead: who stops it and wants to read on later keeps a {@link Cursor} of his own, moved ({@link after}) over the entries he
+ * is done with, not over those that were on their way to him.
  */
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
@@ -27,18 +29,27 @@ export interface Options {
 
 /** Where a reader is: the time of the last entry and how many entries of that time it has had. */
 export interface Cursor {
-  time: Timestamp | undefined
-  count: number
+  readonly time: Timestamp | undefined
+  readonly count: number
 }
+
+/** Before the first entry. */
+export const start: Cursor = { time: undefined, count: 0 }
 
 const sameTime = (a: Timestamp | undefined, b: Timestamp | undefined): boolean =>
   a !== undefined && b !== undefined && a.seconds === b.seconds && a.nanos === b.nanos
 
-/** Entries after the cursor from one call; moves the cursor. */
-const once = (connection: Connection, options: Options, cursor: Cursor): Stream.Stream<LogEntry, Failure> =>
+/** The cursor behind these entries too. */
+export const after = (cursor: Cursor, entries: ReadonlyArray<LogEntry>): Cursor =>
+  entries.reduce<Cursor>(
+    ({ count, time }, entry) => ({ time: entry.time, count: sameTime(entry.time, time) ? count + 1 : 1 }),
+    cursor
+  )
+
+/** Entries after the cursor from one call. */
+const once = (connection: Connection, options: Options, { count, time }: Cursor): Stream.Stream<LogEntry, Failure> =>
   Stream.suspend(() => {
-    const { time } = cursor
-    let skip = cursor.count
+    let skip = count
     const { tail, since, ...rest } = options
     return connection
       .stream(ContainerService.method.streamContainerLogs, {
@@ -51,34 +62,33 @@ const once = (connection: Connection, options: Options, cursor: Cursor): Stream.
       .pipe(
         Stream.flatMap(({ entries }) => Stream.fromIterable(entries)),
         Stream.filter((entry) => {
-          if (sameTime(entry.time, time) && skip > 0) {
-            skip--
-            return false
-          }
-          cursor.count = sameTime(entry.time, cursor.time) ? cursor.count + 1 : 1
-          cursor.time = entry.time
-          return true
+          if (skip === 0 || !sameTime(entry.time, time)) return true
+          skip--
+          return false
         })
       )
   })
 
 /**
  * The entries. With `follow`, until interrupted or until the container is removed; a lost connection is tried again for as long as
- * it takes. Pass a `cursor` to read on later where this stopped.
+ * it takes. Those before the cursor are left out.
  */
 export const stream = (
   connection: Connection,
   options: Options,
-  cursor: Cursor = { time: undefined, count: 0 }
+  cursor: Cursor = start
 ): Stream.Stream<LogEntry, Failure> => {
   if (!options.follow) return once(connection, options, cursor)
   return Stream.callback<LogEntry, Failure>(
     (queue) =>
       Effect.gen(function* () {
+        // what the queue has: this stream goes on from there when a connection is lost
+        let queued = cursor
         for (let attempt = 0; ; attempt++) {
-          const error = yield* once(connection, options, cursor).pipe(
+          const error = yield* once(connection, options, queued).pipe(
             Stream.runForEach((entry) => {
               attempt = 0
+              queued = after(queued, [entry])
               return Queue.offer(queue, entry)
             }),
             Effect.as("end" as const),

@@ -46,8 +46,11 @@ export const statusText = (container: Container, now: number, style: Style): str
     }
     case ContainerState.STOPPING:
       return style.cyan("Stopping")
-    case ContainerState.STOPPED:
-      return style.dim(`Stopped${past(since)}`)
+    case ContainerState.STOPPED: {
+      // an exit of another time is not how the stop went
+      const own = since !== undefined && ended !== undefined && Math.abs(since - ended) < 1_000
+      return style.dim(`Stopped${past(since)}${own && why !== "" ? `, ${why}` : ""}`)
+    }
     case ContainerState.BACKING_OFF: {
       const wait =
         next === undefined ? "" : next > now ? `, next try in ${HumanText.shortSpan(next - now)}` : ", next try now"

@@ -23,6 +23,8 @@ export class Failure extends Schema.TaggedError<Failure>()("Failure", {
   status: Schema.optionalKey(Schema.Int),
   /** The fields that are wrong, when the server said so; the details say the same. */
   violations: Schema.optionalKey(Schema.Array(Schema.Struct({ field: Schema.String, description: Schema.String }))),
+  /** Of a name that is taken: the fields of the spec in which the one that is there differs, when the server said so. */
+  differing: Schema.optionalKey(Schema.Array(Schema.String)),
   /** What it is about, when the server said so: `image`, `nginx:1.27`. */
   about: Schema.optionalKey(Schema.Struct({ type: Schema.String, name: Schema.String }))
 }) {
@@ -57,7 +59,7 @@ export const changed = (
   error: Failure,
   parts: { readonly summary?: string; readonly next?: string; readonly details?: ReadonlyArray<string> }
 ): Failure => {
-  const { about, details, exitCode, next, status, summary, violations } = error
+  const { about, details, differing, exitCode, next, status, summary, violations } = error
   return new Failure({
     summary,
     details,
@@ -66,6 +68,7 @@ export const changed = (
     ...(status === undefined ? {} : { status }),
     ...(about === undefined ? {} : { about }),
     ...(violations === undefined ? {} : { violations }),
+    ...(differing === undefined ? {} : { differing }),
     ...parts
   })
 }

@@ -15,7 +15,8 @@ import {
   type Container,
   type ContainerExit,
   ContainerService,
-  ContainerState
+  ContainerState,
+  type LogEntry
 } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { Client, orElseStatus, status } from "./Client.ts"
 import * as ContainerLogs from "./ContainerLogs.ts"
@@ -60,9 +61,18 @@ export const attach = Effect.fnUntraced(function* (container: Container, options
   const signals = yield* (yield* Signals).claim
   const name = container.spec?.name ?? ""
   const printer = yield* LogPrinter.make({ timestamps: false })
-  const cursor: ContainerLogs.Cursor = { time: undefined, count: 0 }
+  let printed = ContainerLogs.start
+  // uninterruptible: what is printed and what is noted as printed stay the same when the end of the container comes between
+  const print = (entries: ReadonlyArray<LogEntry>) =>
+    Effect.uninterruptible(
+      Effect.tap(printer.print(entries), () =>
+        Effect.sync(() => void (printed = ContainerLogs.after(printed, entries)))
+      )
+    )
   const output = (follow: boolean) =>
-    ContainerLogs.stream(client, { name, follow, streams: [] }, cursor).pipe(Stream.runForEachArray(printer.print))
+    Stream.suspend(() => ContainerLogs.stream(client, { name, follow, streams: [] }, printed)).pipe(
+      Stream.runForEachArray(print)
+    )
   const look = client.call(ContainerService.method.getContainer, { name }).pipe(
     Effect.map(({ container }) => Option.filter(Option.fromUndefinedOr(container), hasEnded)),
     // the watch tells when it is back

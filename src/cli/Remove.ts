@@ -10,7 +10,7 @@ import { ContainerSchema, ContainerService } from "../../proto/generated/ironwoo
 import { SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { Client, orElseStatus, status } from "./Client.ts"
 import { exitCodes } from "./ExitCode.ts"
-import { withNext } from "./Failure.ts"
+import { changed, withNext } from "./Failure.ts"
 import { requestId } from "./RequestId.ts"
 
 /** The server keeps to the grace period, a day at most: this only guards against one that never answers. */
@@ -35,11 +35,14 @@ export const removeContainer = Effect.fnUntraced(function* (name: string, force:
       // by force again: somebody may have started it just now
       .call(ContainerService.method.removeContainer, { name, force, requestId: requestId() }, { timeout: "10 minutes" })
       .pipe(
-        Effect.mapError((error) =>
-          error.exitCode === exitCodes.conflict && !force
+        Effect.mapError((error) => {
+          if (force && error.status !== status.notFound) {
+            return changed(error, { summary: `${name} is stopped, but not removed: ${error.summary}` })
+          }
+          return error.exitCode === exitCodes.conflict
             ? withNext(error, `Stop it first, or \`ironwood rm -f ${name}\``)
             : error
-        )
+        })
       )
   )
   yield* client.call(SandboxService.method.getSandbox, { name }).pipe(

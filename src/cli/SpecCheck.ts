@@ -12,7 +12,7 @@ import { SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { assumedOf } from "./Assumed.ts"
 import { Client, orElseStatus, status } from "./Client.ts"
 import { type ExitCode, exitCodes } from "./ExitCode.ts"
-import { changed, type Failure, failure, withNext } from "./Failure.ts"
+import { changed, type Failure, failure } from "./Failure.ts"
 import { importImages } from "./ImageImport.ts"
 import * as Manifest from "./Manifest.ts"
 import { withMissing } from "./Missing.ts"
@@ -69,31 +69,53 @@ const wrongObject = (object: Manifest.ManifestObject, error: Failure): ReadonlyA
 
 const wrongAsAWhole = (object: Manifest.ManifestObject, error: Failure): Wrong => {
   const told = nextAfter(error, object)
-  const label = labelOf(object)
-  return {
-    at: object.where,
-    text: [`${label}: ${told.summary}`, ...told.details].join("; "),
-    exitCode: told.exitCode,
-    alone: changed(told, { summary: `${label} (${Manifest.formatPosition(object.where)}): ${told.summary}` })
-  }
+  const { details, exitCode, summary } = told
+  const whole = summary.startsWith(labelOf(object)) ? summary : `${labelOf(object)}: ${summary}`
+  return { at: object.where, text: [whole, ...details].join("; "), exitCode, alone: titled(told, object) }
 }
+
+/** The failure of an object with where it stands in the files. */
+export const titled = (error: Failure, object: Manifest.ManifestObject): Failure => {
+  const label = labelOf(object)
+  const { summary } = error
+  // many a sentence of the server begins with the object's name
+  const said = summary.startsWith(`${label} `) ? summary.slice(label.length) : `: ${summary}`
+  return changed(error, { summary: `${label} (${Manifest.formatPosition(object.where)})${said}` })
+}
+
+/** What of a container's spec can be set while it runs; everything else needs it made anew. */
+const live: ReadonlySet<string> = new Set(["restart"])
+
+/** Whether this says that a container is there and differs only in what can be set while it runs. */
+export const isLive = ({ differing }: Failure): boolean => differing?.every((field) => live.has(field)) ?? false
 
 /** The failure of an object with what can be done about it. */
 export const nextAfter = (error: Failure, object: Manifest.ManifestObject): Failure =>
   object.kind === "Container" && error.status === status.alreadyExists
-    ? withNext(error, "What is there differs from the file: `ironwood apply --replace` removes it and makes it anew")
+    ? changed(error, {
+        summary: `${labelOf(object)} exists with another spec`,
+        details: (error.differing ?? [])
+          .filter((field) => !live.has(field))
+          .map(
+            (field) => `${Manifest.formatPosition(object.fieldAt(field))}: ${Text.clean(field)} cannot be changed live`
+          ),
+        next: "What is there differs from the file: `ironwood apply --replace` removes it and makes it anew"
+      })
     : withMissing(error)
 
 /**
  * Asks the server about every object without doing anything, and fails with all that is wrong, here and there. What an
- * object lacks and the files bring along (an image, a sandbox) is there in time; what differs is replaced, if so wanted.
+ * object lacks and the files bring along (an image, a sandbox) is there in time; what differs is changed live where that
+ * can be, and replaced, if so wanted. Gives the containers that are to be changed live.
  */
 export const check = Effect.fnUntraced(function* (specs: Specs, { replace }: { readonly replace: boolean }) {
   const client = yield* Client
   const wrong: Array<Wrong> = [...wrongFiles(specs.problems)]
   const images: Array<Image> = []
+  const changing = new Set<Manifest.ManifestObject>()
   let everyImage = true
 
+  const changesLive = (object: Manifest.ManifestObject) => Effect.sync(() => void changing.add(object))
   const container = (object: Manifest.ManifestObject, spec: ContainerSpec) =>
     client
       .call(ContainerService.method.createContainer, {
@@ -103,7 +125,9 @@ export const check = Effect.fnUntraced(function* (specs: Specs, { replace }: { r
       })
       .pipe(
         Effect.asVoid,
-        orElseStatus(status.alreadyExists, (error) => (replace || object.isPartial ? Effect.void : error)),
+        orElseStatus(status.alreadyExists, (error) =>
+          isLive(error) ? changesLive(object) : replace || object.isPartial ? Effect.void : error
+        ),
         // an import that could not be looked at may well bring it
         orElseStatus(status.notFound, (error) => (everyImage || error.about?.type !== "image" ? error : Effect.void))
       )
@@ -133,5 +157,6 @@ export const check = Effect.fnUntraced(function* (specs: Specs, { replace }: { r
     }
     wrong.push(...wrongObject(object, error.value))
   }
-  return yield* refuse(wrong)
+  yield* refuse(wrong)
+  return changing
 })

@@ -2,7 +2,8 @@
  * The details a gRPC error carries beside its message: `google.rpc.Status` from the trailer `grpc-status-details-bin`.
  *
  * Only what a person can act on is read: the wrong fields (BadRequest), the unmet conditions (PreconditionFailure), the
- * resource (ResourceInfo) and the hint that the message ends with (ErrorInfo). Bytes that are not a status give no details: the code and the message of the error stand
+ * resource (ResourceInfo), the hint that the message ends with and the fields in which an object of the same name differs
+ * (both ErrorInfo). Bytes that are not a status give no details: the code and the message of the error stand
  * by themselves.
  */
 import { fromBinary } from "@bufbuild/protobuf"
@@ -29,6 +30,8 @@ export interface StatusDetails {
   readonly resource: { readonly type: string; readonly name: string } | undefined
   /** What the message advises at its end. */
   readonly hint: string | undefined
+  /** Of a name that is taken: the fields of the spec in which the one that is there differs. */
+  readonly differing: ReadonlyArray<string> | undefined
 }
 
 /** The trailer's name. */
@@ -41,6 +44,7 @@ export const decode = (bytes: Uint8Array): StatusDetails | undefined => {
     const violations: Array<Violation> = []
     let resource: StatusDetails["resource"]
     let hint: string | undefined
+    let differing: ReadonlyArray<string> | undefined
     for (const any of status.details) {
       for (const violation of anyUnpack(any, BadRequestSchema)?.fieldViolations ?? []) {
         violations.push({ field: violation.field, description: violation.description })
@@ -48,11 +52,13 @@ export const decode = (bytes: Uint8Array): StatusDetails | undefined => {
       for (const violation of anyUnpack(any, PreconditionFailureSchema)?.violations ?? []) {
         violations.push({ field: violation.subject, description: violation.description })
       }
-      hint ??= anyUnpack(any, ErrorInfoSchema)?.metadata["hint"]
+      const metadata = anyUnpack(any, ErrorInfoSchema)?.metadata
+      hint ??= metadata?.["hint"]
+      differing ??= metadata?.["fields"]?.split(",")
       const about = anyUnpack(any, ResourceInfoSchema)
       if (about !== undefined) resource = { type: about.resourceType, name: about.resourceName }
     }
-    return { violations, resource, hint }
+    return { violations, resource, hint, differing }
   } catch {
     return undefined
   }

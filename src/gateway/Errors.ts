@@ -3,7 +3,8 @@
  * google.rpc in the trailer `grpc-status-details-bin`.
  *
  * Every status has an `ErrorInfo` whose reason is the error's tag and whose domain is `ironwood`: the name that programs
- * match. Its metadata has the `hint` that the message ends with, if there is one. What is about a thing has a `ResourceInfo`; what is wrong in the request a `BadRequest` naming every field; what
+ * match. Its metadata has the `hint` that the message ends with, if there is one, and for a name that is taken the `fields`
+ * of the spec that differ, separated by commas. What is about a thing has a `ResourceInfo`; what is wrong in the request a `BadRequest` naming every field; what
  * must be changed first a `PreconditionFailure`; what may pass by itself a `RetryInfo`.
  *
  * A new error in the domain does not compile until it has its line in {@link describe}.
@@ -76,6 +77,8 @@ interface Description {
   readonly resource?: readonly [type: string, name: string]
   /** The fields of the request that are wrong. */
   readonly fields?: ReadonlyArray<Violation>
+  /** Of a name that is taken: the fields of the spec that differ. */
+  readonly differing?: ReadonlyArray<string>
   /** What must be changed first. */
   readonly blockers?: ReadonlyArray<{ readonly type: string; readonly subject: string; readonly description: string }>
   /** It may pass by itself: milliseconds to wait before a repetition. */
@@ -166,8 +169,16 @@ const describe = Match.typeTags<GatewayError, Description>()({
 
   ContainerNotFound: ({ name }) => notFound("container", name),
   SandboxNotFound: ({ name }) => notFound("sandbox", name),
-  ContainerAlreadyExists: ({ name }) => ({ code: Code.ALREADY_EXISTS, resource: ["container", name] }),
-  SandboxAlreadyExists: ({ name }) => ({ code: Code.ALREADY_EXISTS, resource: ["sandbox", name] }),
+  ContainerAlreadyExists: ({ fields, name }) => ({
+    code: Code.ALREADY_EXISTS,
+    resource: ["container", name],
+    differing: fields
+  }),
+  SandboxAlreadyExists: ({ fields, name }) => ({
+    code: Code.ALREADY_EXISTS,
+    resource: ["sandbox", name],
+    differing: fields
+  }),
   SandboxInUse: ({ containers, name }) => ({
     code: Code.FAILED_PRECONDITION,
     resource: ["sandbox", name],
@@ -216,9 +227,10 @@ const fitting = <M extends DescMessage>(
 const hintOf = (error: GatewayError): Record<string, string> => ("hint" in error ? { hint: error.hint } : {})
 
 const detailsOf = (error: GatewayError, described: Description): ReadonlyArray<Any> => {
-  const info = create(ErrorInfoSchema, { reason: error._tag, domain: "ironwood", metadata: hintOf(error) })
+  const { blockers = [], differing, fields = [], resource, retryAfter } = described
+  const metadata = { ...hintOf(error), ...(differing === undefined ? {} : { fields: differing.join(",") }) }
+  const info = create(ErrorInfoSchema, { reason: error._tag, domain: "ironwood", metadata })
   const details = [anyPack(ErrorInfoSchema, info)]
-  const { blockers = [], fields = [], resource, retryAfter } = described
   if (resource !== undefined) {
     const [resourceType, name] = resource
     details.push(

@@ -14,8 +14,6 @@ import * as Actor from "../actor/Actor.ts"
 import type { ChildSpec } from "../actor/ChildSpec.ts"
 import { isFinal } from "../actor/Decision.ts"
 import * as ExitView from "../actor/ExitView.ts"
-import { amend, type RestartPolicy } from "../actor/RestartPolicy.ts"
-import { Rule } from "../actor/RestartRule.ts"
 import * as ProcessAge from "../taproot/ProcessAge.ts"
 import type { ContainerFailure } from "./ContainerExit.ts"
 import { ContainerRuns } from "./ContainerRuns.ts"
@@ -24,19 +22,6 @@ import { type ContainerRecord, isWanted, type Records, type SandboxRecord } from
 
 /** What a stop takes beyond the grace: the kill, the last of the log, the runtime's and the kernel's clean-up. */
 export const CLEARING = Duration.seconds(45)
-
-/** Every end but the normal one. */
-const anyFailure = new Rule({
-  on: { classes: ["failure", "defect", "interrupted", "not-started"] },
-  then: "park"
-})
-
-/**
- * The policy as its supervisor gets it. A supervisor deletes a `temporary` child that has ended; a container that shall run
- * once stays to be looked at: what no rule of its own is about parks it when it fails.
- */
-export const supervised = (policy: RestartPolicy): RestartPolicy =>
-  policy.restart === "temporary" ? amend(policy, "transient", anyFailure) : policy
 
 export const containerActor = (
   record: ContainerRecord,
@@ -51,12 +36,14 @@ export const containerActor = (
     {
       kind: "container",
       description: spec.image,
-      policy: supervised(spec.restart),
+      policy: spec.restart,
       shutdown: Duration.sum(spec.stopGracePeriod, CLEARING),
       startDeadline: "3 minutes",
       autoStart: isWanted(record),
       dependencies: dependenciesOf(spec),
-      resume
+      resume,
+      // one that shall run once stays to be looked at
+      keep: true
     },
     Effect.gen(function* () {
       const runs = yield* ContainerRuns
@@ -66,7 +53,8 @@ export const containerActor = (
         Effect.gen(function* () {
           // How it is to be stopped was committed just now.
           const present = Option.match(yield* stored, { onNone: () => record, onSome: ({ value }) => value })
-          yield* runs.stop(present, yield* runs.ending(present))
+          const ended = yield* runs.stop(present, yield* runs.ending(present))
+          if (Option.isSome(ended)) yield* Actor.stopped(ended.value)
         })
       )
 

@@ -47,7 +47,9 @@ export class ContainerAlreadyExists extends Schema.TaggedError<ContainerAlreadyE
     return `container ${this.name} exists with another spec (${this.fields.join(", ")}); ${this.hint}`
   }
   get hint(): string {
-    return "remove it first, or take another name"
+    return this.fields.every((field) => field === "restart")
+      ? "its restart policy can be set while it runs"
+      : "remove it first, or take another name"
   }
 }
 

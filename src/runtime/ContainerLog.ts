@@ -9,14 +9,16 @@
  *
  * Traps:
  * - Chunks of one stream must come one after the other; the two streams are independent.
- * - When the disk is full, output waits (and with it, once its pipe is full, the program) for two seconds; then it is
- *   dropped until there is room again, and a line of `stderr` tells how much it was.
+ * - When the disk is full (there is no room for output any more: `DiskRoom.ts`), output waits (and with it, once its pipe is
+ *   full, the program) for two seconds; then it is dropped until there is room again, and a line of `stderr` tells how much
+ *   it was.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as DiskRoom from "../storage/DiskRoom.ts"
 import type { OutputChunk, OutputStream, Process } from "../taproot/Processes.ts"
 import type { LogRetention } from "./ContainerSpec.ts"
 import type { LogOptions } from "./Containers.ts"
@@ -53,10 +55,14 @@ const storedLength = (log: LogFile.LogFile, stream: OutputStream, time: bigint) 
 }
 
 const lossNotice = (time: bigint, bytes: number, reason: string): string =>
-  `${formatTime(time)} stderr F [ironwood: ${bytes} bytes of output were lost: ${reason}]\n`
+  `${formatTime(time)} stderr F [ironwood: ${bytes} bytes of output were lost: ${reason === "ENOSPC" ? "the disk was full" : reason}]\n`
 
 /** The log in `directory`. Touches nothing before the first use. */
-export const make = (directory: string, retention: LogRetention): ContainerLog => {
+export const make = (
+  directory: string,
+  retention: LogRetention,
+  room: DiskRoom.OutputRoom = DiskRoom.unlimited
+): ContainerLog => {
   const file = LogFile.make(directory, retention)
   let lost: { readonly time: bigint; readonly bytes: number; readonly reason: string } | undefined
   // Done when the output of the process before is stored. Holds nothing of it: restarts must not pile up memory.
@@ -72,7 +78,9 @@ export const make = (directory: string, retention: LogRetention): ContainerLog =
         missed === undefined
           ? lines
           : Buffer.concat([Buffer.from(lossNotice(missed.time, missed.bytes, missed.reason)), lines])
-      const append = file.append(text)
+      const append = Effect.flatMap(room.has(text.length), (has) =>
+        has ? file.append(text) : Effect.fail(new LogFile.LogFileFailed({ path: directory, code: "ENOSPC" }))
+      )
       // While output is being dropped anyway, one try per chunk is enough to notice that there is room again.
       return (missed === undefined ? Effect.retry(append, PATIENCE) : append).pipe(
         Effect.match({

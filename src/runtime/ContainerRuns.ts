@@ -25,7 +25,9 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as fs from "node:fs/promises"
+import { dirname } from "node:path"
 import { Content } from "../storage/Content.ts"
+import * as DiskRoom from "../storage/DiskRoom.ts"
 import { Rootfs } from "../storage/Rootfs.ts"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import { type Process, Processes } from "../taproot/Processes.ts"
@@ -48,7 +50,7 @@ import type { ContainerRecord, SandboxRecord } from "./Records.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import * as SandboxNetworks from "./SandboxNetworks.ts"
-import { startFailure } from "./StartFailure.ts"
+import { orFullDisk, startFailure } from "./StartFailure.ts"
 
 /** One run of a container. */
 export interface ContainerRun extends RunRequest {
@@ -92,8 +94,14 @@ export class ContainerRuns extends Context.Service<
     ) => Effect.Effect<void, ContainerFailure>
     /** How it is to be ended: as whoever stops it, else its spec, else its image wants it. */
     readonly ending: (record: ContainerRecord) => Effect.Effect<Ending>
-    /** Ends every run of a container and forgets it; returns when nothing is left. Fine when there is none. */
-    readonly stop: (record: ContainerRecord, ending: Ending) => Effect.Effect<void>
+    /**
+     * Ends every run of a container and forgets it; returns when nothing is left, with how the last one ended. Fine when
+     * there is none.
+     */
+    readonly stop: (
+      record: ContainerRecord,
+      ending: Ending
+    ) => Effect.Effect<Option.Option<Exit.Exit<void, ContainerFailure>>>
     /** Waits until every run that has ended is forgotten. */
     readonly quiet: Effect.Effect<void>
     /** Kills what runs, and lets a `stop` that is waiting, or comes later, wait no longer. */
@@ -128,6 +136,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const networks = SandboxNetworks.make(processes, paths)
   const preparing = Semaphore.makeUnsafe(PREPARED_AT_ONCE)
 
+  const room = DiskRoom.outputRoom(dirname(paths.logs))
   const logs = new Map<string, ContainerLog.ContainerLog>()
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => Effect.forEach(logs.values(), ({ close }) => close, { discard: true }))
@@ -142,7 +151,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const log = ({ sandbox, spec }: ContainerRecord): ContainerLog.ContainerLog => {
     let found = logs.get(spec.name)
     if (found === undefined) {
-      found = ContainerLog.make(`${paths.logs}/${sandbox}/${spec.name}`, spec.log)
+      found = ContainerLog.make(`${paths.logs}/${sandbox}/${spec.name}`, spec.log, room)
       logs.set(spec.name, found)
     }
     return found
@@ -228,8 +237,12 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
 
   const kill = ({ process }: ContainerRun) => Effect.ignore(process.signal("SIGKILL"))
 
-  /** Ends one run and forgets it. */
-  const endRun = (run: ContainerRun, { grace, signal }: Ending) =>
+  /** What an exit means: a failure, but for code 0. */
+  const meaningOf = (record: ContainerRecord, run: ContainerRun, exit: ProcessExit.ProcessExit) =>
+    ProcessExit.isSuccess(exit) ? Effect.void : Effect.flip(failureOf(record, run, exit))
+
+  /** Ends one run and forgets it; how it ended. */
+  const endRun = (record: ContainerRecord, run: ContainerRun, { grace, signal }: Ending) =>
     Effect.gen(function* () {
       ending.add(run.process.id)
       if (!(yield* hasEnded(run))) {
@@ -241,8 +254,14 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         const exit = yield* Effect.timeoutOption(run.process.exit, UNKILLABLE)
         if (Option.isNone(exit)) yield* Effect.logError(`run ${run.id} does not end although it was killed`)
       }
+      const exit = yield* run.process.exitNow
+      // before it is forgotten: with the cgroup its counters go
+      const ended = Option.isNone(exit)
+        ? Option.none()
+        : Option.some(yield* Effect.exit(meaningOf(record, run, exit.value)))
       yield* Effect.flatMap(forget(run, Duration.zero), Fiber.await)
       ending.delete(run.process.id)
+      return ended
     })
 
   /** Writes what the runtime reads; gives the program that it is to execute. */
@@ -281,7 +300,8 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         await fs.mkdir(request.bundle, { recursive: true, mode: 0o700 })
         await fs.writeFile(`${request.bundle}/config.json`, JSON.stringify(config), { mode: 0o600 })
       },
-      catch: (error) => new CreateFailed({ name, detail: error instanceof Error ? error.message : String(error) })
+      catch: (error) =>
+        new CreateFailed({ name, detail: orFullDisk(error instanceof Error ? error.message : String(error)) })
     })
     return config.process.args[0] ?? ""
   })
@@ -329,7 +349,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       const open = (yield* all(record)).filter(({ process: { id } }) => !forgetting.has(id) && !ending.has(id))
       const newest = open.at(-1)
       for (const run of open.slice(0, -1)) {
-        yield* Effect.forkIn(endRun(run, { signal: "SIGKILL", grace: Duration.zero }), scope)
+        yield* Effect.forkIn(endRun(record, run, { signal: "SIGKILL", grace: Duration.zero }), scope)
       }
       return Option.fromUndefinedOr(newest)
     }),
@@ -340,7 +360,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         return found.length > 0
       }),
     verdict: (record, run, exit, remember) =>
-      (ProcessExit.isSuccess(exit) ? Effect.void : Effect.flip(failureOf(record, run, exit))).pipe(
+      meaningOf(record, run, exit).pipe(
         Effect.onExit(remember),
         // Only now: with the cgroup its counters go.
         Effect.ensuring(forget(run, STEP_ASIDE))
@@ -358,8 +378,9 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     stop: (record, ending) =>
       Effect.gen(function* () {
         const found = yield* all(record)
-        yield* Effect.forEach(found, (run) => endRun(run, ending), { concurrency: "unbounded", discard: true })
+        const ends = yield* Effect.forEach(found, (run) => endRun(record, run, ending), { concurrency: "unbounded" })
         yield* forgotten(record.spec.name)
+        return Option.flatten(Option.fromUndefinedOr(ends.at(-1)))
       }),
     quiet: forgotten(),
     hurry: (container) =>

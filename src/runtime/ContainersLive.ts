@@ -35,7 +35,7 @@ import {
   SpecInvalid,
   WrongState
 } from "./ContainerError.ts"
-import { CLEARING, supervised } from "./ContainerActor.ts"
+import { CLEARING } from "./ContainerActor.ts"
 import * as ContainerRuns from "./ContainerRuns.ts"
 import { type Container, Containers, type Sandbox, type StateError } from "./Containers.ts"
 import { ContainerSpec } from "./ContainerSpec.ts"
@@ -388,7 +388,7 @@ const make = Effect.gen(function* () {
             const changed = new ContainerSpec({ ...spec, restart: policy })
             yield* records.containers.update(name, (record) => ({ ...record.value, spec: changed }))
             yield* Effect.flatMap(
-              ask((tree) => tree.setPolicy(RuntimeSupervisor.containerPath(value), supervised(policy))),
+              ask((tree) => tree.setPolicy(RuntimeSupervisor.containerPath(value), policy)),
               Fiber.join
             )
           })

@@ -1,6 +1,6 @@
 /**
- * `storage/state` in the tree: the state database as an actor. It shows where the file is and, as `degraded`, why writes
- * fail now (full disk). Each incarnation is one life of the worker thread: when that dies, the actor fails with it, and
+ * `storage/state` in the tree: the state database as an actor. It shows where the file is and, as `degraded`, that its disk
+ * is full or why writes fail now. Each incarnation is one life of the worker thread: when that dies, the actor fails with it, and
  * its restart opens the database anew.
  *
  * The database itself is opened before the tree starts (the tree's journal is in it) and closed after the tree has ended.
@@ -8,7 +8,9 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import { dirname } from "node:path"
 import * as Actor from "../actor/Actor.ts"
+import * as DiskRoom from "./DiskRoom.ts"
 import { State } from "./State.ts"
 
 export const stateActor = Actor.make(
@@ -21,7 +23,13 @@ export const stateActor = Actor.make(
 
     let shown = ""
     const showTrouble = Effect.gen(function* () {
-      const reason = Option.match(yield* state.trouble, { onNone: () => "", onSome: (failure) => failure.message })
+      // What lets go is written on a full disk too, so that a write has just succeeded does not say that all is well.
+      const full = yield* Effect.match(DiskRoom.look(dirname(state.path)), {
+        onFailure: () => "",
+        onSuccess: DiskRoom.describeFull
+      })
+      const trouble = Option.match(yield* state.trouble, { onNone: () => "", onSome: (failure) => failure.message })
+      const reason = full === "" ? trouble : full
       if (reason === shown) return
       shown = reason
       yield* Actor.degraded(reason)

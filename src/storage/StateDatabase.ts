@@ -2,12 +2,12 @@
  * The open state database: group commit, and reading it all at start. Runs in the worker thread; synchronous.
  *
  * Transactions that are handed over together share one commit and its fsync. Each runs in a savepoint, so a refused one
- * leaves no trace and its neighbours go on. When the disk is full they are tried again one by one: a small one may still
- * fit where a big one did not.
+ * leaves no trace and its neighbours go on. When the disk is full they are tried again from the beginning of the log, then
+ * one by one: a small one may still fit where a big one did not. What may use the reserve (`StateReserve.ts`) is decided here.
  */
 import { statSync } from "node:fs"
 import type { DatabaseSync, SQLOutputValue, StatementSync } from "node:sqlite"
-import { faultOf, openStateFile } from "./StateFile.ts"
+import { FaultError, faultOf, openStateFile } from "./StateFile.ts"
 import type {
   Change,
   ChangeResult,
@@ -21,6 +21,7 @@ import type {
   RawRecord,
   Refusal
 } from "./StateProtocol.ts"
+import { StateReserve } from "./StateReserve.ts"
 
 type Row = Record<string, SQLOutputValue>
 
@@ -34,6 +35,10 @@ class RefusedError extends Error {
     this.refusal = refusal
   }
 }
+
+/** Of a change that the room that is left is not for. */
+const kept = (): FaultError =>
+  new FaultError({ _tag: "Unavailable", reason: "DiskFull", detail: "what is left is for stopping and removing" })
 
 const recordOf = (row: Row): RawRecord => ({
   kind: String(row["kind"]),
@@ -58,6 +63,7 @@ const fileSize = (path: string): number => statSync(path, { throwIfNoEntry: fals
 export class StateDatabase {
   readonly #path: string
   readonly #database: DatabaseSync
+  readonly #reserve: StateReserve
   readonly #statements = new Map<string, StatementSync>()
   #transactions = 0
   #commits = 0
@@ -69,6 +75,7 @@ export class StateDatabase {
   constructor(path: string) {
     this.#path = path
     this.#database = openStateFile(path)
+    this.#reserve = new StateReserve(this.#database, path)
     const count = (sql: string): number => Number(this.#get(sql)?.["n"] ?? 0)
     this.#nodes = count("SELECT count(*) AS n FROM journal_node")
     this.#entries = count("SELECT count(*) AS n FROM journal_entry")
@@ -78,8 +85,18 @@ export class StateDatabase {
 
   /** The outcomes in the order of the transactions. What is `Committed` is on the disk. Never throws. */
   commit(transactions: ReadonlyArray<ReadonlyArray<Change>>): ReadonlyArray<Outcome> {
+    return this.#commit(transactions, false)
+  }
+
+  /** Between commits: sees to the reserve. */
+  keepReserve(): void {
+    this.#reserve.keep()
+  }
+
+  #commit(transactions: ReadonlyArray<ReadonlyArray<Change>>, isRewound: boolean): ReadonlyArray<Outcome> {
     const counts = [this.#nodes, this.#entries] as const
     try {
+      this.#reserve.look()
       this.#database.exec("BEGIN IMMEDIATE")
       const outcomes = transactions.map((changes) => this.#attempt(changes))
       this.#database.exec("COMMIT")
@@ -91,7 +108,8 @@ export class StateDatabase {
       this.#rollBack()
       ;[this.#nodes, this.#entries] = counts
       const full = fault._tag === "Unavailable" && fault.reason === "DiskFull"
-      if (full && transactions.length > 1) return transactions.flatMap((changes) => this.commit([changes]))
+      if (full && !isRewound && this.#reserve.rewind()) return this.#commit(transactions, true)
+      if (full && transactions.length > 1) return transactions.flatMap((changes) => this.#commit([changes], false))
       return transactions.map(() => ({ _tag: "Failed", fault }))
     }
   }
@@ -166,10 +184,12 @@ export class StateDatabase {
       this.#database.exec("RELEASE transaction_of_one")
       return { _tag: "Committed", results }
     } catch (error) {
-      if (!(error instanceof RefusedError)) throw error
+      if (!(error instanceof RefusedError || error instanceof FaultError)) throw error
       ;[this.#nodes, this.#entries] = counts
       this.#database.exec("ROLLBACK TO transaction_of_one; RELEASE transaction_of_one")
-      return { _tag: "Refused", refusal: error.refusal }
+      return error instanceof FaultError
+        ? { _tag: "Failed", fault: error.fault }
+        : { _tag: "Refused", refusal: error.refusal }
     }
   }
 
@@ -177,6 +197,7 @@ export class StateDatabase {
     switch (change._tag) {
       case "Put": {
         const found = this.#expected(change)
+        if (found === undefined && this.#reserve.isShort) throw kept()
         const record: RawRecord = {
           kind: change.kind,
           name: change.name,
@@ -222,7 +243,8 @@ export class StateDatabase {
         return { _tag: "Remembered", request, forgotten: forgotten.map((row) => String(row["id"])) }
       }
       case "Journal": {
-        this.#reserve(change.reserve ?? 0)
+        if (this.#reserve.isShort && this.#reserve.isLow) throw kept()
+        this.#reserveRevisions(change.reserve ?? 0)
         for (const path of change.removed) {
           this.#nodes -= this.#run("DELETE FROM journal_node WHERE path = ?", path)
           this.#entries -= this.#run("DELETE FROM journal_entry WHERE path = ?", path)
@@ -247,7 +269,7 @@ export class StateDatabase {
     })
   }
 
-  #reserve(revision: number): void {
+  #reserveRevisions(revision: number): void {
     this.#run("UPDATE journal_revision SET reserved = max(reserved, ?)", revision)
   }
 

@@ -88,11 +88,24 @@ function* arrived(port: MessagePort, first: ReadonlyArray<WorkerRequest>): Gener
   }
 }
 
+/** When the reserve is seen to first: not in the first second of a brain, which has better things to do with the disk. */
+const RESERVE_AFTER = 1_000
+
 const main = (port: MessagePort, path: string): void => {
   const database = open(path)
   if (database === undefined) return
+  let isSettled = false
+  const settle = setTimeout(() => {
+    isSettled = true
+    database.keepReserve()
+  }, RESERVE_AFTER)
   port.on("message", (first: ReadonlyArray<WorkerRequest>) => {
-    if (serve(database, arrived(port, first))) return
+    if (serve(database, arrived(port, first))) {
+      // what was asked is answered: the reserve makes nobody wait but the next
+      if (isSettled) database.keepReserve()
+      return
+    }
+    clearTimeout(settle)
     database.close()
     port.close()
   })

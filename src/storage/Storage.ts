@@ -7,9 +7,9 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
-import { statfs } from "node:fs/promises"
 import * as Actor from "../actor/Actor.ts"
 import * as Supervisor from "../actor/Supervisor.ts"
+import * as DiskRoom from "./DiskRoom.ts"
 import { stateActor } from "./StateActor.ts"
 
 /** How often they look. */
@@ -21,16 +21,10 @@ const lowShare = 0.05
 
 /** What is wrong with the room that a file system has left; empty when nothing. */
 export const shortageOf = (directory: string): Effect.Effect<string> =>
-  Effect.tryPromise(() => statfs(directory)).pipe(
-    Effect.map(({ bavail, blocks, bsize }) => {
-      const left = bavail * bsize
-      const share = blocks === 0 ? 1 : bavail / blocks
-      return left < lowBytes && share < lowShare
-        ? `${Math.round(left / 1024 ** 2)} MiB left on the disk (${(share * 100).toFixed(1)} %): remove images with \`ironwood image rm\``
-        : ""
-    }),
-    Effect.catch((error) => Effect.succeed(`${directory} cannot be read: ${String(error.cause)}`))
-  )
+  Effect.match(DiskRoom.look(directory), {
+    onFailure: (problem) => `${directory} cannot be read: ${problem}`,
+    onSuccess: (found) => (found.left < lowBytes && found.left < found.total * lowShare ? DiskRoom.describe(found) : "")
+  })
 
 /** `content`: images have a disk to lie on. */
 const content = (directory: string) =>

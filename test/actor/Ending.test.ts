@@ -1,6 +1,7 @@
 /** The two endings of an actor, stop and release: hooks, order, deadlines, the kill, finalizers that hang. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { TestClock } from "effect/testing"
 import * as Actor from "../../src/actor/Actor.ts"
@@ -12,7 +13,48 @@ import { Probes } from "./Probe.ts"
 const events = (root: Root.Root, path: string) =>
   Effect.map(root.tree.history(path), (history) => history.map((entry) => entry.event))
 
+describe("a temporary actor", () => {
+  it.effect("that is to be kept stays when it is over, and a person can start and stop it", () =>
+    Effect.gen(function* () {
+      const probes = new Probes()
+      const policy = RestartPolicy.temporary
+      const children = [
+        probes.make("kept", { policy, keep: true }),
+        probes.make("done", { policy, keep: true }),
+        probes.make("gone", { policy })
+      ]
+      const root = yield* Root.start(Supervisor.make("init", { children }))
+      yield* probes.crash("kept")
+      yield* probes.finish("done")
+      yield* probes.crash("gone")
+      const states = Effect.map(root.tree.snapshot(), ({ nodes }) => nodes.map(({ path, state }) => `${path} ${state}`))
+      assert.deepStrictEqual(yield* states, ["init running", "init/kept failed", "init/done finished"])
+      yield* root.tree.start("init/kept")
+      yield* root.tree.stop("init/kept")
+      assert.deepStrictEqual(yield* states, ["init running", "init/kept stopped", "init/done finished"])
+    })
+  )
+})
+
 describe("stop hooks", () => {
+  it.effect("can tell how what the actor looks after has ended", () =>
+    Effect.gen(function* () {
+      const actor = Actor.make(
+        "a",
+        {},
+        Effect.gen(function* () {
+          yield* Actor.onStop(Actor.stopped(Exit.fail("signal 9")))
+          return yield* Effect.andThen(Actor.ready(), Effect.never)
+        })
+      )
+      const root = yield* Root.start(Supervisor.make("init", { children: [actor] }))
+      yield* root.tree.stop("init/a")
+      const { lastExit, state } = yield* root.tree.get("init/a")
+      assert.deepStrictEqual([state, lastExit?.class, lastExit?.message], ["stopped", "failure", "signal 9"])
+      assert.deepStrictEqual(yield* events(root, "init/a"), ["started", "stopped", "ended"])
+    })
+  )
+
   it.effect("run newest first, between the finalizers, on stop only", () =>
     Effect.gen(function* () {
       const log: Array<string> = []

@@ -12,7 +12,8 @@ import {
   ContainerService,
   type ContainerSpec,
   type ContainerStatusSchema,
-  ContainerState
+  ContainerState,
+  LogStream
 } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { ImageService } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { type RestartPolicy, RestartType, WhenSpent } from "../../proto/generated/ironwood/v1/policy_pb.ts"
@@ -134,7 +135,7 @@ path: ./layout
       const conflict = yield* apply()
       assert.strictEqual(conflict.code, 4)
       assert.strictEqual(conflict.out, "")
-      assert.include(conflict.err, `container web (${file}:1): container web exists with another spec`)
+      assert.include(conflict.err, `container web (${file}:1) exists with another spec`)
       assert.include(conflict.err, "ironwood apply --replace")
       const replaced = yield* apply("--replace")
       assert.strictEqual(replaced.code, 0)
@@ -252,6 +253,43 @@ describe("run", () => {
         assert.strictEqual(ran.out, "hello\n")
         assert.strictEqual(ran.err, "message" in status.lastExit ? `ironwood: ${status.lastExit.message}\n` : "")
       }
+    })
+  )
+
+  it.live("in the foreground loses nothing of a long output when the container has ended before it is shown", () =>
+    Effect.gen(function* () {
+      // many lines of one moment, as a busy writer has them, and a reader slower than the log
+      const log = Array.from({ length: 5000 }, (_, index) => ({
+        time: { seconds: BigInt(1 + Math.floor(index / 300)), nanos: 0 },
+        stream: LogStream.STDOUT,
+        line: new TextEncoder().encode(`line ${index}`)
+      }))
+      const address = yield* serve(
+        unary(ContainerService.method.createContainer, ({ spec }) => ({
+          container: { ...(spec === undefined ? {} : { spec }), actorPath: "init/runtime/x/x" }
+        })),
+        unary(ContainerService.method.getContainer, ({ name }) => ({
+          container: {
+            spec: { name },
+            status: { state: ContainerState.FINISHED, lastExit: { code: 0, tag: "ContainerExited" } }
+          }
+        })),
+        streaming(ContainerService.method.streamContainerLogs, ({ follow, since }, sink) => {
+          const rest = log.filter(({ time }) => since === undefined || time.seconds >= since.seconds)
+          for (let from = 0; from < rest.length; from += 100) sink.send({ entries: rest.slice(from, from + 100) })
+          if (!follow) sink.end()
+        }),
+        streaming(TreeService.method.watchTree, (_, sink) => {
+          setTimeout(() => sink.send({ event: { case: "bookmark", value: { revision: 1n } } }), 30).unref()
+        })
+      )
+      const ran = yield* ironwood(["--address", address, "run", "hello"], { slow: "10 millis" })
+      assert.strictEqual(ran.code, 0, ran.err)
+      assert.deepStrictEqual(
+        ran.out.split("\n"),
+        [...log.map((_, index) => `line ${index}`), ""],
+        "no line lost, doubled or moved"
+      )
     })
   )
 

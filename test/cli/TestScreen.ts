@@ -2,6 +2,7 @@
  * A screen for tests: keeps every byte a command prints, and can be a terminal of any size or a pipe whose reader leaves.
  */
 import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
@@ -19,7 +20,7 @@ export interface Captured {
 
 /**
  * A screen that keeps what is printed. `columns` makes it a terminal (80 × `rows`, 24 if absent); `closeAfter` closes the
- * output after that many writes, as `head` does.
+ * output after that many writes, as `head` does; `slow` is a reader that takes as long over each write.
  */
 export const make = (
   options: {
@@ -27,6 +28,7 @@ export const make = (
     readonly rows?: number
     readonly color?: boolean
     readonly closeAfter?: number
+    readonly slow?: Duration.Input
   } = {}
 ): { readonly captured: Captured; readonly layer: Layer.Layer<Screen> } => {
   let out = ""
@@ -65,7 +67,7 @@ export const make = (
           Effect.suspend(() => {
             if (options.closeAfter !== undefined && writes++ >= options.closeAfter) return Effect.fail(new ReaderGone())
             out += decode(text)
-            return Effect.void
+            return options.slow === undefined ? Effect.void : Effect.sleep(options.slow)
           }),
         writeError: (text) => Effect.sync(() => void (err += decode(text)))
       })

@@ -165,6 +165,39 @@ ${container("spare", "sandbox: pod\nafter: [shop]\n")}${container("shop", "sandb
     })
   )
 
+  it.live("apply changes a restart policy live, also one that a person has set, and names what cannot be", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      const web = (more: string) => instance.apply(image + container("web", more) + container("job"))
+      assert.strictEqual((yield* web("restart: { budget: { restarts: 5, within: 10m } }\n")).code, 0)
+      const life = instance.run("inspect", "web", "-o", "json").pipe(
+        Effect.map((text) => fromJson(ContainerSchema, JSON.parse(text))),
+        Effect.map(({ spec, status }) => ({ runs: status?.pid, restarts: spec?.restart?.budget?.restarts }))
+      )
+      const before = yield* life
+      assert.strictEqual(before.restarts, 5)
+      yield* instance.run("policy", "set", "web", "--budget", "9/1h")
+      const back = yield* web("restart: { budget: { restarts: 5, within: 10m } }\n")
+      assert.deepStrictEqual(
+        [back.code, back.stdout.replaceAll(/^image.*\n/gm, "")],
+        [0, "container job  unchanged\ncontainer web  changed\n"],
+        back.stderr
+      )
+      assert.deepStrictEqual(yield* life, before, "the same process, and the policy of the file")
+      const none = yield* instance.apply(container("web"), "--replace")
+      assert.strictEqual(none.stdout, "container web  changed\n", "what is only changed live is not made anew")
+      assert.deepStrictEqual(yield* life, { ...before, restarts: undefined })
+
+      const other = yield* web("restart: { budget: { restarts: 3, within: 1m } }\nlabels: { a: b }\nuser: nobody\n")
+      assert.deepStrictEqual([other.code, other.stdout], [4, ""])
+      for (const line of ["stdin:10: labels cannot be changed live", "stdin:11: user cannot be changed live"]) {
+        assert.include(other.stderr, line)
+      }
+      assert.notInclude(other.stderr, "restart cannot")
+      assert.deepStrictEqual(yield* life, { ...before, restarts: undefined }, "and nothing is done")
+    })
+  )
+
   it.live("restart of what serves the API succeeds, and it answers at once", () =>
     Effect.gen(function* () {
       const instance = yield* start()
@@ -272,6 +305,11 @@ restart: { backoff: { initial: 100ms }, maxConsecutive: 2, whenSpent: fallback, 
         assert.deepStrictEqual([ran.code, ran.stdout], [code, ""], ran.stderr)
         assert.match(ran.stderr, words)
       }
+      // a container that writes faster than it is shown and is gone at once: every line, in order
+      const count = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"
+      const all = `${Array.from({ length: 20_000 }, (_, index) => `line ${index}`).join("\n")}\n`
+      const shown = yield* instance.run("run", "--rm", "hello", "/bin/sh", "-c", count)
+      assert.isTrue(shown === all, `${shown.split("\n").length - 1} lines of 20000`)
       assert.strictEqual(yield* instance.run("ps", "-aq"), "")
     })
   )
@@ -309,7 +347,7 @@ restart: { backoff: { initial: 100ms }, maxConsecutive: 2, whenSpent: fallback, 
       ])
       assert.deepStrictEqual(yield* failure(instance.apply(changed)), [
         4,
-        "ironwood: container web (stdin:2): container web exists with another spec (labels). What is there differs from the file: `ironwood apply --replace` removes it and makes it anew.\n"
+        "ironwood: container web (stdin:2) exists with another spec:\n  stdin:8: labels cannot be changed live\nWhat is there differs from the file: `ironwood apply --replace` removes it and makes it anew.\n"
       ])
       yield* instance.run("stop", "-t", "0", "web")
       assert.deepStrictEqual(yield* of("kill web"), [

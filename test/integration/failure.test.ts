@@ -3,34 +3,18 @@ import { create, toBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
-import { execFileSync } from "node:child_process"
-import { randomFillSync } from "node:crypto"
-import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, readdirSync } from "node:fs"
 import { join } from "node:path"
 import { ContainerService, StreamContainerLogsRequestSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { TreeService, WatchTreeRequestSchema } from "../../proto/generated/ironwood/v1/tree_pb.ts"
-import { buildImage, file, writeLayout } from "../support/images.ts"
-import { checkout, eventually, type Instance, start } from "../support/ironwood.ts"
-import { programs, temporary, where } from "../support/programs.ts"
+import { checkout, eventually, start } from "../support/ironwood.ts"
+import { programs, where } from "../support/programs.ts"
 
 const image = `kind: Image\npath: ${checkout}/build/sample-image\n`
 const container = (name: string, script: string, more = "") =>
   `---\nkind: Container\nname: ${name}\nimage: hello\nentrypoint: [/bin/sh, -c]\ncommand: [${JSON.stringify(script)}]\n${more}`
 const loop = "while :; do sleep 0.2; done"
 
-/** A file system of its own, so large. */
-const disk = (size: string) =>
-  Effect.tap(temporary, (path) =>
-    Effect.acquireRelease(
-      Effect.sync(() => execFileSync("mount", ["-t", "tmpfs", "-o", `size=${size}`, "none", path])),
-      () => Effect.sync(() => execFileSync("umount", ["--lazy", path]))
-    )
-  )
-
-const blobs = ({ stateDirectory }: Instance): ReadonlyArray<string> => {
-  const path = join(stateDirectory, "content/blobs/sha256")
-  return existsSync(path) ? readdirSync(path) : []
-}
 
 /** Opens a stream as a client does that never reads it. */
 const unread = (address: string) =>
@@ -51,35 +35,6 @@ const unread = (address: string) =>
   )
 
 describe("failures around a whole Ironwood", () => {
-  it.live("a full disk is told, nothing half-made stays, and it goes on when there is room", () =>
-    Effect.gen(function* () {
-      const parent = yield* disk("12m")
-      const instance = yield* start({ parent })
-      const source = yield* temporary
-      const noise = randomFillSync(Buffer.alloc(16_000_000))
-      writeLayout(source, [{ image: buildImage({ layers: [[file("big", noise)]] }), name: "big:1" }])
-      const big = yield* instance.try("image", "import", source)
-      assert.strictEqual(big.code, 8, big.stderr)
-      assert.match(big.stderr, /disk is full/)
-      assert.deepStrictEqual(blobs(instance), [])
-      const applied = yield* instance.apply(
-        `kind: Image\npath: ${source}\n${image.replace(/^/, "---\n")}${container("web", loop)}`
-      )
-      assert.strictEqual(applied.code, 8, applied.stderr)
-      assert.notInclude(applied.stdout, "web")
-
-      // not a byte is left for what is asked for now
-      const filler = join(instance.stateDirectory, "filler")
-      assert.throws(() => writeFileSync(filler, Buffer.alloc(13_000_000)), /ENOSPC/)
-      const failed = yield* instance.try("run", "-d", "--name", "web", "hello")
-      assert.strictEqual(failed.code, 8, failed.stderr)
-      assert.match(failed.stderr, /disk is full/)
-      assert.strictEqual(yield* instance.run("ps", "-aq"), "")
-      rmSync(filler)
-      assert.strictEqual(yield* instance.run("run", "-d", "--name", "web", "hello"), "web\n")
-    })
-  )
-
   it.live("a runtime that dies half-way is told where the container is looked at, and leaves nothing", () =>
     Effect.gen(function* () {
       const real = where("crun")

@@ -23,7 +23,13 @@ const Containers = Schema.Struct({
         startTime: Schema.optionalKey(Schema.String),
         restarts: Schema.optionalKey(Schema.Int),
         desired: Schema.optionalKey(Schema.String),
-        lastExit: Schema.optionalKey(Schema.Struct({ tag: Schema.String, code: Schema.optionalKey(Schema.Int) }))
+        lastExit: Schema.optionalKey(
+          Schema.Struct({
+            tag: Schema.String,
+            code: Schema.optionalKey(Schema.Int),
+            signal: Schema.optionalKey(Schema.String)
+          })
+        )
       })
     })
   ).pipe(Schema.withDecodingDefaultKey(Effect.succeed([])))
@@ -252,6 +258,57 @@ describe("the spine", () => {
       yield* instance.run("start", "web")
       yield* running(instance, "web")
     })
+  )
+
+  it.live(
+    "what is over is still so after a restart of everything, and how it ended is known, also when it was stopped",
+    () =>
+      Effect.gen(function* () {
+        const parent = mkdtempSync(join(tmpdir(), "ironwood-parent-"))
+        yield* Effect.addFinalizer(() => Effect.sync(() => rmSync(parent, { recursive: true, force: true })))
+        const instance = yield* start({ parent })
+        const never = "restart: { restart: temporary }\n"
+        const polite = "trap 'exit 5' TERM; while :; do sleep 0.1; done"
+        yield* applied(
+          instance,
+          [
+            image,
+            container("done", "exit 0", never),
+            container("failed", "exit 7", never),
+            container("polite", polite),
+            container("stubborn", "trap '' TERM; echo ready; while :; do sleep 0.1; done", "stopGracePeriod: 200ms\n")
+          ].join("")
+        )
+        yield* eventually(
+          "it to have failed",
+          status(instance, "failed"),
+          (seen) => seen?.state.endsWith("FAILED") === true
+        )
+        const ready = Effect.map(instance.try("logs", "stubborn"), ({ stdout }) => stdout)
+        yield* eventually("it to ignore signals", ready, (text) => text.includes("ready"))
+        yield* instance.run("stop", "polite", "stubborn")
+        const seen = Effect.forEach(["done", "failed", "polite", "stubborn"], (name) =>
+          Effect.map(status(instance, name), (one) => [
+            name,
+            one?.state.replace("CONTAINER_STATE_", ""),
+            one?.lastExit?.code,
+            one?.lastExit?.signal
+          ])
+        )
+        const wanted = [
+          ["done", "FINISHED", 0, ""],
+          ["failed", "FAILED", 7, ""],
+          ["polite", "STOPPED", 5, ""],
+          ["stubborn", "STOPPED", undefined, "SIGKILL"]
+        ]
+        assert.deepStrictEqual(yield* seen, wanted)
+        assert.match(yield* instance.run("ps", "-a"), /polite .* Stopped [^\n]*exited \(5\)/)
+        yield* instance.run("down")
+        const again = yield* ironwood(["up", "--detach", "--state-dir", instance.stateDirectory])
+        assert.strictEqual(again.code, 0, again.stderr)
+        assert.deepStrictEqual(yield* seen, wanted)
+        assert.match(yield* instance.run("why", "failed"), /temporary: never started again/)
+      })
   )
 
   it.live("who follows the events misses nothing that happened while the brain was replaced", () =>

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import { execFileSync } from "node:child_process"
 import {
   mkdtempSync,
   readdirSync,
@@ -19,6 +20,7 @@ import { join } from "node:path"
 import * as ContainerLog from "../../src/runtime/ContainerLog.ts"
 import type { LogRetention } from "../../src/runtime/ContainerSpec.ts"
 import type { LogOptions } from "../../src/runtime/Containers.ts"
+import { look, outputRoom } from "../../src/storage/DiskRoom.ts"
 import type { OutputChunk, OutputStream } from "../../src/taproot/Processes.ts"
 
 const plenty: LogRetention = { maxBytes: 1_000_000, maxFiles: 3 }
@@ -157,6 +159,34 @@ describe("ContainerLog", () => {
         assert.deepStrictEqual(entries, ["e:[ironwood: 14 bytes of output were lost: ENOTDIR]", "o:kept", "o:and this"])
         yield* log.close
       })
+  )
+
+  // Mounting needs root.
+  it.live.skipIf(process.getuid?.() !== 0)("a flood leaves the disk's last part to others, and says what it lost", () =>
+    Effect.gen(function* () {
+      const disk = yield* temporary
+      yield* Effect.acquireRelease(
+        Effect.sync(() => execFileSync("mount", ["-t", "tmpfs", "-o", "size=2m", "none", disk])),
+        () => Effect.sync(() => execFileSync("umount", ["--lazy", disk]))
+      )
+      const log = ContainerLog.make(join(disk, "web"), { maxBytes: 10_000_000, maxFiles: 2 }, outputRoom(disk))
+      const line = `${"x".repeat(999)}\n`
+      for (let index = 0; index < 2_100; index++) yield* log.store(chunk(BigInt(index + 1), line))
+      const { floor, left } = yield* look(disk)
+      assert.isAbove(floor, 100_000)
+      assert.isAtLeast(left, floor)
+      assert.isBelow(left, 2 * floor)
+      writeFileSync(join(disk, "of somebody else"), Buffer.alloc(floor - 10_000))
+      rmSync(join(disk, "of somebody else"))
+      const stored = yield* collect(log)
+      truncateSync(join(disk, "web/current.log"), 0)
+      yield* log.close
+      const again = ContainerLog.make(join(disk, "web"), plenty, outputRoom(disk))
+      yield* again.store(chunk(3_000n, "room\n"))
+      assert.deepStrictEqual(yield* collect(again), ["o:room"])
+      assert.isAbove(stored.length, 1_500)
+      yield* again.close
+    })
   )
 
   const Served = Schema.Struct({

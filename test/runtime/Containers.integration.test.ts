@@ -94,20 +94,20 @@ describe("Containers", () => {
       Effect.gen(function* () {
         const exitOf = (name: string) =>
           Effect.map(
-            until(containers, name, ({ state }) => state === "parked" || state === "finished"),
+            until(containers, name, ({ state }) => state === "failed" || state === "finished"),
             ({ lastExit, state }) => [state, lastExit?.tag, lastExit?.message]
           )
         yield* create(containers, { name: "fine", command: ["/bin/true"], restart: once })
         assert.deepStrictEqual((yield* exitOf("fine")).slice(0, 2), ["finished", "Normal"])
         yield* create(containers, { name: "code", command: shell("exit 7"), restart: once })
-        assert.deepStrictEqual(yield* exitOf("code"), ["parked", "ContainerExited", "exited with code 7"])
+        assert.deepStrictEqual(yield* exitOf("code"), ["failed", "ContainerExited", "exited with code 7"])
         yield* create(containers, { name: "signal", command: shell("exec sleep 1000"), restart: once })
         yield* containers.kill("signal", "SIGKILL")
-        assert.deepStrictEqual(yield* exitOf("signal"), ["parked", "ContainerSignaled", "killed by SIGKILL"])
+        assert.deepStrictEqual(yield* exitOf("signal"), ["failed", "ContainerSignaled", "killed by SIGKILL"])
         const greedy = { command: ["/bin/tail", "/dev/zero"], resources: { memoryBytes: 33_554_432 } }
         yield* create(containers, { name: "memory", ...greedy, restart: once })
         assert.deepStrictEqual(yield* exitOf("memory"), [
-          "parked",
+          "failed",
           "ContainerOomKilled",
           "killed because it used more than its 32 MiB of memory"
         ])
@@ -118,7 +118,7 @@ describe("Containers", () => {
         ] as const) {
           yield* create(containers, { name, command: [program], restart: once })
           const words = `its program "${program}" is not in its image`
-          assert.deepStrictEqual(yield* exitOf(name), ["parked", "ProgramNotFound", words])
+          assert.deepStrictEqual(yield* exitOf(name), ["failed", "ProgramNotFound", words])
         }
         for (const [name, program] of [
           ["data", "/etc/passwd"],
@@ -126,7 +126,7 @@ describe("Containers", () => {
         ] as const) {
           yield* create(containers, { name, command: [program], restart: once })
           const exit = yield* exitOf(name)
-          assert.deepStrictEqual(exit.slice(0, 2), ["parked", "ProgramNotExecutable"])
+          assert.deepStrictEqual(exit.slice(0, 2), ["failed", "ProgramNotExecutable"])
           assert.match(exit[2] ?? "", /cannot be executed: .*(permi|directory)/i)
         }
         yield* content.importFrom(writeImage(state, "empty", { Cmd: [] }))
@@ -169,7 +169,7 @@ describe("Containers", () => {
         const changed = yield* containers.setPolicy("crash", RestartPolicy.make({ restart: "temporary" }))
         assert.strictEqual(changed.spec.restart.restart, "temporary")
         yield* containers.start("crash")
-        yield* until(containers, "crash", ({ incarnation, state }) => state === "parked" && incarnation === 7)
+        yield* until(containers, "crash", ({ incarnation, state }) => state === "failed" && incarnation === 7)
       })
     )
   )

@@ -103,7 +103,7 @@ const states: Readonly<Record<ContainerState, State>> = {
     waits: ["stop", "restart"]
   },
   stopped: { reach: (world, name) => Effect.andThen(running(world, name), world.containers.stop(name)) },
-  parked: { reach: ended("exit 1", { restart: "temporary" }) },
+  parked: { reach: ended("exit 1", { restart: "permanent", maxConsecutive: 1, whenSpent: "park" }) },
   finished: { reach: ended("exit 0", { restart: "transient" }) },
   failed: { reach: ended("exit 1", { restart: "on-success" }) }
 }

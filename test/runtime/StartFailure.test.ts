@@ -23,4 +23,13 @@ describe("startFailure", () => {
       assert.strictEqual(startFailure("web", "/bin/x", error)._tag, tag)
     })
   }
+  it("a full disk is told as one, also by a runtime without words", () => {
+    for (const [how, stderr] of [
+      ["exited with code 28", ""],
+      ["exited with code 1", "mkdir `/x`: No space left on device"]
+    ] as const) {
+      const { message } = startFailure("web", "/bin/x", new RuntimeFailed({ command: "crun run", how, stderr }))
+      assert.include(message, "the disk is full: make room")
+    }
+  })
 })

@@ -19,6 +19,7 @@ import { DatabaseSync } from "node:sqlite"
 import * as State from "../../src/storage/State.ts"
 import { faultOf, openStateFile } from "../../src/storage/StateFile.ts"
 import { MIGRATIONS } from "../../src/storage/StateSchema.ts"
+import { eventually } from "../support/eventually.ts"
 import { fingerprint, Sample, sample, temporaryDirectory, withState } from "./support/state.ts"
 
 const samples = Effect.flatMap(State.State, (state) => state.collection("sample", Sample))
@@ -115,7 +116,7 @@ describe("a file that is not a whole database of ours", () => {
       yield* withState(join(live, "state.db"), crash)
       assert.isAbove(statSync(`${path}-wal`).size, 0)
       const damaged = readFileSync(path)
-      writeFileSync(path, damaged.fill(0xa5, damaged.length - 8_192))
+      writeFileSync(path, damaged.fill(0xa5, 8_192, 16_384))
       assert.strictEqual((yield* refusal(directory))._tag, "StateCorrupt")
     })
   )
@@ -301,6 +302,54 @@ describe.skipIf(process.getuid?.() !== 0)("a disk", () => {
         )
         assert.deepStrictEqual(yield* withState(path, found), acknowledged)
       })
+  )
+
+  it.live("that is full to the last byte still takes what lets go, again and again", () =>
+    Effect.gen(function* () {
+      const directory = join(yield* temporaryDirectory, "disk")
+      yield* mount(directory, "-t", "tmpfs", "-o", "size=12m", "none")
+      const path = join(directory, "state.db")
+      yield* withState(
+        path,
+        Effect.gen(function* () {
+          const state = yield* State.State
+          const collection = yield* samples
+          const names = Array.from({ length: 20 }, (_, index) => `n${index}`)
+          yield* Effect.forEach(names, (name) => collection.put(name, sample(0, "x".repeat(1_000))))
+          // the reserve is made in a moment of peace
+          yield* eventually(
+            "the reserve",
+            Effect.map(state.facts, ({ databaseBytes, logBytes }) => databaseBytes > 400_000 && logBytes > 390_000)
+          )
+          const before = yield* state.facts
+          for (const size of [65_536, 4_096, 1]) {
+            assert.throws(() => {
+              for (;;) writeFileSync(join(directory, "filler"), Buffer.alloc(size), { flag: "a" })
+            }, /ENOSPC/)
+          }
+          // more than fits into the log: it begins anew
+          for (let round = 1; round <= 20; round++) {
+            for (const name of names) yield* collection.put(name, sample(round, "y".repeat(1_000)))
+          }
+          const refused = yield* Effect.flip(collection.put("new", sample(1)))
+          assert.include(refused.message, "what is left is for stopping and removing")
+          for (const name of names) yield* collection.remove(name)
+          const after = yield* state.facts
+          assert.strictEqual(after.databaseBytes, before.databaseBytes)
+          assert.isAtMost(after.logBytes, before.logBytes + 4_096, "the rest of its last page at most")
+          rmSync(join(directory, "filler"))
+          yield* collection.put("new", sample(1))
+        })
+      )
+      const left = yield* withState(
+        path,
+        Effect.flatMap(samples, (collection) => collection.list)
+      )
+      assert.deepStrictEqual(
+        left.map(({ name }) => name),
+        ["new"]
+      )
+    })
   )
 
   it.live("that has no room for a new database is left as it was", () =>

@@ -428,18 +428,20 @@ export class Group<R> {
         const spent = { path, child: child.spec.id, budget, restarts, within, lastExit: exit }
         return this.#fail(new Errors.RestartIntensityReached(spent))
       }
-      case "Finish":
+      case "Finish": {
+        const forget = decision.forget && !child.spec.keep
         child.move(
           decision.failed ? "fail" : "finish",
           { lastExit: exit, attempt: 0 },
           { event, exit, decision: "finish", reason }
         )
         if (decision.failed && child === this.#asked && child === this.#cursor) this.#cursor = undefined
-        if (decision.forget) this.#drop(child)
+        if (forget) this.#drop(child)
         // First, since nobody is to start who would have to end at once.
         if (child.spec.significant && this.#shutDownBy(child.spec.id)) return
-        if (decision.forget) this.#tellDependents(child)
+        if (forget) this.#tellDependents(child)
         if (child === this.#cursor) this.#advance(child.next)
+      }
     }
   }
 

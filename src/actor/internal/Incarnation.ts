@@ -89,6 +89,12 @@ export class Incarnation<R> {
     })
   }
 
+  stopped(exit: ExitView): void {
+    this.#node.engine.post(() => {
+      if (this.#node.incarnation === this) this.#node.endedWhileStopping(exit)
+    })
+  }
+
   /** The start is acknowledged, by the actor itself or for it: its deadline is met. */
   started(): void {
     this.acknowledged = true

@@ -176,8 +176,9 @@ export class Node<R> {
   get alive(): boolean {
     return Lifecycle.isAlive(this.view.state)
   }
+  /** It is forgotten when it is over. */
   get temporary(): boolean {
-    return this.view.policy.restart === "temporary"
+    return this.view.policy.restart === "temporary" && !this.spec.keep
   }
   get history(): ReadonlyArray<HistoryEntry> {
     return this.#history?.toArray() ?? []
@@ -553,13 +554,17 @@ export class Node<R> {
     for (const waiter of waiters) waiter()
   }
 
+  /** How it, or what it looked after, ended when it was told to. */
+  endedWhileStopping(exit: ExitView): void {
+    this.change({ lastExit: exit }, { event: "ended", exit, reason: `while it was being ended: ${exit.message}` })
+  }
+
   /** The fiber of `life` has ended. */
   incarnationEnded(exit: Exit.Exit<void, unknown>, life: Incarnation<R>): void {
     const now = this.engine.now()
     if (this.state === "stopping") {
       if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) {
-        const view = Exits.fromExit(now, exit, false)
-        this.change({}, { event: "ended", exit: view, reason: `while it was being ended: ${view.message}` })
+        this.endedWhileStopping(Exits.fromExit(now, exit, false))
       }
       // A dynamic supervisor whose own body ends first still has children to end; its group goes on by itself.
       if (this.group === undefined || this.group.down) this.#ended()

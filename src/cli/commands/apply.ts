@@ -16,7 +16,9 @@ export const apply = Command.make(
       Flag.atLeast(1)
     ),
     replace: Flag.Boolean("replace").pipe(
-      Flag.withDescription("Stop containers that differ from the file in order, remove them, and make them anew"),
+      Flag.withDescription(
+        "Stop containers that differ in what cannot be changed live in order, remove them, and make them anew"
+      ),
       Flag.withDefault(false)
     )
   },
@@ -38,7 +40,9 @@ export const apply = Command.make(
       "",
       "Durations are 500ms or 1h30m, sizes 64MiB; `kind: Image` has a path (relative to the file) and imports it.",
       "All files are read first and all objects checked by the server; one mistake anywhere changes nothing, and all mistakes are",
-      "told at once. Applying again changes nothing either. -o json prints what is there then as the API answers: an object",
+      "told at once. Applying again changes nothing. A container that is there and differs in its restart policy is changed live",
+      "(`changed`): the file holds, also against an earlier `ironwood policy set`. Any other difference is a conflict, told field",
+      "by field, unless --replace is given. -o json prints what is there then as the API answers: an object",
       "`container`, `sandbox` or `image` on a line each."
     ],
     examples: [

@@ -125,7 +125,7 @@ const set = Command.make(
     long: [
       "Only what is said changes; with --preset, the preset takes the place of what was. Nothing is restarted: the new policy",
       "decides from the next ending on. Rules by exit are written in a spec file.",
-      "For a container it is kept for good; for other actors until Ironwood's brain is restarted."
+      "For a container it is kept for good, or until a spec file with another policy is applied (`apply`, `up --file`); for other actors until Ironwood's brain is restarted."
     ],
     examples: [
       ["ironwood policy set web --restart always", "Restarted however it ends"],
