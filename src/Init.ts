@@ -53,7 +53,10 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
   const { setting } = yield* MachineConfigs
   const config = configActor(machine)
   const counted = machine === undefined ? Option.none() : yield* BootAssessment.started
-  const network = machine === undefined ? [] : [(yield* Network.make({ ...machine.network, stateDirectory })).spec]
+  const network =
+    machine === undefined
+      ? []
+      : [yield* Network.make({ config: setting("network"), hostname: machine.spareHostname, stateDirectory })]
   const ways = yield* gateway({ socketPath, insecure: setting("listen"), debug: machine?.debug ?? false })
   return Supervisor.make("init", {
     strategy: "rest_for_one",

@@ -24,7 +24,6 @@ import * as ConsoleJournal from "./host/ConsoleJournal.ts"
 import { Host } from "./host/HostFacts.ts"
 import { constant } from "./host/Setting.ts"
 import * as Network from "./network/Network.ts"
-import { empty } from "./network/NetworkConfig.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
 import { Containers } from "./runtime/Containers.ts"
 import { RuntimeMissing } from "./runtime/ContainerExit.ts"
@@ -89,21 +88,21 @@ const live = (place: Place) =>
         return yield* Effect.never
       })
     )
-    const { listen } = effective(yield* Confirmed.load, place.machine)
+    const { listen, network: wanted } = effective(yield* Confirmed.load, place.machine)
     const ways = yield* rescueGateway({
       socketPath: place.socketPath,
       insecure: constant(listen),
       debug: place.machine?.debug ?? false
     })
     const network = yield* Network.make({
-      config: place.machine?.network.config ?? empty,
-      hostname: place.machine?.network.hostname,
+      config: constant(wanted),
+      hostname: place.machine?.spareHostname,
       stateDirectory: place.stateDirectory
     })
     const tree = Supervisor.make("init", {
       kind: "root",
       description: "the rescue brain",
-      children: [rescue, network.spec, ways]
+      children: [rescue, network, ways]
     })
     yield* Effect.gen(function* () {
       const root = yield* Root.start(tree)

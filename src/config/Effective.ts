@@ -5,8 +5,11 @@
  * Trap: a part that has not changed stays the same object, so that whoever follows it is not disturbed ({@link settle}).
  */
 import { availableParallelism } from "node:os"
+import { isDeepStrictEqual } from "node:util"
 import type { RestartRate } from "../actor/Root.ts"
 import type { KernelParameters } from "../host/KernelParameters.ts"
+import { fromParameters } from "../network/FromParameters.ts"
+import { configOf, type NetworkConfig } from "../network/NetworkConfig.ts"
 import type { MachineConfig } from "./MachineConfig.ts"
 import { equals, type Json } from "./MergePatch.ts"
 
@@ -18,6 +21,7 @@ export interface Parts {
   readonly sysctls: Readonly<Record<string, string>>
   /** Undefined: it keeps the level it has. */
   readonly consoleLevel: number | undefined
+  readonly network: NetworkConfig
   /** Where the API is served on TCP. */
   readonly listen: ReadonlyArray<string>
   readonly restarts: RestartRate
@@ -41,6 +45,9 @@ interface Override {
   readonly isSaid: (kernel: KernelParameters) => boolean
 }
 
+const saysLinks = ({ bonds, links, vlans }: KernelParameters): boolean =>
+  links.length > 0 || bonds.length > 0 || vlans.length > 0
+
 /** The fields that a word of the kernel command line decides. */
 const overrides: ReadonlyArray<Override> = [
   { field: "hostname", parameter: "hostname", isSaid: ({ hostname }) => hostname !== undefined },
@@ -50,6 +57,8 @@ const overrides: ReadonlyArray<Override> = [
     parameter: "loglevel, quiet or debug",
     isSaid: ({ consoleLevel }) => consoleLevel !== undefined
   },
+  { field: "network.links", parameter: "ip, bond or vlan", isSaid: saysLinks },
+  { field: "network.nameServers", parameter: "nameserver", isSaid: ({ nameServers }) => nameServers.length > 0 },
   { field: "state.label", parameter: "ironwood.state", isSaid: ({ state }) => state !== undefined },
   { field: "state.format", parameter: "ironwood.state_format", isSaid: ({ stateFormat }) => stateFormat !== undefined },
   {
@@ -83,6 +92,17 @@ export const overriding = (field: string, kernel: KernelParameters): string | un
 /** The name with dots, as the kernel knows it by slashes or dots. */
 export const sysctlName = (name: string): string => name.replaceAll("/", ".")
 
+const networkOf = ({ network = {} }: MachineConfig, kernel: KernelParameters | undefined): NetworkConfig => {
+  const written = configOf(network)
+  if (kernel === undefined) return written
+  const { config: said } = fromParameters(kernel)
+  return {
+    ...written,
+    ...(saysLinks(kernel) ? { links: said.links } : {}),
+    ...(said.nameServers.length > 0 ? { nameServers: said.nameServers } : {})
+  }
+}
+
 /** What holds, of a machine with this kernel command line (undefined: a process like others, whose machine is not its own). */
 export const effective = (config: MachineConfig, kernel: KernelParameters | undefined): Parts => ({
   hostname: kernel?.hostname === undefined ? config.hostname : undefined,
@@ -95,6 +115,7 @@ export const effective = (config: MachineConfig, kernel: KernelParameters | unde
       .filter(([name]) => kernel?.sysctls.has(name) !== true)
   ),
   consoleLevel: kernel?.consoleLevel === undefined ? config.kernel?.consoleLevel : undefined,
+  network: networkOf(config, kernel),
   listen:
     kernel !== undefined && kernel.listenInsecure.length > 0
       ? kernel.listenInsecure
@@ -119,6 +140,7 @@ export const settle = (before: Parts, after: Parts): Parts => ({
   time: equals({ ...before.time }, { ...after.time }) ? before.time : after.time,
   sysctls: kept(before.sysctls, after.sysctls),
   consoleLevel: after.consoleLevel,
+  network: isDeepStrictEqual(before.network, after.network) ? before.network : after.network,
   listen: kept(before.listen, after.listen),
   restarts: equals({ ...before.restarts }, { ...after.restarts }) ? before.restarts : after.restarts
 })

@@ -10,6 +10,7 @@
  */
 import * as Schema from "effect/Schema"
 import { isIP, isIPv4, isIPv6 } from "node:net"
+import { NetworkDocument } from "../network/NetworkConfig.ts"
 
 /** What the field `version` must say. */
 export const version = "ironwood/v1"
@@ -121,6 +122,10 @@ export const MachineConfig = Schema.Struct({
   hostname: Schema.optionalKey(Hostname).annotate({ description: "What the machine calls itself." }),
   time: Schema.optionalKey(Time).annotate({ description: "Where the time comes from." }),
   kernel: Schema.optionalKey(Kernel).annotate({ description: "What the kernel is told." }),
+  network: Schema.optionalKey(NetworkDocument).annotate({
+    description:
+      "How the machine is reached. A field that is left out is what the kernel command line says, if it does."
+  }),
   state: Schema.optionalKey(State).annotate({ description: "The disk that keeps the state of the machine." }),
   api: Schema.optionalKey(Api).annotate({ description: "Where Ironwood can be reached." }),
   restarts: Schema.optionalKey(Restarts).annotate({

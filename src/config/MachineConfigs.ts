@@ -116,6 +116,7 @@ const fields: Readonly<Record<Part, string>> = {
   time: "time.servers",
   sysctls: "kernel.sysctls",
   consoleLevel: "kernel.consoleLevel",
+  network: "network",
   listen: "api.listenInsecure",
   restarts: "restarts"
 }
@@ -125,6 +126,7 @@ const partNames = [
   "time",
   "sysctls",
   "consoleLevel",
+  "network",
   "listen",
   "restarts"
 ] as const satisfies ReadonlyArray<Part>

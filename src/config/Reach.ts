@@ -27,6 +27,7 @@ export const table: ReadonlyArray<Row> = [
   { field: "hostname", reach: "live", machineOnly: true },
   { field: "time", reach: "live", machineOnly: true },
   { field: "kernel", reach: "live", machineOnly: true },
+  { field: "network", reach: "live", machineOnly: true },
   { field: "state", reach: "reboot", machineOnly: true },
   { field: "api", reach: "live", machineOnly: false },
   { field: "restarts", reach: "live", machineOnly: false }

@@ -5,6 +5,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
+import { empty as emptyNetwork } from "../../src/network/NetworkConfig.ts"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -248,6 +249,7 @@ restarts: { perSecond: 7 }`)
             time: { servers: ["192.0.2.9"] },
             sysctls: { "vm.max_map_count": "2" },
             consoleLevel: undefined,
+            network: emptyNetwork,
             listen: [],
             restarts: { perSecond: 7, burst: usualRestarts.burst }
           })
