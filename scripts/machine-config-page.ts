@@ -76,6 +76,12 @@ does what it would do without a config. The [kernel parameters](kernel-parameter
 # yaml-language-server: $schema=machine-config.schema.json
 version: ironwood/v1
 hostname: node-1
+network:
+  nameServers: [192.0.2.53]
+  links:
+    - { name: eth0, dhcp4: true, acceptRouterAdvertisements: true }
+    - { name: bond0, bond: { mode: active-backup, members: [eth1, eth2] }, mtu: 9000 }
+    - { name: bond0.42, vlan: { parent: bond0, id: 42 }, addresses: [192.0.2.9/24], gateways: [192.0.2.1] }
 time:
   servers: [192.0.2.123]
 kernel:

@@ -13,14 +13,13 @@ import { mkdirSync, readFileSync, writeSync } from "node:fs"
 import { dirname } from "node:path"
 import * as KernelParameters from "./host/KernelParameters.ts"
 import { fromParameters } from "./network/FromParameters.ts"
-import type { NetworkConfig } from "./network/NetworkConfig.ts"
 import * as SlicedScheduler from "./SlicedScheduler.ts"
 import { Processes } from "./taproot/Processes.ts"
 
 /** What the kernel of a machine was told. */
 export interface Machine extends KernelParameters.KernelParameters {
-  /** How it is reached, and what it is to call itself. */
-  readonly network: { readonly config: NetworkConfig; readonly hostname: string | undefined }
+  /** What it is to call itself, as `ip=` says, when nothing else says it. */
+  readonly spareHostname: string | undefined
 }
 
 /** Where one Ironwood runs. */
@@ -91,13 +90,13 @@ export const withTaproot = <E, R>(live: Effect.Effect<void, E, R>): Effect.Effec
 /** Of a machine that boots into Ironwood. */
 export const machine = (): Place => {
   const said = KernelParameters.parse(readFileSync("/proc/cmdline", "utf8"))
-  const { config, hostname, problems } = fromParameters(said)
+  const { hostname: spareHostname, problems } = fromParameters(said)
   const parameters = { ...said, problems: [...said.problems, ...problems] }
   for (const problem of parameters.problems) sayLoudly(`brain: kernel command line: ${problem}`)
   return {
     stateDirectory: "/var/lib/ironwood",
     socketPath: "/run/ironwood/ironwood.sock",
-    machine: { ...parameters, network: { config, hostname } }
+    machine: { ...parameters, spareHostname }
   }
 }
 

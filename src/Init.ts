@@ -30,7 +30,6 @@ import { configActor } from "./config/ConfigActor.ts"
 import { MachineConfigs } from "./config/MachineConfigs.ts"
 import { host, plainHost } from "./host/Start.ts"
 import * as Network from "./network/Network.ts"
-import { networkStep } from "./network/NetworkStep.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
 import * as ContainersLive from "./runtime/ContainersLive.ts"
 import * as OciRuntimeLive from "./runtime/OciRuntimeLive.ts"
@@ -51,20 +50,20 @@ export const paths = (stateDirectory: string) => ({
 /** The tree of one Ironwood. */
 export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDirectory }: Place) {
   const runtime = yield* RuntimeSupervisor
-  const { parts, setting } = yield* MachineConfigs
+  const { setting } = yield* MachineConfigs
   const config = configActor(machine)
+  const counted = machine === undefined ? Option.none() : yield* BootAssessment.started
   const network =
     machine === undefined
-      ? undefined
-      : yield* Network.make({ config: parts().network, hostname: machine.network.hostname, stateDirectory })
-  const counted = machine === undefined ? Option.none() : yield* BootAssessment.started
+      ? []
+      : [yield* Network.make({ config: setting("network"), hostname: machine.spareHostname, stateDirectory })]
   const ways = yield* gateway({ socketPath, insecure: setting("listen"), debug: machine?.debug ?? false })
   return Supervisor.make("init", {
     strategy: "rest_for_one",
     kind: "root",
     description: "the root of everything that runs here",
     children: [
-      machine === undefined || network === undefined
+      machine === undefined
         ? plainHost(config)
         : host(
             machine,
@@ -76,10 +75,10 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
               watchdog: setting("watchdog"),
               consoleLevel: setting("consoleLevel")
             },
-            [config, networkStep(setting("network"), network)]
+            config
           ),
       storage({ directory: paths(stateDirectory).content }),
-      ...(network === undefined ? [] : [network.spec]),
+      ...network,
       runtime.spec,
       ways,
       ...Option.toArray(Option.map(counted, BootAssessment.bootAssessment))

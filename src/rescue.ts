@@ -88,21 +88,21 @@ const live = (place: Place) =>
         return yield* Effect.never
       })
     )
-    const parts = effective(yield* Confirmed.load, place.machine)
+    const { listen, network: wanted } = effective(yield* Confirmed.load, place.machine)
     const ways = yield* rescueGateway({
       socketPath: place.socketPath,
-      insecure: constant(parts.listen),
+      insecure: constant(listen),
       debug: place.machine?.debug ?? false
     })
     const network = yield* Network.make({
-      config: parts.network,
-      hostname: place.machine?.network.hostname,
+      config: constant(wanted),
+      hostname: place.machine?.spareHostname,
       stateDirectory: place.stateDirectory
     })
     const tree = Supervisor.make("init", {
       kind: "root",
       description: "the rescue brain",
-      children: [rescue, network.spec, ways]
+      children: [rescue, network, ways]
     })
     yield* Effect.gen(function* () {
       const root = yield* Root.start(tree)

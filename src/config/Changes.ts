@@ -1,6 +1,7 @@
 /** What differs between two machine configs, field by field, and how each difference takes effect. */
+import type { KernelParameters } from "../host/KernelParameters.ts"
 import { fieldPath } from "./Document.ts"
-import { type Kernel, overriding } from "./Effective.ts"
+import { overriding } from "./Effective.ts"
 import type { MachineConfig } from "./MachineConfig.ts"
 import { equals, isObject, type Json, member } from "./MergePatch.ts"
 import { type Reach, rowOf } from "./Reach.ts"
@@ -16,7 +17,7 @@ export interface Change {
 }
 
 /** What decides where a field reaches: what the kernel was told, on a machine that boots into Ironwood. */
-export type Here = Kernel | undefined
+export type Here = KernelParameters | undefined
 
 const reachOf = (field: string, here: Here): Pick<Change, "reach" | "note"> => {
   const row = rowOf(field)

@@ -4,21 +4,15 @@
  *
  * Trap: a part that has not changed stays the same object, so that whoever follows it is not disturbed ({@link settle}).
  */
-import * as Result from "effect/Result"
-import * as Schema from "effect/Schema"
 import { availableParallelism } from "node:os"
 import { isDeepStrictEqual } from "node:util"
 import type { RestartRate } from "../actor/Root.ts"
 import type { KernelModule } from "../host/KernelModules.ts"
 import type { KernelParameters } from "../host/KernelParameters.ts"
-import { empty as noNetwork, NetworkConfig } from "../network/NetworkConfig.ts"
+import { fromParameters } from "../network/FromParameters.ts"
+import { configOf, type NetworkConfig } from "../network/NetworkConfig.ts"
 import { usualWatchdog, type Watchdog } from "../host/Watchdog.ts"
 import type { MachineConfig } from "./MachineConfig.ts"
-
-/** What the kernel was told, on a machine that boots into Ironwood: with what of it is about the network. */
-export interface Kernel extends KernelParameters {
-  readonly network: { readonly config: NetworkConfig; readonly hostname: string | undefined }
-}
 
 /** What the actors of the host follow, each its own part. */
 export interface Parts {
@@ -52,20 +46,23 @@ interface Override {
   readonly field: string
   /** For people. */
   readonly parameter: string
-  readonly isSaid: (kernel: Kernel) => boolean
+  readonly isSaid: (kernel: KernelParameters) => boolean
 }
+
+const saysLinks = ({ bonds, links, vlans }: KernelParameters): boolean =>
+  links.length > 0 || bonds.length > 0 || vlans.length > 0
 
 /** The fields that a word of the kernel command line decides. */
 const overrides: ReadonlyArray<Override> = [
   { field: "hostname", parameter: "hostname", isSaid: ({ hostname }) => hostname !== undefined },
-  { field: "network.links", parameter: "ip, bond or vlan", isSaid: ({ network }) => network.config.links.length > 0 },
-  { field: "network.nameServers", parameter: "nameserver", isSaid: ({ nameServers }) => nameServers.length > 0 },
   { field: "time.servers", parameter: "ironwood.ntp", isSaid: ({ timeServers }) => timeServers.length > 0 },
   {
     field: "kernel.consoleLevel",
     parameter: "loglevel, quiet or debug",
     isSaid: ({ consoleLevel }) => consoleLevel !== undefined
   },
+  { field: "network.links", parameter: "ip, bond or vlan", isSaid: saysLinks },
+  { field: "network.nameServers", parameter: "nameserver", isSaid: ({ nameServers }) => nameServers.length > 0 },
   { field: "state.label", parameter: "ironwood.state", isSaid: ({ state }) => state !== undefined },
   { field: "state.format", parameter: "ironwood.state_format", isSaid: ({ stateFormat }) => stateFormat !== undefined },
   {
@@ -80,14 +77,14 @@ export const parameterOf = (field: string): string =>
   field === "kernel.sysctls"
     ? "`sysctl.NAME`"
     : overrides
-        .filter((override) => override.field === field)
+        .filter((override) => override.field === field || override.field.startsWith(`${field}.`))
         .map(({ parameter }) => `\`${parameter}\``)
-        .join("")
+        .join(", ")
 
 const sysctlField = /^kernel\.sysctls\[(".*")\]$/
 
 /** The word of the kernel command line that wins over a field, if one does. */
-export const overriding = (field: string, kernel: Kernel): string | undefined => {
+export const overriding = (field: string, kernel: KernelParameters): string | undefined => {
   const [, quoted] = sysctlField.exec(field) ?? []
   if (quoted !== undefined) {
     const name = sysctlName(String(JSON.parse(quoted)))
@@ -99,21 +96,20 @@ export const overriding = (field: string, kernel: Kernel): string | undefined =>
 /** The name with dots, as the kernel knows it by slashes or dots. */
 export const sysctlName = (name: string): string => name.replaceAll("/", ".")
 
-const decodeNetwork = Schema.decodeResult(NetworkConfig)
-
-/** The links that the kernel command line says, if it says any, and those of the config else; name servers alike. */
-const networkOf = (config: MachineConfig, kernel: NetworkConfig): NetworkConfig => {
-  const written = Result.getOrElse(decodeNetwork(config.network ?? {}), () => noNetwork)
+const networkOf = ({ network = {} }: MachineConfig, kernel: KernelParameters | undefined): NetworkConfig => {
+  const written = configOf(network)
+  if (kernel === undefined) return written
+  const { config: said } = fromParameters(kernel)
   return {
-    links: kernel.links.length > 0 ? kernel.links : written.links,
-    nameServers: kernel.nameServers.length > 0 ? kernel.nameServers : written.nameServers,
-    searchDomains: written.searchDomains
+    ...written,
+    ...(saysLinks(kernel) ? { links: said.links } : {}),
+    ...(said.nameServers.length > 0 ? { nameServers: said.nameServers } : {})
   }
 }
 
 /** What holds, of a machine with this kernel command line (undefined: a process like others, whose machine is not its own). */
-export const effective = (config: MachineConfig, kernel: Kernel | undefined): Parts => ({
-  network: networkOf(config, kernel?.network.config ?? noNetwork),
+export const effective = (config: MachineConfig, kernel: KernelParameters | undefined): Parts => ({
+  network: networkOf(config, kernel),
   hostname: kernel?.hostname === undefined ? config.hostname : undefined,
   time: {
     servers: kernel !== undefined && kernel.timeServers.length > 0 ? kernel.timeServers : (config.time?.servers ?? [])

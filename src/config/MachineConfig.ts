@@ -10,7 +10,7 @@
  */
 import * as Schema from "effect/Schema"
 import { isIP, isIPv4, isIPv6 } from "node:net"
-import { NetworkConfig } from "../network/NetworkConfig.ts"
+import { NetworkDocument } from "../network/NetworkConfig.ts"
 
 /** What the field `version` must say. */
 export const version = "ironwood/v1"
@@ -148,11 +148,12 @@ const Restarts = Schema.Struct({
 export const MachineConfig = Schema.Struct({
   version: Schema.Literal(version).annotate({ description: "Of this document's format." }),
   hostname: Schema.optionalKey(Hostname).annotate({ description: "What the machine calls itself." }),
-  network: Schema.optionalKey(NetworkConfig).annotate({
-    description: "How it is reached: `links` by name, each with what it is to have, `nameServers` and `searchDomains`."
-  }),
   time: Schema.optionalKey(Time).annotate({ description: "Where the time comes from." }),
   kernel: Schema.optionalKey(Kernel).annotate({ description: "What the kernel is told." }),
+  network: Schema.optionalKey(NetworkDocument).annotate({
+    description:
+      "How the machine is reached. A field that is left out is what the kernel command line says, if it does."
+  }),
   state: Schema.optionalKey(State).annotate({ description: "The disk that keeps the state of the machine." }),
   api: Schema.optionalKey(Api).annotate({ description: "Where Ironwood can be reached." }),
   watchdog: Schema.optionalKey(Watchdog).annotate({ description: "What resets a machine that hangs." }),

@@ -25,13 +25,13 @@ export interface Settings {
   readonly watchdog: Setting<Watchdog | undefined>
 }
 
-/** `more`: the steps that are made of what stands on this folder. */
-export const host = <R>(parameters: KernelParameters, settings: Settings, more: ReadonlyArray<ChildSpec<unknown, R>>) =>
+/** `config` is the actor that looks after the machine config. */
+export const host = <E, R>(parameters: KernelParameters, settings: Settings, config: ChildSpec<E, R>) =>
   Supervisor.make("host", {
     description: "what a machine needs to be one",
     children: [
       parametersStep(parameters),
-      ...more,
+      config,
       stateStep,
       rebootsStep,
       sysctls(settings.sysctls, parameters.sysctls),

@@ -1,6 +1,6 @@
 /**
- * The host's network as a branch of the tree, and the handle on it: `init/network/links/NAME`, one actor per link, and
- * `init/network/resolver`. Only a machine that boots into Ironwood has it: elsewhere the links belong to somebody else.
+ * The host's network as a branch of the tree: `init/network/links/NAME`, one actor per link, `init/network/config`, which follows
+ * the machine config, and `init/network/resolver`. Only a machine that boots into Ironwood has it: elsewhere the links belong to somebody else.
  */
 import { isDeepStrictEqual } from "node:util"
 import * as Duration from "effect/Duration"
@@ -10,6 +10,7 @@ import * as Actor from "../actor/Actor.ts"
 import type { ChildSpec } from "../actor/ChildSpec.ts"
 import * as DynamicSupervisor from "../actor/DynamicSupervisor.ts"
 import * as Supervisor from "../actor/Supervisor.ts"
+import type { Setting } from "../host/Setting.ts"
 import type { Processes } from "../taproot/Processes.ts"
 import * as Duid from "./links/Duid.ts"
 import { eachLink } from "./links/EachLink.ts"
@@ -19,23 +20,13 @@ import * as World from "./links/World.ts"
 import { complete, type LinkConfig, type NetworkConfig, partsOf } from "./NetworkConfig.ts"
 
 export interface Options {
-  readonly config: NetworkConfig
-  /** What the host is to call itself, if somebody says. */
+  readonly config: Setting<NetworkConfig>
+  /** What the host is to call itself, if nobody has given it a name. */
   readonly hostname: string | undefined
   /** Leases are kept below it. */
   readonly stateDirectory: string
   /** After this time in silence a link that waits for servers counts as degraded; default 15 seconds. */
   readonly patience?: Duration.Input
-}
-
-/** The branch, and how it gets another configuration. */
-export interface Network {
-  readonly spec: ChildSpec<Supervisor.SupervisorFailure, Processes>
-  /**
-   * Makes this the configuration, at once: links that are new begin, those that are not in it any more are taken down, and those
-   * that have changed go over to their new settings keeping what is the same. It does not wait for servers.
-   */
-  readonly apply: (config: NetworkConfig) => Effect.Effect<void>
 }
 
 /** What of a configuration makes the actor of a link: itself, and its place and part in others. */
@@ -45,10 +36,15 @@ const identityOf = (all: ReadonlyArray<LinkConfig>, name: string): unknown => ({
   partOf: all.filter((one) => partsOf(one).includes(name)).map((one) => one.name)
 })
 
-export const make = ({ config, hostname, patience = "15 seconds", stateDirectory }: Options): Effect.Effect<Network> =>
+export const make = ({
+  config,
+  hostname,
+  patience = "15 seconds",
+  stateDirectory
+}: Options): Effect.Effect<ChildSpec<Supervisor.SupervisorFailure, Processes>> =>
   Effect.gen(function* () {
-    let current = config
-    const world = yield* World.make(complete(config), Duration.fromInputUnsafe(patience))
+    let current = yield* config.current
+    const world = yield* World.make(complete(current), Duration.fromInputUnsafe(patience))
     const actorOf = (one: LinkConfig): Effect.Effect<ChildSpec<unknown, Processes>> =>
       one.any === "each" ? eachLink(one, world) : Effect.succeed(link(one, world))
     const links = yield* DynamicSupervisor.make("links", {
@@ -58,6 +54,10 @@ export const make = ({ config, hostname, patience = "15 seconds", stateDirectory
         return yield* Effect.forEach(complete(current), (one) => actorOf(one))
       })
     })
+    /**
+     * Makes this the configuration: links that are new begin, those that are not in it any more are taken down, and those that have
+     * changed go over to their new settings keeping what is the same. It does not wait for servers.
+     */
     const apply = Effect.fnUntraced(function* (wanted: NetworkConfig) {
       const [before, after] = [complete(current), complete(wanted)]
       const names = [...new Set([...before, ...after].map(({ name }) => name))]
@@ -80,11 +80,22 @@ export const make = ({ config, hostname, patience = "15 seconds", stateDirectory
       }
       yield* SubscriptionRef.update(world.told, (told) => new Map(told))
     })
-    return {
-      spec: Supervisor.make("network", {
-        description: "how the host is reached",
-        children: [links.spec, resolver(() => current, hostname, world)]
-      }),
-      apply
-    }
+    const follower = Actor.make(
+      "config",
+      { kind: "config", description: "gives the links what the machine config says" },
+      Effect.gen(function* () {
+        yield* Actor.ready()
+        for (;;) {
+          const wanted = yield* config.current
+          yield* apply(wanted)
+          // how each link fares is told by its actor
+          yield* config.report(wanted, "")
+          yield* config.changed(wanted)
+        }
+      })
+    )
+    return Supervisor.make("network", {
+      description: "how the host is reached",
+      children: [links.spec, follower, resolver(() => current, hostname, world)]
+    })
   })

@@ -22,7 +22,6 @@ import * as MachineConfigs from "../../src/config/MachineConfigs.ts"
 import { AtStart, type Found } from "../../src/config/Sources.ts"
 import { BootClock } from "../../src/host/BootClock.ts"
 import * as KernelParameters from "../../src/host/KernelParameters.ts"
-import { fromParameters } from "../../src/network/FromParameters.ts"
 import * as NetworkConfig from "../../src/network/NetworkConfig.ts"
 import { temporaryDirectory, withState } from "../storage/support/state.ts"
 import { eventually } from "../support/ironwood.ts"
@@ -39,8 +38,7 @@ const brain = <A, E, R>(
   use: Effect.Effect<A, E, R>,
   options: { readonly bootId?: string; readonly commandLine?: string; readonly source?: Found } = {}
 ) => {
-  const said = KernelParameters.parse(options.commandLine ?? "")
-  const kernel = { ...said, network: fromParameters(said) }
+  const kernel = KernelParameters.parse(options.commandLine ?? "")
   const services = MachineConfigs.layer(kernel).pipe(
     Layer.provide(
       Layer.succeed(BootClock, BootClock.of({ bootId: options.bootId ?? "one", now: Clock.currentTimeMillis }))

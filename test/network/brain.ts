@@ -8,17 +8,22 @@ import { join } from "node:path"
 import * as Effect from "effect/Effect"
 import * as References from "effect/References"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Root from "../../src/actor/Root.ts"
 import * as Supervisor from "../../src/actor/Supervisor.ts"
 import * as Network from "../../src/network/Network.ts"
-import { NetworkConfig } from "../../src/network/NetworkConfig.ts"
+import { configOf, NetworkDocument } from "../../src/network/NetworkConfig.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
 import { ProcessesLive } from "../../src/taproot/ProcessesLive.ts"
 
 const directory = process.argv[2] ?? "."
 const configFile = join(directory, "config.json")
 const read = Effect.suspend(() =>
-  Schema.decodeEffect(Schema.fromJsonString(NetworkConfig))(readFileSync(configFile, "utf8"))
+  Effect.map(
+    Schema.decodeEffect(Schema.fromJsonString(NetworkDocument))(readFileSync(configFile, "utf8")),
+    configOf
+  )
 )
 
 const write = (name: string, value: unknown): void => {
@@ -31,13 +36,24 @@ const brain = Effect.gen(function* () {
   const stateDirectory = "/var/lib/ironwood"
   mkdirSync(stateDirectory, { recursive: true })
   let seen = statSync(configFile).mtimeMs
-  const network = yield* Network.make({ config: yield* read, hostname: "box", stateDirectory, patience: "6 seconds" })
-  const root = yield* Root.start(Supervisor.make("init", { children: [network.spec] }))
+  const wanted = yield* SubscriptionRef.make(yield* read)
+  const config = {
+    current: SubscriptionRef.get(wanted),
+    changed: (seen: unknown) =>
+      SubscriptionRef.changes(wanted).pipe(
+        Stream.filter((one) => one !== seen),
+        Stream.take(1),
+        Stream.runDrain
+      ),
+    report: () => Effect.void
+  }
+  const network = yield* Network.make({ config, hostname: "box", stateDirectory, patience: "6 seconds" })
+  const root = yield* Root.start(Supervisor.make("init", { children: [network] }))
   const follow = Effect.gen(function* () {
     const changed = statSync(configFile).mtimeMs
     if (changed !== seen) {
       seen = changed
-      yield* network.apply(yield* read)
+      yield* SubscriptionRef.set(wanted, yield* read)
     }
     const { nodes } = yield* root.tree.snapshot()
     write("tree.json", {
