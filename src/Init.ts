@@ -58,7 +58,12 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
       ? undefined
       : yield* Network.make({ config: parts().network, hostname: machine.network.hostname, stateDirectory })
   const counted = machine === undefined ? Option.none() : yield* BootAssessment.started
-  const ways = yield* gateway({ socketPath, insecure: setting("listen"), debug: machine?.debug ?? false })
+  const ways = yield* gateway({
+    socketPath,
+    insecure: setting("listen"),
+    debug: machine?.debug ?? false,
+    serial: machine !== undefined
+  })
   return Supervisor.make("init", {
     strategy: "rest_for_one",
     kind: "root",
