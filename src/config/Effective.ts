@@ -4,14 +4,12 @@
  *
  * Trap: a part that has not changed stays the same object, so that whoever follows it is not disturbed ({@link settle}).
  */
-import * as Result from "effect/Result"
-import * as Schema from "effect/Schema"
 import { availableParallelism } from "node:os"
 import { isDeepStrictEqual } from "node:util"
 import type { RestartRate } from "../actor/Root.ts"
 import type { KernelModule } from "../host/KernelModules.ts"
 import type { KernelParameters } from "../host/KernelParameters.ts"
-import { empty as noNetwork, NetworkConfig } from "../network/NetworkConfig.ts"
+import { configOf, empty as noNetwork, type NetworkConfig } from "../network/NetworkConfig.ts"
 import { usualWatchdog, type Watchdog } from "../host/Watchdog.ts"
 import type { MachineConfig } from "./MachineConfig.ts"
 
@@ -99,11 +97,9 @@ export const overriding = (field: string, kernel: Kernel): string | undefined =>
 /** The name with dots, as the kernel knows it by slashes or dots. */
 export const sysctlName = (name: string): string => name.replaceAll("/", ".")
 
-const decodeNetwork = Schema.decodeResult(NetworkConfig)
-
 /** The links that the kernel command line says, if it says any, and those of the config else; name servers alike. */
 const networkOf = (config: MachineConfig, kernel: NetworkConfig): NetworkConfig => {
-  const written = Result.getOrElse(decodeNetwork(config.network ?? {}), () => noNetwork)
+  const written = configOf(config.network ?? {})
   return {
     links: kernel.links.length > 0 ? kernel.links : written.links,
     nameServers: kernel.nameServers.length > 0 ? kernel.nameServers : written.nameServers,

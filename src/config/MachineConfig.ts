@@ -10,7 +10,7 @@
  */
 import * as Schema from "effect/Schema"
 import { isIP, isIPv4, isIPv6 } from "node:net"
-import { NetworkConfig } from "../network/NetworkConfig.ts"
+import { NetworkDocument } from "../network/NetworkConfig.ts"
 
 /** What the field `version` must say. */
 export const version = "ironwood/v1"
@@ -148,7 +148,7 @@ const Restarts = Schema.Struct({
 export const MachineConfig = Schema.Struct({
   version: Schema.Literal(version).annotate({ description: "Of this document's format." }),
   hostname: Schema.optionalKey(Hostname).annotate({ description: "What the machine calls itself." }),
-  network: Schema.optionalKey(NetworkConfig).annotate({
+  network: Schema.optionalKey(NetworkDocument).annotate({
     description: "How it is reached: `links` by name, each with what it is to have, `nameServers` and `searchDomains`."
   }),
   time: Schema.optionalKey(Time).annotate({ description: "Where the time comes from." }),

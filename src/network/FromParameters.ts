@@ -43,7 +43,7 @@ const linkOf = (name: string, said: ReadonlyArray<LinkParameter>): NetworkConfig
   }
 }
 
-const decode = Schema.decodeUnknownResult(NetworkConfig.NetworkConfig, { errors: "all", onExcessProperty: "error" })
+const decode = Schema.decodeUnknownResult(NetworkConfig.NetworkDocument, { errors: "all", onExcessProperty: "error" })
 
 export interface FromParameters {
   readonly config: NetworkConfig.NetworkConfig
@@ -78,7 +78,7 @@ export const fromParameters = (parameters: Parameters): FromParameters => {
   const hostname = asked.find((link) => link.hostname !== undefined)?.hostname
   const decoded = decode({ ...NetworkConfig.empty, links: all, nameServers: parameters.nameServers })
   return Result.match(decoded, {
-    onSuccess: (config) => ({ config, hostname, problems: [] }),
+    onSuccess: (document) => ({ config: NetworkConfig.configOf(document), hostname, problems: [] }),
     onFailure: ({ message }) => ({
       config: NetworkConfig.empty,
       hostname,

@@ -20,7 +20,7 @@ import { complete, type LinkConfig, type NetworkConfig, partsOf } from "./Networ
 
 export interface Options {
   readonly config: NetworkConfig
-  /** What the host is to call itself, if somebody says. */
+  /** What the host is to call itself, if nobody has given it a name. */
   readonly hostname: string | undefined
   /** Leases are kept below it. */
   readonly stateDirectory: string

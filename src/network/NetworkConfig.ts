@@ -24,16 +24,14 @@
  * Trap: what is checked here is what can be seen in the document. Whether there is such a device, and whether the kernel can
  * bond, is seen by the link's actor, and told in the tree.
  */
-import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { familyOf, isNetwork, parseNetwork } from "./IpNetwork.ts"
 
 const most = 64
 
 const list = <S extends Schema.Constraint>(item: S, maximum: number) =>
-  Schema.Array(item).pipe(
-    Schema.check(Schema.isMaxLength(maximum, { expected: `at most ${maximum} of them` })),
-    Schema.withDecodingDefaultKey(Effect.succeed([]))
+  Schema.optionalKey(
+    Schema.Array(item).pipe(Schema.check(Schema.isMaxLength(maximum, { expected: `at most ${maximum} of them` })))
   )
 
 const text = (wanting: (value: string) => string | undefined) =>
@@ -46,7 +44,7 @@ const text = (wanting: (value: string) => string | undefined) =>
     )
   )
 
-const no = Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false)))
+const flag = Schema.optionalKey(Schema.Boolean)
 
 /** What the kernel calls its own settings for all links, and cannot be a link. */
 const reserved = ["lo", "all", "default", ".", ".."]
@@ -140,42 +138,45 @@ export const PrefixDelegation = Schema.Struct({
 const kinds = ["device", "mac", "any", "bond", "vlan"] as const
 
 const fields = {
-  /** Its name in the tree and here; that of the device too, unless another field says which device it is. */
-  name: LinkName,
-  /** The device, by the kernel's name. */
-  device: Schema.optionalKey(LinkName),
-  /** The device, by its hardware address. */
-  mac: Schema.optionalKey(Mac),
-  /** `first`: the first device that no other link is. `each`: every such device, each with an actor of its own. */
-  any: Schema.optionalKey(Schema.Literals(["first", "each"])),
+  name: LinkName.annotate({
+    description: "Its name in the tree and here; that of the device too, unless another field says which device it is."
+  }),
+  device: Schema.optionalKey(LinkName).annotate({ description: "The device, by the kernel's name." }),
+  mac: Schema.optionalKey(Mac).annotate({ description: "The device, by its hardware address." }),
+  any: Schema.optionalKey(Schema.Literals(["first", "each"])).annotate({
+    description:
+      "`first`: the first device that no other link is. `each`: every such device, each with an actor of its own."
+  }),
   bond: Schema.optionalKey(
     Schema.Struct({
       mode: BondMode,
       members: Schema.Array(LinkName).pipe(Schema.check(Schema.isBetweenLength(1, 16, { expected: "1 to 16 members" })))
     })
-  ),
+  ).annotate({ description: "A device made of others, which have no addresses of their own." }),
   vlan: Schema.optionalKey(
     Schema.Struct({
       parent: LinkName,
       id: Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 1, maximum: 4094 }, { expected: "1 to 4094" })))
     })
-  ),
-  /** Addresses that are written out. */
-  addresses: list(AddressAndPrefix, most),
-  /** Routers for everything else, one of each kind at most. */
-  gateways: list(Address, 2),
-  routes: list(Route, 256),
-  dhcp4: no,
-  dhcp6: no,
-  /** Asks for a prefix of its own, by DHCPv6. */
-  prefixDelegation: Schema.optionalKey(PrefixDelegation),
-  /** Takes addresses (SLAAC), routers and name servers from routers' advertisements. */
-  acceptRouterAdvertisements: no,
+  ).annotate({ description: "A device made of one VLAN of another." }),
+  addresses: list(AddressAndPrefix, most).annotate({
+    description: "Addresses that are written out, like 192.0.2.9/24."
+  }),
+  gateways: list(Address, 2).annotate({ description: "Routers for everything else, one of each kind at most." }),
+  routes: list(Route, 256).annotate({ description: "Networks behind other routers." }),
+  dhcp4: flag.annotate({ description: "Asks for an address by DHCP." }),
+  dhcp6: flag.annotate({ description: "Asks for an address by DHCPv6, which tells of no routers." }),
+  prefixDelegation: Schema.optionalKey(PrefixDelegation).annotate({
+    description: "Asks for a prefix of its own, by DHCPv6; other links get subnets of it."
+  }),
+  acceptRouterAdvertisements: flag.annotate({
+    description: "Takes addresses (SLAAC), routers and name servers from routers' advertisements."
+  }),
   mtu: Schema.optionalKey(
     Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 576, maximum: 65_535 }, { expected: "576 to 65535" })))
-  ),
-  nameServers: list(Address, most),
-  searchDomains: list(Domain, most)
+  ).annotate({ description: "Bytes of a packet at most; default what the device or the network says." }),
+  nameServers: list(Address, most).annotate({ description: "Asked before those that servers and routers tell of." }),
+  searchDomains: list(Domain, most).annotate({ description: "Where names without a dot are looked for." })
 }
 
 interface Wrong {
@@ -183,7 +184,8 @@ interface Wrong {
   readonly issue: string
 }
 
-const linkProblems = (link: Schema.Struct.Type<typeof fields>): ReadonlyArray<Wrong> => {
+const linkProblems = (written: Schema.Struct.Type<typeof fields>): ReadonlyArray<Wrong> => {
+  const link = linkOf(written)
   const said = kinds.filter((kind) => link[kind] !== undefined)
   const families = link.addresses.map((address) => parseNetwork(address)?.family)
   return [
@@ -213,8 +215,22 @@ const linkProblems = (link: Schema.Struct.Type<typeof fields>): ReadonlyArray<Wr
   ]
 }
 
-export const LinkConfig = Schema.Struct(fields).pipe(Schema.check(Schema.makeFilter(linkProblems)))
-export type LinkConfig = typeof LinkConfig.Type
+/** A link as it is written: what is not said is not there. */
+export const LinkDocument = Schema.Struct(fields).pipe(Schema.check(Schema.makeFilter(linkProblems)))
+export type LinkDocument = typeof LinkDocument.Type
+
+type Usual =
+  | "addresses"
+  | "gateways"
+  | "routes"
+  | "dhcp4"
+  | "dhcp6"
+  | "acceptRouterAdvertisements"
+  | "nameServers"
+  | "searchDomains"
+
+/** A link, with what is not said of it as it is then. */
+export interface LinkConfig extends Omit<LinkDocument, Usual>, Required<Pick<LinkDocument, Usual>> {}
 
 /** What a link is made of, by names of links. */
 export const partsOf = ({ bond, vlan }: LinkConfig): ReadonlyArray<string> => [
@@ -232,7 +248,12 @@ const cycleOf = (name: string, links: ReadonlyMap<string, LinkConfig>, path: Rea
     ? path[0] === name
     : partsOf(links.get(name) ?? plain(name)).some((part) => cycleOf(part, links, [...path, name]))
 
-const problemsOf = ({ links }: { readonly links: ReadonlyArray<LinkConfig> }): ReadonlyArray<Wrong> => {
+const problemsOf = ({
+  links: written = []
+}: {
+  readonly links?: ReadonlyArray<LinkDocument>
+}): ReadonlyArray<Wrong> => {
+  const links = written.map(linkOf)
   const byName = new Map(links.map((link) => [link.name, link]))
   const bondOf = (member: string): ReadonlyArray<string> =>
     links.filter(({ bond }) => bond?.members.includes(member) === true).map(({ name }) => name)
@@ -274,14 +295,24 @@ const problemsOf = ({ links }: { readonly links: ReadonlyArray<LinkConfig> }): R
   })
 }
 
+const parts = {
+  links: list(LinkDocument, most).annotate({
+    description:
+      "Each link by its `name`, with the device (`device`, `mac`, `any`, `bond`, `vlan`; else that of its name) and what it has: " +
+      "`addresses`, `gateways`, `routes`, `dhcp4`, `dhcp6`, `prefixDelegation`, `acceptRouterAdvertisements`, `mtu`, `nameServers`, `searchDomains`."
+  }),
+  nameServers: list(Address, most).annotate({ description: "Servers to ask for names, before those of the links." }),
+  searchDomains: list(Domain, most).annotate({ description: "Where names without a dot are looked for." })
+}
+
 /** The document. */
-export const NetworkConfig = Schema.Struct({
-  links: list(LinkConfig, most),
-  /** Asked before those of the links. */
-  nameServers: list(Address, most),
-  searchDomains: list(Domain, most)
-}).pipe(Schema.check(Schema.makeFilter(problemsOf)))
-export type NetworkConfig = typeof NetworkConfig.Type
+export const NetworkDocument = Schema.Struct(parts).pipe(Schema.check(Schema.makeFilter(problemsOf)))
+export type NetworkDocument = typeof NetworkDocument.Type
+
+/** The document, with what is not said in it as it is then. */
+export interface NetworkConfig extends Required<Omit<NetworkDocument, "links">> {
+  readonly links: ReadonlyArray<LinkConfig>
+}
 
 /** A link of that name of which nothing is said. */
 export const plain = (name: string): LinkConfig => ({
@@ -296,7 +327,16 @@ export const plain = (name: string): LinkConfig => ({
   searchDomains: []
 })
 
+const linkOf = (written: LinkDocument): LinkConfig => ({ ...plain(written.name), ...written })
+
 export const empty: NetworkConfig = { links: [], nameServers: [], searchDomains: [] }
+
+/** What a document says. */
+export const configOf = (written: NetworkDocument): NetworkConfig => ({
+  ...empty,
+  ...written,
+  links: (written.links ?? []).map(linkOf)
+})
 
 /** With every member and parent that is not listed as a link of its own, before what it is a part of. */
 export const complete = (config: NetworkConfig): ReadonlyArray<LinkConfig> => {

@@ -3,9 +3,9 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { canonical, format, hostOf, isNetwork, networkOf, parseNetwork, partOf } from "../../src/network/IpNetwork.ts"
-import { complete, NetworkConfig } from "../../src/network/NetworkConfig.ts"
+import { complete, configOf, NetworkDocument } from "../../src/network/NetworkConfig.ts"
 
-const decode = Schema.decodeUnknownEffect(NetworkConfig, { errors: "all", onExcessProperty: "error" })
+const decode = Schema.decodeUnknownEffect(NetworkDocument, { errors: "all", onExcessProperty: "error" })
 
 /** Each problem as `path: what`. */
 const problems = (config: unknown) =>
@@ -16,7 +16,7 @@ const problems = (config: unknown) =>
 describe("a network's configuration", () => {
   it.effect("gives what is not said its default", () =>
     Effect.gen(function* () {
-      const { links } = yield* decode({ links: [{ name: "eth0", dhcp4: true, mtu: 1400 }] })
+      const { links } = yield* Effect.map(decode({ links: [{ name: "eth0", dhcp4: true, mtu: 1400 }] }), configOf)
       assert.deepStrictEqual(links, [
         {
           name: "eth0",
@@ -129,7 +129,7 @@ describe("a network's configuration", () => {
         ]
       })
       assert.deepStrictEqual(
-        complete(config).map(({ mac, name }) => [name, mac]),
+        complete(configOf(config)).map(({ mac, name }) => [name, mac]),
         [
           ["eth0", undefined],
           ["eth1", "52:54:00:00:00:01"],

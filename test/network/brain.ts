@@ -11,14 +11,17 @@ import * as Schema from "effect/Schema"
 import * as Root from "../../src/actor/Root.ts"
 import * as Supervisor from "../../src/actor/Supervisor.ts"
 import * as Network from "../../src/network/Network.ts"
-import { NetworkConfig } from "../../src/network/NetworkConfig.ts"
+import { configOf, NetworkDocument } from "../../src/network/NetworkConfig.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
 import { ProcessesLive } from "../../src/taproot/ProcessesLive.ts"
 
 const directory = process.argv[2] ?? "."
 const configFile = join(directory, "config.json")
 const read = Effect.suspend(() =>
-  Schema.decodeUnknownEffect(Schema.fromJsonString(NetworkConfig))(readFileSync(configFile, "utf8"))
+  Effect.map(
+    Schema.decodeUnknownEffect(Schema.fromJsonString(NetworkDocument))(readFileSync(configFile, "utf8")),
+    configOf
+  )
 )
 
 const write = (name: string, value: unknown): void => {

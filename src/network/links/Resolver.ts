@@ -3,7 +3,7 @@
  * image's `/etc/resolv.conf`. First what is written out, for the network and for its links, then what servers and routers told
  * the links; written anew whenever that changes.
  *
- * A host that has been given a name keeps it: one that a server gives is for a host that has none.
+ * A host that has been given a name keeps it: one that `ip=` or a server gives is for a host that has none.
  */
 import { readFile, rename, writeFile } from "node:fs/promises"
 import * as Effect from "effect/Effect"
@@ -54,17 +54,17 @@ const attempt = (what: string, promise: () => Promise<void>): Effect.Effect<void
     catch: (cause) => new StepFailed({ step: "resolver", problem: `${what}: ${String(cause)}` })
   })
 
-/** The name that a server has for the host, if the host has none. */
-const offered = (told: ReadonlyMap<string, Told>): Effect.Effect<string | undefined> =>
+/** The name for a host that has none: `spare`, else what a server has for it. */
+const nameFor = (spare: string | undefined, told: ReadonlyMap<string, Told>): Effect.Effect<string | undefined> =>
   Effect.promise(async () => {
     const current = (await readFile(hostnameFile, "utf8").catch(() => "")).trim()
     return current === nameless
-      ? [...told.values()].find(({ hostname }) => hostname !== undefined)?.hostname
+      ? (spare ?? [...told.values()].find(({ hostname }) => hostname !== undefined)?.hostname)
       : undefined
   })
 
 /** `config` is asked each time, so that it may change; {@link World.told} has to be touched then. */
-export const resolver = (config: () => NetworkConfig, hostname: string | undefined, world: World) =>
+export const resolver = (config: () => NetworkConfig, spare: string | undefined, world: World) =>
   Actor.make(
     "resolver",
     { kind: "step", description: "the host's name and its name servers", policy },
@@ -77,7 +77,7 @@ export const resolver = (config: () => NetworkConfig, hostname: string | undefin
             await writeFile(`${resolvConf}.new`, linesOf(names))
             await rename(`${resolvConf}.new`, resolvConf)
           })
-          const name = hostname ?? (yield* offered(told))
+          const name = yield* nameFor(spare, told)
           if (name !== undefined) yield* attempt("the host's name", () => writeFile(hostnameFile, name))
           yield* Actor.annotate({
             ...(name === undefined ? {} : { hostname: name }),
