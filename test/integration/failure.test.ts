@@ -15,7 +15,6 @@ const container = (name: string, script: string, more = "") =>
   `---\nkind: Container\nname: ${name}\nimage: hello\nentrypoint: [/bin/sh, -c]\ncommand: [${JSON.stringify(script)}]\n${more}`
 const loop = "while :; do sleep 0.2; done"
 
-
 /** Opens a stream as a client does that never reads it. */
 const unread = (address: string) =>
   Effect.acquireRelease(
