@@ -86,6 +86,18 @@ time:
   servers: [192.0.2.123]
 kernel:
   sysctls: { vm.swappiness: 10 }
+network:
+  links:
+    - name: uplink
+      mac: 52:54:00:12:34:56
+      dhcp4: true
+      acceptRouterAdvertisements: true
+    - name: storage
+      bond: { mode: active-backup, members: [eth1, eth2] }
+    - name: storage.42
+      vlan: { parent: storage, id: 42 }
+      addresses: [192.0.2.9/24]
+      mtu: 9000
 state:
   format: /dev/vda
 \`\`\`
