@@ -221,6 +221,7 @@ const madeAt = (): number => {
 /** What changes with the sources. */
 const ours = (): ReadonlyArray<CpioEntry> => [
   file("init", readFileSync(join(build, "taproot")), 0o755),
+  file("usr/lib/ironwood/relay", readFileSync(join(build, "relay")), 0o755),
   taprootFile({ heartbeatMillis: 3000 }),
   file("etc/os-release", osRelease(manifest.version)),
   file("usr/lib/ironwood/made-at", `${madeAt()}\n`),

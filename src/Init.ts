@@ -57,7 +57,12 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
     machine === undefined
       ? []
       : [yield* Network.make({ config: setting("network"), hostname: machine.spareHostname, stateDirectory })]
-  const ways = yield* gateway({ socketPath, insecure: setting("listen"), debug: machine?.debug ?? false })
+  const ways = yield* gateway({
+    socketPath,
+    insecure: setting("listen"),
+    debug: machine?.debug ?? false,
+    serial: machine !== undefined
+  })
   return Supervisor.make("init", {
     strategy: "rest_for_one",
     kind: "root",

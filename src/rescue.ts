@@ -92,6 +92,7 @@ const live = (place: Place) =>
     const ways = yield* rescueGateway({
       socketPath: place.socketPath,
       insecure: constant(listen),
+      serial: true,
       debug: place.machine?.debug ?? false
     })
     const network = yield* Network.make({

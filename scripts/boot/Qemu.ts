@@ -138,6 +138,16 @@ export const argumentsOf = (machine: Machine): ReadonlyArray<string> => [
   ...(machine.more ?? [])
 ]
 
+/** A port of the hypervisor for the API, at this unix socket here. */
+export const serialPort = (socket: string): ReadonlyArray<string> => [
+  "-device",
+  "virtio-serial-pci",
+  "-chardev",
+  `socket,id=api,path=${socket},server=on,wait=off`,
+  "-device",
+  "virtserialport,chardev=api,name=org.ironwood.api"
+]
+
 /** A port of loopback that nobody has at this moment. */
 export const freePort = (): Promise<number> =>
   new Promise((resolve, reject) => {

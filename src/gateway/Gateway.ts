@@ -27,6 +27,7 @@ import * as Actor from "../actor/Actor.ts"
 import type { ChildSpec, Provided } from "../actor/ChildSpec.ts"
 import * as Supervisor from "../actor/Supervisor.ts"
 import { constant, type Setting } from "../host/Setting.ts"
+import type { Processes } from "../taproot/Processes.ts"
 import { makeConfigService } from "./ConfigService.ts"
 import { makeContainerService } from "./ContainerService.ts"
 import { serve, type Service, type ServicesOf } from "./EffectGrpc.ts"
@@ -41,6 +42,7 @@ import { makePolicyService } from "./PolicyService.ts"
 import { reflection } from "./Reflection.ts"
 import { missingFields } from "./Request.ts"
 import { makeSandboxService } from "./SandboxService.ts"
+import * as SerialPort from "./SerialPort.ts"
 import { makeTreeService } from "./TreeService.ts"
 import { bindPrivately } from "./UnixSocket.ts"
 
@@ -123,6 +125,8 @@ export interface GatewayOptions {
   readonly socketPath: string
   /** `host:port`s on which everybody is served who can reach them, without authentication. Default: none. */
   readonly insecure?: Setting<ReadonlyArray<string>>
+  /** Serve at the hypervisor's serial port, too, where there is one. Default: no. */
+  readonly serial?: boolean
   /** Serve the calls that make the brain fail. Default: no. */
   readonly debug?: boolean
   /** How long unary calls may go on once it is to end. Default: 2 seconds. */
@@ -132,13 +136,15 @@ export interface GatewayOptions {
 function supervisor<const S extends ReadonlyArray<Service<GatewayError, unknown>>>(
   services: S,
   options: GatewayOptions
-): Effect.Effect<ChildSpec<Supervisor.SupervisorFailure, Exclude<ServicesOf<S[number]>, Provided>>>
+): Effect.Effect<ChildSpec<Supervisor.SupervisorFailure, Exclude<ServicesOf<S[number]>, Provided> | Processes>>
 function supervisor<R>(
   services: ReadonlyArray<Service<GatewayError, R | Provided>>,
-  { grace, insecure = constant([]), socketPath }: GatewayOptions
-): Effect.Effect<ChildSpec<Supervisor.SupervisorFailure, R>> {
-  return Effect.map(listeners<GatewayError, R>(insecure, services, options(grace)), (tcp) =>
-    Supervisor.make("gateway", {
+  { grace, insecure = constant([]), serial = false, socketPath }: GatewayOptions
+): Effect.Effect<ChildSpec<Supervisor.SupervisorFailure, R | Processes>> {
+  return Effect.gen(function* () {
+    const tcp = yield* listeners<GatewayError, R>(insecure, services, options(grace))
+    const port = serial ? yield* SerialPort.find : undefined
+    return Supervisor.make("gateway", {
       description: "the ways in",
       children: [
         Actor.make(
@@ -150,10 +156,11 @@ function supervisor<R>(
             return yield* Effect.never
           })
         ),
-        tcp
+        tcp,
+        ...(port === undefined ? [] : [SerialPort.serialPort(port, socketPath)])
       ]
     })
-  )
+  })
 }
 
 /** The supervisor `gateway` with its child `grpc`, and `tcp` with one for each address. */

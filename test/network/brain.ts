@@ -20,10 +20,7 @@ import { ProcessesLive } from "../../src/taproot/ProcessesLive.ts"
 const directory = process.argv[2] ?? "."
 const configFile = join(directory, "config.json")
 const read = Effect.suspend(() =>
-  Effect.map(
-    Schema.decodeEffect(Schema.fromJsonString(NetworkDocument))(readFileSync(configFile, "utf8")),
-    configOf
-  )
+  Effect.map(Schema.decodeEffect(Schema.fromJsonString(NetworkDocument))(readFileSync(configFile, "utf8")), configOf)
 )
 
 const write = (name: string, value: unknown): void => {

@@ -60,7 +60,7 @@ export interface Options {
   readonly more?: ReadonlyArray<string>
   /** Files put over those of the image. */
   readonly files?: ReadonlyArray<CpioEntry>
-  /** False: no network card. Default: one whose address is written out. */
+  /** False: no network card, the API is reached at a port of the hypervisor. Default: one whose address is written out. */
   readonly network?: boolean | "dhcp" | "config"
   /** Boots this disk instead of the image; it must have {@link diskParameters}. The machine may start again by itself. */
   readonly firmware?: Qemu.Machine["firmware"]
@@ -110,6 +110,7 @@ export const boot = (options: Options = {}) =>
     const files = [...Qemu.patienceFor(accelerator), ...(options.files ?? [])]
     withSamples(built.initramfs, join(checkout, "build/sample-image"), initramfs, files)
     const port = yield* Effect.promise(Qemu.freePort)
+    const serial = join(directory, "api")
     const monitor = join(directory, "monitor")
     const server = join(directory, "server")
     if (options.serves !== undefined) writeFileSync(server, serverOf(options.serves), { mode: 0o755 })
@@ -130,6 +131,7 @@ export const boot = (options: Options = {}) =>
             ...(options.firmware === undefined ? {} : { firmware: options.firmware }),
             more: [
               ...(options.firmware === undefined ? ["-no-reboot"] : []),
+              ...(options.network === false ? Qemu.serialPort(serial) : []),
               "-monitor",
               `unix:${monitor},server=on,wait=off`,
               ...(options.more ?? [])
@@ -154,7 +156,7 @@ export const boot = (options: Options = {}) =>
     }
     const failed = (problem: string) => new MachineFailed({ problem, console: text })
     const isOver = () => child.exitCode !== null || child.signalCode !== null
-    const address = `127.0.0.1:${port}`
+    const address = options.network === false ? serial : `127.0.0.1:${port}`
     const attempt = (...args: ReadonlyArray<string>) => ironwood(["--address", address, ...args])
     const run = (...args: ReadonlyArray<string>) =>
       Effect.flatMap(attempt(...args), (ran) =>
