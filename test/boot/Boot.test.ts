@@ -212,7 +212,7 @@ watchdog: { timeoutSeconds: 45 }
         })
         for (const line of [
           "init/host/kernel-parameters running degraded: ironwood.colour is unknown",
-          /init\/host\/state-disk running device=memory degraded: nothing will last .* \/dev\/vda .* is not empty/,
+          /init\/host\/state-disk running device=memory degraded: nothing will last .* \/dev\/vda is not empty/,
           "init/host/clock running source=the image degraded: the real-time clock was before",
           "init/host/sysctls running written=",
           "init/gateway/grpc running"
