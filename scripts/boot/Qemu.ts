@@ -35,8 +35,11 @@ export interface Machine {
   readonly port?: number
   /** A program that is run for each connection to {@link served}, with the connection as its input and output. */
   readonly serve?: string
-  /** How the guest gets its address: as parameters of its kernel, the default, or by DHCP from QEMU's user network. */
-  readonly addresses?: "written" | "dhcp"
+  /**
+   * How the guest gets its address: as parameters of its kernel, the default; by DHCP from QEMU's user network; or with all
+   * else that makes the API reachable from its machine config ({@link networkConfig}).
+   */
+  readonly addresses?: "written" | "dhcp" | "config"
   /** More of QEMU's own arguments. */
   readonly more?: ReadonlyArray<string>
 }
@@ -54,6 +57,12 @@ export const networkParameters = (addresses: "written" | "dhcp"): ReadonlyArray<
   addresses === "dhcp" ? "ip=eth0:dhcp" : `ip=${guest.address}::${guest.gateway}:24::eth0:none`,
   `ironwood.listen_insecure=${guest.address}:${guest.port}`
 ]
+
+/** The same as fields of a machine config. */
+export const networkConfig = `
+network: { links: [{ name: eth0, addresses: [${guest.address}/24], gateways: [${guest.gateway}] }] }
+api: { listenInsecure: ["${guest.address}:${guest.port}"] }
+`
 
 const accelerators: Readonly<Record<Accelerator, ReadonlyArray<string>>> = {
   kvm: ["-accel", "kvm", "-cpu", "host"],
@@ -75,7 +84,7 @@ const bootArguments = ({
   port
 }: Machine): ReadonlyArray<string> => {
   if (firmware === undefined) {
-    const network = port === undefined ? [] : networkParameters(addresses)
+    const network = port === undefined || addresses === "config" ? [] : networkParameters(addresses)
     // where the host is busy an emulated timer may tick too late for the kernel's test of it, which would panic
     const timer = accelerator === "tcg" ? ["no_timer_check"] : []
     const words = ["console=ttyS0", "panic=-1", ...timer, ...network, ...(parameters ?? [])]

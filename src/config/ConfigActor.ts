@@ -35,8 +35,8 @@ const takeOver = Effect.fnUntraced(function* ({ digest, document, name }: Extrac
   )
   yield* Effect.gen(function* () {
     yield* settled
-    const { head } = yield* configs.current
-    if (head.source !== digest) yield* configs.apply(document, { origin: name, source: digest })
+    const { head, problem } = yield* configs.current
+    if (head.source !== digest || problem !== "") yield* configs.apply(document, { origin: name, source: digest })
   }).pipe(
     Effect.tapError((error) => say({ name, digest, violations: [{ field: "", description: error.message }] })),
     Effect.retry(again)

@@ -208,10 +208,14 @@ watchdog: { timeoutSeconds: 45 }
     () =>
       Effect.gen(function* () {
         const image = yield* disk(256)
-        const config = "version: ironwood/v1 # mine\nhostname: configured\nstate: { format: /dev/vda }\n"
+        // all that makes it reachable is in its config
+        const config = `version: ironwood/v1 # mine\nhostname: configured\nstate: { format: /dev/vda }\n${Qemu.networkConfig}`
         yield* Effect.scoped(
           Effect.gen(function* () {
-            const machine = yield* boot({ more: [...driveOf(image), ...(yield* handedOver(config))] })
+            const machine = yield* boot({
+              network: "config",
+              more: [...driveOf(image), ...(yield* handedOver(config))]
+            })
             yield* machine.up
             assert.include(yield* machine.run("tree"), "device=/dev/vda")
             assert.include(yield* machine.run("host"), "configured")
@@ -224,8 +228,9 @@ watchdog: { timeoutSeconds: 45 }
           })
         )
         // nobody hands the config over any more; another one, with the digest that was asked for, is on the network
-        const next = "version: ironwood/v1\nhostname: downloaded\n"
+        const next = `version: ironwood/v1\nhostname: downloaded\n${Qemu.networkConfig}`
         const machine = yield* boot({
+          network: "config",
           more: driveOf(image),
           parameters: [
             `ironwood.config=http://${Qemu.served.address}/next`,

@@ -61,7 +61,7 @@ export interface Options {
   /** Files put over those of the image. */
   readonly files?: ReadonlyArray<CpioEntry>
   /** False: no network card, the API is reached at a port of the hypervisor. Default: one whose address is written out. */
-  readonly network?: boolean | "dhcp"
+  readonly network?: boolean | "dhcp" | "config"
   /** Boots this disk instead of the image; it must have {@link diskParameters}. The machine may start again by itself. */
   readonly firmware?: Qemu.Machine["firmware"]
   /** What a web server on its network answers to everything. */
@@ -126,7 +126,7 @@ export const boot = (options: Options = {}) =>
             parameters: ["ironwood.debug=1", ...(options.parameters ?? [])],
             ...(options.network === false ? {} : { port }),
             ...(options.serves === undefined ? {} : { serve: server }),
-            ...(options.network === "dhcp" ? { addresses: "dhcp" } : {}),
+            ...(typeof options.network === "string" ? { addresses: options.network } : {}),
             ...(options.memoryMiB === undefined ? {} : { memoryMiB: options.memoryMiB }),
             ...(options.firmware === undefined ? {} : { firmware: options.firmware }),
             more: [
