@@ -140,7 +140,8 @@ for (const [name, { questions, rounds, subjects }] of Object.entries(groups)) {
   for (const [figure, question] of Object.entries(questions)) {
     for (const [index, { name }] of subjects.entries()) {
       const samples = found[index]?.flatMap((figures) => figures.get(figure) ?? []) ?? []
-      report({ ...question, subject: name, samples })
+      // Not every question makes sense for the floor.
+      if (samples.length > 0) report({ ...question, subject: name, samples })
     }
   }
 }

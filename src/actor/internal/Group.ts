@@ -7,7 +7,7 @@
  * - the *restart* of `one_for_all`, `rest_for_one` and `restart-group` (`GroupRestart`), after which a start pass follows;
  * - the *ending* of the whole group, newest first one after another; in parallel for dynamic supervisors.
  * Under `one_for_one` a crash concerns no walk: the child has its own timer. Who depends on siblings is held back at every
- * start until these are as it needs them (`#holdBack`), and looked at again whenever one of them changes (`#tellDependents`).
+ * start until these are as it needs them, and looked at again whenever one of them changes (`GroupNeeds`).
  */
 import * as Exit from "effect/Exit"
 import * as ActorPath from "../ActorPath.ts"
@@ -18,9 +18,9 @@ import * as Exits from "../ExitView.ts"
 import type { ExitView } from "../ExitView.ts"
 import * as SpecProblems from "../SpecProblems.ts"
 import type { Moment, Tree } from "../Tree.ts"
-import { bindsTo } from "./Dependents.ts"
 import * as Fallbacks from "./Fallbacks.ts"
 import { control } from "./GroupControl.ts"
+import { GroupNeeds } from "./GroupNeeds.ts"
 import { GroupRestart } from "./GroupRestart.ts"
 import { type Because, type Intent, Node } from "./Node.ts"
 import { RestartWindow } from "./RestartWindow.ts"
@@ -41,6 +41,7 @@ export class Group<R> {
   /** The child whose start by a person began the start pass: only when it comes up do others follow. */
   #asked: Node<R> | undefined
   readonly #restart: GroupRestart<R>
+  readonly #needs: GroupNeeds<R>
   /** A significant child has ended as a bystander: the group ends as soon as that is carried out. */
   #autoShutdown: string | undefined
   #onDown: (() => void) | undefined
@@ -52,6 +53,12 @@ export class Group<R> {
     this.#roster = new Roster({
       make: (spec) => makeNode(new Node(node.engine, this, ActorPath.child(node.view.path, spec.id), spec), tree),
       forget: (child) => this.forget(child)
+    })
+    this.#needs = new GroupNeeds({
+      children: this.children,
+      dependents: this.#dependents,
+      isOpen: () => this.open,
+      start: (child, automatic) => this.start(child, automatic)
     })
     this.#restart = new GroupRestart({
       children: this.children,
@@ -152,7 +159,7 @@ export class Group<R> {
     const child = this.#roster.adopt(spec, true)
     this.#dependents.expected.delete(spec.id)
     if (child.state === "waiting") this.start(child, false)
-    else this.#tellDependents(child)
+    else this.#needs.changed(child)
     this.#engine.post(() => this.#populate(specs, index + 1))
   }
 
@@ -170,72 +177,10 @@ export class Group<R> {
     if (child.awaitsSiblings) this.start(child, child.startsAutomatically)
   }
 
-  // --- dependencies between siblings ---
-
-  /** True when `child` cannot start yet; it then waits, and tells for whom. */
-  #holdBack(child: Node<R>, automatic: boolean): boolean {
-    const unmet = this.#dependents.unmet(child)
-    if (unmet.length === 0) return false
-    child.awaitSiblings(unmet, automatic)
-    return true
-  }
-
   /** Starts `child`, now or as soon as the siblings that it needs are there; or with the group, if that starts anew. */
   start(child: Node<R>, automatic: boolean): void {
     if (this.#restart.concerns(child)) child.move("hold")
-    else if (!this.#holdBack(child, automatic)) child.start(automatic)
-  }
-
-  /** `child` has changed: those that are bound to it end with it, and those that waited for the change go on. */
-  #tellDependents(child: Node<R>): void {
-    if (!this.open) return
-    for (const dependent of this.#dependents.any ? this.#dependents.of(child) : []) {
-      if (dependent.awaitsSiblings) this.start(dependent, dependent.startsAutomatically)
-      else if (dependent.alive && bindsTo(dependent, child.spec.id) && child.state !== "running")
-        this.#endBound(dependent, child, false)
-    }
-    // Also when it was the last to depend on anybody: it may be gone.
-    if (!SpecProblems.depends(child.spec.dependencies)) return
-    for (const id of SpecProblems.named(child.spec.dependencies)) {
-      const sibling = this.children.get(id)
-      if (sibling?.awaitsSiblings === true) this.start(sibling, sibling.startsAutomatically)
-    }
-  }
-
-  /**
-   * Ends a child because of a sibling that it `needed`, after those that need it; it follows when that one is back.
-   * `byPerson`: because that one was ended by a person.
-   */
-  #endBound(child: Node<R>, needed: Node<R>, byPerson: boolean, done: () => void = () => {}): void {
-    if (child.state === "stopping") return child.end("stop", "hold", done)
-    const because = {
-      path: needed.view.path,
-      words: `it needs "${needed.spec.id}", which ${needed.alive ? "is being ended" : "has ended"}`
-    }
-    child.departing = true
-    this.#endThoseThatNeed(child, byPerson, () => {
-      if (!child.alive) {
-        child.departing = false
-        return done()
-      }
-      child.bystander = !byPerson
-      const ended = () => {
-        if (this.open && child.state === "waiting" && !child.removed) this.start(child, true)
-        done()
-      }
-      child.end("stop", "hold", ended, because)
-    })
-  }
-
-  #endThoseThatNeed(child: Node<R>, byPerson: boolean, done: () => void): void {
-    const dependents = this.#dependents.any ? this.#dependents.needing(child) : []
-    let open = dependents.length
-    if (open === 0) return done()
-    for (const dependent of dependents) {
-      this.#endBound(dependent, child, byPerson, () => {
-        if (--open === 0) done()
-      })
-    }
+    else if (!this.#needs.holdBack(child, automatic)) child.start(automatic)
   }
 
   /** A person ends a child, and before it those siblings that need it. `done` when it does not live any more. */
@@ -249,13 +194,13 @@ export class Group<R> {
       return this.endByPerson(standIn, "stop", "halt", () => this.endByPerson(child, ending, intent, done, shutdown))
     }
     child.departing = child.alive
-    this.#endThoseThatNeed(child, true, () => {
+    this.#needs.endThoseThatNeed(child, true, () => {
       if (child.alive) return child.end(ending, intent, done, byPerson, shutdown)
       child.departing = false
       if (child.removed) return done()
       if (intent === "halt") child.stopForGood()
       else child.move("hold")
-      this.#tellDependents(child)
+      this.#needs.changed(child)
       done()
     })
   }
@@ -272,7 +217,7 @@ export class Group<R> {
       if (child.state === "waiting" || child.state === "backing-off") {
         // Who is to start anew with one that crashed does so when the back-off of that is over, whatever else comes up.
         if (this.#restart.concerns(child)) continue
-        if (this.#holdBack(child, this.#phase === "up")) continue
+        if (this.#needs.holdBack(child, this.#phase === "up")) continue
         this.#cursor = child
         return child.start(this.#phase === "up")
       }
@@ -287,7 +232,7 @@ export class Group<R> {
 
   childAcknowledged(child: Node<R>): void {
     if (child === this.#cursor) this.#advance(child.next)
-    this.#tellDependents(child)
+    this.#needs.changed(child)
   }
 
   /** A child was ended on somebody's word, and is to be forgotten or not; if the start pass waited for it, it goes on. */
@@ -299,7 +244,7 @@ export class Group<R> {
     }
     child.bystander = false
     if (child === this.#cursor && child.state === "stopped") this.#advance(child.next)
-    this.#tellDependents(child)
+    this.#needs.changed(child)
   }
 
   /** A person wants this child, which does not live, to start. The caller has checked `open`. */
@@ -342,7 +287,7 @@ export class Group<R> {
 
   childEnded(child: Node<R>, exit: ExitView): void {
     this.#judge(child, exit)
-    if (!child.alive && !child.removed) this.#tellDependents(child)
+    if (!child.alive && !child.removed) this.#needs.changed(child)
   }
 
   #judge(child: Node<R>, exit: ExitView): void {
@@ -384,7 +329,7 @@ export class Group<R> {
           return this.#restartFrom(child, now + delay, this.#strategy === "one_for_all")
         }
         // Those bound to it end first.
-        this.#tellDependents(child)
+        this.#needs.changed(child)
         if (child.state !== "backing-off") return
         const again = () => child.awaitAdmission(() => this.start(child, true))
         if (delay > 0) child.armBackoff(delay, again)
@@ -443,7 +388,7 @@ export class Group<R> {
         if (forget) this.#drop(child)
         // First, since nobody is to start who would have to end at once.
         if (child.spec.significant && this.#shutDownBy(child.spec.id)) return
-        if (forget) this.#tellDependents(child)
+        if (forget) this.#needs.changed(child)
         if (child === this.#cursor) this.#advance(child.next)
       }
     }
@@ -465,7 +410,7 @@ export class Group<R> {
   forget(child: Node<R>): void {
     if (child.removed) return
     this.#drop(child)
-    this.#tellDependents(child)
+    this.#needs.changed(child)
   }
 
   #drop(child: Node<R>): void {

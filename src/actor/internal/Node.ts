@@ -20,12 +20,13 @@ import { policyChange } from "../PolicyChange.ts"
 import type { RestartPolicy } from "../RestartPolicy.ts"
 import type { Annotations } from "../Self.ts"
 import { failuresInARow } from "../Tree.ts"
-import type { HistoryDecision, HistoryEntry, HistoryEvent, Moment, TreeNode } from "../Tree.ts"
+import type { HistoryEntry, HistoryEvent, Moment, TreeNode } from "../Tree.ts"
 import type { Cancel, Engine } from "./Engine.ts"
 import type { Group } from "./Group.ts"
 import { HistoryRing } from "./HistoryRing.ts"
 import { type EndingKind, Incarnation } from "./Incarnation.ts"
 import { RestartAccount } from "./RestartAccount.ts"
+import { entryOf, type Happening, isReady, moves, nextView, type Patch, restOf } from "./View.ts"
 
 /** What follows when a node has ended: `hold`: its supervisor starts it again; `halt`: it stays; `start`: at once. */
 export type Intent = "hold" | "halt" | "start"
@@ -48,51 +49,6 @@ const endings = {
   release: { event: "released", reason: "to be ended; what it manages goes on" },
   kill: { event: "killed", reason: "to be ended at once, its supervisor ran out of time" }
 } as const satisfies Record<EndingKind, Happening>
-
-/** Most actors come up in the same few lives, so that is said in sentences that all share. */
-const readiness: Array<string> = []
-const isReady = (incarnation: number): string =>
-  incarnation < 256
-    ? (readiness[incarnation] ??= `incarnation ${incarnation} is ready`)
-    : `incarnation ${incarnation} is ready`
-
-/** The events that come with another state. */
-const moves: ReadonlySet<HistoryEvent> = new Set([
-  "started",
-  "adopted",
-  "ended",
-  "start-failed",
-  "ignored",
-  "stopped",
-  "released"
-])
-
-/** Views differ only in these; the rest of a view goes with the place. */
-type Patch = {
-  -readonly [
-    Key in
-      | "state"
-      | "incarnation"
-      | "restarts"
-      | "startedAt"
-      | "lastExit"
-      | "nextAttemptAt"
-      | "attempt"
-      | "policy"
-      | "annotations"
-      | "waitingFor"
-  ]?: TreeNode[Key]
-}
-
-/** What a history entry tells beside the time, the revision and the incarnation. */
-export interface Happening {
-  readonly event: HistoryEvent
-  readonly reason: string
-  readonly exit?: ExitView | undefined
-  readonly decision?: HistoryDecision
-  readonly delay?: number | undefined
-  readonly because?: ActorPath | undefined
-}
 
 export class Node<R> {
   readonly engine: Engine<R>
@@ -252,46 +208,11 @@ export class Node<R> {
     const { engine, view } = this
     const revision = engine.log.next()
     const at = engine.now()
-    let entry: HistoryEntry | undefined
-    if (happening !== undefined) {
-      entry = {
-        at,
-        revision,
-        event: happening.event,
-        incarnation: patch.incarnation ?? view.incarnation,
-        exit: happening.exit,
-        decision: happening.decision ?? "none",
-        reason: happening.reason,
-        because: happening.because,
-        delay: happening.delay,
-        nextAt: happening.delay === undefined ? undefined : at + happening.delay
-      }
-      this.#remember(entry)
-    }
-    const state = patch.state ?? view.state
+    const entry = happening === undefined ? undefined : entryOf(view, patch, happening, at, revision)
+    if (entry !== undefined) this.#remember(entry)
     engine.publish(
       this,
-      {
-        path: view.path,
-        kind: this.spec.kind,
-        description: this.spec.description,
-        type: view.type,
-        strategy: view.strategy,
-        state,
-        incarnation: patch.incarnation ?? view.incarnation,
-        restarts: patch.restarts ?? view.restarts,
-        since: state === view.state && patch.incarnation === undefined ? view.since : at,
-        startedAt: "startedAt" in patch ? patch.startedAt : view.startedAt,
-        lastExit: patch.lastExit ?? view.lastExit,
-        nextAttemptAt: "nextAttemptAt" in patch ? patch.nextAttemptAt : view.nextAttemptAt,
-        attempt: patch.attempt ?? view.attempt,
-        policy: patch.policy ?? view.policy,
-        budgetLeft: this.#budgetLeft(),
-        annotations: patch.annotations ?? view.annotations,
-        waitingFor: patch.waitingFor ?? view.waitingFor,
-        entry: patch.state === undefined ? view.entry : (entry ?? view.entry),
-        revision
-      },
+      nextView(view, this.spec, patch, { at, revision, entry, budgetLeft: this.#budgetLeft() }),
       entry
     )
   }
@@ -636,23 +557,5 @@ export class Node<R> {
     if (this.parent === undefined) this.engine.rootEnded(this, view)
     else this.parent.childEnded(this, view)
     if (waiters !== undefined) for (const waiter of waiters) waiter(view.tag === "Ignored" ? undefined : view)
-  }
-}
-
-/** How an earlier brain left it, where that is to go on. */
-const restOf = (
-  spec: Pick<ChildSpec<unknown, never>, "autoStart" | "resume">,
-  record: NodeRecord | undefined
-): Rest | undefined => {
-  const rest = spec.resume ? record?.rest : undefined
-  switch (rest?.state) {
-    case "backing-off":
-      return spec.autoStart ? rest : undefined
-    case "finished":
-    case "failed":
-    case "stopped":
-      return spec.autoStart ? undefined : rest
-    default:
-      return rest
   }
 }
