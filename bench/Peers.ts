@@ -6,7 +6,7 @@
  * `/sys/fs/cgroup/unified` (`inOwnMountNamespace`) and every peer is started from there.
  */
 import { spawn, spawnSync, type ChildProcess } from "node:child_process"
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { copyFileSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 
 /** Runs a command to its end; its standard output; an error with what it printed when it fails. */
@@ -91,23 +91,32 @@ export interface Peer {
 
 const sleeping = ["/bin/sleep", "100000"]
 
-/** `crun create` and `crun start` with nothing around them. */
-export const bareCrun = (space: string): Peer => {
-  const root = join(space, "crun")
+/**
+ * `crun create` and `crun start` with nothing around them, or one `crun run --detach`. The bundle is made by `prepare`, which
+ * is not to be timed: the others have their specs made in their own processes.
+ */
+export const bareCrun = (
+  space: string,
+  { once = false }: { readonly once?: boolean } = {}
+): Peer & { readonly prepare: (id: string) => void } => {
+  const root = join(space, once ? "crun-run" : "crun")
+  const bundleOf = (id: string): string => join(root, "bundles", id)
   mkdirSync(root, { recursive: true })
   return {
+    prepare: (id) => {
+      const bundle = bundleOf(id)
+      mkdirSync(bundle, { recursive: true })
+      spawnSync("crun", ["spec"], { cwd: bundle })
+      const spec = JSON.parse(readFileSync(join(bundle, "config.json"), "utf8"))
+      Object.assign(spec.process, { terminal: false, args: sleeping, rlimits: [] })
+      Object.assign(spec.root, { path: join(space, "rootfs"), readonly: true })
+      spec.linux.cgroupsPath = `/ironwood-bench/${id}`
+      writeFileSync(join(bundle, "config.json"), JSON.stringify(spec))
+    },
     start: async (id) => {
-      const bundle = join(space, "bundles", id)
-      if (!existsSync(bundle)) {
-        mkdirSync(bundle, { recursive: true })
-        spawnSync("crun", ["spec"], { cwd: bundle })
-        const spec = JSON.parse(readFileSync(join(bundle, "config.json"), "utf8"))
-        Object.assign(spec.process, { terminal: false, args: sleeping, rlimits: [] })
-        Object.assign(spec.root, { path: join(space, "rootfs"), readonly: true })
-        spec.linux.cgroupsPath = `/ironwood-bench/${id}`
-        writeFileSync(join(bundle, "config.json"), JSON.stringify(spec))
-      }
-      await quiet("crun", ["--root", root, "create", "--bundle", bundle, id])
+      const bundle = ["--bundle", bundleOf(id), id]
+      if (once) return quiet("crun", ["--root", root, "run", "--detach", ...bundle])
+      await quiet("crun", ["--root", root, "create", ...bundle])
       await quiet("crun", ["--root", root, "start", id])
     },
     remove: (id) => quiet("crun", ["--root", root, "delete", "--force", id]),

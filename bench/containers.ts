@@ -34,13 +34,16 @@ const open = async <P extends Peer>(peer: P | Promise<P>): Promise<P> => {
 try {
   const subject = await open(ironwood(space))
   const crun = bareCrun(space)
+  // what no supervisor on top of crun can be below
+  const crunRun = bareCrun(space, { once: true })
   const ctr = await open(containerd(space, join(space, "image.tar")))
   const pod = await open(podman(space, `oci:${layout}:latest`))
-  const peers = { ironwood: subject, crun, containerd: ctr, podman: pod }
+  const peers = { ironwood: subject, crun, crunRun, containerd: ctr, podman: pod }
 
   progress("one container at a time, each in turn")
   const start = async (name: keyof typeof peers, round: number) => {
     const id = `start-${name}-${round}`
+    if (name === "crun" || name === "crunRun") peers[name].prepare(id)
     const took = await timed(() => peers[name].start(id))
     await peers[name].remove(id)
     return took
@@ -48,6 +51,7 @@ try {
   const starts = await interleave(21, {
     ironwood: (round) => start("ironwood", round),
     "crun create + start, bare": (round) => start("crun", round),
+    "crun run --detach, bare": (round) => start("crunRun", round),
     "ctr run --detach": (round) => start("containerd", round),
     "podman run --detach": (round) => start("podman", round)
   })
@@ -94,6 +98,7 @@ try {
       })
     },
     "crun create + start, bare": async (round) => {
+      crun.prepare(`restart-${round}`)
       const took = await timed(() => crun.start(`restart-${round}`))
       await crun.remove(`restart-${round}`)
       return took

@@ -171,7 +171,8 @@ static void unescape(char *text)
 }
 
 /*
- * In a helper at the very end: everything to disk and every file system unmounted or read-only, the youngest first.
+ * In a helper at the very end: everything to disk and every file system read-only and, where it can be, unmounted, the youngest
+ * first.
  * In a container's namespace only sync: remounting would hit file systems that belong to the machine.
  */
 static void settle(void)
@@ -192,7 +193,9 @@ static void settle(void)
         if (!after) continue;
         *after = '\0';
         unescape(++target);
-        if (umount2(target, 0) != 0) mount(NULL, target, NULL, MS_REMOUNT | MS_RDONLY, NULL);
+        /* Read-only first: what else still holds the file system (a namespace that is being torn down) does not keep it dirty. */
+        mount(NULL, target, NULL, MS_REMOUNT | MS_RDONLY, NULL);
+        umount2(target, 0);
     }
     sync();
 }
