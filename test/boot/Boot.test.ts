@@ -217,7 +217,7 @@ watchdog: { timeoutSeconds: 45 }
               more: [...driveOf(image), ...(yield* handedOver(config))]
             })
             yield* machine.up
-            assert.include(yield* machine.run("tree"), "device=/dev/vda")
+            assert.include(yield* machine.run("tree", "init/host"), "device=/dev/vda")
             assert.include(yield* machine.run("host"), "configured")
             const applied = yield* machine.apply(hello)
             assert.strictEqual(applied.code, 0, applied.stderr)
