@@ -125,9 +125,15 @@ export function make<E, R>(id: string, options: Options, run: Effect.Effect<void
 
 const none: Annotations = {}
 
-/** Acknowledges the start: the supervisor goes on to the next sibling. The facts given become annotations in the tree. */
-export const ready = (annotations: Annotations = none): Effect.Effect<void, never, Self> =>
-  Effect.map(Self, (self) => self.acknowledge(annotations, undefined))
+/**
+ * Acknowledges the start: the supervisor goes on to the next sibling. The facts given become annotations in the tree.
+ * `runningFor`: for how long that runs already which it has started; the tree shows that start.
+ */
+export const ready = (
+  annotations: Annotations = none,
+  runningFor: Duration.Duration = Duration.zero
+): Effect.Effect<void, never, Self> =>
+  Effect.map(Self, (self) => self.acknowledge(annotations, Duration.toMillis(runningFor), false))
 
 /**
  * Acknowledges like {@link ready} that it took over what an earlier incarnation, or another brain, had started, and that
@@ -135,7 +141,7 @@ export const ready = (annotations: Annotations = none): Effect.Effect<void, neve
  * reset after a healthy run as if nobody had been replaced.
  */
 export const adopted = (annotations: Annotations, runningFor: Duration.Duration): Effect.Effect<void, never, Self> =>
-  Effect.map(Self, (self) => self.acknowledge(annotations, Duration.toMillis(runningFor)))
+  Effect.map(Self, (self) => self.acknowledge(annotations, Duration.toMillis(runningFor), true))
 
 /** Adds facts shown with this actor in the tree; an empty string takes one away. They last as long as the incarnation. */
 export const annotate = (annotations: Annotations): Effect.Effect<void, never, Self> =>

@@ -20,10 +20,10 @@ export class Self extends Context.Service<
     /** How the previous incarnation ended, when it did so by itself. */
     readonly previousExit: ExitView | undefined
     /**
-     * Acknowledges the start, or that it took over what has run for `runningFor` milliseconds already. Idempotent; use
-     * `Actor.ready` and `Actor.adopted`.
+     * Acknowledges the start of something that has run for `runningFor` milliseconds already, or that it was taken over
+     * (`adopted`). Idempotent; use `Actor.ready` and `Actor.adopted`.
      */
-    readonly acknowledge: (annotations: Annotations, runningFor: number | undefined) => void
+    readonly acknowledge: (annotations: Annotations, runningFor: number, adopted: boolean) => void
     /** Adds annotations (an empty string removes one). Use `Actor.annotate`. */
     readonly annotate: (annotations: Annotations) => void
     /** Marks the start as ignored; the actor must end right after. Use `Actor.ignore`. */

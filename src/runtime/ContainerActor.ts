@@ -62,9 +62,8 @@ export const containerActor = (
       const found = yield* runs.find(record)
       const run = Option.isSome(found) ? found.value : yield* runs.start(record, sandbox, incarnation)
       const facts = { pid: String(run.process.pid), run: run.id }
-      yield* Option.isSome(found)
-        ? Effect.flatMap(ProcessAge.of(run.process), (age) => Actor.adopted(facts, age))
-        : Actor.ready(facts)
+      const age = yield* ProcessAge.of(run.process)
+      yield* Option.isSome(found) ? Actor.adopted(facts, age) : Actor.ready(facts, age)
 
       yield* runs
         .log(record)

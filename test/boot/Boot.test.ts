@@ -146,7 +146,7 @@ watchdog: { timeoutSeconds: 45 }
         assert.include(tried, "not done: kernel.sysctls: this kernel does not take no.such.setting")
         assert.include(tried, "not done: kernel.modules: the image carries no module no_such_module")
         assert.include(yield* machine.run("host"), "tried")
-        assert.match(yield* machine.run("tree", "init/host"), /watchdog .* timeout=45 s/)
+        assert.match(yield* machine.run("tree", "--all", "init/host"), /watchdog .* timeout=45 s/)
 
         const applied = yield* machine.apply(hello)
         assert.strictEqual(applied.code, 0, applied.stderr)
@@ -245,7 +245,7 @@ watchdog: { timeoutSeconds: 45 }
               more: [...driveOf(image), ...(yield* handedOver(config))]
             })
             yield* machine.up
-            assert.include(yield* machine.run("tree", "--all"), "device=/dev/vda")
+            assert.include(yield* machine.run("tree", "--all", "init/host"), "device=/dev/vda")
             assert.include(yield* machine.run("host"), "configured")
             const applied = yield* machine.apply(hello)
             assert.strictEqual(applied.code, 0, applied.stderr)

@@ -255,10 +255,9 @@ describe("adoption", () => {
       }
       const fields = { command: shell("exit 1"), restart }
       yield* insist(state, { call: "sandbox", name: "pod" })
-      yield* insist(state, { call: "create", name: "web", fields: { ...fields, sandbox: "pod" } })
       yield* insist(state, { call: "create", name: "sorry", fields: { sandbox: "pod" } })
       yield* insist(state, { call: "stop", name: "sorry" })
-      yield* insist(state, { call: "start", name: "web" })
+      yield* insist(state, { call: "create", name: "web", fields: { ...fields, sandbox: "pod" } })
       const before = yield* until(state, "sorry", ({ state }) => state === "running")
       yield* until(state, "web", ({ state }) => state === "parked")
       yield* killBrain(taproot)

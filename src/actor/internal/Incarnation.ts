@@ -58,10 +58,10 @@ export class Incarnation<R> {
 
   // --- Self ---
 
-  acknowledge(annotations: Annotations, runningFor: number | undefined): void {
+  acknowledge(annotations: Annotations, runningFor: number, adopted: boolean): void {
     this.acknowledged = true
     this.#node.engine.post(() => {
-      if (this.#node.incarnation === this) this.#node.acknowledged(annotations, runningFor)
+      if (this.#node.incarnation === this) this.#node.acknowledged(annotations, runningFor, adopted)
     })
   }
 

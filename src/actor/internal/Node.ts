@@ -339,24 +339,23 @@ export class Node<R> {
   }
 
   /**
-   * The start is acknowledged; `runningFor`: of something that it took over and that has run for so many ms. Annotations
-   * are added also later.
+   * The start is acknowledged, of something that has run for `runningFor` ms already; `adopted`: that it took over.
+   * Annotations are added also later.
    */
-  acknowledged(annotations: Annotations, runningFor?: number): void {
+  acknowledged(annotations: Annotations, runningFor = 0, adopted = false): void {
     if (this.state !== "starting") {
       if (Object.keys(annotations).length > 0) this.annotate(annotations)
       return
     }
     const { standsInFor } = this
     this.incarnation?.started()
-    const ranBefore = runningFor ?? 0
-    this.#runningSince = this.engine.monotonic() - ranBefore
+    this.#runningSince = this.engine.monotonic() - runningFor
     this.move(
       "acknowledge",
-      { startedAt: this.engine.now() - ranBefore, annotations: this.#withTold(annotations) },
+      { startedAt: this.engine.now() - runningFor, annotations: this.#withTold(annotations) },
       {
-        event: runningFor === undefined ? "started" : "adopted",
-        reason: this.#cameUp(runningFor !== undefined),
+        event: adopted ? "adopted" : "started",
+        reason: this.#cameUp(adopted),
         because: standsInFor?.view.path
       }
     )
