@@ -135,7 +135,7 @@ export class ChangeLog {
       const snapshot = this.#source.snapshot()
       const { revision } = snapshot
       const events: Array<TreeEvent> = []
-      if (cursor !== undefined && cursor <= this.#base) {
+      if (cursor !== undefined && this.#base > 0 && cursor <= this.#base) {
         for (const { entry, node } of this.#source.happenedSince(cursor, CAPACITY)) {
           events.push({ _tag: "Changed", revision: cursor, node: { ...node, revision: cursor }, entry })
         }
