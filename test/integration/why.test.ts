@@ -38,7 +38,7 @@ describe("a container that fails until its budget is spent", () => {
         /It is parked: its policy gave up, and waits for a person\./,
         /3 times {2}It ended after .*: exited with code 3 \(ContainerExited\); started again in 10 ms\./,
         /It ended \(ContainerExited\); its budget of 3 restarts in 10 min is spent: it is parked until somebody starts it\./,
-        /of which none is left; once spent: park it until somebody starts it\./,
+        /whole again when somebody starts it; once spent: park it until somebody starts it\./,
         /Nothing, until somebody starts it\./,
         /ironwood start flaky +starts it again; its failures so far are forgotten/
       ]
