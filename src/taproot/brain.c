@@ -279,7 +279,7 @@ static _Noreturn void finish(void)
 
 static void settle(void)
 {
-    const struct helper_work work = {.kind = HELPER_SETTLE};
+    const struct helper_work work = {.kind = HELPER_SETTLE, .machine = system_is_machine()};
     if (getpid() != 1 || helper_start(&work, 0) != 0) finish();
     phase = SETTLING;
     phase_until = clock_ms() + SETTLE_MS;

@@ -175,12 +175,12 @@ static void unescape(char *text)
  * first.
  * In a container's namespace only sync: remounting would hit file systems that belong to the machine.
  */
-static void settle(void)
+static void settle(bool machine)
 {
     static char mounts[262144];
     size_t length = 0;
     sync();
-    if (!system_is_machine()) return;
+    if (!machine) return;
     const int file = open("/proc/self/mounts", O_RDONLY | O_CLOEXEC);
     for (ssize_t got; file >= 0 && (got = read(file, mounts + length, sizeof mounts - 1 - length)) > 0;)
         length += (size_t)got;
@@ -194,8 +194,10 @@ static void settle(void)
         *after = '\0';
         unescape(++target);
         /* Read-only first: what else still holds the file system (a namespace that is being torn down) does not keep it dirty. */
-        mount(NULL, target, NULL, MS_REMOUNT | MS_RDONLY, NULL);
-        umount2(target, 0);
+        const bool clean = mount(NULL, target, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0;
+        const int because = errno;
+        if (umount2(target, 0) != 0 && !clean && strncmp(mounts + length, "/dev/", 5) == 0)
+            say("cannot unmount %s: %s", target, strerror(because));
     }
     sync();
 }
@@ -216,7 +218,7 @@ static _Noreturn void help(const struct helper_work *work)
         const int module = open(work->source, O_RDONLY | O_CLOEXEC);
         failed = module < 0 ? -1 : (int)syscall(SYS_finit_module, module, work->data, 0);
     } else {
-        settle();
+        settle(work->machine);
     }
     _exit(failed == 0 ? 0 : errno & 0x7f);
 }

@@ -24,6 +24,7 @@ struct helper_work {
     enum helper_kind kind;
     const char *source, *target, *type, *data, *directory; /* of a module: file in source, parameters in data */
     uint64_t flags;
+    bool machine; /* of HELPER_SETTLE: it is the machine that ends, which a helper, not being PID 1, cannot find out */
 };
 /* 0, or an errno: EBUSY when HELPERS of them are at work. `request` is what the answer goes to. */
 int helper_start(const struct helper_work *work, uint32_t request);

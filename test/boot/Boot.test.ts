@@ -279,6 +279,7 @@ watchdog: { timeoutSeconds: 45 }
         assert.include(yield* machine.run("why", "restless"), refusal)
         yield* machine.run("down", "--then", "restart")
         assert.strictEqual(yield* machine.ended, 0)
+        assert.include(machine.console(), "EXT4-fs (vda): unmounting filesystem")
         assert.include(machine.console(), "reboot: Restarting system")
       }).pipe(Effect.scoped),
     900_000
