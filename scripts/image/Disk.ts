@@ -111,7 +111,7 @@ export const disk = (target: string, { bytes, enrol, keys, slots, time }: Option
       copy(own, `/loader/keys/auto/${name}`)
     }
     for (const slot of slots) addSlot(making, slot, time)
-    // the kernel of the backup table at the disk's end stays free
+    // the partition table's backup, at the disk's end, stays free
     const kibibytes = Math.floor((bytes - stateStart - mebibyte) / 1024)
     const where = ["-E", `offset=${stateStart}`, making, `${kibibytes}k`]
     run("mke2fs", ["-q", "-F", "-t", "ext4", "-L", "ironwood-state", "-m", "0", ...where])

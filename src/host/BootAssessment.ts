@@ -82,6 +82,8 @@ const isThere = (path: string) => Effect.map(Effect.option(Effect.tryPromise(() 
 /** Takes the counter off on one partition; false when it is not the one that was started from. */
 const bless = Effect.fnUntraced(function* (device: string, image: CountedImage) {
   const processes = yield* Processes
+  // a brain that died in the middle has left it mounted
+  yield* Effect.ignore(processes.unmount(mountPoint))
   yield* attempt(`making ${mountPoint}`, () => mkdir(mountPoint, { recursive: true }))
   yield* Effect.acquireRelease(
     Effect.mapError(

@@ -97,13 +97,14 @@ export interface Services {
   readonly paths: RuntimePaths
 }
 
+/** Names of containers hold no dot: these can be no container's run. One for each who may try at the same time. */
+type TrialId = "trial.0" | "trial.1"
+
 /** Makes a container and waits for its end. Leaves nothing behind. */
-const trial = ({ cgroups, paths, processes }: Services, path: string) =>
+const trial = ({ cgroups, paths, processes }: Services, path: string, id: TrialId = "trial.0") =>
   Effect.gen(function* () {
     const program = trialProgram(process.arch)
     if (program === undefined) return
-    // Names of containers hold no dot: it can be no container's run.
-    const id = "trial.0"
     const bundle = `${paths.bundles}/${id}`
     const cgroup = `${paths.cgroup}/${id}`
     const write = Effect.gen(function* () {
@@ -211,7 +212,7 @@ export const find = (
     return yield* new RuntimeMissing({ detail: reasons.join("; ") })
   })
 
-/** What one candidate can do on the host as it is. Nothing is arranged for it. */
+/** What one candidate can do on the host as it is. Nothing is arranged for it. One at a time; `find` may go on beside it. */
 export const examine = (services: Services, candidate: string): Effect.Effect<RuntimeCandidate> =>
   Effect.gen(function* () {
     const absent = { name: candidate, version: "", path: "", inUse: false, adjustments: [] }
@@ -219,7 +220,7 @@ export const examine = (services: Services, candidate: string): Effect.Effect<Ru
     if (path._tag === "Failure") return { ...absent, problem: path.failure.why }
     const facts = yield* Effect.result(identify(services, path.success))
     if (facts._tag === "Failure") return { ...absent, path: path.success, problem: facts.failure.why }
-    const tried = yield* Effect.result(trial(services, path.success))
+    const tried = yield* Effect.result(trial(services, path.success, "trial.1"))
     const problem = tried._tag === "Failure" ? tried.failure.why : undefined
     return { ...absent, ...facts.success, problem }
   })

@@ -77,7 +77,7 @@ export class OciRuntime extends Context.Service<
   {
     /** The runtime in use; looks for one when there is none yet. */
     readonly facts: Effect.Effect<RuntimeFacts, RuntimeMissing>
-    /** All the runtimes that are looked for, the best first. Each is tried with a container, those not in use once. */
+    /** All the runtimes that are looked for, the best first. Each is tried with a container, those not in use once, or once a minute while they fail. */
     readonly candidates: Effect.Effect<ReadonlyArray<RuntimeCandidate>>
     /**
      * Makes and starts a container; answers with its first process, claimed as taproot's child with its output streams.

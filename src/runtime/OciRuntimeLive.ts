@@ -47,6 +47,8 @@ export interface Options {
 const DEADLINE = "30 seconds"
 /** A runtime that was not found is looked for again after this many milliseconds. */
 const LOOK_AGAIN = 2_000
+/** One that is not in use and did not work is tried again, when somebody asks, after this many milliseconds. */
+const EXAMINE_AGAIN = 60_000
 const STDERR_KEPT = 4_096
 /** Nearly always the first claim is right; if not, the next few milliseconds bring it. */
 const UNTIL_ORPHANED = {
@@ -89,17 +91,21 @@ const make = Effect.fnUntraced(function* (options: Options) {
     })
   )
 
-  const examined = new Map<string, RuntimeCandidate>()
+  const examined = new Map<string, { readonly at: number; readonly found: RuntimeCandidate }>()
+  // Not that of the search: a runtime that hangs and that nobody uses holds up no container.
+  const survey = Semaphore.makeUnsafe(1)
   const surveyed = Effect.gen(function* () {
     const used = yield* Effect.option(facts)
-    const others = search.withPermit(
+    const others = survey.withPermit(
       Effect.forEach(candidates, (candidate) =>
         Effect.gen(function* () {
+          const now = yield* Clock.currentTimeMillis
           const seen = examined.get(candidate)
-          // one that did not serve may have been mended since
-          if (seen !== undefined && seen.problem === undefined) return seen
+          // one that did not serve may have been mended since, but whoever asks often shall not have it tried as often
+          if (seen !== undefined && (seen.found.problem === undefined || now - seen.at < EXAMINE_AGAIN))
+            return seen.found
           const found = yield* OciProbe.examine({ processes, cgroups, paths }, candidate)
-          examined.set(candidate, found)
+          examined.set(candidate, { at: now, found })
           return found
         })
       )

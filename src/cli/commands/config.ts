@@ -114,15 +114,21 @@ const get = Command.make(
   })
 )
 
+/** What the server says about a file, which it only looks at. */
+const checked = Effect.fnUntraced(function* (name: string) {
+  const client = yield* Client
+  const { called, text } = yield* readFile(name)
+  const answer = yield* client
+    .call(ConfigService.method.validateConfig, { document: text })
+    .pipe(ConfigText.withLines(called, text))
+  return { answer, called }
+})
+
 const validate = Command.make(
   "validate",
   { file },
   Effect.fnUntraced(function* ({ file: name }) {
-    const client = yield* Client
-    const { called, text } = yield* readFile(name)
-    const answer = yield* client
-      .call(ConfigService.method.validateConfig, { document: text })
-      .pipe(ConfigText.withLines(called, text))
+    const { answer, called } = yield* checked(name)
     return yield* Output.answer(ValidateConfigResponseSchema, answer, Effect.succeed([`${called} is right`]))
   })
 ).pipe(
@@ -137,11 +143,7 @@ const diff = Command.make(
   "diff",
   { file },
   Effect.fnUntraced(function* ({ file: name }) {
-    const client = yield* Client
-    const { called, text } = yield* readFile(name)
-    const answer = yield* client
-      .call(ConfigService.method.validateConfig, { document: text })
-      .pipe(ConfigText.withLines(called, text))
+    const { answer } = yield* checked(name)
     return yield* Output.answer(ValidateConfigResponseSchema, answer, ConfigText.changes(answer.changes))
   })
 ).pipe(

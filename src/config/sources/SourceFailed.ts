@@ -1,3 +1,4 @@
+/** Why a source of the machine config could not be read: the one error of this folder. */
 import * as Schema from "effect/Schema"
 
 /** A source of the machine config is there, but cannot be read. */

@@ -16,12 +16,12 @@ import type { World } from "./World.ts"
 /** How long a device may take to be there, in tenths of a second, before that is a failure. */
 const tries = 100
 
-const nextStep = ({ any, device, mac, name }: LinkConfig): string =>
-  mac !== undefined
-    ? `no device has the hardware address ${mac}; is it another one, or is its driver not loaded?`
-    : any === undefined
-      ? `there is no device ${device ?? name}; has it another name, or is its driver not loaded?`
-      : "there is no device that is not another link; is its driver not loaded?"
+const nextStep = ({ any, device, mac, name }: LinkConfig): string => {
+  if (mac !== undefined)
+    return `no device has the hardware address ${mac}; is it another one, or is its driver not loaded?`
+  if (any !== undefined) return "there is no device that is not another link; is its driver not loaded?"
+  return `there is no device ${device ?? name}; has it another name, or is its driver not loaded?`
+}
 
 /** The name of the device of one that is there. */
 const find = (link: LinkConfig, all: ReadonlyArray<LinkConfig>) =>
