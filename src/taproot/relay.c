@@ -72,7 +72,9 @@ static void relay(int port, int api)
         const bool in_full = in.start < in.end, out_full = out.start < out.end;
         struct pollfd files[] = {
             {.fd = port, .events = (short)((in_full ? 0 : POLLIN) | (out_full ? POLLOUT : 0))},
-            {.fd = api, .events = (short)((out_full ? 0 : POLLIN) | (in_full ? POLLOUT : 0))},
+            /* nothing is wanted of it while beyond reads nothing: that it has hung up would be told again and again */
+            {.fd = out_full && !in_full ? -1 : api,
+             .events = (short)((out_full ? 0 : POLLIN) | (in_full ? POLLOUT : 0))},
         };
         if (poll(files, 2, -1) < 0 && errno != EINTR) return;
         if ((files[0].revents & POLLHUP) && !(files[0].revents & POLLIN)) return;
