@@ -13,6 +13,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as RuntimePaths from "../../src/runtime/RuntimePaths.ts"
 import { eventually } from "../support/eventually.ts"
+import { commandLineOf } from "../support/ironwood.ts"
 import * as Taproot from "../support/taproot.ts"
 import { isAlive, leftovers, shell, stateDirectory, writeImage } from "./world.ts"
 
@@ -101,9 +102,7 @@ const brainPid = (taproot: number): number | undefined =>
     .trim()
     .split(" ")
     .map(Number)
-    .find(
-      (pid) => existsSync(`/proc/${pid}/cmdline`) && readFileSync(`/proc/${pid}/cmdline`, "latin1").includes("brain.ts")
-    )
+    .find((pid) => commandLineOf(pid).includes("brain.ts"))
 
 const killBrain = (taproot: ChildProcess) =>
   Effect.gen(function* () {

@@ -11,7 +11,6 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
-  readFileSync,
   realpathSync,
   rmSync,
   symlinkSync,
@@ -28,6 +27,7 @@ import * as RuntimePaths from "../../src/runtime/RuntimePaths.ts"
 import * as RuntimeSpec from "../../src/runtime/RuntimeSpec.ts"
 import { type Process, Processes } from "../../src/taproot/Processes.ts"
 import { eventually } from "../support/eventually.ts"
+import { processesWith } from "../support/ironwood.ts"
 import * as Taproot from "../support/taproot.ts"
 
 const noImage = {
@@ -327,14 +327,7 @@ describe("OciRuntime", () => {
             const request = yield* prepare(state, "broken-1", { command: ["/bin/sleep", "1000"] })
             const error = yield* Effect.flip(runtime.run(request))
             assert.strictEqual(error._tag, "RuntimeFailed", error.message)
-            const workers = readdirSync("/proc").filter((pid) => {
-              try {
-                return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(request.bundle)
-              } catch {
-                return false
-              }
-            })
-            assert.deepStrictEqual(workers, [])
+            assert.deepStrictEqual(processesWith(request.bundle), [])
             if (title === "in words") assert.match(error.message, /exited with code 3: disk is on fire/)
           })
         )

@@ -74,17 +74,20 @@ export interface Instance {
 const cgroupName = (stateDirectory: string) =>
   `ironwood-${createHash("sha256").update(realpathSync(stateDirectory)).digest("hex").slice(0, 8)}`
 
+/** The command line of a process, its words ended by NUL; empty when it has ended, which it may do at any moment. */
+export const commandLineOf = (pid: number | string): string => {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8")
+  } catch {
+    return ""
+  }
+}
+
 /** Pids whose command line holds `text`. */
 export const processesWith = (text: string): ReadonlyArray<number> =>
   readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
-    .filter((name) => {
-      try {
-        return readFileSync(`/proc/${name}/cmdline`, "utf8").includes(text)
-      } catch {
-        return false
-      }
-    })
+    .filter((name) => commandLineOf(name).includes(text))
     .map(Number)
 
 /** Pids that live in a cgroup of this name, under whatever controller. */
@@ -162,7 +165,7 @@ export const start = (options?: {
         Effect.sync(
           () =>
             processesWith(stateDirectory).find((pid) => {
-              const argv = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")
+              const argv = commandLineOf(pid).split("\0")
               return argv[0]?.endsWith(program) === true && argv.some((word) => word.endsWith(argument))
             }) ?? -1
         )
