@@ -12,6 +12,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { eventually } from "../support/eventually.ts"
 import * as Taproot from "../support/taproot.ts"
 
 const path = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
@@ -72,6 +73,16 @@ export const host = (config: unknown, before: (host: Host) => Effect.Effect<void
     // the brain's first life waits until there is something to see
     const brain = `until test -e ${go}; do sleep 0.05; done; exec ${process.execPath} ${path("brain.ts")} ${directory}`
     const taproot = yield* Taproot.startWithBrain(["/bin/sh", "-c", brain], { program: path("in-namespaces") })
+    // `in-namespaces` becomes taproot once it has made them: whoever enters before that enters the test's own
+    yield* Effect.orDie(
+      eventually("taproot runs in namespaces of its own", () => {
+        try {
+          return readFileSync(`/proc/${taproot.pid}/comm`, "utf8").trim() === "taproot"
+        } catch {
+          return false
+        }
+      })
+    )
     const enter = ["-t", String(taproot.pid), "--net", "--mount", "--uts"]
     const run = (...argv: readonly [string, ...Array<string>]): string =>
       execFileSync("nsenter", [...enter, ...argv], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] })
