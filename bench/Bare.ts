@@ -103,11 +103,11 @@ const alone = Effect.gen(function* () {
   const crashers = new Crashers(yield* Effect.context<never>())
   crashers.crowd.start("only")
   const crashes: Array<number> = []
-  for (let round = 0; round < 10_000; round++) {
+  for (let round = 0; round < 40_000; round++) {
     crashes.push(crashers.crash("only"))
     if (round % 64 === 0) yield* giveWay
   }
-  const warm = crashes.slice(5_000)
+  const warm = crashes.slice(30_000)
   figure("p50", quantile(warm, 0.5))
   figure("p99", quantile(warm, 0.99))
 })

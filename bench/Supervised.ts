@@ -6,8 +6,9 @@
  * each figure: `{"figure": NAME, "value": NUMBER}`. For a profile put `--cpu-prof` before the file. The children are as
  * small as an actor can be, the policy is OTP's `permanent`, the scheduler that of the brain.
  *
- * Both are warm when they are measured. Here that takes some thousand crashes, until they are compiled; there it takes few,
- * and more would be unfair, since with every restart in its window OTP has more to do for the next one.
+ * Both are warm when they are measured. Here that takes some ten thousand crashes or starts, until the last compiler is done
+ * with what they run; there it takes few, and more would be unfair, since with every restart in its window OTP has more to do
+ * for the next one.
  *
  * A crash is measured by the children: from the last moment before it to the body of the next incarnation.
  */
@@ -125,7 +126,7 @@ const warmUp = Effect.scoped(
   Effect.gen(function* () {
     const supervisor = yield* DynamicSupervisor.make("children", { children: Effect.succeed([]) })
     yield* Root.start(Supervisor.make("init", { children: [supervisor.spec] }))
-    for (let index = 0; index < 2_000; index++) yield* supervisor.startChild(idle(`child-${index}`))
+    for (let index = 0; index < 20_000; index++) yield* supervisor.startChild(idle(`child-${index}`))
   })
 )
 
@@ -172,7 +173,7 @@ const among = Effect.gen(function* () {
 const alone = Effect.gen(function* () {
   const crasher = new Crasher("only")
   yield* staticTree([crasher.spec])
-  tell((yield* crashOften(crasher, 10_000)).slice(5_000))
+  tell((yield* crashOften(crasher, 40_000)).slice(30_000))
 })
 
 const history = Effect.gen(function* () {
