@@ -12,6 +12,9 @@ import type { KernelParameters } from "../host/KernelParameters.ts"
 import { fromParameters } from "../network/FromParameters.ts"
 import { configOf, type NetworkConfig } from "../network/NetworkConfig.ts"
 import { usualWatchdog, type Watchdog } from "../host/Watchdog.ts"
+import type { ImageSettings } from "../storage/ImageSettings.ts"
+import type { RegistrySettings } from "../storage/registry/RegistrySettings.ts"
+import { imageSettings, registrySettings } from "./ImagesDocument.ts"
 import type { MachineConfig } from "./MachineConfig.ts"
 
 /** What the actors of the host follow, each its own part. */
@@ -29,6 +32,10 @@ export interface Parts {
   /** Where the API is served on TCP. */
   readonly listen: ReadonlyArray<string>
   readonly restarts: RestartRate
+  /** How registries are reached. */
+  readonly registries: RegistrySettings
+  /** What of images is taken and kept. */
+  readonly images: ImageSettings
 }
 export type Part = keyof Parts
 
@@ -140,7 +147,9 @@ export const effective = (config: MachineConfig, kernel: KernelParameters | unde
   restarts: {
     perSecond: config.restarts?.perSecond ?? usualRestarts.perSecond,
     burst: config.restarts?.burst ?? usualRestarts.burst
-  }
+  },
+  registries: registrySettings(config.registries),
+  images: imageSettings(config.images)
 })
 
 /** The disk that keeps the state. */
@@ -161,5 +170,7 @@ export const settle = (before: Parts, after: Parts): Parts => ({
   consoleLevel: after.consoleLevel,
   watchdog: kept(before.watchdog, after.watchdog),
   listen: kept(before.listen, after.listen),
-  restarts: kept(before.restarts, after.restarts)
+  restarts: kept(before.restarts, after.restarts),
+  registries: kept(before.registries, after.registries),
+  images: kept(before.images, after.images)
 })

@@ -10,6 +10,7 @@
  */
 import * as Schema from "effect/Schema"
 import { isIP, isIPv4, isIPv6 } from "node:net"
+import { ImagesDocument, RegistriesDocument } from "./ImagesDocument.ts"
 import { NetworkDocument } from "../network/NetworkConfig.ts"
 
 /** What the field `version` must say. */
@@ -157,6 +158,8 @@ export const MachineConfig = Schema.Struct({
   state: Schema.optionalKey(State).annotate({ description: "The disk that keeps the state of the machine." }),
   api: Schema.optionalKey(Api).annotate({ description: "Where Ironwood can be reached." }),
   watchdog: Schema.optionalKey(Watchdog).annotate({ description: "What resets a machine that hangs." }),
+  registries: Schema.optionalKey(RegistriesDocument).annotate({ description: "Where images are pulled from." }),
+  images: Schema.optionalKey(ImagesDocument).annotate({ description: "What of images is taken and kept." }),
   restarts: Schema.optionalKey(Restarts).annotate({
     description: "The limit on restarts of the whole tree, so that a storm of crashes does not starve the host."
   })

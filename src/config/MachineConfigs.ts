@@ -119,7 +119,9 @@ const fields: Readonly<Record<Part, string>> = {
   watchdog: "watchdog",
   consoleLevel: "kernel.consoleLevel",
   listen: "api.listenInsecure",
-  restarts: "restarts"
+  restarts: "restarts",
+  registries: "registries",
+  images: "images"
 }
 
 const partNames = [
@@ -131,7 +133,9 @@ const partNames = [
   "watchdog",
   "consoleLevel",
   "listen",
-  "restarts"
+  "restarts",
+  "registries",
+  "images"
 ] as const satisfies ReadonlyArray<Part>
 
 const nothing: Document = { text: write(empty), config: empty }

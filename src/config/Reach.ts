@@ -31,7 +31,9 @@ export const table: ReadonlyArray<Row> = [
   { field: "watchdog", reach: "live", machineOnly: true },
   { field: "state", reach: "reboot", machineOnly: true },
   { field: "api", reach: "live", machineOnly: false },
-  { field: "restarts", reach: "live", machineOnly: false }
+  { field: "restarts", reach: "live", machineOnly: false },
+  { field: "registries", reach: "live", machineOnly: false },
+  { field: "images", reach: "live", machineOnly: false }
 ]
 
 /** The line that holds for a field. */

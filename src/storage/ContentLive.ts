@@ -60,7 +60,8 @@ import { StateConflict } from "./StateErrors.ts"
 export interface ContentOptions {
   /** The store: `STATE/content`. Made when it is not there, closed to others. */
   readonly directory: string
-  readonly limits?: Partial<LayerLimits>
+  /** What layers may hold, asked for each. */
+  readonly limits?: () => Partial<LayerLimits>
   /** How registries are reached, asked at each pull. The same object means that nothing has changed. */
   readonly registries?: () => RegistrySettings
 }
@@ -233,6 +234,7 @@ const make = Effect.fnUntraced(function* (
     const apply = layers.apply({
       chain: image.layers.slice(0, position + 1).map((layer: ImageLayer) => layer.chainId),
       blob: digest,
+      blobBytes: size,
       diffId: item.diffId,
       tar: decompress(
         Stream.unwrap(Deferred.await(bytes)),

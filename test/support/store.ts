@@ -24,7 +24,7 @@ export const scratch = Effect.acquireRelease(
 
 /** `Content`, `Layers` and `State` in this directory; without `Rootfs`, it may be one that only taproot's namespace has. */
 export const images = (directory: string, limits: Partial<LayerLimits> = {}, registries = usualSettings) =>
-  ContentLive.layer({ directory: join(directory, "content"), limits, registries: () => registries }).pipe(
+  ContentLive.layer({ directory: join(directory, "content"), limits: () => limits, registries: () => registries }).pipe(
     Layer.provideMerge(State.layer({ path: join(directory, "state.db") })),
     Layer.provideMerge(Layer.succeed(Store, Store.of({ directory })))
   )
