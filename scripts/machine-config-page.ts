@@ -110,7 +110,7 @@ An editor that knows JSON Schema checks a document against [machine-config.schem
 what \`ironwood config schema\` prints. What Ironwood itself checks goes further, and tells everything that is wrong at once, each by
 its field: a document that is wrong in one place changes nothing.
 
-An Ironwood that is a process on a machine that is not its own (\`npm start\`) takes \`api\` and \`restarts\`, and refuses the rest.
+An Ironwood that is a process on a machine that is not its own (\`npm start\`) takes \`api\`, \`registries\`, \`images\` and \`restarts\`, and refuses the rest.
 
 ## Where a machine has it from
 

@@ -103,7 +103,17 @@ export const services = (stateDirectory: string) => {
   return ContainersLive.layer({ directory: runtime, logs }).pipe(
     Layer.provideMerge(OciRuntimeLive.layer({ directory: runtime })),
     Layer.provideMerge(RootfsLive.layer({ directory: join(runtime, "rootfs") })),
-    Layer.provideMerge(ContentLive.layer({ directory: content })),
+    Layer.provideMerge(
+      Layer.unwrap(
+        Effect.map(MachineConfigs, ({ parts }) =>
+          ContentLive.layer({
+            directory: content,
+            limits: () => parts().images.limits,
+            registries: () => parts().registries
+          })
+        )
+      )
+    ),
     Layer.provideMerge(Layer.merge(Cgroups.layer, Host.layer))
   )
 }

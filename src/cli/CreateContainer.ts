@@ -10,10 +10,11 @@ import { Client, orElseStatus, status } from "./Client.ts"
 import { exitCodes } from "./ExitCode.ts"
 import { type Failure, withNext } from "./Failure.ts"
 import { type FlagProblem, flagOf, wrongFlags } from "./FlagProblems.ts"
+import { pullImage } from "./ImagePull.ts"
 import { withMissing } from "./Missing.ts"
 import { generateName } from "./Names.ts"
 import { requestId } from "./RequestId.ts"
-import { flagOfField, read, type RunFlags } from "./RunFlags.ts"
+import { flagOfField, type Pull, read, type RunFlags } from "./RunFlags.ts"
 
 /** Creates it, and starts it unless `notStarted`. `command` is what was typed, for messages. */
 export const createContainer = Effect.fnUntraced(function* (
@@ -23,25 +24,29 @@ export const createContainer = Effect.fnUntraced(function* (
 ) {
   const client = yield* Client
   const name = flags.name === "" ? generateName(Math.random) : flags.name
-  const { network, problems, spec: rest } = yield* read(flags)
+  const { network, problems, pull, spec: rest } = yield* read(flags)
   const spec = { ...rest, name, sandbox: flags.sandbox }
   const ownSandbox = network === NetworkMode.HOST && flags.sandbox === ""
   // what is made before the container is made only for one that can be
-  if (problems.length > 0 || ownSandbox) yield* check(command, spec, problems)
+  if (problems.length > 0 || ownSandbox) yield* check(command, spec, problems, pull)
   if (ownSandbox) {
     const sandbox = { name, network }
     yield* client.call(SandboxService.method.createSandbox, { spec: sandbox, requestId: requestId() })
   }
-  const { container } = yield* client
-    .call(
-      ContainerService.method.createContainer,
-      { spec: ownSandbox ? { ...spec, sandbox: name } : spec, notStarted, requestId: requestId() },
-      { timeout: "5 minutes" }
-    )
-    .pipe(
-      Effect.mapError((error) => explained(command, error, name)),
-      Effect.tapError(() => (ownSandbox ? removeEmptySandbox(name) : Effect.void))
-    )
+  if (pull === "always") yield* pullImage({ reference: flags.image })
+  const create = client.call(
+    ContainerService.method.createContainer,
+    { spec: ownSandbox ? { ...spec, sandbox: name } : spec, notStarted, requestId: requestId() },
+    { timeout: "5 minutes" }
+  )
+  const { container } = yield* create.pipe(
+    Effect.catchIf(
+      (error) => pull === "missing" && error.status === status.notFound && error.about?.type === "image",
+      () => Effect.andThen(pullImage({ reference: flags.image }), create)
+    ),
+    Effect.mapError((error) => explained(command, error, name)),
+    Effect.tapError(() => (ownSandbox ? removeEmptySandbox(name) : Effect.void))
+  )
   return container ?? (yield* Effect.die("CreateContainer answered without a container"))
 })
 
@@ -62,10 +67,13 @@ const explained = (command: string, error: Failure, name: string): Failure => {
 const check = Effect.fnUntraced(function* (
   command: string,
   spec: MessageInitShape<typeof ContainerSpecSchema>,
-  problems: ReadonlyArray<FlagProblem>
+  problems: ReadonlyArray<FlagProblem>,
+  pull: Pull
 ) {
   const client = yield* Client
-  const asked = client.call(ContainerService.method.createContainer, { spec, validateOnly: true }).pipe(
+  // what will be pulled is no lack
+  const assumed = pull === "never" ? {} : { images: [spec.image ?? ""] }
+  const asked = client.call(ContainerService.method.createContainer, { spec, validateOnly: true, assumed }).pipe(
     Effect.as<ReadonlyArray<FlagProblem>>([]),
     Effect.catch((error) => {
       if (error.violations !== undefined) {

@@ -42,6 +42,13 @@ const networks: ReadonlyMap<string, NetworkMode> = new Map([
 const parseNetwork = (text: string): Result.Result<NetworkMode, string> =>
   Result.fromOption(Option.fromUndefinedOr(networks.get(text)), () => [...networks.keys()].join(" or "))
 
+const pulls = ["always", "missing", "never"] as const
+/** When the image is pulled. */
+export type Pull = (typeof pulls)[number]
+
+const parsePull = (text: string): Result.Result<Pull, string> =>
+  Result.fromOption(Option.fromUndefinedOr(pulls.find((one) => one === text)), () => pulls.join(" or "))
+
 /** The flags; RunArguments.ts needs to know which of them take a value. */
 export const runFlags = {
   name: text("name", "NAME", "Its name (default: two words)"),
@@ -102,6 +109,10 @@ export const runFlags = {
     Flag.withAlias("l"),
     Flag.withDescription("A label; may be repeated"),
     Flag.atLeast(0)
+  ),
+  pull: checked("pull", "always|missing|never", parsePull).pipe(
+    Flag.withDescription("When to pull the image from its registry (default: missing)"),
+    Flag.optional
   ),
   readonlyRootfs: yes("read-only", "Its root filesystem read-only"),
   remove: yes("rm", "Remove it when it has ended (not with -d)")
@@ -185,6 +196,7 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
     },
     ...(grace === undefined ? {} : { stopGracePeriod: toProto(grace) })
   }
+  const pull: Pull = given(flags.pull) ?? "missing"
   const network = given(flags.network) ?? NetworkMode.NONE
   if (flags.sandbox !== "" && network === NetworkMode.HOST) {
     problems.push({ flag: "--network", text: "belongs to the sandbox, which is there already: leave out one of them" })
@@ -192,7 +204,7 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
   if (flags.detach && flags.remove) {
     problems.push({ flag: "--rm", text: "needs the foreground: leave out -d, or remove it later with `ironwood rm`" })
   }
-  return { spec, network, problems }
+  return { spec, network, pull, problems }
 })
 
 /** Variables of the files, then those of the flags; later ones win. `NAME` alone is taken from our own environment. */

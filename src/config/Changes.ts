@@ -2,6 +2,7 @@
 import type { KernelParameters } from "../host/KernelParameters.ts"
 import { fieldPath } from "./Document.ts"
 import { overriding } from "./Effective.ts"
+import { isSecret } from "./ImagesDocument.ts"
 import type { MachineConfig } from "./MachineConfig.ts"
 import { equals, isObject, type Json, member } from "./MergePatch.ts"
 import { type Reach, rowOf } from "./Reach.ts"
@@ -34,6 +35,9 @@ const reachOf = (field: string, here: Here): Pick<Change, "reach" | "note"> => {
   }
 }
 
+/** Instead of a secret. */
+const hidden = "(hidden)"
+
 /** The leaves that differ, lists as a whole, with their paths. */
 const leaves = (
   before: Json | undefined,
@@ -49,7 +53,9 @@ const leaves = (
       )
     }
   }
-  return [{ field: fieldPath(path), before, after }]
+  const field = fieldPath(path)
+  const shown = (value: Json | undefined) => (value !== undefined && isSecret(field) ? hidden : value)
+  return [{ field, before: shown(before), after: shown(after) }]
 }
 
 export const between = (before: MachineConfig, after: MachineConfig, here: Here): ReadonlyArray<Change> =>

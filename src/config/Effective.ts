@@ -12,6 +12,9 @@ import type { KernelParameters } from "../host/KernelParameters.ts"
 import { fromParameters } from "../network/FromParameters.ts"
 import { configOf, type NetworkConfig } from "../network/NetworkConfig.ts"
 import { usualWatchdog, type Watchdog } from "../host/Watchdog.ts"
+import type { ImageSettings } from "../storage/ImageSettings.ts"
+import type { RegistrySettings } from "../storage/registry/RegistrySettings.ts"
+import { imageSettings, registrySettings } from "./ImagesDocument.ts"
 import type { MachineConfig } from "./MachineConfig.ts"
 
 /** What the actors of the host follow, each its own part. */
@@ -30,6 +33,10 @@ export interface Parts {
   readonly listen: ReadonlyArray<string>
   readonly restarts: RestartRate
   readonly upgrade: { readonly keys: ReadonlyArray<string>; readonly whenBrainFails: "wait" | "reboot" }
+  /** How registries are reached. */
+  readonly registries: RegistrySettings
+  /** What of images is taken and kept. */
+  readonly images: ImageSettings
 }
 export type Part = keyof Parts
 
@@ -146,6 +153,8 @@ export const effective = (config: MachineConfig, kernel: KernelParameters | unde
     keys: config.upgrade?.keys ?? [],
     whenBrainFails: config.upgrade?.whenBrainFails ?? "wait"
   }
+  registries: registrySettings(config.registries),
+  images: imageSettings(config.images)
 })
 
 /** The disk that keeps the state. */
@@ -168,4 +177,6 @@ export const settle = (before: Parts, after: Parts): Parts => ({
   listen: kept(before.listen, after.listen),
   restarts: kept(before.restarts, after.restarts),
   upgrade: kept(before.upgrade, after.upgrade)
+  registries: kept(before.registries, after.registries),
+  images: kept(before.images, after.images)
 })

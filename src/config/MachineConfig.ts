@@ -10,6 +10,7 @@
  */
 import * as Schema from "effect/Schema"
 import { isIP, isIPv4, isIPv6 } from "node:net"
+import { ImagesDocument, RegistriesDocument } from "./ImagesDocument.ts"
 import { NetworkDocument } from "../network/NetworkConfig.ts"
 
 /** What the field `version` must say. */
@@ -176,6 +177,8 @@ export const MachineConfig = Schema.Struct({
   upgrade: Schema.optionalKey(Upgrade).annotate({
     description: "Who may bring another brain, and what happens when none can keep itself up."
   }),
+  registries: Schema.optionalKey(RegistriesDocument).annotate({ description: "Where images are pulled from." }),
+  images: Schema.optionalKey(ImagesDocument).annotate({ description: "What of images is taken and kept." }),
   restarts: Schema.optionalKey(Restarts).annotate({
     description: "The limit on restarts of the whole tree, so that a storm of crashes does not starve the host."
   })

@@ -121,6 +121,8 @@ const fields: Readonly<Record<Part, string>> = {
   listen: "api.listenInsecure",
   restarts: "restarts",
   upgrade: "upgrade"
+  registries: "registries",
+  images: "images"
 }
 
 const partNames = [
@@ -134,6 +136,8 @@ const partNames = [
   "listen",
   "restarts",
   "upgrade"
+  "registries",
+  "images"
 ] as const satisfies ReadonlyArray<Part>
 
 const nothing: Document = { text: write(empty), config: empty }

@@ -34,6 +34,9 @@ export const table: ReadonlyArray<Row> = [
   { field: "upgrade", reach: "live", machineOnly: false },
   { field: "upgrade.whenBrainFails", reach: "live", machineOnly: true },
   { field: "restarts", reach: "live", machineOnly: false }
+  { field: "restarts", reach: "live", machineOnly: false },
+  { field: "registries", reach: "live", machineOnly: false },
+  { field: "images", reach: "live", machineOnly: false }
 ]
 
 /** The line that holds for a field. */

@@ -8,6 +8,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf"
 import type { Duration as WireDuration } from "@bufbuild/protobuf/wkt"
 import * as Effect from "effect/Effect"
 import * as Proto from "../../proto/generated/ironwood/v1/container_pb.ts"
+import { PullPolicy } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import type { ExitView } from "../actor/ExitView.ts"
 import type { RestartPolicy } from "../actor/RestartPolicy.ts"
 import type { SpecInvalid } from "../runtime/ContainerError.ts"
@@ -15,6 +16,7 @@ import { ContainerSpec } from "../runtime/ContainerSpec.ts"
 import { type Container, Containers } from "../runtime/Containers.ts"
 import type { ContainerState, Desired } from "../runtime/Lifecycle.ts"
 import type { Assumed, References } from "../runtime/References.ts"
+import { pullPolicy } from "./ImageService.ts"
 import * as Policy from "./Policy.ts"
 import { decoder, fieldPath, given, invalid, InvalidRequest } from "./Request.ts"
 import { millisOf, timestamp, uint32, wireDuration } from "./Time.ts"
@@ -53,12 +55,19 @@ export const exitToProto = (exit: ExitView): MessageInitShape<typeof Proto.Conta
   }
 }
 
+const pullPolicies = {
+  always: PullPolicy.ALWAYS,
+  "if-not-present": PullPolicy.IF_NOT_PRESENT,
+  never: PullPolicy.NEVER
+} as const
+
 /** A container's spec as it goes over the wire. */
 export const specToProto = (spec: ContainerSpec) =>
   ({
     name: spec.name,
     sandbox: spec.sandbox ?? "",
     image: spec.image,
+    imagePull: spec.imagePull === undefined ? PullPolicy.UNSPECIFIED : pullPolicies[spec.imagePull],
     entrypoint: [...(spec.entrypoint ?? [])],
     command: [...(spec.command ?? [])],
     environment: { ...spec.environment },
@@ -98,7 +107,7 @@ export const containerToProto = (container: Container): MessageInitShape<typeof 
     consecutiveFailures: uint32(container.consecutiveFailures),
     lastExit: container.lastExit && exitToProto(container.lastExit),
     nextAttemptTime: timestamp(container.nextAttemptAt),
-    imageDigest: container.image,
+    imageDigest: container.image ?? "",
     waitingFor: [...(container.node?.waitingFor ?? [])]
   }
 })
@@ -114,6 +123,7 @@ const encodedOf = (spec: Proto.ContainerSpec) =>
     name: spec.name,
     sandbox: spec.sandbox || undefined,
     image: spec.image,
+    imagePull: pullPolicy(spec.imagePull),
     entrypoint: orNone(spec.entrypoint),
     command: orNone(spec.command),
     environment: spec.environment,
@@ -155,6 +165,7 @@ export const referencesFromProto = (spec: Proto.ContainerSpec | undefined): Refe
   name: spec?.name ?? "",
   sandbox: spec?.sandbox || undefined,
   image: spec?.image ?? "",
+  pulls: spec?.imagePull === PullPolicy.ALWAYS || spec?.imagePull === PullPolicy.IF_NOT_PRESENT,
   fallback: spec?.restart?.fallback || undefined,
   after: spec?.after ?? [],
   requires: spec?.requires ?? [],

@@ -33,6 +33,7 @@ import type { ConfigError } from "../config/ConfigErrors.ts"
 import type { HostFactsUnavailable } from "../host/HostFacts.ts"
 import type * as Runtime from "../runtime/ContainerError.ts"
 import type * as Content from "../storage/ContentError.ts"
+import type * as Registry from "../storage/registry/RegistryError.ts"
 import type * as State from "../storage/StateErrors.ts"
 import type { UpgradeError } from "../upgrade/UpgradeErrors.ts"
 import type { ProcessGone, SignalRefused } from "../taproot/Processes.ts"
@@ -58,6 +59,9 @@ export type GatewayError =
   | Content.ReferenceInvalid
   | Content.StorageFailed
   | Content.UnpackFailed
+  | Registry.PullNotAllowed
+  | Registry.RegistryError
+  | Registry.RemoteImageInvalid
   | State.StateConflict
   | State.StateFailure
   | State.StateValueInvalid
@@ -93,6 +97,15 @@ const notFound = (type: string, name: string): Description => ({ code: Code.NOT_
 const badImage = ({ message }: { readonly message: string }): Description => ({
   code: Code.INVALID_ARGUMENT,
   fields: [{ field: "path", description: message }]
+})
+
+const registry = (name: string): readonly [string, string] => ["registry", name]
+
+/** What must be another one first for an image of a registry to be used. */
+const blockedBy = (type: string, name: string, description: string): Description => ({
+  code: Code.FAILED_PRECONDITION,
+  resource: [type, name],
+  blockers: [{ type, subject: `${type} ${name}`, description }]
 })
 
 /** How often a call that met a passing trouble is worth repeating. */
@@ -175,6 +188,25 @@ const describe = Match.typeTags<GatewayError, Description>()({
     resource: ["file", path]
   }),
   UnpackFailed: ({ layer }) => ({ code: Code.INTERNAL, resource: ["layer", layer] }),
+
+  RegistryUnreachable: ({ passing, registry: name }) => ({
+    code: Code.UNAVAILABLE,
+    resource: registry(name),
+    ...(passing ? { retryAfter: soon } : {})
+  }),
+  RegistryStalled: ({ registry: name }) => ({ code: Code.UNAVAILABLE, resource: registry(name), retryAfter: soon }),
+  RegistryUnavailable: ({ registry: name }) => ({ code: Code.UNAVAILABLE, resource: registry(name), retryAfter: soon }),
+  RegistryBusy: ({ registry: name, retryAfterSeconds }) => ({
+    code: Code.UNAVAILABLE,
+    resource: registry(name),
+    retryAfter: retryAfterSeconds * 1000
+  }),
+  CredentialsRefused: ({ registry: name }) => ({ code: Code.PERMISSION_DENIED, resource: registry(name) }),
+  RemoteImageNotFound: ({ reference }) => notFound("image", reference),
+  PullNotAllowed: ({ reference }) => notFound("image", reference),
+  RegistryAnswerInvalid: ({ message, registry: name }) => blockedBy("registry", name, message),
+  RedirectRefused: ({ message, registry: name }) => blockedBy("registry", name, message),
+  RemoteImageInvalid: ({ problem, reference }) => blockedBy("image", reference, problem),
 
   StateUnavailable: ({ path, reason }) =>
     reason === "DiskFull"

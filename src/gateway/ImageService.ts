@@ -1,7 +1,7 @@
 /**
  * `ironwood.v1.ImageService`: images over gRPC. Mapping functions first, then the service.
  *
- * Trap: an import must not wait for a client that reads slowly, so progress is dropped (oldest first) rather than waited
+ * Trap: an import or a pull must not wait for a client that reads slowly, so progress is dropped (oldest first) rather than waited
  * for; the images at the end are not.
  */
 import type { MessageInitShape } from "@bufbuild/protobuf"
@@ -13,7 +13,10 @@ import * as Stream from "effect/Stream"
 import { isAbsolute } from "node:path"
 import * as Proto from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { Content } from "../storage/Content.ts"
-import type { ImageRecord, ImportProgress } from "../storage/Content.ts"
+import type { ImageRecord, ImportProgress, PullPolicy } from "../storage/Content.ts"
+import type { Platform } from "../storage/OciImage.ts"
+import { isImageError } from "../storage/ContentError.ts"
+import { RemoteImageInvalid } from "../storage/registry/RegistryError.ts"
 import { serverStreaming, service, unary } from "./EffectGrpc.ts"
 import { hasLabels, pageBy } from "./Page.ts"
 import { invalid } from "./Request.ts"
@@ -43,6 +46,7 @@ export const imageToProto = (image: ImageRecord): MessageInitShape<typeof Proto.
       exposedPorts: [...config.exposedPorts],
       labels: { ...config.labels }
     },
+    digests: [...image.digests],
     layers: image.layers.map(({ digest, mediaType, size }) => ({ digest, mediaType, sizeBytes: BigInt(size) }))
   }
 }
@@ -92,6 +96,81 @@ const importImage = (request: Proto.ImportImageRequest) =>
     })
   )
 
+/** The enum as the store knows it. */
+export const pullPolicy = (policy: Proto.PullPolicy): PullPolicy | undefined => {
+  switch (policy) {
+    case Proto.PullPolicy.UNSPECIFIED:
+      return undefined
+    case Proto.PullPolicy.ALWAYS:
+      return "always"
+    case Proto.PullPolicy.IF_NOT_PRESENT:
+      return "if-not-present"
+    case Proto.PullPolicy.NEVER:
+      return "never"
+    // of a client that knows more than we do
+    default:
+      return undefined
+  }
+}
+
+/** `linux/arm64/v8`; undefined for the empty text. */
+const platformOf = Effect.fnUntraced(function* (text: string) {
+  if (text === "") return undefined
+  const [, os, architecture, variant] = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9]+))?$/.exec(text) ?? []
+  if (os === undefined || architecture === undefined) {
+    return yield* invalid("platform", "must be os/architecture or os/architecture/variant, like linux/arm64")
+  }
+  const platform: Platform = { os, architecture, ...(variant === undefined ? {} : { variant }) }
+  return platform
+})
+
+/** Credentials of a request; a name without a password is what was meant only by mistake. */
+const credentialsOf = Effect.fnUntraced(function* (given: Proto.RegistryCredentials | undefined) {
+  if (given === undefined) return undefined
+  const { identityToken, password, username } = given
+  if (identityToken === "" && (username === "" || password === "")) {
+    return yield* invalid("credentials", "needs a username and a password, or an identity_token")
+  }
+  return { username, password, ...(identityToken === "" ? {} : { identityToken }) }
+})
+
+type Pulled = MessageInitShape<typeof Proto.PullImageResponseSchema>
+
+/** Progress as it comes, then the image. */
+const pullImage = (request: Proto.PullImageRequest) =>
+  Stream.unwrap(
+    Effect.gen(function* () {
+      const { reference } = request
+      const policy = pullPolicy(request.policy)
+      const platform = yield* platformOf(request.platform)
+      const credentials = yield* credentialsOf(request.credentials)
+      const content = yield* Content
+      const steps = yield* Queue.sliding<ImportProgress, Cause.Done>(16)
+      const work = content
+        .pull(reference, {
+          ...(policy === undefined ? {} : { policy }),
+          ...(platform === undefined ? {} : { platform }),
+          ...(credentials === undefined ? {} : { credentials }),
+          onProgress: (progress) => Effect.asVoid(Queue.offer(steps, progress))
+        })
+        .pipe(
+          Effect.catchTag("ReferenceInvalid", (error) => Effect.fail(invalid("reference", error.message))),
+          Effect.mapError((error) => (isImageError(error) ? RemoteImageInvalid.of(reference, error) : error)),
+          Effect.ensuring(Queue.end(steps))
+        )
+      const fiber = yield* Effect.forkScoped(work)
+      return Stream.concat(
+        Stream.map(Stream.fromQueue(steps), (progress): Pulled => ({
+          event: { case: "progress", value: progressToProto(progress) }
+        })),
+        Stream.map(Stream.fromEffect(Fiber.join(fiber)), (image): Pulled => ({
+          event: { case: "image", value: imageToProto(image) },
+          unchanged: image.unchanged
+        }))
+      )
+    })
+  )
+
 const listImages = Effect.fn("ImageService.listImages")(function* (request: Proto.ListImagesRequest) {
   const { labels, namePrefix } = request
   const all = yield* (yield* Content).list
@@ -114,6 +193,7 @@ export const makeImageService = () => {
   const { method } = Proto.ImageService
   return service(Proto.ImageService, {
     importImage: serverStreaming(method.importImage, importImage),
+    pullImage: serverStreaming(method.pullImage, pullImage),
     listImages: unary(method.listImages, listImages),
     getImage: unary(
       method.getImage,

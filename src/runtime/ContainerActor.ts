@@ -38,7 +38,8 @@ export const containerActor = (
       description: spec.image,
       policy: spec.restart,
       shutdown: Duration.sum(spec.stopGracePeriod, CLEARING),
-      startDeadline: "3 minutes",
+      // a pull ends by itself when nothing comes any more
+      startDeadline: spec.imagePull === undefined || spec.imagePull === "never" ? "3 minutes" : "1 hour",
       autoStart: isWanted(record),
       dependencies: dependenciesOf(spec),
       resume,
@@ -59,8 +60,17 @@ export const containerActor = (
         })
       )
 
+      /** With the image that it starts from; one that was pulled just now is what it has from then on. */
+      const withImage = Effect.gen(function* () {
+        const present = Option.match(yield* stored, { onNone: () => record, onSome: ({ value }) => value })
+        const image = yield* runs.image(present)
+        if (image === undefined || image === present.image) return present
+        yield* Effect.ignore(records.containers.update(spec.name, ({ value }) => ({ ...value, image })))
+        return { ...present, image }
+      })
+
       const found = yield* runs.find(record)
-      const run = Option.isSome(found) ? found.value : yield* runs.start(record, sandbox, incarnation)
+      const run = Option.isSome(found) ? found.value : yield* runs.start(yield* withImage, sandbox, incarnation)
       const facts = { pid: String(run.process.pid), run: run.id }
       const age = yield* ProcessAge.of(run.process)
       yield* Option.isSome(found) ? Actor.adopted(facts, age) : Actor.ready(facts, age)

@@ -10,7 +10,9 @@ const advice = {
   ContainerSignaled: "somebody or something sent it that signal; its log has what it said before",
   ContainerOomKilled: "give it more memory, or find out what it needs so much for: no restart changes that",
   CreateFailed: "the OCI runtime's words above say what is wrong with it or with the host",
-  ImageMissing: "import the image again; its next start finds it",
+  ImageMissing: "pull or import the image again; its next start finds it",
+  ImagePullFailed:
+    "its next start tries again; the registry's words above say what is wrong, `ironwood image pull` shows it at once",
   RootfsFailed: "look at the disk and the mounts of the host: the words above say where",
   UserUnknown: "name a user that its image has, or a number",
   ProgramNotFound: "name a program that its image has, with its path, or a shell that finds it",

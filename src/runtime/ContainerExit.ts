@@ -101,7 +101,19 @@ export class ImageMissing extends Schema.TaggedError<ImageMissing>()("ImageMissi
   image: Schema.String
 }) {
   override get message(): string {
-    return `its image ${this.image} is not on this host; import it again`
+    return `its image ${this.image} is not on this host; pull or import it again`
+  }
+}
+
+/** Its image is not on this host and could not be pulled; `reason` is the tag of what went wrong. */
+export class ImagePullFailed extends Schema.TaggedError<ImagePullFailed>()("ImagePullFailed", {
+  name: Schema.String,
+  image: Schema.String,
+  reason: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `its image ${this.image} could not be pulled: ${this.detail}`
   }
 }
 
@@ -154,6 +166,7 @@ export const ContainerFailure = Schema.Union([
   ProgramNotFound,
   ProgramNotExecutable,
   ImageMissing,
+  ImagePullFailed,
   RootfsFailed,
   UserUnknown,
   NothingToRun,

@@ -27,6 +27,7 @@ import * as Semaphore from "effect/Semaphore"
 import * as fs from "node:fs/promises"
 import { dirname } from "node:path"
 import { Content } from "../storage/Content.ts"
+import type { Digest } from "../storage/Digest.ts"
 import * as DiskRoom from "../storage/DiskRoom.ts"
 import { Rootfs } from "../storage/Rootfs.ts"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
@@ -40,6 +41,7 @@ import {
   ContainerSignaled,
   CreateFailed,
   ImageMissing,
+  ImagePullFailed,
   RootfsFailed,
   UserUnknown
 } from "./ContainerExit.ts"
@@ -76,6 +78,8 @@ export class ContainerRuns extends Context.Service<
     readonly find: (record: ContainerRecord) => Effect.Effect<Option.Option<ContainerRun>>
     /** Whether taproot has anything of it: a process that lives, one whose end nobody has judged, a start that is half-way. */
     readonly isLeft: (container: string) => Effect.Effect<boolean>
+    /** What a start of it runs: the image that it has, or the one that is pulled for it. Undefined: there is none. */
+    readonly image: (record: ContainerRecord) => Effect.Effect<Digest | undefined, ContainerFailure>
     /** Makes a new run. Interrupted or failed, it leaves nothing. */
     readonly start: (
       record: ContainerRecord,
@@ -273,10 +277,11 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     const { spec } = record
     const { name } = spec
     const missing = new ImageMissing({ name, image: spec.image })
-    const image = yield* Effect.mapError(content.get(record.image), (error) =>
+    const digest = record.image ?? (yield* missing)
+    const image = yield* Effect.mapError(content.get(digest), (error) =>
       error._tag === "StorageFailed" ? new RootfsFailed({ name, detail: error.message }) : missing
     )
-    const mount = yield* Effect.mapError(rootfs.acquire(record.image, name), (error) =>
+    const mount = yield* Effect.mapError(rootfs.acquire(digest, name), (error) =>
       error._tag === "ImageNotFound" ? missing : new RootfsFailed({ name, detail: error.message })
     )
     const asUser = spec.user ?? image.config.user
@@ -365,9 +370,19 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         // Only now: with the cgroup its counters go.
         Effect.ensuring(forget(run, STEP_ASIDE))
       ),
+    image: Effect.fnUntraced(function* ({ image: known, spec }) {
+      const { image, imagePull = "never", name } = spec
+      const isHere = known !== undefined && Option.isSome(yield* Effect.option(content.get(known)))
+      if (imagePull === "never" || (imagePull === "if-not-present" && isHere)) return known
+      const pulled = yield* Effect.mapError(
+        content.pull(image, { policy: imagePull }),
+        ({ _tag, message }) => new ImagePullFailed({ name, image, reason: _tag, detail: message })
+      )
+      return pulled.digest
+    }),
     ending: (record) =>
       Effect.gen(function* () {
-        const image = yield* Effect.option(content.get(record.image))
+        const image = yield* Effect.option(content.get(record.image ?? record.spec.image))
         const fromImage = Option.match(image, { onNone: () => "", onSome: ({ config }) => config.stopSignal })
         const wanted = parseSignal(record.ending?.signal ?? record.spec.stopSignal ?? fromImage)
         return {

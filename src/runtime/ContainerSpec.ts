@@ -114,10 +114,12 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
   name: WorkloadName,
   /** An existing sandbox; default: one of its own. */
   sandbox: Schema.optionalKey(WorkloadName),
-  /** A reference or digest of an image that was imported. Resolved once, at creation: a tag that moves later changes nothing. */
+  /** A reference or digest. Resolved once, at creation or when it is pulled: a tag that moves later changes nothing. */
   image: Schema.String.pipe(
     Schema.check(Schema.isBetweenLength(1, 512, { expected: "an image reference of 1 to 512 characters" }))
   ),
+  /** When a start pulls the image. Default: never, it must be here. */
+  imagePull: Schema.optionalKey(Schema.Literals(["always", "if-not-present", "never"])),
   entrypoint: Schema.optionalKey(Arguments),
   command: Schema.optionalKey(Arguments),
   /** Added to the image's; the same name replaces. */

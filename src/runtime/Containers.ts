@@ -55,7 +55,8 @@ export interface Container {
   readonly spec: ContainerSpec
   readonly sandbox: string
   /** Of the image's manifest, found at creation. */
-  readonly image: Digest
+  /** Undefined: it has not been pulled yet. */
+  readonly image: Digest | undefined
   /** Its actor's place in the tree. */
   readonly path: ActorPath
   readonly desired: Desired

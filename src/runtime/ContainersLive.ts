@@ -312,16 +312,14 @@ const make = Effect.gen(function* () {
             check: false
           })
           const usable = found.sandbox
-          const image = yield* Effect.fromOption(found.image).pipe(
-            Effect.catch(() => Effect.die("an image that is not there is a problem"))
-          )
           const sandbox = Option.isSome(usable)
             ? usable.value.value
             : { spec: new SandboxSpec({ name: sandboxName, network: "none", labels: {} }), implicit: true }
           const record = {
             spec,
             sandbox: sandboxName,
-            image: image.digest,
+            // one that is not here yet is pulled by its actor
+            ...Option.match(found.image, { onNone: () => ({}), onSome: ({ digest }) => ({ image: digest }) }),
             desired: options.start === false ? "stopped" : "running",
             completed: false
           } satisfies Records.ContainerRecord

@@ -18,8 +18,8 @@ export const ContainerRecord = Schema.Struct({
   spec: ContainerSpec,
   /** The sandbox it runs in: the one it names, or its own. */
   sandbox: WorkloadName,
-  /** What its image reference meant at creation. */
-  image: Digest,
+  /** What its image reference meant at creation, or when it was pulled; absent until then. */
+  image: Schema.optionalKey(Digest),
   /** What a person wants it to be. */
   desired: Schema.Literals(["running", "stopped"]),
   completed: Schema.Boolean,
@@ -62,7 +62,7 @@ export const forgetStops = Effect.fnUntraced(function* ({ containers }: Records)
       containers.update(name, ({ value: { image, sandbox, spec } }) => ({
         spec,
         sandbox,
-        image,
+        ...(image === undefined ? {} : { image }),
         desired: "running",
         completed: false
       }))

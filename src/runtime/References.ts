@@ -7,7 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { Content, ImageRecord, IndexError } from "../storage/Content.ts"
+import type { Content, ImageRecord, IndexError, PullPolicy } from "../storage/Content.ts"
 import type { ImageNotFound } from "../storage/ContentError.ts"
 import * as Reference from "../storage/Reference.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
@@ -22,6 +22,8 @@ export interface References extends Needs {
   /** Undefined: one of its own. */
   readonly sandbox: string | undefined
   readonly image: string
+  /** It is pulled when it is wanted, so it need not be here. */
+  readonly pulls: boolean
   readonly fallback: string | undefined
 }
 
@@ -106,7 +108,8 @@ export const make =
             }),
           ImageNotFound: (error) =>
             Effect.map(isAssumedImage(references.image, assumed), (isAssumed) => {
-              if (!check || !isAssumed) problems.push({ field: "image", problem: error.message, error })
+              if (!references.pulls && (!check || !isAssumed))
+                problems.push({ field: "image", problem: error.message, error })
               return Option.none()
             })
         })
@@ -136,12 +139,14 @@ export const referencesOf = (
     readonly name: string
     readonly sandbox?: string
     readonly image: string
+    readonly imagePull?: PullPolicy
     readonly restart: { readonly fallback?: string | undefined }
   }
 ): References => ({
   name: spec.name,
   sandbox: spec.sandbox,
   image: spec.image,
+  pulls: spec.imagePull !== undefined && spec.imagePull !== "never",
   fallback: spec.restart.fallback,
   after: spec.after,
   requires: spec.requires,

@@ -25,6 +25,8 @@ import type {
 import type { StateFailure, StateValueInvalid } from "./StateErrors.ts"
 import { Digest } from "./Digest.ts"
 import { ImageConfig, Platform } from "./OciImage.ts"
+import type { PullNotAllowed, RegistryError } from "./registry/RegistryError.ts"
+import type { Credentials } from "./registry/RegistrySettings.ts"
 
 /** A layer of an image, lowest first. */
 export const ImageLayer = Schema.Struct({
@@ -59,6 +61,8 @@ export type Image = typeof Image.Type
 export interface ImageRecord extends Image {
   /** The names that point to it (`hello:latest`), sorted; empty for an image that lost its last name. */
   readonly references: ReadonlyArray<string>
+  /** What registries call it (`hello@sha256:…`, of the manifest or of the index that led to it), sorted; empty for one that was never pulled. */
+  readonly digests: ReadonlyArray<string>
   /** Milliseconds since the Unix epoch. */
   readonly importedAt: number
 }
@@ -91,6 +95,20 @@ export interface ImportOptions {
   /** Only tell what would be imported: the source is read but for its layers, and nothing is stored. Default: false. */
   readonly dryRun?: boolean
   /** Runs in the import's own fiber: an observer that waits slows the import down. */
+  readonly onProgress?: (progress: ImportProgress) => Effect.Effect<void>
+}
+
+/** When a registry is asked: at each pull, when the image is not here, or not at all. */
+export type PullPolicy = "always" | "if-not-present" | "never"
+
+export interface PullOptions {
+  /** Default: `always`. An image that has not changed since costs one request. */
+  readonly policy?: PullPolicy
+  /** Instead of those that are configured for the registry. */
+  readonly credentials?: Credentials
+  /** Default: that of this machine. */
+  readonly platform?: Platform
+  /** Runs in the pull's own fiber: an observer that waits slows it down. */
   readonly onProgress?: (progress: ImportProgress) => Effect.Effect<void>
 }
 
@@ -131,6 +149,17 @@ export class Content extends Context.Service<
       path: string,
       options?: ImportOptions
     ) => Effect.Effect<ReadonlyArray<ImportedImage>, ImageError | ReferenceInvalid | UnpackFailed | IndexError>
+    /**
+     * Pulls an image from its registry (or a mirror of it) under the name that was given: the same store, the same checks.
+     * Whatever is here already is not fetched; what several pulls need is fetched once.
+     */
+    readonly pull: (
+      reference: string,
+      options?: PullOptions
+    ) => Effect.Effect<
+      ImportedImage,
+      ImageError | RegistryError | PullNotAllowed | ReferenceInvalid | UnpackFailed | IndexError
+    >
     /** All images, by their first name, nameless ones last. */
     readonly list: Effect.Effect<ReadonlyArray<ImageRecord>, IndexError>
     /** By `name[:tag][@digest]`, manifest digest or configuration digest. */

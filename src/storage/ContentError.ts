@@ -118,7 +118,7 @@ export class ImageNotFound extends Schema.TaggedError<ImageNotFound>()("ImageNot
     return `no image ${this.reference} here; ${this.hint}`
   }
   get hint(): string {
-    return "import it first (ironwood image import PATH)"
+    return "pull or import it first (ironwood image pull NAME, ironwood image import PATH)"
   }
 }
 
@@ -168,11 +168,15 @@ export class RootfsConflict extends Schema.TaggedError<RootfsConflict>()("Rootfs
 }
 
 /** What an import can fail with because of the image itself. */
-export type ImageError =
-  | SourceInvalid
-  | DocumentInvalid
-  | BlobMissing
-  | BlobCorrupt
-  | MediaTypeUnsupported
-  | PlatformMissing
-  | LayerRefused
+export const ImageError = Schema.Union([
+  SourceInvalid,
+  DocumentInvalid,
+  BlobMissing,
+  BlobCorrupt,
+  MediaTypeUnsupported,
+  PlatformMissing,
+  LayerRefused
+])
+export type ImageError = typeof ImageError.Type
+
+export const isImageError = Schema.is(ImageError)

@@ -6,11 +6,13 @@
  * moments in which records are written or garbage is found.
  */
 import * as Clock from "effect/Clock"
-import * as Effect from "effect/Effect"
 import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as path from "node:path"
@@ -27,6 +29,7 @@ import {
   type ImportOptions,
   type ImportProgress,
   type IndexError,
+  type PullOptions,
   type PruneReport
 } from "./Content.ts"
 import {
@@ -36,6 +39,7 @@ import {
   ImageNotFound,
   type ReferenceInvalid,
   SourceInvalid,
+  type StorageFailed,
   type UnpackFailed
 } from "./ContentError.ts"
 import { Digest, parts } from "./Digest.ts"
@@ -45,13 +49,21 @@ import * as KeyedLock from "./KeyedLock.ts"
 import type { LayerLimits } from "./LayerFilter.ts"
 import { Layers } from "./Layers.ts"
 import * as Reference from "./Reference.ts"
+import * as RegistryClient from "./registry/RegistryClient.ts"
+import { PullNotAllowed, type RegistryError } from "./registry/RegistryError.ts"
+import * as RegistrySource from "./registry/RegistrySource.ts"
+import { type RegistrySettings, usualSettings } from "./registry/RegistrySettings.ts"
+import * as RemoteName from "./registry/RemoteName.ts"
 import { State, type StateRecord } from "./State.ts"
 import { StateConflict } from "./StateErrors.ts"
 
 export interface ContentOptions {
   /** The store: `STATE/content`. Made when it is not there, closed to others. */
   readonly directory: string
-  readonly limits?: Partial<LayerLimits>
+  /** What layers may hold, asked for each. */
+  readonly limits?: () => Partial<LayerLimits>
+  /** How registries are reached, asked at each pull. The same object means that nothing has changed. */
+  readonly registries?: () => RegistrySettings
 }
 
 /** Layers of one image that are unpacked side by side: more than there are cores to unpack gzip gains nothing. */
@@ -64,7 +76,7 @@ const NameRecord = Schema.Struct({ digest: Digest })
 /** `Content` and the `Layers` it stands on. */
 export const layer = (options: ContentOptions): Layer.Layer<Content | Layers, IndexError, Processes | State> => {
   const temporary = path.join(options.directory, "temporary")
-  return Layer.effect(Content, make(options.directory, temporary)).pipe(
+  return Layer.effect(Content, make(options, temporary)).pipe(
     Layer.provideMerge(
       Layers.layer({
         directory: path.join(options.directory, "layers"),
@@ -75,7 +87,10 @@ export const layer = (options: ContentOptions): Layer.Layer<Content | Layers, In
   )
 }
 
-const make = Effect.fnUntraced(function* (directory: string, temporary: string) {
+const make = Effect.fnUntraced(function* (
+  { directory, registries = () => usualSettings }: ContentOptions,
+  temporary: string
+) {
   const state = yield* State
   const layers = yield* Layers
   const blobs = yield* Blobs.make(path.join(directory, "blobs"), temporary)
@@ -100,17 +115,18 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
     return byDigest
   })
 
-  const withNames = (record: StateRecord<Image>, references: ReadonlyArray<string> | undefined): ImageRecord => ({
+  const withNames = (record: StateRecord<Image>, called: ReadonlyArray<string> = []): ImageRecord => ({
     ...record.value,
-    references: (references ?? []).toSorted(),
+    references: called.filter((name) => !name.includes("@")).toSorted(),
+    digests: called.filter((name) => name.includes("@")).toSorted(),
     importedAt: record.createdAt
   })
 
   const list = Effect.gen(function* () {
     const byDigest = yield* namesByDigest
     const found = (yield* images.list).map((record) => withNames(record, byDigest.get(record.value.digest)))
-    const order = ({ digest, references }: ImageRecord) =>
-      `${references[0] === undefined ? 1 : 0}${references[0] ?? digest}`
+    const order = ({ digest, digests, references }: ImageRecord) =>
+      `${references[0] === undefined ? 1 : 0}${references[0] ?? digests[0] ?? digest}`
     return found.toSorted((left, right) => (order(left) < order(right) ? -1 : 1))
   })
 
@@ -130,7 +146,12 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
   const get = Effect.fn("Content.get")(function* (reference: string) {
     const parsed = yield* Reference.parse(reference)
     const name = Reference.tagged(parsed)
-    const pointer = name === undefined ? Option.none() : yield* names.get(name)
+    // what a registry calls it wins over a tag, which may have moved since
+    const exact =
+      parsed.name === undefined || parsed.digest === undefined
+        ? Option.none()
+        : yield* names.get(Reference.pinned(parsed.name, parsed.digest))
+    const pointer = Option.isSome(exact) || name === undefined ? exact : yield* names.get(name)
     const digest = Option.isSome(pointer) ? pointer.value.value.digest : parsed.digest
     const found =
       digest !== undefined
@@ -140,7 +161,10 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
           : undefined
     if (
       found === undefined ||
-      (parsed.digest !== undefined && parsed.digest !== found.digest && parsed.name !== undefined)
+      (Option.isNone(exact) &&
+        parsed.digest !== undefined &&
+        parsed.digest !== found.digest &&
+        parsed.name !== undefined)
     ) {
       return yield* new ImageNotFound({ reference: name ?? reference })
     }
@@ -175,9 +199,12 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
         })
     )
 
-  /** Puts a layer's blob into the store and its tree beside it, whichever is missing. */
-  const importLayer = Effect.fnUntraced(function* (
-    source: ImageSource.ImageSource,
+  /**
+   * Puts a layer's blob into the store and its tree beside it, whichever is missing. The layer unpacks while the blob comes; it
+   * is only kept once the blob is whole and on the disk. What is wrong with the blob is told before what is wrong in it.
+   */
+  const importLayer = Effect.fnUntraced(function* <E>(
+    source: ImageSource.ImageSource<E>,
     { compressions, image }: ResolvedImage,
     position: number,
     below: Effect.Effect<void>,
@@ -187,25 +214,47 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
     const compression = compressions[position]
     if (item === undefined || compression === undefined) return
     const { digest, size } = item
-    yield* locks.withLock(digest)(
-      Effect.gen(function* () {
-        if (yield* blobs.has(digest, size)) return yield* onBytes(size)
-        const field = `manifest ${image.digest} layers[${position}]`
-        return yield* blobs.receive(digest, size, source.blob(digest, field), onBytes)
-      })
-    )
+    const scope = yield* Effect.scope
+    const bytes = yield* Deferred.make<Stream.Stream<Uint8Array, StorageFailed>>()
+    const receive = Effect.gen(function* () {
+      if (yield* blobs.has(digest, size)) {
+        yield* Deferred.succeed(bytes, blobs.read(digest))
+        return yield* onBytes(size)
+      }
+      const field = `manifest ${image.digest} layers[${position}]`
+      return yield* blobs.receive(digest, size, source.blob(item, field), onBytes, (open) =>
+        open.pipe(
+          Effect.provideService(Scope.Scope, scope),
+          Effect.flatMap((following) => Deferred.succeed(bytes, following)),
+          Effect.asVoid
+        )
+      )
+    })
+    const received = yield* Effect.forkChild(locks.withLock(digest)(receive))
     const apply = layers.apply({
       chain: image.layers.slice(0, position + 1).map((layer: ImageLayer) => layer.chainId),
       blob: digest,
+      blobBytes: size,
       diffId: item.diffId,
-      tar: decompress(blobs.read(digest), compression, (problem) => new BlobCorrupt({ digest, problem })),
-      below
+      tar: decompress(
+        Stream.unwrap(Deferred.await(bytes)),
+        compression,
+        (problem) => new BlobCorrupt({ digest, problem })
+      ),
+      // a failure of it ends the race below
+      below: Effect.andThen(below, Effect.exit(Fiber.join(received)))
     })
-    yield* locks.withLock(chainKey(item.chainId))(apply)
-  })
+    yield* locks
+      .withLock(chainKey(item.chainId))(apply)
+      .pipe(
+        Effect.raceFirst(Effect.andThen(Fiber.join(received), Effect.never)),
+        Effect.catch((error) => Effect.andThen(Fiber.join(received), Effect.fail(error)))
+      )
+    yield* Fiber.join(received)
+  }, Effect.scoped)
 
-  const importImage = Effect.fnUntraced(function* (
-    source: ImageSource.ImageSource,
+  const importImage = Effect.fnUntraced(function* <E>(
+    source: ImageSource.ImageSource<E>,
     resolved: ResolvedImage,
     references: ReadonlyArray<string>,
     onProgress: (progress: ImportProgress) => Effect.Effect<void>
@@ -264,19 +313,51 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
 
     const commit = Effect.gen(function* () {
       const known = yield* byDigest(image.digest)
-      const missing = references.filter((name) => known?.references.includes(name) !== true)
+      const missing = references.filter((name) => known === undefined || !isCalled(known, name))
+      const left = yield* leftBehind(missing, image.digest)
       yield* noConflict(
         state.transaction([
           ...(known === undefined ? [images.putting(image.digest, image)] : []),
-          ...missing.map((name) => names.putting(name, { digest: image.digest }))
+          ...missing.map((name) => names.putting(name, { digest: image.digest })),
+          ...left.map((name) => names.removing(name))
         ])
       )
       return { record: yield* byDigest(image.digest), unchanged: known !== undefined && missing.length === 0 }
     })
     const { record, unchanged } = yield* index.withPermit(commit)
     yield* tell("done")
-    return { ...(record ?? { ...image, references, importedAt: yield* Clock.currentTimeMillis }), unchanged }
+    return {
+      ...(record ?? { ...image, references, digests: [], importedAt: yield* Clock.currentTimeMillis }),
+      unchanged
+    }
   })
+
+  /**
+   * What registries call the images that lose their last tag of a repository to this one: with it they would stay for ever,
+   * though nobody has asked for them by digest.
+   */
+  const leftBehind = Effect.fnUntraced(function* (moving: ReadonlyArray<string>, to: Digest) {
+    const left: Array<string> = []
+    for (const name of moving.filter((one) => !one.includes("@"))) {
+      const pointer = yield* names.get(name)
+      if (Option.isNone(pointer) || pointer.value.value.digest === to) continue
+      const before = yield* byDigest(pointer.value.value.digest)
+      if (before === undefined || before.references.some((other) => !moving.includes(other))) continue
+      const repository = name.slice(0, name.lastIndexOf(":"))
+      left.push(...before.digests.filter((pinned) => pinned.startsWith(`${repository}@`)))
+    }
+    return left
+  })
+
+  /** What an import stores, which no clean-up may take meanwhile. */
+  const keysOf = ({ documents, image }: ResolvedImage): ReadonlyArray<string> => [
+    ...documents.map(({ digest }) => digest),
+    ...image.layers.flatMap(({ chainId, digest }) => [digest, chainKey(chainId)])
+  ]
+
+  /** What came in before it failed is whole, but nobody asked for a part. */
+  const orClear = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+    Effect.onError(effect, () => Effect.ignore(index.withPermit(collect)))
 
   const importFrom = Effect.fn("Content.importFrom")(function* (
     from: string,
@@ -299,22 +380,53 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
           imported.push({
             ...resolved.image,
             references,
+            digests: known?.digests ?? [],
             importedAt: known?.importedAt ?? 0,
             unchanged: known !== undefined && references.every((name) => known.references.includes(name))
           })
           continue
         }
-        const keys = [
-          ...resolved.documents.map(({ digest }) => digest),
-          ...resolved.image.layers.flatMap(({ chainId, digest }) => [digest, chainKey(chainId)])
-        ]
-        imported.push(yield* pinned(keys, importImage(source, resolved, references, onProgress)))
+        imported.push(yield* pinned(keysOf(resolved), importImage(source, resolved, references, onProgress)))
       }
       return imported
     })
-    // what came in before it failed is whole, but nobody asked for a part
-    const clear = options.dryRun === true ? Effect.void : Effect.ignore(index.withPermit(collect))
-    return yield* Effect.onError(Effect.scoped(run), () => clear)
+    return yield* options.dryRun === true ? Effect.scoped(run) : orClear(Effect.scoped(run))
+  })
+
+  // ---- pull
+
+  let client: { readonly settings: RegistrySettings; readonly client: RegistryClient.RegistryClient } | undefined
+  const registryClient = Effect.sync(() => {
+    const settings = registries()
+    if (client?.settings !== settings) client = { settings, client: RegistryClient.make(settings) }
+    return client.client
+  })
+
+  const pull = Effect.fn("Content.pull")(function* (
+    reference: string,
+    { credentials, onProgress = () => Effect.void, platform, policy = "always" }: PullOptions = {}
+  ): Effect.fn.Return<
+    ImportedImage,
+    ImageError | RegistryError | PullNotAllowed | ReferenceInvalid | UnpackFailed | IndexError
+  > {
+    // a digest that is here needs no registry to say what it is
+    const here = yield* Effect.catchTag(get(reference), "ImageNotFound", () => Effect.undefined)
+    if (here !== undefined && policy !== "always") return { ...here, unchanged: true }
+    if (policy === "never") return yield* new PullNotAllowed({ reference })
+    const name = yield* RemoteName.parse(reference)
+    const repository = (yield* registryClient).repository(name, credentials)
+    if (here !== undefined && platform === undefined) {
+      const digest = name.digest ?? (yield* repository.currentDigest)
+      if (digest !== undefined && isCalled(here, Reference.pinned(name.name, digest))) {
+        return { ...here, unchanged: true }
+      }
+    }
+    const found = yield* repository.find
+    const source = RegistrySource.make(repository, name, found)
+    const [resolved] = yield* resolve(source, platform === undefined ? {} : { host: platform })
+    if (resolved === undefined) return yield* new SourceInvalid({ path: reference, problem: "it holds no image" })
+    const references = [...resolved.names, Reference.pinned(name.name, found.descriptor.digest)]
+    return yield* orClear(pinned(keysOf(resolved), importImage(source, resolved, references, onProgress)))
   })
 
   // ---- removal
@@ -366,8 +478,9 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
     const take = Effect.gen(function* () {
       const image = yield* get(reference)
       const named = Reference.tagged(yield* Reference.parse(reference))
-      const going = named !== undefined && image.references.includes(named) ? [named] : image.references
-      const isLast = going.length === image.references.length
+      const taken = named !== undefined && image.references.includes(named) ? [named] : image.references
+      const isLast = taken.length === image.references.length
+      const going = isLast ? [...image.references, ...image.digests] : taken
       if (isLast) {
         const needed = yield* usersOf(image.digest)
         if (needed.length > 0) return yield* new ImageInUse({ reference, users: needed })
@@ -388,7 +501,8 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
     Effect.gen(function* () {
       const removed: Array<Digest> = []
       for (const image of yield* list) {
-        if (image.references.length > 0 || (yield* usersOf(image.digest)).length > 0) continue
+        if (image.references.length > 0 || image.digests.length > 0 || (yield* usersOf(image.digest)).length > 0)
+          continue
         yield* noConflict(images.remove(image.digest))
         removed.push(image.digest)
       }
@@ -401,6 +515,7 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
 
   return Content.of({
     importFrom,
+    pull,
     list,
     get,
     tag,
@@ -420,5 +535,9 @@ const make = Effect.fnUntraced(function* (directory: string, temporary: string) 
 
 /** A chain id can be equal to the digest of an uncompressed blob, so the two have keys of different kinds. */
 const chainKey = (chainId: Digest): string => `chain ${chainId}`
+
+/** Whether a name, with a tag or a digest, points to it. */
+const isCalled = ({ digests, references }: ImageRecord, name: string): boolean =>
+  references.includes(name) || digests.includes(name)
 
 const isConflict = (error: unknown): error is StateConflict => error instanceof StateConflict

@@ -69,18 +69,18 @@ const runsOn = (platform: Platform, host: Platform): boolean =>
 const maximumIndexDepth = 4
 
 /** The bytes of a manifest, index or configuration: bounded, and exactly those that the descriptor names. */
-const document = Effect.fnUntraced(function* (
-  source: ImageSource,
+const document = Effect.fnUntraced(function* <E>(
+  source: ImageSource<E>,
   descriptor: Descriptor,
   field: string
-): Effect.fn.Return<Uint8Array, BlobMissing | BlobCorrupt | DocumentInvalid | StorageFailed> {
+): Effect.fn.Return<Uint8Array, BlobMissing | BlobCorrupt | DocumentInvalid | StorageFailed | E> {
   const { digest, size } = descriptor
   if (size > maximumDocumentBytes) {
     const problem = `its size is given as ${size} bytes, more than the ${maximumDocumentBytes} allowed`
     return yield* new DocumentInvalid({ document: `${field} ${digest}`, problem })
   }
   let count = 0
-  const bounded = Stream.takeWhile(source.blob(digest, field), (piece) => {
+  const bounded = Stream.takeWhile(source.blob(descriptor, field), (piece) => {
     const wanted = count <= size
     count += piece.length
     return wanted
@@ -123,12 +123,12 @@ const choose = Effect.fnUntraced(function* <A extends { readonly descriptor: Des
 })
 
 /** Follows indexes to the manifest for this host. */
-const manifestOf = Effect.fnUntraced(function* (
-  source: ImageSource,
+const manifestOf = Effect.fnUntraced(function* <E>(
+  source: ImageSource<E>,
   start: Descriptor,
   startField: string,
   host: Platform
-): Effect.fn.Return<{ readonly descriptor: Descriptor; readonly field: string }, ResolveError> {
+): Effect.fn.Return<{ readonly descriptor: Descriptor; readonly field: string }, ResolveError | E> {
   let descriptor = start
   let field = startField
   for (let depth = 0; ; depth++) {
@@ -156,11 +156,11 @@ const manifestOf = Effect.fnUntraced(function* (
 })
 
 /** Reads one image: its manifest, its configuration, and whether they fit. */
-const read = Effect.fnUntraced(function* (
-  source: ImageSource,
+const read = Effect.fnUntraced(function* <E>(
+  source: ImageSource<E>,
   item: SourceImage,
   host: Platform
-): Effect.fn.Return<ResolvedImage, ResolveError> {
+): Effect.fn.Return<ResolvedImage, ResolveError | E> {
   const { descriptor, field } = yield* manifestOf(source, item.descriptor, item.field, host)
   const manifestName = `manifest ${descriptor.digest}`
   const manifestBytes = yield* document(source, descriptor, field)
@@ -237,10 +237,10 @@ const distinct = Effect.fnUntraced(function* (images: ReadonlyArray<SourceImage>
 })
 
 /** The images of a source, or the one that `select` (a name or a digest) means. */
-export const resolve = Effect.fnUntraced(function* (
-  source: ImageSource,
+export const resolve = Effect.fnUntraced(function* <E>(
+  source: ImageSource<E>,
   options: { readonly select?: string | undefined; readonly host?: Platform } = {}
-): Effect.fn.Return<ReadonlyArray<ResolvedImage>, ResolveError> {
+): Effect.fn.Return<ReadonlyArray<ResolvedImage>, ResolveError | E> {
   const host = options.host ?? hostPlatform
   const { select } = options
   const wanted =

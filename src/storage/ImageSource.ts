@@ -1,7 +1,7 @@
 /**
- * Where images are imported from: an OCI layout directory, an OCI archive, a Docker archive (`docker save`), or both in one
- * file as newer Dockers write; an archive may be packed with gzip or zstd as a whole. All become the same thing: named
- * manifests, and blobs by digest.
+ * Where images come from: an OCI layout directory, an OCI archive, a Docker archive (`docker save`), or both in one file as
+ * newer Dockers write; an archive may be packed with gzip or zstd as a whole. All become the same thing: named manifests, and
+ * blobs by digest. A registry is one more such source (`registry/RegistrySource.ts`).
  *
  * Archives are indexed, not unpacked: one pass over the headers, then blobs are read where they lie. A Docker archive has
  * no manifest of the OCI kind; one is made from its `manifest.json`, with each layer named by the digest of its bytes, so the
@@ -30,6 +30,7 @@ import {
   maximumDocumentBytes,
   mediaTypes
 } from "./OciImage.ts"
+import { familiar } from "./Reference.ts"
 import { archiveTree, directoryTree, type SourceTree, unpacked } from "./SourceTree.ts"
 import { fromBinary } from "./Tar.ts"
 
@@ -41,11 +42,15 @@ export interface SourceImage {
   readonly field: string
 }
 
-export interface ImageSource {
+/** `E`: what reading it can fail with besides what a source on this host's own disk can. */
+export interface ImageSource<E = never> {
   readonly path: string
   readonly images: ReadonlyArray<SourceImage>
   /** The bytes of a blob; `field` says for the error who asked for it. */
-  readonly blob: (digest: Digest, field: string) => Stream.Stream<Uint8Array, BlobMissing | StorageFailed>
+  readonly blob: (
+    descriptor: Pick<Descriptor, "digest" | "mediaType">,
+    field: string
+  ) => Stream.Stream<Uint8Array, BlobMissing | StorageFailed | E>
 }
 
 /** All bytes of a stream that is known to be short. */
@@ -67,9 +72,6 @@ const document = Effect.fnUntraced(function* (
   }
   return yield* collect(found.read())
 })
-
-/** `docker.io/library/hello:latest` as people call it: `hello:latest`. */
-const familiar = (name: string): string => name.replace(/^docker\.io\/(?:library\/)?/, "")
 
 /** The name that an entry of `index.json` has; a bare tag is put behind the source's own name. */
 const nameOf = (descriptor: Descriptor, sourceName: string): string | undefined => {
@@ -93,7 +95,7 @@ const layout = Effect.fnUntraced(function* (tree: SourceTree, source: string, ma
     const name = nameOf(descriptor, sourceName)
     return { descriptor, names: name === undefined ? [] : [name], field: `index.json manifests[${position}]` }
   })
-  const blob = (digest: Digest, field: string) =>
+  const blob: ImageSource["blob"] = ({ digest }, field) =>
     Stream.unwrap(
       Effect.gen(function* () {
         const { algorithm, hex } = parts(digest)
@@ -135,7 +137,7 @@ const docker = Effect.fnUntraced(function* (tree: SourceTree, source: string, ma
     made.set(descriptor.digest, bytes)
     images.push({ descriptor, names: (item.RepoTags ?? []).map(familiar), field })
   }
-  const blob = (digest: Digest, field: string) =>
+  const blob: ImageSource["blob"] = ({ digest }, field) =>
     Stream.unwrap(
       Effect.gen(function* () {
         const bytes = made.get(digest)

@@ -34,6 +34,8 @@ export interface LayerLimits extends PathLimits {
   readonly entries: number
   /** Bytes of all files together, uncompressed. */
   readonly totalBytes: number
+  /** How many times larger than its blob a layer may be, when it has more than {@link ratioFloor} bytes. */
+  readonly ratio: number
   /** Bytes of one extended header. */
   readonly headerBytes: number
   /** Directories that are opaque or have extended attributes: these are remembered for the layers above. */
@@ -43,11 +45,21 @@ export interface LayerLimits extends PathLimits {
 export const defaultLimits: LayerLimits = {
   entries: 1_000_000,
   totalBytes: 64 * 1024 ** 3,
+  ratio: 10_000,
   headerBytes: 1024 * 1024,
   depth: 256,
   pathBytes: 3072,
   specialDirectories: 65_536
 }
+
+/** What is no larger is no bomb, however well it was packed. */
+export const ratioFloor = 1024 ** 3
+
+/** The limits for a layer whose blob has so many bytes. */
+export const limitsFor = (limits: LayerLimits, blobBytes: number): LayerLimits => ({
+  ...limits,
+  totalBytes: Math.min(limits.totalBytes, Math.max(limits.ratio * blobBytes, ratioFloor))
+})
 
 /** A directory that later layers must know more about than `lstat` tells. `path` is a binary string, "" for the root. */
 export interface SpecialDirectory {

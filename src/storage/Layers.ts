@@ -27,7 +27,7 @@ import { BlobCorrupt, LayerRefused, StorageFailed, UnpackFailed } from "./Conten
 import { Digest, finish, hasher, short } from "./Digest.ts"
 import * as Files from "./Files.ts"
 import * as KeyedLock from "./KeyedLock.ts"
-import { defaultLimits, type LayerLimits, makeLayerFilter } from "./LayerFilter.ts"
+import { defaultLimits, type LayerLimits, limitsFor, makeLayerFilter } from "./LayerFilter.ts"
 import type { Attributes } from "./LayerTree.ts"
 import type { TarFault } from "./TarReader.ts"
 
@@ -37,6 +37,8 @@ export interface LayerRequest<E, R, E2, R2> {
   readonly chain: ReadonlyArray<Digest>
   /** The blob that the layer comes from: what errors call it. */
   readonly blob: Digest
+  /** Its bytes: a layer that is very many times larger is a bomb. */
+  readonly blobBytes: number
   /** The digest that the uncompressed tar must have. */
   readonly diffId: Digest
   /** The uncompressed tar. Read only when the layer is not there yet. */
@@ -50,7 +52,8 @@ export interface LayersOptions {
   readonly directory: string
   /** Where half-made things live, on the same file system; emptied at start. */
   readonly temporary: string
-  readonly limits?: Partial<LayerLimits>
+  /** Asked for each layer. */
+  readonly limits?: () => Partial<LayerLimits>
 }
 
 /** `layer.json`: what the directory tree itself does not tell. Paths are binary strings. */
@@ -115,7 +118,7 @@ const emptyNames = ["empty-1", "empty-2"] as const
 const make = Effect.fnUntraced(function* (options: LayersOptions) {
   const processes = yield* Processes
   const { directory, temporary } = options
-  const limits: LayerLimits = { ...defaultLimits, ...options.limits }
+  const limits = (blobBytes: number): LayerLimits => limitsFor({ ...defaultLimits, ...options.limits?.() }, blobBytes)
   const locks = KeyedLock.make()
   const known = new Map<Digest, Known>()
   let made = 0
@@ -248,10 +251,10 @@ const make = Effect.fnUntraced(function* (options: LayersOptions) {
    * The layer's tar through the filter, hashed on its way. Every piece of the archive is a view of the same memory, good until
    * the next one is pulled: buffers of this size, allocated by the thousand, would keep the garbage collector busy.
    */
-  const filtered = <E, R>(tar: Stream.Stream<Uint8Array, E, R>, layer: Digest, hash: Hash) => {
+  const filtered = <E, R>(tar: Stream.Stream<Uint8Array, E, R>, layer: Digest, blobBytes: number, hash: Hash) => {
     let staging = Buffer.alloc(512 * 1024)
     let used = 0
-    const filter = makeLayerFilter(limits, (bytes) => {
+    const filter = makeLayerFilter(limits(blobBytes), (bytes) => {
       if (used + bytes.length > staging.length) {
         staging = Buffer.concat([staging.subarray(0, used)], Math.max(staging.length * 2, used + bytes.length))
       }
@@ -284,11 +287,11 @@ const make = Effect.fnUntraced(function* (options: LayersOptions) {
     E | E2 | LayerRefused | BlobCorrupt | UnpackFailed | StorageFailed,
     R | R2
   > {
-    const { blob, diffId } = request
+    const { blob, blobBytes, diffId } = request
     const tree = path.join(home, "f")
     yield* Files.makeDirectory(tree)
     const hash = hasher(diffId)
-    const { archive, filter } = filtered(request.tar, blob, hash)
+    const { archive, filter } = filtered(request.tar, blob, blobBytes, hash)
     yield* extract(blob, tree, ["--recursive-unlink"], archive)
     const actual = finish(hash, diffId)
     if (actual !== diffId) {

@@ -1,8 +1,8 @@
 /**
  * Image references: `name[:tag][@digest]`, or a digest alone. What a person types and what an image is stored under.
  *
- * A name is kept as given (no registry or `library/` is added: `hello` is `hello:latest`, not
- * `docker.io/library/hello:latest`); only the default tag is made explicit, so that one image has one spelling.
+ * One image has one spelling, the one that people use: `docker.io/library/hello` and `library/hello` are `hello`, and the default
+ * tag is made explicit. Nothing is added that says where an image comes from: one that was imported has no registry.
  *
  * Trap: `localhost:5000/app` has a port and no tag: the tag is after the last slash.
  */
@@ -16,6 +16,10 @@ export interface Reference {
   readonly tag: string | undefined
   readonly digest: Digest | undefined
 }
+
+/** `docker.io/library/hello` as people call it: `hello`. */
+export const familiar = (name: string): string =>
+  name.replace(/^(?:index\.)?docker\.io\//, "").replace(/^library\/(?=[^/]+$)/, "")
 
 const component = "[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*"
 const host = "(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\\[[0-9a-fA-F:]+\\])(?::[0-9]+)?"
@@ -41,12 +45,15 @@ export const parse = Effect.fnUntraced(function* (text: string): Effect.fn.Retur
   if (tag !== undefined && !tagPattern.test(tag)) {
     return yield* wrong(`the tag "${tag}" must be 1 to 128 letters, digits, ".", "_" or "-"`)
   }
-  return { name, tag: tag ?? (digest === undefined ? "latest" : undefined), digest }
+  return { name: familiar(name), tag: tag ?? (digest === undefined ? "latest" : undefined), digest }
 })
 
 /** The text under which a named reference is stored: `name:tag`. Undefined when it has only a digest. */
 export const tagged = (reference: Reference): string | undefined =>
   reference.name === undefined || reference.tag === undefined ? undefined : `${reference.name}:${reference.tag}`
+
+/** The text under which a pulled image is known by what its registry calls it: `name@digest`. */
+export const pinned = (name: string, digest: Digest): string => `${name}@${digest}`
 
 /** The error for a reference that must have a name (to store an image under) and has none. */
 export const notAName = (text: string): ReferenceInvalid =>

@@ -22,6 +22,8 @@ import * as MachineConfigs from "../../src/config/MachineConfigs.ts"
 import { AtStart, type Found } from "../../src/config/Sources.ts"
 import { BootClock } from "../../src/host/BootClock.ts"
 import * as KernelParameters from "../../src/host/KernelParameters.ts"
+import { usualImageSettings } from "../../src/storage/ImageSettings.ts"
+import { usualSettings } from "../../src/storage/registry/RegistrySettings.ts"
 import * as NetworkConfig from "../../src/network/NetworkConfig.ts"
 import { temporaryDirectory, withState } from "../storage/support/state.ts"
 import { eventually } from "../support/ironwood.ts"
@@ -255,6 +257,8 @@ restarts: { perSecond: 7 }`)
             listen: [],
             restarts: { perSecond: 7, burst: usualRestarts.burst },
             upgrade: { keys: [], whenBrainFails: "wait" }
+            registries: usualSettings,
+            images: usualImageSettings
           })
         }),
         { commandLine: "quiet hostname=kernel ironwood.ntp=192.0.2.9 sysctl.vm/swappiness=5" }

@@ -100,6 +100,7 @@ const imageOf = (digit: string, name: string): ImageRecord => ({
   layers: [{ digest: digestOf("d"), mediaType: "tar", size: 10, diffId: digestOf("e"), chainId: digestOf("f") }],
   size: 100,
   created: "2026-01-02T03:04:05Z",
+  digests: [],
   references: [name],
   importedAt: 3_000
 })

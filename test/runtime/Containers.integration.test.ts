@@ -408,7 +408,7 @@ describe("Containers", () => {
         for (const { name } of yield* images.list) yield* images.remove(name)
         yield* containers.kill("web", "SIGKILL")
         const failed = yield* until(containers, "web", ({ lastExit }) => lastExit?.tag === "ImageMissing")
-        assert.match(failed.lastExit?.message ?? "", /its image busybox is not on this host; import it again/)
+        assert.match(failed.lastExit?.message ?? "", /its image busybox is not on this host; pull or import it again/)
         yield* containers.remove("web", { force: true })
       })
     )

@@ -31,7 +31,15 @@ import * as State from "../../src/storage/State.ts"
 import * as StateJournal from "../../src/storage/StateJournal.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
 import { NeverHappened } from "../support/eventually.ts"
-import { buildImage, type ConfigInput, directory, file, symlink, writeLayout } from "../support/images.ts"
+import {
+  buildImage,
+  type BuiltImage,
+  type ConfigInput,
+  directory,
+  file,
+  symlink,
+  writeLayout
+} from "../support/images.ts"
 import * as Taproot from "../support/taproot.ts"
 
 /** A temporary state directory, removed at the end. */
@@ -42,11 +50,9 @@ export const stateDirectory = Effect.acquireRelease(
 
 const applets = ["sh", "sleep", "cat", "true", "false", "id", "hostname", "tail", "echo", "ip", "kill", "seq", "yes"]
 
-/** A small image with busybox in a layout below the state directory; answers the layout's path. */
-export const writeImage = (state: string, name: string, config: ConfigInput = {}): string => {
-  const path = join(state, "images", name)
-  mkdirSync(path, { recursive: true })
-  const image = buildImage({
+/** A small image with busybox. */
+export const busybox = (config: ConfigInput = {}): BuiltImage =>
+  buildImage({
     layers: [
       [
         directory("bin"),
@@ -61,7 +67,12 @@ export const writeImage = (state: string, name: string, config: ConfigInput = {}
     ],
     config: { Cmd: ["/bin/sleep", "100000"], ...config }
   })
-  writeLayout(path, [{ image, name: `${name}:latest` }])
+
+/** The same in a layout below the state directory; answers the layout's path. */
+export const writeImage = (state: string, name: string, config: ConfigInput = {}): string => {
+  const path = join(state, "images", name)
+  mkdirSync(path, { recursive: true })
+  writeLayout(path, [{ image: busybox(config), name: `${name}:latest` }])
   return path
 }
 

@@ -28,7 +28,7 @@ import * as Taproot from "../support/taproot.ts"
 import { command, tree } from "../support/trees.ts"
 
 const inDirectory = (home: string, limits: Partial<LayerLimits> = {}) =>
-  Layers.layer({ directory: join(home, "layers"), temporary: join(home, "temporary"), limits })
+  Layers.layer({ directory: join(home, "layers"), temporary: join(home, "temporary"), limits: () => limits })
 
 /** Runs a test with a store of its own; `home` is its directory. */
 const withLayers = <A, E>(
@@ -54,6 +54,7 @@ const apply = Effect.fnUntraced(function* (stack: ReadonlyArray<ReadonlyArray<La
     yield* layers.apply({
       chain: chain.slice(0, index + 1),
       blob: diffId,
+      blobBytes: 1,
       diffId,
       tar: Stream.fromIterable(pieces),
       below: Effect.void
@@ -256,6 +257,7 @@ describe("Layers", () => {
           layers.apply({
             chain: [other],
             blob: other,
+            blobBytes: 1,
             diffId: other,
             tar: Stream.succeed(tar([file("a")])),
             below: Effect.void
@@ -278,6 +280,7 @@ describe("Layers", () => {
         const request = {
           chain: [diffId],
           blob: diffId,
+          blobBytes: 1,
           diffId,
           tar: Stream.suspend(() => {
             reads++
@@ -299,7 +302,7 @@ describe("Layers", () => {
           const layers = yield* Layers
           const bytes = tar([file("a", "x".repeat(1_000_000)), file("b")])
           const diffId = Digest.make(sha256(bytes))
-          const request = { chain: [diffId], blob: diffId, diffId, below: Effect.void }
+          const request = { chain: [diffId], blob: diffId, blobBytes: 1, diffId, below: Effect.void }
           const start = Stream.succeed(bytes.subarray(0, 700_000))
           const first = yield* Effect.forkChild(layers.apply({ ...request, tar: Stream.concat(start, Stream.never) }))
           yield* Effect.suspend(() =>

@@ -9,6 +9,7 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import * as ContentLive from "../../src/storage/ContentLive.ts"
 import type { LayerLimits } from "../../src/storage/LayerFilter.ts"
+import { usualSettings } from "../../src/storage/registry/RegistrySettings.ts"
 import * as RootfsLive from "../../src/storage/RootfsLive.ts"
 import * as State from "../../src/storage/State.ts"
 import * as Taproot from "./taproot.ts"
@@ -22,8 +23,8 @@ export const scratch = Effect.acquireRelease(
 )
 
 /** `Content`, `Layers` and `State` in this directory; without `Rootfs`, it may be one that only taproot's namespace has. */
-export const images = (directory: string, limits: Partial<LayerLimits> = {}) =>
-  ContentLive.layer({ directory: join(directory, "content"), limits }).pipe(
+export const images = (directory: string, limits: Partial<LayerLimits> = {}, registries = usualSettings) =>
+  ContentLive.layer({ directory: join(directory, "content"), limits: () => limits, registries: () => registries }).pipe(
     Layer.provideMerge(State.layer({ path: join(directory, "state.db") })),
     Layer.provideMerge(Layer.succeed(Store, Store.of({ directory })))
   )
@@ -32,9 +33,14 @@ export const images = (directory: string, limits: Partial<LayerLimits> = {}) =>
  * A store in this directory, on the taproot that is there. Provide it with `{ local: true }`; a second one, after the first
  * is closed, is what a restart of the brain is.
  */
-export const inDirectory = (directory: string, limits: Partial<LayerLimits> = {}) =>
-  Layer.provideMerge(RootfsLive.layer({ directory: join(directory, "runtime/rootfs") }), images(directory, limits))
+export const inDirectory = (directory: string, limits: Partial<LayerLimits> = {}, registries = usualSettings) =>
+  Layer.provideMerge(
+    RootfsLive.layer({ directory: join(directory, "runtime/rootfs") }),
+    images(directory, limits, registries)
+  )
 
 /** A store in a directory of its own, with a taproot of its own. */
-export const layer = (limits: Partial<LayerLimits> = {}) =>
-  Layer.unwrap(Effect.map(scratch, (directory) => Layer.provideMerge(inDirectory(directory, limits), Taproot.layer())))
+export const layer = (limits: Partial<LayerLimits> = {}, registries = usualSettings) =>
+  Layer.unwrap(
+    Effect.map(scratch, (directory) => Layer.provideMerge(inDirectory(directory, limits, registries), Taproot.layer()))
+  )

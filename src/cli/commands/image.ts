@@ -1,4 +1,4 @@
-/** `ironwood image import|ls|rm|tag`: the images in the store of this host. */
+/** `ironwood image pull|import|ls|rm|tag`: the images in the store of this host. */
 import { create } from "@bufbuild/protobuf"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -11,6 +11,7 @@ import {
   ImageSchema,
   ImageService,
   ListImagesResponseSchema,
+  PullPolicy,
   RemoveImageResponseSchema
 } from "../../../proto/generated/ironwood/v1/image_pb.ts"
 import * as ActorText from "../ActorText.ts"
@@ -22,6 +23,7 @@ import { style as currentStyle } from "../Globals.ts"
 import { describe } from "../Help.ts"
 import * as HumanText from "../HumanText.ts"
 import { importImages, nameOf, shortDigest } from "../ImageImport.ts"
+import { pullImage } from "../ImagePull.ts"
 import * as Output from "../Output.ts"
 import { requestId } from "../RequestId.ts"
 import { Screen } from "../Screen.ts"
@@ -94,6 +96,57 @@ const importCommand = Command.make(
         "skopeo copy docker://alpine:3.20 oci:alpine:3.20 && ironwood image import alpine -n alpine:3.20",
         "From a registry, by skopeo"
       ]
+    ]
+  })
+)
+
+const pullPolicies = {
+  always: PullPolicy.ALWAYS,
+  missing: PullPolicy.IF_NOT_PRESENT,
+  never: PullPolicy.NEVER
+} as const
+
+const pull = Command.make(
+  "pull",
+  {
+    policy: Flag.Literals("policy", ["always", "missing", "never"]).pipe(
+      Flag.withDescription("When to ask the registry (default: always)"),
+      Flag.withDefault("always")
+    ),
+    platform: Flag.String("platform").pipe(
+      Flag.withMetavar("OS/ARCH[/VARIANT]"),
+      Flag.withDescription("For another machine than this one"),
+      Flag.withDefault("")
+    ),
+    references: Argument.String("IMAGE").pipe(
+      Argument.withDescription("Its name, with an optional registry, tag and digest"),
+      Argument.variadic({ min: 1 })
+    )
+  },
+  Effect.fnUntraced(function* ({ platform, policy, references }) {
+    yield* Effect.forEach(
+      references,
+      (reference) =>
+        Effect.flatMap(pullImage({ reference, platform, policy: pullPolicies[policy] }), ({ image, unchanged }) =>
+          Output.item(ImageSchema, image, () => [
+            `${unchanged ? "unchanged" : "pulled"} ${Text.clean(reference)}  ${Text.clean(image.digest)}  ${HumanText.size(image.sizeBytes)}`
+          ])
+        ),
+      { discard: true }
+    )
+  })
+).pipe(
+  describe({
+    short: "Pull images from their registries",
+    long: [
+      "Names are docker's: alpine is docker.io/library/alpine:latest. Layers come side by side, go on where a connection was",
+      "cut, and are kept only when every digest is right. Credentials are those of `docker login` (config.json), else of the",
+      "machine config. An image that has not changed costs one request."
+    ],
+    examples: [
+      ["ironwood image pull alpine:3.20", "From docker.io"],
+      ["ironwood image pull localhost:5000/app@sha256:…", "Exactly this one"],
+      ["ironwood image pull --platform linux/arm64 alpine", "For another machine"]
     ]
   })
 )
@@ -195,6 +248,6 @@ const tag = Command.make(
 )
 
 export const image = Command.make("image").pipe(
-  Command.withSubcommands([importCommand, ls, rm, tag]),
-  describe({ short: "Import, list, name and remove images" })
+  Command.withSubcommands([pull, importCommand, ls, rm, tag]),
+  describe({ short: "Pull, import, list, name and remove images" })
 )

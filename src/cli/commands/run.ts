@@ -24,7 +24,7 @@ export const run = Command.make(
   describe({
     short: "Run a container from an image",
     long: [
-      "The image must have been imported (`ironwood image import`). In the foreground its output is shown, Ctrl-C stops it, and the",
+      "An image that is not here is pulled (see `ironwood image pull`). In the foreground its output is shown, Ctrl-C stops it, and the",
       "exit code is its own (128 + N when signal N ended it). One whose program is not there is removed again. Flags come before",
       "IMAGE: what stands behind it is the container's command. With -d it is supervised from then on: it comes back by its",
       "restart policy, also after a restart of Ironwood."
