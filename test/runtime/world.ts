@@ -40,7 +40,23 @@ export const stateDirectory = Effect.acquireRelease(
   (state) => Effect.sync(() => rmSync(state, { recursive: true, force: true }))
 )
 
-const applets = ["sh", "sleep", "cat", "true", "false", "id", "hostname", "tail", "echo", "ip", "kill", "seq", "yes"]
+const applets = [
+  "sh",
+  "sleep",
+  "cat",
+  "true",
+  "false",
+  "id",
+  "hostname",
+  "tail",
+  "echo",
+  "ip",
+  "kill",
+  "seq",
+  "yes",
+  "stty",
+  "tty"
+]
 
 /** A small image with busybox in a layout below the state directory; answers the layout's path. */
 export const writeImage = (state: string, name: string, config: ConfigInput = {}): string => {
