@@ -53,6 +53,7 @@ const noRuntime = Layer.succeed(
     facts: none,
     candidates: Effect.succeed([]),
     run: () => none,
+    exec: () => none,
     recover: () => Effect.succeedNone,
     remove: () => Effect.void,
     list: Effect.succeed([])

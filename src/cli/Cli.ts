@@ -18,6 +18,7 @@ import { config } from "./commands/config.ts"
 import { completions } from "./commands/completions.ts"
 import { create } from "./commands/create.ts"
 import { down } from "./commands/down.ts"
+import { exec } from "./commands/exec.ts"
 import { events } from "./commands/events.ts"
 import { history } from "./commands/history.ts"
 import { host } from "./commands/host.ts"
@@ -51,7 +52,7 @@ import { version as ownVersion } from "./Version.ts"
 export const root = Command.make("ironwood").pipe(
   Command.withSubcommands([
     { group: "Look", commands: [tree, why, ps, inspect, logs, events, history] },
-    { group: "Run", commands: [apply, runCommand, create, start, stop, restart, kill, rm, policy] },
+    { group: "Run", commands: [apply, runCommand, create, start, stop, restart, kill, exec, rm, policy] },
     { group: "Images and sandboxes", commands: [image, sandbox] },
     {
       group: "Ironwood itself",
@@ -81,7 +82,11 @@ export const root = Command.make("ironwood").pipe(
 const globalValueFlags: ReadonlySet<string> = new Set(["address", "output", "o"])
 
 const words = (args: ReadonlyArray<string>): ReadonlyArray<string> =>
-  RunArguments.separate(args, globalValueFlags, RunArguments.valueFlags(runCommand))
+  RunArguments.separate(args, globalValueFlags, {
+    run: RunArguments.valueFlags(runCommand),
+    create: RunArguments.valueFlags(create),
+    exec: RunArguments.valueFlags(exec)
+  })
 
 /** Help goes to standard output when asked for; a wrong command line gets one line and where to read on. */
 const presenter = (screen: Screen["Service"], colors: boolean) => {

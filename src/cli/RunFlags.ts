@@ -19,10 +19,10 @@ import { parseRestart, withRestart } from "./PolicyFlags.ts"
 import { parseBytes } from "./Quantity.ts"
 import { secondsOrDuration, toProto } from "./QuantityFlags.ts"
 
-const text = (name: string, metavar: string, description: string) =>
+export const text = (name: string, metavar: string, description: string) =>
   Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.withDefault(""))
 
-const yes = (name: string, description: string) =>
+export const yes = (name: string, description: string) =>
   Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withDefault(false))
 
 const names = (name: string, description: string) =>
@@ -49,12 +49,8 @@ export type Pull = (typeof pulls)[number]
 const parsePull = (text: string): Result.Result<Pull, string> =>
   Result.fromOption(Option.fromUndefinedOr(pulls.find((one) => one === text)), () => pulls.join(" or "))
 
-/** The flags; RunArguments.ts needs to know which of them take a value. */
-export const runFlags = {
-  name: text("name", "NAME", "Its name (default: two words)"),
-  detach: yes("detach", "Print the name and return, instead of showing its output until it ends").pipe(
-    Flag.withAlias("d")
-  ),
+/** Variables of a program's environment. */
+export const environmentFlags = {
   environment: Flag.String("env").pipe(
     Flag.withAlias("e"),
     Flag.withMetavar("NAME=VALUE"),
@@ -65,7 +61,16 @@ export const runFlags = {
     Flag.withMetavar("FILE"),
     Flag.withDescription("Environment variables from a file, a NAME=VALUE per line; may be repeated"),
     Flag.atLeast(0)
+  )
+}
+
+/** The flags; RunArguments.ts needs to know which of them take a value. */
+export const runFlags = {
+  name: text("name", "NAME", "Its name (default: two words)"),
+  detach: yes("detach", "Print the name and return, instead of showing its output until it ends").pipe(
+    Flag.withAlias("d")
   ),
+  ...environmentFlags,
   workingDirectory: text("workdir", "DIRECTORY", "Where it starts").pipe(Flag.withAlias("w")),
   user: text("user", "USER[:GROUP]", "Who it runs as, by name or number").pipe(Flag.withAlias("u")),
   entrypoint: Flag.String("entrypoint").pipe(
@@ -208,7 +213,7 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
 })
 
 /** Variables of the files, then those of the flags; later ones win. `NAME` alone is taken from our own environment. */
-const environmentOf = Effect.fnUntraced(function* (pairs: ReadonlyArray<string>, files: ReadonlyArray<string>) {
+export const environmentOf = Effect.fnUntraced(function* (pairs: ReadonlyArray<string>, files: ReadonlyArray<string>) {
   const system = yield* FileSystem.FileSystem
   const variable = (flag: string) => (word: string) => {
     if (word.includes("=")) return [check(flag, parsePair)(word)]

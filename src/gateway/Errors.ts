@@ -32,6 +32,7 @@ import type * as Actor from "../actor/Errors.ts"
 import type { ConfigError } from "../config/ConfigErrors.ts"
 import type { HostFactsUnavailable } from "../host/HostFacts.ts"
 import type * as Runtime from "../runtime/ContainerError.ts"
+import type { UserNotFound } from "../runtime/ContainerUser.ts"
 import type * as Content from "../storage/ContentError.ts"
 import type * as Registry from "../storage/registry/RegistryError.ts"
 import type * as State from "../storage/StateErrors.ts"
@@ -68,6 +69,10 @@ export type GatewayError =
   | Runtime.CleanupFailed
   | Runtime.ContainerAlreadyExists
   | Runtime.ContainerNotFound
+  | Runtime.ExecFailed
+  | Runtime.ExecProgramMissing
+  | Runtime.ExecProgramRefused
+  | UserNotFound
   | Runtime.LogUnreadable
   | Runtime.SandboxAlreadyExists
   | Runtime.SandboxInUse
@@ -245,6 +250,13 @@ const describe = Match.typeTags<GatewayError, Description>()({
     code: Code.FAILED_PRECONDITION,
     resource: ["container", name],
     blockers: [{ type: "state", subject: `container ${name}`, description: `is ${state}: ${hint}` }]
+  }),
+  ExecProgramMissing: ({ program }) => notFound("program", program),
+  ExecProgramRefused: ({ program }) => ({ code: Code.FAILED_PRECONDITION, resource: ["program", program] }),
+  ExecFailed: ({ name }) => ({ code: Code.FAILED_PRECONDITION, resource: ["exec", name] }),
+  UserNotFound: ({ message }) => ({
+    code: Code.INVALID_ARGUMENT,
+    fields: [{ field: "start.user", description: message }]
   }),
   CleanupFailed: ({ name }) => ({ code: Code.INTERNAL, resource: ["container", name] }),
   LogUnreadable: ({ path }) => ({ code: Code.INTERNAL, resource: ["file", path] }),

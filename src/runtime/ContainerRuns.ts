@@ -110,8 +110,8 @@ export class ContainerRuns extends Context.Service<
     readonly quiet: Effect.Effect<void>
     /** Kills what runs, and lets a `stop` that is waiting, or comes later, wait no longer. */
     readonly hurry: (container: string) => Effect.Effect<void>
-    /** The process of the newest run that still lives. */
-    readonly current: (container: string) => Effect.Effect<Option.Option<Process>>
+    /** The newest run that still lives. */
+    readonly current: (container: string) => Effect.Effect<Option.Option<ContainerRun>>
     readonly log: (record: ContainerRecord) => ContainerLog.ContainerLog
     /** After `stop`: closes and removes the log, forgets the rest. */
     readonly erase: (record: ContainerRecord) => Effect.Effect<void>
@@ -167,7 +167,8 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       id,
       bundle: `${paths.bundles}/${id}`,
       cgroup: `${paths.cgroup}/${sandbox}/${id}`,
-      label: RuntimePaths.label(container, incarnation)
+      label: RuntimePaths.label(container, incarnation),
+      terminal: false
     }
   }
 
@@ -410,7 +411,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     current: (container) =>
       Effect.gen(function* () {
         for (const run of [...known.values()].toReversed()) {
-          if (run.container === container && !(yield* hasEnded(run))) return Option.some(run.process)
+          if (run.container === container && !(yield* hasEnded(run))) return Option.some(run)
         }
         return Option.none()
       }),

@@ -33,11 +33,11 @@ const noNul = (maximum: number) =>
   )
 
 /** Arguments of a program: at most 1,024, each at most 128 KiB (the kernel's limit for one). */
-const Arguments = Schema.Array(noNul(131_071)).pipe(
+export const Arguments = Schema.Array(noNul(131_071)).pipe(
   Schema.check(Schema.isMaxLength(1024, { expected: "at most 1024 arguments" }))
 )
 
-const Environment = Schema.Record(
+export const Environment = Schema.Record(
   Schema.String.pipe(
     Schema.check(Schema.isPattern(/^[^=\0]{1,256}$/, { expected: "a variable name of 1 to 256 characters without =" }))
   ),
@@ -87,6 +87,14 @@ export const LogRetention = Schema.Struct({
 })
 export type LogRetention = typeof LogRetention.Type
 
+/** An absolute directory. */
+export const WorkingDirectory = noNul(4095).pipe(
+  Schema.check(Schema.isStartingWith("/", { expected: "an absolute path" }))
+)
+
+/** `user`, `uid`, `user:group`, `uid:gid`, names being those of the container's own `/etc/passwd` and `/etc/group`. */
+export const User = noNul(256)
+
 /** Names of other containers. */
 const Names = Schema.Array(WorkloadName).pipe(
   Schema.check(Schema.isMaxLength(64, { expected: "at most 64 names" })),
@@ -124,11 +132,8 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
   command: Schema.optionalKey(Arguments),
   /** Added to the image's; the same name replaces. */
   environment: Environment.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
-  workingDirectory: Schema.optionalKey(
-    noNul(4095).pipe(Schema.check(Schema.isStartingWith("/", { expected: "an absolute path" })))
-  ),
-  /** `user`, `uid`, `user:group`, `uid:gid`, names being those of the container's own `/etc/passwd` and `/etc/group`. */
-  user: Schema.optionalKey(noNul(256)),
+  workingDirectory: Schema.optionalKey(WorkingDirectory),
+  user: Schema.optionalKey(User),
   /** Default: the image's, else SIGTERM. */
   stopSignal: Schema.optionalKey(StopSignal),
   /** Time between the stop signal and SIGKILL; default 10 s. */

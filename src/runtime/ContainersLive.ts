@@ -41,6 +41,7 @@ import { type Container, Containers, type Sandbox, type StateError } from "./Con
 import { ContainerSpec } from "./ContainerSpec.ts"
 import { fallbackProblems } from "./Dependencies.ts"
 import { type Action, type Command, commands, type ContainerState, hint } from "./Lifecycle.ts"
+import * as Executions from "./Executions.ts"
 import * as Records from "./Records.ts"
 import * as References from "./References.ts"
 import { nothingAssumed } from "./References.ts"
@@ -81,6 +82,7 @@ const requests: Readonly<Record<Action, (tree: Tree["Service"], path: ActorPath)
   restart: (tree, path) => tree.restart(path),
   commit: () => Effect.void,
   signal: () => Effect.void,
+  execute: () => Effect.void,
   remove: () => Effect.void,
   "stop-and-remove": () => Effect.void,
   refuse: () => Effect.void
@@ -92,6 +94,7 @@ const make = Effect.gen(function* () {
   const rootfs = yield* Rootfs
   const runs = yield* ContainerRuns.ContainerRuns
   const runtime = yield* RuntimeSupervisor.RuntimeSupervisor
+  const executions = yield* Executions.Executions
   const scope = yield* Effect.scope
   const records = yield* Records.open(state)
   const locks = KeyedLock.make()
@@ -367,10 +370,18 @@ const make = Effect.gen(function* () {
       Effect.gen(function* () {
         const { value } = yield* find(name)
         const present = yield* stateOf(value)
-        const process = yield* runs.current(name)
-        if (commands[present].kill === "refuse" || Option.isNone(process)) return yield* refuse(name, "kill", present)
-        yield* process.value.signal(signal)
+        const run = yield* runs.current(name)
+        if (commands[present].kill === "refuse" || Option.isNone(run)) return yield* refuse(name, "kill", present)
+        yield* run.value.process.signal(signal)
         return yield* get(name)
+      }),
+    exec: (name, spec) =>
+      Effect.gen(function* () {
+        const { value } = yield* find(name)
+        const present = yield* stateOf(value)
+        const run = yield* runs.current(name)
+        if (commands[present].exec === "refuse" || Option.isNone(run)) return yield* refuse(name, "exec", present)
+        return yield* executions.open(run.value, spec)
       }),
     remove: (name, options) => removeContainer(name, options?.force ?? false),
     setPolicy: (name, policy) =>
@@ -447,8 +458,11 @@ const make = Effect.gen(function* () {
  * `Containers` and the branch of the tree below it (`RuntimeSupervisor`), which the caller puts below the root; with what
  * that branch needs to run.
  */
-export const layer = (options: Options) =>
-  Layer.effect(Containers, make).pipe(
+export const layer = (options: Options) => {
+  const paths = RuntimePaths.make(options.directory, options.logs)
+  return Layer.effect(Containers, make).pipe(
     Layer.provideMerge(RuntimeSupervisor.layer),
-    Layer.provideMerge(ContainerRuns.layer(RuntimePaths.make(options.directory, options.logs)))
+    Layer.provide(Executions.layer(paths)),
+    Layer.provideMerge(ContainerRuns.layer(paths))
   )
+}

@@ -31,8 +31,9 @@ export type InputStdio =
   | { readonly _tag: "Null" | "Stream" | "Inherit" }
   | FileStdio
   | { readonly _tag: "Pty"; readonly rows: number; readonly columns: number }
+  | { readonly _tag: "Console"; readonly path: string }
 
-export type OutputStdio = { readonly _tag: "Null" | "Stream" | "Inherit" | "Pty" } | FileStdio
+export type OutputStdio = { readonly _tag: "Null" | "Stream" | "Inherit" | "Pty" | "Console" } | FileStdio
 
 export type ErrorStdio = OutputStdio | { readonly _tag: "Stdout" }
 
@@ -121,7 +122,7 @@ export type BrainFrame =
   | { readonly _tag: "Confirm"; readonly request: number }
 
 // What the numbers of the protocol stand for, from 0 unless a base is given where they are used.
-const stdios = ["Null", "File", "Stream", "Pty", "Stdout", "Inherit"] as const
+const stdios = ["Null", "File", "Stream", "Pty", "Stdout", "Inherit", "Console"] as const
 
 /** Puts a frame into the writer, or nothing and says what is wrong with it. */
 export const encodeBrainFrame = (writer: FrameWriter, frame: BrainFrame): Result.Result<void, FrameError> => {
@@ -242,6 +243,7 @@ const writeSpawn = (out: FrameWriter, frame: SpawnFrame): void => {
     out.u16(frame.stdin.rows)
     out.u16(frame.stdin.columns)
   }
+  if (frame.stdin._tag === "Console") out.string(frame.stdin.path)
   writeStdio(out, frame.stdout)
   writeStdio(out, frame.stderr)
 }
@@ -373,6 +375,8 @@ const readStdin = (input: FrameReader): InputStdio => {
       return readFile(input)
     case "Pty":
       return { _tag: "Pty", rows: input.u16(), columns: input.u16() }
+    case "Console":
+      return { _tag: "Console", path: input.string() }
     case "Stdout":
       input.fail("stdin cannot be the same as stdout")
       return { _tag: "Null" }

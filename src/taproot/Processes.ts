@@ -43,6 +43,11 @@ export type Stdio =
   | { readonly _tag: "Stream" }
   /** A new pseudo-terminal of this size (that of stdin counts); all three streams must say so. */
   | { readonly _tag: "Pty"; readonly rows: number; readonly columns: number }
+  /**
+   * Of stdin and stdout together: the terminal that the program will hand over at the socket `path` (an OCI runtime with
+   * `--console-socket`), which must not be there yet and is the caller's to remove; it has at most 107 bytes. That of stdin counts.
+   */
+  | { readonly _tag: "Console"; readonly path: string }
   /** For stderr only: the same as stdout. */
   | { readonly _tag: "Stdout" }
   /** taproot's own. */

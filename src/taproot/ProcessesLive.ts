@@ -261,7 +261,7 @@ const noStreams: EntryFacts["open"] = { stdin: false, stdout: false, stderr: fal
 
 /** The streams of a process that taproot will serve. */
 const openStreams = ({ stderr, stdin, stdout }: SpawnRequest): EntryFacts["open"] => {
-  const pty = stdin?._tag === "Pty"
+  const pty = stdin?._tag === "Pty" || stdin?._tag === "Console"
   return {
     stdin: pty || stdin?._tag === "Stream",
     stdout: pty || stdout?._tag === "Stream",

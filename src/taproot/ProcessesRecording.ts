@@ -348,7 +348,7 @@ class Simulation {
     const answer = this.#options.answer?.(frame) ?? { _tag: "Runs" }
     if (answer._tag === "Refused") return this.#refuse(frame.request, answer.reason, answer.errno)
     const process = this.#make(frame.label)
-    const pty = frame.stdin._tag === "Pty"
+    const pty = frame.stdin._tag === "Pty" || frame.stdin._tag === "Console"
     process.open = {
       stdin: pty || frame.stdin._tag === "Stream",
       stdout: pty || frame.stdout._tag === "Stream",

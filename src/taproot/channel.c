@@ -248,13 +248,14 @@ static void on_hello(struct reader *reader)
 static void take_stdio(struct reader *reader, struct spawn_request *request, int number)
 {
     uint8_t kind = take_u8(reader);
-    if (kind > STDIO_INHERIT) reader_reject(reader);
+    if (kind > STDIO_CONSOLE) reader_reject(reader);
     request->stdio[number].kind = kind;
     if (kind == STDIO_FILE) {
         request->stdio[number].flags = take_u32(reader);
         request->stdio[number].mode = take_u32(reader);
         request->stdio[number].path = take_string(reader, FRAME_LONGEST);
     }
+    if (kind == STDIO_CONSOLE && number == 0) request->stdio[number].path = take_string(reader, FRAME_LONGEST);
     if (kind == STDIO_TERMINAL && number == 0) {
         request->rows = take_u16(reader);
         request->columns = take_u16(reader);
@@ -302,11 +303,13 @@ static bool take_spawn(struct reader *reader, struct spawn_request *request)
 static const char *mistake_in(const struct spawn_request *request)
 {
     const bool terminal = request->stdio[0].kind == STDIO_TERMINAL;
+    const bool console = request->stdio[0].kind == STDIO_CONSOLE;
     const uint32_t unchanged = UINT32_MAX; /* to setresuid(2) it means "leave it": the process would stay root */
     if (request->has_identity && (request->uid == unchanged || request->gid == unchanged))
         return "4294967295 is no user or group";
     for (int i = 0; i < 3; i++) {
         if ((request->stdio[i].kind == STDIO_TERMINAL) != terminal) return "a terminal takes all three streams";
+        if ((request->stdio[i].kind == STDIO_CONSOLE) != (console && i != 2)) return "a console takes stdin and stdout";
         if (request->stdio[i].kind == STDIO_STDOUT && i != 2) return "only stderr can go where stdout goes";
     }
     return NULL;
@@ -314,15 +317,18 @@ static const char *mistake_in(const struct spawn_request *request)
 
 static void make_process(uint32_t request, const struct spawn_request *spawn)
 {
-    const bool terminal = spawn->stdio[0].kind == STDIO_TERMINAL;
+    const bool console = spawn->stdio[0].kind == STDIO_CONSOLE;
+    const bool terminal = console || spawn->stdio[0].kind == STDIO_TERMINAL;
     uint16_t input_buffer, terminal_buffer;
     if (!streams_reserve(terminal || spawn->stdio[0].kind == STDIO_STREAM, terminal, &input_buffer, &terminal_buffer)) {
         answer_refused(request, TABLE_FULL, 0, "too many processes with a stdin stream or terminal");
         return;
     }
     struct spawned made;
-    int error = spawn_child(spawn, &made);
+    int listener = console ? console_listen(spawn->stdio[0].path) : -1;
+    int error = console && listener < 0 ? errno : spawn_child(spawn, &made);
     if (error != 0) {
+        if (listener >= 0) close(listener);
         streams_unreserve(input_buffer, terminal_buffer);
         answer_refused(request, SYSTEM_CALL, error, "the process could not be made");
         return;
@@ -332,6 +338,7 @@ static void make_process(uint32_t request, const struct spawn_request *spawn)
     system_process(made.pid, &parent, &start_time);
     struct process *process = process_new(made.pid, start_time, spawn->label);
     process->status = made.status;
+    process->console = listener;
     process->input.descriptor = made.input;
     process->input.buffer = input_buffer;
     process->terminal = terminal_buffer;

@@ -86,7 +86,7 @@ void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * the descriptor, so descriptors of the loop are closed with loop_close() and nothing else.
  */
 enum { TOKEN_SIGNAL = 1, TOKEN_CHANNEL = 2, TOKEN_LIFELINE = 3, TOKEN_BUTTON = 4, TOKENS_FIXED = 8 };
-enum source { SOURCE_STDOUT = 0, SOURCE_STDERR = 1, SOURCE_STDIN = 2, SOURCE_STATUS = 3 };
+enum source { SOURCE_STDOUT = 0, SOURCE_STDERR = 1, SOURCE_STDIN = 2, SOURCE_STATUS = 3, SOURCE_CONSOLE = 4 };
 int loop_open(void);
 bool loop_add(int descriptor, uint64_t token, uint32_t events); /* false: errno says why */
 void loop_change(int descriptor, uint64_t token, uint32_t events);

@@ -72,7 +72,8 @@ const prepare = (state: string, id: string, fields: object, network: RuntimeSpec
       id,
       bundle: join(paths.bundles, id),
       cgroup: `${paths.cgroup}/test/${id}`,
-      label: `container/${id}#1`
+      label: `container/${id}#1`,
+      terminal: false
     }
     const oci = yield* RuntimeSpec.make({
       spec,

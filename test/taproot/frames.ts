@@ -47,9 +47,13 @@ const file: Arbitrary.Arbitrary<FileStdio> = Arbitrary.all({
 const stdin = either<InputStdio>([
   Arbitrary.all({ _tag: oneOf(["Null", "Stream", "Inherit"]) }),
   file,
-  Arbitrary.all({ _tag: constant("Pty"), rows: u16, columns: u16 })
+  Arbitrary.all({ _tag: constant("Pty"), rows: u16, columns: u16 }),
+  Arbitrary.all({ _tag: constant("Console"), path: text })
 ])
-const stdout = either<OutputStdio>([Arbitrary.all({ _tag: oneOf(["Null", "Stream", "Inherit", "Pty"]) }), file])
+const stdout = either<OutputStdio>([
+  Arbitrary.all({ _tag: oneOf(["Null", "Stream", "Inherit", "Pty", "Console"]) }),
+  file
+])
 const stderr = either<ErrorStdio>([stdout, constant({ _tag: "Stdout" })])
 
 const usage = { time: u64, userMicroseconds: count, systemMicroseconds: count, maxRssKib: count }

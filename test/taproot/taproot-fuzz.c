@@ -223,9 +223,12 @@ static void put_spawn(struct writer *out)
     put_texts(out, 0);
     put_u8(out, (uint8_t)any(2));
     const bool terminal = any(6) == 0;
+    const bool console = any(8) == 0; /* its path is none: what follows it is for the integration tests */
     for (int i = 0; i < 3; i++) {
-        const uint8_t kind = (uint8_t)(terminal ? STDIO_TERMINAL : any(3) ? STDIO_STREAM : any(40) ? any(6) : 6);
+        uint8_t kind = (uint8_t)(terminal ? STDIO_TERMINAL : any(3) ? STDIO_STREAM : any(40) ? any(6) : 7);
+        if (console && i < 2) kind = STDIO_CONSOLE;
         put_u8(out, kind);
+        if (kind == STDIO_CONSOLE && i == 0) put_text(out, 100);
         if (kind == STDIO_FILE) {
             put_u32(out, any(4096));
             put_u32(out, 0600);
