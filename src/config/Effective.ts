@@ -28,6 +28,7 @@ export interface Parts {
   readonly watchdog: Watchdog | undefined
   /** Where the API is served on TCP. */
   readonly listen: ReadonlyArray<string>
+  readonly containers: { readonly allowPrivileged: boolean }
   readonly restarts: RestartRate
 }
 export type Part = keyof Parts
@@ -137,6 +138,7 @@ export const effective = (config: MachineConfig, kernel: KernelParameters | unde
     kernel !== undefined && kernel.listenInsecure.length > 0
       ? kernel.listenInsecure
       : [...new Set(config.api?.listenInsecure)],
+  containers: { allowPrivileged: config.containers?.allowPrivileged ?? false },
   restarts: {
     perSecond: config.restarts?.perSecond ?? usualRestarts.perSecond,
     burst: config.restarts?.burst ?? usualRestarts.burst
@@ -161,5 +163,6 @@ export const settle = (before: Parts, after: Parts): Parts => ({
   consoleLevel: after.consoleLevel,
   watchdog: kept(before.watchdog, after.watchdog),
   listen: kept(before.listen, after.listen),
+  containers: kept(before.containers, after.containers),
   restarts: kept(before.restarts, after.restarts)
 })

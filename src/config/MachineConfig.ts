@@ -145,6 +145,15 @@ const Restarts = Schema.Struct({
   })
 })
 
+const Containers = Schema.Struct({
+  allowPrivileged: Schema.optionalKey(Schema.Boolean).annotate({
+    description:
+      "Whether a container may be made that asks for more than containers usually have: `privileged`, further capabilities, " +
+      "no filter of system calls. **Whoever may call the API is then root of this machine.** Those that are there stay as " +
+      "they are. Default: false."
+  })
+})
+
 export const MachineConfig = Schema.Struct({
   version: Schema.Literal(version).annotate({ description: "Of this document's format." }),
   hostname: Schema.optionalKey(Hostname).annotate({ description: "What the machine calls itself." }),
@@ -157,6 +166,7 @@ export const MachineConfig = Schema.Struct({
   state: Schema.optionalKey(State).annotate({ description: "The disk that keeps the state of the machine." }),
   api: Schema.optionalKey(Api).annotate({ description: "Where Ironwood can be reached." }),
   watchdog: Schema.optionalKey(Watchdog).annotate({ description: "What resets a machine that hangs." }),
+  containers: Schema.optionalKey(Containers).annotate({ description: "What containers may ask for." }),
   restarts: Schema.optionalKey(Restarts).annotate({
     description: "The limit on restarts of the whole tree, so that a storm of crashes does not starve the host."
   })

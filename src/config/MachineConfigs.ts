@@ -119,6 +119,7 @@ const fields: Readonly<Record<Part, string>> = {
   watchdog: "watchdog",
   consoleLevel: "kernel.consoleLevel",
   listen: "api.listenInsecure",
+  containers: "containers",
   restarts: "restarts"
 }
 

@@ -31,6 +31,7 @@ export const table: ReadonlyArray<Row> = [
   { field: "watchdog", reach: "live", machineOnly: true },
   { field: "state", reach: "reboot", machineOnly: true },
   { field: "api", reach: "live", machineOnly: false },
+  { field: "containers", reach: "live", machineOnly: false },
   { field: "restarts", reach: "live", machineOnly: false }
 ]
 

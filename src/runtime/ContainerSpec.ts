@@ -17,6 +17,7 @@ import * as SchemaTransformation from "effect/SchemaTransformation"
 import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import { parseSignal } from "../taproot/Signals.ts"
 import { SpecInvalid } from "./ContainerError.ts"
+import * as Capabilities from "./Capabilities.ts"
 import { Labels, SandboxSpec, WorkloadName } from "./SandboxSpec.ts"
 
 const noNul = (maximum: number) =>
@@ -87,6 +88,25 @@ export const LogRetention = Schema.Struct({
 })
 export type LogRetention = typeof LogRetention.Type
 
+/** What it may do beyond, or short of, what every container may. Anything beyond it the host must allow; see `Isolation.ts`. */
+export const Security = Schema.Struct({
+  /** Privileges of root that it has besides the usual ones. */
+  addCapabilities: Capabilities.List,
+  /** Those of the usual ones that it does not have. */
+  dropCapabilities: Capabilities.List,
+  /** It may make every system call. */
+  seccompUnconfined: Schema.Boolean.pipe(
+    Schema.withConstructorDefault(Effect.succeed(false)),
+    Schema.withDecodingDefaultKey(Effect.succeed(false))
+  ),
+  /** All capabilities, system calls and devices, and `/proc` and `/sys` as the host sees them: root of the host in all but name. */
+  privileged: Schema.Boolean.pipe(
+    Schema.withConstructorDefault(Effect.succeed(false)),
+    Schema.withDecodingDefaultKey(Effect.succeed(false))
+  )
+})
+export type Security = typeof Security.Type
+
 /** Names of other containers. */
 const Names = Schema.Array(WorkloadName).pipe(
   Schema.check(Schema.isMaxLength(64, { expected: "at most 64 names" })),
@@ -138,6 +158,10 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
   restart: RestartPolicy.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
   labels: Labels.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
   readonlyRootfs: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
+  security: Security.pipe(
+    Schema.withConstructorDefault(Effect.succeed(Security.make({}))),
+    Schema.withDecodingDefaultKey(Effect.succeed({}))
+  ),
   log: LogRetention.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
   /** What it needs of the other containers of its sandbox; see `Dependencies.ts`. */
   after: Names,

@@ -253,6 +253,7 @@ restarts: { perSecond: 7 }`)
             consoleLevel: undefined,
             watchdog: undefined,
             listen: [],
+            containers: { allowPrivileged: false },
             restarts: { perSecond: 7, burst: usualRestarts.burst }
           })
         }),
