@@ -363,20 +363,20 @@ restart: { backoff: { initial: 100ms }, maxConsecutive: 2, whenSpent: fallback, 
       yield* instance.apply(image)
       const more = ["run", "--privileged", "--cap-add", "net_admin", "--security-opt", "seccomp=unconfined"]
       const look = ["--entrypoint", "/bin/cat", "hello", "/proc/self/status"]
-      const refused = yield* Effect.flip(instance.run(...more, ...look))
+      const refused = yield* instance.try(...more, ...look)
       assert.strictEqual(refused.code, 2)
       for (const flag of ["--cap-add: CAP_NET_ADMIN is more", "--security-opt: ", "--privileged: "]) {
         assert.include(refused.stderr, flag)
       }
       assert.include(refused.stderr, "set containers.allowPrivileged in its machine config")
-      const wrong = yield* Effect.flip(instance.run("run", "--cap-drop", "everything", ...look))
-      assert.match(wrong.stderr, /--cap-drop: must be the name of a capability such as NET_ADMIN/)
+      const wrong = yield* instance.try("run", "--cap-drop", "everything", ...look)
+      assert.match(wrong.stderr, /--cap-drop: .*the name of a capability such as NET_ADMIN/)
       // less than usual anybody may ask for
       assert.match(yield* instance.run("run", "--rm", "--cap-drop", "all", ...look), /^CapEff:\t0+$/mu)
 
       const file = join(yield* temporary, "machine.yaml")
       writeFileSync(file, "version: ironwood/v1\ncontainers:\n  allowPrivileged: true\n")
-      yield* instance.run("config", "apply", file)
+      yield* instance.run("config", "apply", "-f", file)
       const status = yield* instance.run(...more, "--rm", ...look)
       assert.match(status, /^NoNewPrivs:\t0$/mu)
       assert.match(status, /^Seccomp:\t0$/mu)
