@@ -33,6 +33,7 @@ import { MachineConfigs } from "./config/MachineConfigs.ts"
 import { host, plainHost } from "./host/Start.ts"
 import * as Network from "./network/Network.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
+import { Allowance } from "./runtime/Isolation.ts"
 import * as ContainersLive from "./runtime/ContainersLive.ts"
 import * as OciRuntimeLive from "./runtime/OciRuntimeLive.ts"
 import { RuntimeSupervisor } from "./runtime/RuntimeSupervisor.ts"
@@ -100,7 +101,12 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
 /** The services that the actors use; what these stand on (the state, taproot) comes from `main`. */
 export const services = (stateDirectory: string) => {
   const { content, logs, runtime } = paths(stateDirectory)
+  const allowance = Layer.effect(
+    Allowance,
+    Effect.map(MachineConfigs, ({ parts }) => ({ privileged: () => parts().containers.allowPrivileged }))
+  )
   return ContainersLive.layer({ directory: runtime, logs }).pipe(
+    Layer.provide(allowance),
     Layer.provideMerge(OciRuntimeLive.layer({ directory: runtime })),
     Layer.provideMerge(RootfsLive.layer({ directory: join(runtime, "rootfs") })),
     Layer.provideMerge(

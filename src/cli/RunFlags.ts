@@ -25,8 +25,8 @@ export const text = (name: string, metavar: string, description: string) =>
 export const yes = (name: string, description: string) =>
   Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withDefault(false))
 
-const names = (name: string, description: string) =>
-  Flag.String(name).pipe(Flag.withMetavar("NAME"), Flag.withDescription(description), Flag.atLeast(0))
+const names = (name: string, description: string, metavar = "NAME") =>
+  Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.atLeast(0))
 
 const positive = (text: string): Result.Result<number, string> =>
   /^\d*\.?\d+$/.test(text) && Number(text) > 0 ? Result.succeed(Number(text)) : Result.fail("a number above 0")
@@ -48,6 +48,14 @@ export type Pull = (typeof pulls)[number]
 
 const parsePull = (text: string): Result.Result<Pull, string> =>
   Result.fromOption(Option.fromUndefinedOr(pulls.find((one) => one === text)), () => pulls.join(" or "))
+
+/** As docker has them; `no-new-privileges` is so anyway. */
+const parseSecurityOption = (text: string): Result.Result<"confined" | "unconfined", string> =>
+  text === "seccomp=unconfined"
+    ? Result.succeed("unconfined")
+    : text === "no-new-privileges" || text === "no-new-privileges=true"
+      ? Result.succeed("confined")
+      : Result.fail("seccomp=unconfined (no-new-privileges is always so)")
 
 /** Variables of a program's environment. */
 export const environmentFlags = {
@@ -119,6 +127,17 @@ export const runFlags = {
     Flag.withDescription("When to pull the image from its registry (default: missing)"),
     Flag.optional
   ),
+  addCapabilities: names(
+    "cap-add",
+    "A capability that containers usually lack, like NET_ADMIN; may be repeated",
+    "CAPABILITY"
+  ),
+  dropCapabilities: names("cap-drop", "A capability that it shall not have, or ALL; may be repeated", "CAPABILITY"),
+  securityOptions: checked("security-opt", "OPTION", parseSecurityOption).pipe(
+    Flag.withDescription("seccomp=unconfined: it may make every system call; may be repeated"),
+    Flag.atLeast(0)
+  ),
+  privileged: yes("privileged", "Keep nothing from it: root of the host in all but name"),
   readonlyRootfs: yes("read-only", "Its root filesystem read-only"),
   remove: yes("rm", "Remove it when it has ended (not with -d)")
 }
@@ -145,6 +164,10 @@ export const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.resources.memory_bytes", "--memory"],
   ["spec.resources.cpus", "--cpus"],
   ["spec.resources.pids", "--pids-limit"],
+  ["spec.security.add_capabilities", "--cap-add"],
+  ["spec.security.drop_capabilities", "--cap-drop"],
+  ["spec.security.seccomp_unconfined", "--security-opt"],
+  ["spec.security.privileged", "--privileged"],
   ["spec.restart", "--restart"],
   ["spec.stop_signal", "--stop-signal"],
   ["spec.after", "--after"],
@@ -193,6 +216,12 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
     bindsTo: [...flags.bindsTo],
     labels: Object.fromEntries(flags.labels.flatMap(value)),
     readonlyRootfs: flags.readonlyRootfs,
+    security: {
+      addCapabilities: [...flags.addCapabilities],
+      dropCapabilities: [...flags.dropCapabilities],
+      seccompUnconfined: flags.securityOptions.flatMap(value).includes("unconfined"),
+      privileged: flags.privileged
+    },
     restart: withRestart(create(RestartPolicySchema), restart),
     resources: {
       ...(memory === undefined ? {} : { memoryBytes: memory }),

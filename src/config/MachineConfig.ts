@@ -162,6 +162,15 @@ const Upgrade = Schema.Struct({
   })
 })
 
+const Containers = Schema.Struct({
+  allowPrivileged: Schema.optionalKey(Schema.Boolean).annotate({
+    description:
+      "Whether a container may be made that asks for more than containers usually have: `privileged`, further capabilities, " +
+      "no filter of system calls. **Whoever may call the API is then root of this machine.** Those that are there stay as " +
+      "they are. Default: false."
+  })
+})
+
 export const MachineConfig = Schema.Struct({
   version: Schema.Literal(version).annotate({ description: "Of this document's format." }),
   hostname: Schema.optionalKey(Hostname).annotate({ description: "What the machine calls itself." }),
@@ -179,6 +188,7 @@ export const MachineConfig = Schema.Struct({
   }),
   registries: Schema.optionalKey(RegistriesDocument).annotate({ description: "Where images are pulled from." }),
   images: Schema.optionalKey(ImagesDocument).annotate({ description: "What of images is taken and kept." }),
+  containers: Schema.optionalKey(Containers).annotate({ description: "What containers may ask for." }),
   restarts: Schema.optionalKey(Restarts).annotate({
     description: "The limit on restarts of the whole tree, so that a storm of crashes does not starve the host."
   })

@@ -120,9 +120,10 @@ const fields: Readonly<Record<Part, string>> = {
   consoleLevel: "kernel.consoleLevel",
   listen: "api.listenInsecure",
   restarts: "restarts",
-  upgrade: "upgrade"
+  upgrade: "upgrade",
   registries: "registries",
-  images: "images"
+  images: "images",
+  containers: "containers"
 }
 
 const partNames = [
@@ -135,7 +136,7 @@ const partNames = [
   "consoleLevel",
   "listen",
   "restarts",
-  "upgrade"
+  "upgrade",
   "registries",
   "images"
 ] as const satisfies ReadonlyArray<Part>

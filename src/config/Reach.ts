@@ -33,7 +33,7 @@ export const table: ReadonlyArray<Row> = [
   { field: "api", reach: "live", machineOnly: false },
   { field: "upgrade", reach: "live", machineOnly: false },
   { field: "upgrade.whenBrainFails", reach: "live", machineOnly: true },
-  { field: "restarts", reach: "live", machineOnly: false }
+  { field: "containers", reach: "live", machineOnly: false },
   { field: "restarts", reach: "live", machineOnly: false },
   { field: "registries", reach: "live", machineOnly: false },
   { field: "images", reach: "live", machineOnly: false }

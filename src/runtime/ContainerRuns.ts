@@ -50,7 +50,9 @@ import * as ContainerUser from "./ContainerUser.ts"
 import { creatorLabel, OciRuntime, type RunRequest } from "./OciRuntime.ts"
 import type { ContainerRecord, SandboxRecord } from "./Records.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
+import * as Isolation from "./Isolation.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
+import { SeccompFilters } from "./SeccompFilters.ts"
 import * as SandboxNetworks from "./SandboxNetworks.ts"
 import { orFullDisk, startFailure } from "./StartFailure.ts"
 
@@ -137,6 +139,8 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const cgroups = yield* Cgroups
   const scope = yield* Effect.scope
   const limitSwap = yield* cgroups.limitsSwap
+  const held = yield* Isolation.held
+  const filters = new SeccompFilters()
   const networks = SandboxNetworks.make(processes, paths)
   const preparing = Semaphore.makeUnsafe(PREPARED_AT_ONCE)
 
@@ -292,6 +296,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       (error) =>
         new UserUnknown({ name, user: asUser, detail: error._tag === "UserNotFound" ? error.problem : error.message })
     )
+    const isolation = Isolation.of(spec.security, held)
     const config = yield* RuntimeSpec.make({
       spec,
       image: image.config,
@@ -299,6 +304,8 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       user,
       cgroupsPath: request.cgroup,
       limitSwap,
+      isolation,
+      seccompFilter: filters.of(isolation.seccomp),
       ...surroundings
     })
     yield* Effect.tryPromise({
@@ -309,7 +316,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       catch: (error) =>
         new CreateFailed({ name, detail: orFullDisk(error instanceof Error ? error.message : String(error)) })
     })
-    return config.process.args[0] ?? ""
+    return { program: config.process.args[0] ?? "", seccomp: isolation.seccomp }
   })
 
   const start: ContainerRuns["Service"]["start"] = Effect.fnUntraced(function* (record, sandbox, incarnation) {
@@ -318,9 +325,10 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     for (const run of known.values()) if (run.container === name) yield* run.process.exit
     const process = yield* networks
       .within(sandbox, name, (surroundings) =>
-        Effect.flatMap(preparing.withPermit(configure(record, request, surroundings)), (program) =>
-          Effect.catchTag(runtime.run(request), "RuntimeFailed", (error) =>
-            Effect.fail(startFailure(name, program, error))
+        Effect.flatMap(preparing.withPermit(configure(record, request, surroundings)), ({ program, seccomp }) =>
+          runtime.run(request).pipe(
+            Effect.tap(filters.learn(seccomp, `${paths.oci}/${request.id}`)),
+            Effect.catchTag("RuntimeFailed", (error) => Effect.fail(startFailure(name, program, error)))
           )
         )
       )

@@ -17,6 +17,7 @@ import * as SchemaTransformation from "effect/SchemaTransformation"
 import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import { parseSignal } from "../taproot/Signals.ts"
 import { SpecInvalid } from "./ContainerError.ts"
+import * as Capabilities from "./Capabilities.ts"
 import { Labels, SandboxSpec, WorkloadName } from "./SandboxSpec.ts"
 
 const noNul = (maximum: number) =>
@@ -94,6 +95,24 @@ export const WorkingDirectory = noNul(4095).pipe(
 
 /** `user`, `uid`, `user:group`, `uid:gid`, names being those of the container's own `/etc/passwd` and `/etc/group`. */
 export const User = noNul(256)
+/** What it may do beyond, or short of, what every container may. Anything beyond it the host must allow; see `Isolation.ts`. */
+export const Security = Schema.Struct({
+  /** Privileges of root that it has besides the usual ones. */
+  addCapabilities: Capabilities.List,
+  /** Those of the usual ones that it does not have. */
+  dropCapabilities: Capabilities.List,
+  /** It may make every system call. */
+  seccompUnconfined: Schema.Boolean.pipe(
+    Schema.withConstructorDefault(Effect.succeed(false)),
+    Schema.withDecodingDefaultKey(Effect.succeed(false))
+  ),
+  /** All capabilities, system calls and devices, and `/proc` and `/sys` as the host sees them: root of the host in all but name. */
+  privileged: Schema.Boolean.pipe(
+    Schema.withConstructorDefault(Effect.succeed(false)),
+    Schema.withDecodingDefaultKey(Effect.succeed(false))
+  )
+})
+export type Security = typeof Security.Type
 
 /** Names of other containers. */
 const Names = Schema.Array(WorkloadName).pipe(
@@ -145,6 +164,10 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
   restart: RestartPolicy.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
   labels: Labels.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
   readonlyRootfs: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
+  security: Security.pipe(
+    Schema.withConstructorDefault(Effect.succeed(Security.make({}))),
+    Schema.withDecodingDefaultKey(Effect.succeed({}))
+  ),
   log: LogRetention.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
   /** What it needs of the other containers of its sandbox; see `Dependencies.ts`. */
   after: Names,

@@ -40,6 +40,7 @@ import * as ContainerRuns from "./ContainerRuns.ts"
 import { type Container, Containers, type Sandbox, type StateError } from "./Containers.ts"
 import { ContainerSpec } from "./ContainerSpec.ts"
 import { fallbackProblems } from "./Dependencies.ts"
+import * as Isolation from "./Isolation.ts"
 import { type Action, type Command, commands, type ContainerState, hint } from "./Lifecycle.ts"
 import * as Executions from "./Executions.ts"
 import * as Records from "./Records.ts"
@@ -93,6 +94,7 @@ const make = Effect.gen(function* () {
   const content = yield* Content
   const rootfs = yield* Rootfs
   const runs = yield* ContainerRuns.ContainerRuns
+  const allowance = yield* Isolation.Allowance
   const runtime = yield* RuntimeSupervisor.RuntimeSupervisor
   const executions = yield* Executions.Executions
   const scope = yield* Effect.scope
@@ -282,11 +284,15 @@ const make = Effect.gen(function* () {
   })
 
   const lookUp = References.make(records, content)
-  /** What a spec refers to; fails when any of it is not so. */
-  const resolve = (...asked: Parameters<typeof lookUp>) =>
-    Effect.tap(lookUp(...asked), ({ problems }) =>
-      Option.match(References.refusalOf(problems), { onNone: () => Effect.void, onSome: Effect.fail })
-    )
+  /** What a spec refers to; fails when any of it is not so, or when this host does not allow what it wants. */
+  const resolve = (spec: ContainerSpec, assumed: References.Assumed, options: { readonly check: boolean }) =>
+    Effect.tap(lookUp(References.referencesOf(spec), assumed, options), ({ problems }) => {
+      const denied = Isolation.problemsOf(spec.security, { privileged: allowance.privileged() })
+      return Option.match(References.refusalOf([...problems, ...denied]), {
+        onNone: () => Effect.void,
+        onSome: Effect.fail
+      })
+    })
 
   /** The sandbox that has the name, if it is what `spec` says. */
   const sameSandbox = Effect.fnUntraced(function* (spec: SandboxSpec) {
@@ -311,7 +317,7 @@ const make = Effect.gen(function* () {
         Effect.gen(function* () {
           const present = yield* sameContainer(spec)
           if (Option.isSome(present)) return present.value
-          const found = yield* resolve(References.referencesOf(spec), options.assumed ?? nothingAssumed, {
+          const found = yield* resolve(spec, options.assumed ?? nothingAssumed, {
             check: false
           })
           const usable = found.sandbox
@@ -356,7 +362,7 @@ const make = Effect.gen(function* () {
         const same = yield* Effect.result(sameContainer(spec))
         if (Result.isSuccess(same) && Option.isSome(same.success))
           return Option.some(yield* describe(same.success.value))
-        yield* resolve(References.referencesOf(spec), assumed, { check: true })
+        yield* resolve(spec, assumed, { check: true })
         return Result.isFailure(same) ? yield* same.failure : Option.none()
       }),
     unresolved: (references, assumed = nothingAssumed) =>

@@ -24,6 +24,7 @@ import { root } from "./ContainerUser.ts"
 import type { RuntimeCandidate, RuntimeFacts } from "./OciRuntime.ts"
 import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import type { RuntimePaths } from "./RuntimePaths.ts"
+import * as Isolation from "./Isolation.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import { trialProgram } from "./TrialProgram.ts"
 
@@ -117,7 +118,9 @@ const trial = ({ cgroups, paths, processes }: Services, path: string, id: TrialI
         hostname: "probe",
         network: "new",
         hostFiles: [],
-        limitSwap: yield* cgroups.limitsSwap
+        limitSwap: yield* cgroups.limitsSwap,
+        isolation: Isolation.of(trialSpec.security, yield* Isolation.held),
+        seccompFilter: undefined
       })
       yield* Effect.tryPromise(async () => {
         await fs.mkdir(`${bundle}/rootfs`, { recursive: true, mode: 0o700 })

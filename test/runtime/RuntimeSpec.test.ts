@@ -3,6 +3,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { ContainerSpec, decodeContainerSpec } from "../../src/runtime/ContainerSpec.ts"
 import { root } from "../../src/runtime/ContainerUser.ts"
+import * as Capabilities from "../../src/runtime/Capabilities.ts"
+import * as Isolation from "../../src/runtime/Isolation.ts"
 import * as RuntimeSpec from "../../src/runtime/RuntimeSpec.ts"
 import { ImageConfig } from "../../src/storage/OciImage.ts"
 
@@ -32,6 +34,8 @@ const make = (fields: object, input: Partial<RuntimeSpec.Input> = {}) =>
       network: "new",
       hostFiles: [],
       limitSwap: false,
+      isolation: Isolation.of(spec.security, Capabilities.names),
+      seccompFilter: undefined,
       ...input
     })
   )
@@ -138,7 +142,7 @@ describe("RuntimeSpec", () => {
   it.effect("a user other than root holds no capabilities, and nobody gains any", () =>
     Effect.gen(function* () {
       const asRoot = yield* make({})
-      assert.deepStrictEqual(asRoot.process.capabilities.effective, RuntimeSpec.capabilities)
+      assert.deepStrictEqual([...asRoot.process.capabilities.effective].sort(), [...Capabilities.usual].sort())
       const user = { uid: 1000, gid: 100, groups: [7, 8] }
       const asUser = yield* make({}, { user })
       assert.deepStrictEqual(asUser.process.capabilities.effective, [])
@@ -160,7 +164,9 @@ describe("RuntimeSpec", () => {
           hostname: "h",
           network: "new",
           hostFiles: [],
-          limitSwap: true
+          limitSwap: true,
+          isolation: Isolation.of(spec.security, Capabilities.names),
+          seccompFilter: undefined
         })
       )
       if (result._tag === "Failure") {
