@@ -23,6 +23,7 @@ import { Instance } from "./gateway/Instance.ts"
 import * as ConsoleJournal from "./host/ConsoleJournal.ts"
 import { Host } from "./host/HostFacts.ts"
 import { constant } from "./host/Setting.ts"
+import * as StatusPage from "./host/StatusPage.ts"
 import * as Network from "./network/Network.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
 import { Containers } from "./runtime/Containers.ts"
@@ -108,6 +109,7 @@ const live = (place: Place) =>
     yield* Effect.gen(function* () {
       const root = yield* Root.start(tree)
       yield* Effect.forkScoped(Effect.provideService(ConsoleJournal.follow(sayLoudly), Tree, root.tree))
+      yield* Effect.forkScoped(Effect.provideService(StatusPage.follow(sayLoudly), Tree, root.tree))
       const stop = Effect.raceFirst(
         Deferred.await(asked),
         Effect.map(processes.stopRequested, (request) => request.action)

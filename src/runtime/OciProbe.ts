@@ -72,7 +72,7 @@ const trialSpec = new ContainerSpec({
   image: "none",
   command: ["/probe"],
   environment: {},
-  resources: { memoryBytes: 64 * 1024 * 1024, cpus: 1, pids: 64 },
+  resources: { memoryBytes: 64 * 1024 * 1024, cpus: 1 },
   restart: new RestartPolicy({}),
   labels: {},
   readonlyRootfs: false,
@@ -117,7 +117,8 @@ const trial = ({ cgroups, paths, processes }: Services, path: string, id: TrialI
         hostname: "probe",
         network: "new",
         hostFiles: [],
-        limitSwap: yield* cgroups.limitsSwap
+        limitSwap: yield* cgroups.limitsSwap,
+        processLimit: 64
       })
       yield* Effect.tryPromise(async () => {
         await fs.mkdir(`${bundle}/rootfs`, { recursive: true, mode: 0o700 })

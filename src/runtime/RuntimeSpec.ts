@@ -33,6 +33,8 @@ export interface Input {
   /** Files of the host to be seen inside, read-only, under the same path (`/etc/resolv.conf` with the host's network). */
   readonly hostFiles: ReadonlyArray<string>
   readonly limitSwap: boolean
+  /** Processes and threads that it may have when its spec says nothing: see `ProcessLimits.ts`. */
+  readonly processLimit: number
 }
 
 interface Mount {
@@ -70,7 +72,7 @@ export interface OciSpec {
       readonly devices: ReadonlyArray<{ readonly allow: boolean; readonly access: string }>
       readonly memory?: { readonly limit: number; readonly swap?: number }
       readonly cpu?: { readonly quota: number; readonly period: number }
-      readonly pids?: { readonly limit: number }
+      readonly pids: { readonly limit: number }
     }
   }
 }
@@ -155,7 +157,10 @@ export const environmentOf = (spec: ContainerSpec, image: ImageConfig, hostname:
 
 const CPU_PERIOD = 100_000
 
-const resourcesOf = (resources: Resources, limitSwap: boolean): OciSpec["linux"]["resources"] => ({
+const resourcesOf = (
+  resources: Resources,
+  { limitSwap, processLimit }: Pick<Input, "limitSwap" | "processLimit">
+): OciSpec["linux"]["resources"] => ({
   devices: [{ allow: false, access: "rwm" }],
   ...(resources.memoryBytes === undefined
     ? {}
@@ -163,7 +168,7 @@ const resourcesOf = (resources: Resources, limitSwap: boolean): OciSpec["linux"]
   ...(resources.cpus === undefined
     ? {}
     : { cpu: { quota: Math.round(resources.cpus * CPU_PERIOD), period: CPU_PERIOD } }),
-  ...(resources.pids === undefined ? {} : { pids: { limit: resources.pids } })
+  pids: { limit: resources.pids ?? processLimit }
 })
 
 const workingDirectory = (spec: ContainerSpec, image: ImageConfig): string => {
@@ -212,7 +217,7 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
       ],
       maskedPaths,
       readonlyPaths,
-      resources: resourcesOf(spec.resources, input.limitSwap)
+      resources: resourcesOf(spec.resources, input)
     }
   }
 })

@@ -83,7 +83,8 @@ const prepare = (state: string, id: string, fields: object, network: RuntimeSpec
       hostname: "inside",
       network,
       hostFiles: [],
-      limitSwap: false
+      limitSwap: false,
+      processLimit: 1024
     })
     mkdirSync(request.bundle, { recursive: true })
     writeFileSync(join(request.bundle, "config.json"), JSON.stringify(oci))

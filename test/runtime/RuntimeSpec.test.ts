@@ -32,6 +32,7 @@ const make = (fields: object, input: Partial<RuntimeSpec.Input> = {}) =>
       network: "new",
       hostFiles: [],
       limitSwap: false,
+      processLimit: 1024,
       ...input
     })
   )
@@ -101,7 +102,10 @@ describe("RuntimeSpec", () => {
   it.effect("limits: only what is given, CPUs as a quota, swap only where it can be limited", () =>
     Effect.gen(function* () {
       const none = yield* make({})
-      assert.deepStrictEqual(none.linux.resources, { devices: [{ allow: false, access: "rwm" }] })
+      assert.deepStrictEqual(none.linux.resources, {
+        devices: [{ allow: false, access: "rwm" }],
+        pids: { limit: 1024 }
+      })
       const resources = { memoryBytes: 64 * 1024 * 1024, cpus: 0.25, pids: 10 }
       const { cpu, memory, pids } = (yield* make({ resources })).linux.resources
       assert.deepStrictEqual(
@@ -160,7 +164,8 @@ describe("RuntimeSpec", () => {
           hostname: "h",
           network: "new",
           hostFiles: [],
-          limitSwap: true
+          limitSwap: true,
+          processLimit: 1024
         })
       )
       if (result._tag === "Failure") {
