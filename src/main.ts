@@ -32,10 +32,12 @@ import * as Sources from "./config/Sources.ts"
 import { Instance } from "./gateway/Instance.ts"
 import { BootClock } from "./host/BootClock.ts"
 import * as ConsoleJournal from "./host/ConsoleJournal.ts"
+import { loadAtStart } from "./host/DeviceModules.ts"
 import { collectWhenIdle } from "./host/IdleCollection.ts"
 import type { KernelParameters } from "./host/KernelParameters.ts"
 import * as MachineState from "./host/MachineState.ts"
 import * as RebootGuard from "./host/RebootGuard.ts"
+import * as StatusPage from "./host/StatusPage.ts"
 import { init, paths, services } from "./Init.ts"
 import * as State from "./storage/State.ts"
 import { StateCorrupt, StateForeign } from "./storage/StateErrors.ts"
@@ -105,8 +107,11 @@ const live = (place: Place) =>
       })
       if (place.machine !== undefined) {
         yield* Effect.forkScoped(Effect.provideService(ConsoleJournal.follow(sayLoudly), Tree, root.tree))
+        yield* Effect.forkScoped(Effect.provideService(StatusPage.follow(sayLoudly), Tree, root.tree))
       }
-      yield* Effect.logInfo("the tree is up").pipe(Effect.annotateLogs({ milliseconds: Date.now() - startedAt }))
+      yield* Effect.logInfo("the tree is up").pipe(
+        Effect.annotateLogs({ milliseconds: Math.round(process.uptime() * 1000) })
+      )
       const how = yield* Effect.raceFirst(
         Effect.raceFirst(action, upgrades.handOver),
         Effect.andThen(root.await, Effect.die("the root actor ended"))
@@ -156,6 +161,7 @@ const brain = (place: Place) => {
           Layer.provideMerge(upgrades),
           Layer.provideMerge(machineState(place.stateDirectory, place.machine)),
           Layer.provideMerge(Sources.layer(place.machine)),
+          Layer.provideMerge(Layer.effectDiscard(loadAtStart)),
           Layer.provideMerge(ProcessesLive)
         )
   const configs = MachineConfigs.layer(place.machine).pipe(Layer.provide(BootClock.layer))

@@ -28,6 +28,7 @@ import { Host } from "./host/HostFacts.ts"
 import { found, MachineState } from "./host/MachineState.ts"
 import * as RebootGuard from "./host/RebootGuard.ts"
 import { constant } from "./host/Setting.ts"
+import * as StatusPage from "./host/StatusPage.ts"
 import * as Network from "./network/Network.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
 import { Containers } from "./runtime/Containers.ts"
@@ -109,6 +110,7 @@ const live = (place: Place) =>
     yield* Effect.gen(function* () {
       const root = yield* Root.start(tree)
       yield* Effect.forkScoped(Effect.provideService(ConsoleJournal.follow(sayLoudly), Tree, root.tree))
+      yield* Effect.forkScoped(Effect.provideService(StatusPage.follow(sayLoudly), Tree, root.tree))
       const { handOver } = yield* Upgrades.Upgrades
       const stop = Effect.raceFirst(
         Deferred.await(asked),

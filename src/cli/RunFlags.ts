@@ -96,7 +96,7 @@ export const runFlags = {
     Flag.optional
   ),
   pids: checked("pids-limit", "N", positiveInteger).pipe(
-    Flag.withDescription("Most processes and threads"),
+    Flag.withDescription("Most processes and threads (default: 4096, on a small host less)"),
     Flag.optional
   ),
   restart: checked("restart", "POLICY", parseRestart).pipe(

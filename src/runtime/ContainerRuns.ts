@@ -47,7 +47,9 @@ import {
 } from "./ContainerExit.ts"
 import * as ContainerLog from "./ContainerLog.ts"
 import * as ContainerUser from "./ContainerUser.ts"
+import * as Crowding from "./Crowding.ts"
 import { creatorLabel, OciRuntime, type RunRequest } from "./OciRuntime.ts"
+import * as ProcessLimits from "./ProcessLimits.ts"
 import type { ContainerRecord, SandboxRecord } from "./Records.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
 import * as Isolation from "./Isolation.ts"
@@ -75,6 +77,7 @@ export class ContainerRuns extends Context.Service<
   ContainerRuns,
   {
     readonly paths: RuntimePaths.RuntimePaths
+    readonly processLimits: ProcessLimits.ProcessLimits
     readonly networks: SandboxNetworks.SandboxNetworks
     /** The run that nobody has judged yet, if any: made by whichever actor or brain. Older ones beside it are ended. */
     readonly find: (record: ContainerRecord) => Effect.Effect<Option.Option<ContainerRun>>
@@ -115,6 +118,8 @@ export class ContainerRuns extends Context.Service<
     /** The newest run that still lives. */
     readonly current: (container: string) => Effect.Effect<Option.Option<ContainerRun>>
     readonly log: (record: ContainerRecord) => ContainerLog.ContainerLog
+    /** Tells for ever, from now on, in what a run is less than it should be; an empty text when that is over. */
+    readonly troubles: (record: ContainerRecord, run: ContainerRun, tell: (why: string) => void) => Effect.Effect<never>
     /** After `stop`: closes and removes the log, forgets the rest. */
     readonly erase: (record: ContainerRecord) => Effect.Effect<void>
   }
@@ -141,6 +146,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const limitSwap = yield* cgroups.limitsSwap
   const held = yield* Isolation.held
   const filters = new SeccompFilters()
+  const processLimits = yield* ProcessLimits.ofHost
   const networks = SandboxNetworks.make(processes, paths)
   const preparing = Semaphore.makeUnsafe(PREPARED_AT_ONCE)
 
@@ -306,6 +312,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       limitSwap,
       isolation,
       seccompFilter: filters.of(isolation.seccomp),
+      processLimit: processLimits.each,
       ...surroundings
     })
     yield* Effect.tryPromise({
@@ -356,6 +363,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
 
   return ContainerRuns.of({
     paths,
+    processLimits,
     networks,
     log,
     start,
@@ -406,6 +414,22 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         yield* forgotten(record.spec.name)
         return Option.flatten(Option.fromUndefinedOr(ends.at(-1)))
       }),
+    troubles: (record, run, tell) =>
+      Effect.gen(function* () {
+        const reasons = new Map<string, string>()
+        const about = (what: string) => (why: string) => {
+          reasons.set(what, why)
+          tell([...reasons.values()].filter((reason) => reason !== "").join("; "))
+        }
+        const lost = about("output")
+        yield* log(record).onLoss((why) => lost(why === "" ? "" : `its output is dropped: ${why}`))
+        return yield* Crowding.follow(
+          cgroups,
+          run.cgroup,
+          record.spec.resources.pids ?? processLimits.each,
+          about("processes")
+        )
+      }).pipe(Effect.scoped),
     quiet: forgotten(),
     hurry: (container) =>
       Effect.suspend(() => {

@@ -66,7 +66,7 @@ export const Resources = Schema.Struct({
       )
     )
   ),
-  /** Processes and threads at a time. */
+  /** Processes and threads at a time. Absent: what keeps the host alive, see `ProcessLimits.ts`. */
   pids: Schema.optionalKey(
     Schema.Int.pipe(
       Schema.check(Schema.isBetween({ minimum: 1, maximum: 4_194_304 }, { expected: "a number from 1 to 4194304" }))

@@ -73,7 +73,7 @@ const trialSpec = new ContainerSpec({
   image: "none",
   command: ["/probe"],
   environment: {},
-  resources: { memoryBytes: 64 * 1024 * 1024, cpus: 1, pids: 64 },
+  resources: { memoryBytes: 64 * 1024 * 1024, cpus: 1 },
   restart: new RestartPolicy({}),
   labels: {},
   readonlyRootfs: false,
@@ -120,7 +120,8 @@ const trial = ({ cgroups, paths, processes }: Services, path: string, id: TrialI
         hostFiles: [],
         limitSwap: yield* cgroups.limitsSwap,
         isolation: Isolation.of(trialSpec.security, yield* Isolation.held),
-        seccompFilter: undefined
+        seccompFilter: undefined,
+        processLimit: 64
       })
       yield* Effect.tryPromise(async () => {
         await fs.mkdir(`${bundle}/rootfs`, { recursive: true, mode: 0o700 })

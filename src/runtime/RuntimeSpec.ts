@@ -38,6 +38,8 @@ export interface Input {
   readonly isolation: Isolation
   /** What crun made of `isolation.seccomp` before, in base64; see `SeccompFilters.ts`. */
   readonly seccompFilter: string | undefined
+  /** Processes and threads that it may have when its spec says nothing: see `ProcessLimits.ts`. */
+  readonly processLimit: number
 }
 
 interface Mount {
@@ -77,7 +79,7 @@ export interface OciSpec {
       readonly devices: ReadonlyArray<{ readonly allow: boolean; readonly access: string }>
       readonly memory?: { readonly limit: number; readonly swap?: number }
       readonly cpu?: { readonly quota: number; readonly period: number }
-      readonly pids?: { readonly limit: number }
+      readonly pids: { readonly limit: number }
     }
   }
 }
@@ -152,7 +154,7 @@ const CPU_PERIOD = 100_000
 
 const resourcesOf = (
   resources: Resources,
-  { isolation, limitSwap }: Pick<Input, "isolation" | "limitSwap">
+  { isolation, limitSwap, processLimit }: Pick<Input, "isolation" | "limitSwap" | "processLimit">
 ): OciSpec["linux"]["resources"] => ({
   devices: [{ allow: isolation.privileged, access: "rwm" }],
   ...(resources.memoryBytes === undefined
@@ -161,7 +163,7 @@ const resourcesOf = (
   ...(resources.cpus === undefined
     ? {}
     : { cpu: { quota: Math.round(resources.cpus * CPU_PERIOD), period: CPU_PERIOD } }),
-  ...(resources.pids === undefined ? {} : { pids: { limit: resources.pids } })
+  pids: { limit: resources.pids ?? processLimit }
 })
 
 const workingDirectory = (spec: ContainerSpec, image: ImageConfig): string => {

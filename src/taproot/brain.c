@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "brain.h"
 #include "channel.h"
+#include "printer.h"
 #include "spawn.h"
 #include "successor.h"
 #include "system.h"
@@ -44,6 +45,7 @@ static struct {
     int64_t started_at, heard_at;
     int64_t kill_at; /* when it is condemned */
     bool killed;     /* taproot did kill it: else its end was its own, or a stranger's */
+    uint64_t memory_kills; /* of anybody, by the kernel, when it was started */
     int64_t backoff_ms;
     uint32_t failures; /* brains without HELLO, in a row */
     uint32_t brief;    /* brains that ended soon after their start, in a row */
@@ -63,8 +65,13 @@ static int exit_code;
 
 static _Noreturn void become_brain(int channel)
 {
+    const int log = options.brain_log ? -1 : printer_copy(); /* never 3, which the printer has taken itself */
     if (dup3(channel, 3, 0) < 0 && channel != 3) _exit(126);
     if (channel == 3) fcntl(3, F_SETFD, 0);
+    if (log >= 0) {
+        dup2(log, 1);
+        dup2(log, 2);
+    }
     syscall(SYS_close_range, 4, ~0u, 0);
     setsid();
     spawn_restore_defaults();
@@ -122,6 +129,7 @@ static void start(void)
         brain.greeted = false;
         brain.killed = false;
         brain.condemned = BRAIN_NONE;
+        brain.memory_kills = system_memory_kills();
         brain.started_at = brain.heard_at = clock_ms();
         successor_started();
     }
@@ -237,6 +245,10 @@ bool brain_reaped(pid_t pid, int wait_status)
     if (replaced) return true;
     say("the brain (pid %d) %s %d; starting it again in %d ms", (int)pid, reasons[brain_last_end.how],
         (int)brain_last_end.value, (int)wait);
+    if (!killed && brain_last_end.how == BRAIN_SIGNALED && system_memory_kills() > brain.memory_kills)
+        say("memory was out: this machine has %d MiB, and the brain may have %d of them%s", (int)system_memory(),
+            (int)(options.brain_memory > 0 ? options.brain_memory >> 20 : system_memory()),
+            brain.greeted ? "" : "; it has not even come up, so give the machine more");
     return true;
 }
 
@@ -290,6 +302,7 @@ static void rest_begin(void)
 static _Noreturn void finish(void)
 {
     if (getpid() == 1) {
+        printer_drain();
         system_power(stop_action);
         /* Refused: a container without the right. Ending is right there, and only there. */
         while (system_is_machine()) pause();

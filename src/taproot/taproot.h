@@ -46,7 +46,7 @@ struct options {
     bool private_mounts;     /* a mount namespace of our own */
     int lifeline;            /* descriptor whose end of file means SIGTERM, or -1 */
     int channel;             /* speak on this descriptor instead of starting a brain, or -1 */
-    int64_t heartbeat_ms;    /* longest silence of a brain [3000] */
+    int64_t heartbeat_ms;    /* longest silence of a brain [2500] */
     int64_t hello_ms;        /* time a new brain has for HELLO [30000] */
     int64_t stop_ms;         /* time a brain has to stop the tree [60000] */
     uint32_t brain_failures; /* brains without HELLO in a row before giving up; 0 never [10, as PID 1 0] */

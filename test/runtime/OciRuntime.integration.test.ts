@@ -90,7 +90,8 @@ const prepare = (state: string, id: string, fields: object, network: RuntimeSpec
       hostFiles: [],
       limitSwap: false,
       isolation: Isolation.of(spec.security, yield* Isolation.held),
-      seccompFilter: undefined
+      seccompFilter: undefined,
+      processLimit: 1024
     })
     mkdirSync(request.bundle, { recursive: true })
     writeFileSync(join(request.bundle, "config.json"), JSON.stringify(oci))

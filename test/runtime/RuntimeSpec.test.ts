@@ -36,6 +36,7 @@ const make = (fields: object, input: Partial<RuntimeSpec.Input> = {}) =>
       limitSwap: false,
       isolation: Isolation.of(spec.security, Capabilities.names),
       seccompFilter: undefined,
+      processLimit: 1024,
       ...input
     })
   )
@@ -105,7 +106,10 @@ describe("RuntimeSpec", () => {
   it.effect("limits: only what is given, CPUs as a quota, swap only where it can be limited", () =>
     Effect.gen(function* () {
       const none = yield* make({})
-      assert.deepStrictEqual(none.linux.resources, { devices: [{ allow: false, access: "rwm" }] })
+      assert.deepStrictEqual(none.linux.resources, {
+        devices: [{ allow: false, access: "rwm" }],
+        pids: { limit: 1024 }
+      })
       const resources = { memoryBytes: 64 * 1024 * 1024, cpus: 0.25, pids: 10 }
       const { cpu, memory, pids } = (yield* make({ resources })).linux.resources
       assert.deepStrictEqual(
@@ -166,7 +170,8 @@ describe("RuntimeSpec", () => {
           hostFiles: [],
           limitSwap: true,
           isolation: Isolation.of(spec.security, Capabilities.names),
-          seccompFilter: undefined
+          seccompFilter: undefined,
+          processLimit: 1024
         })
       )
       if (result._tag === "Failure") {
