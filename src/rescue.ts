@@ -40,7 +40,8 @@ const endings: Readonly<Record<BrainEnd["how"], string>> = {
   signaled: "was killed by signal",
   "missed-heartbeat": "hung and was killed by signal",
   "protocol-fault": "broke the protocol and was killed by signal",
-  "never-said-hello": "never said hello and was killed by signal"
+  "never-said-hello": "never said hello and was killed by signal",
+  late: "did not say in time that it works and was killed by signal"
 }
 
 const reasonOf = ({ how, value }: BrainEnd): string =>

@@ -5,6 +5,7 @@
 #include "process.h"
 #include "spawn.h"
 #include "stream.h"
+#include "successor.h"
 #include "system.h"
 #include "watchdog.h"
 #include "wire.h"
@@ -26,8 +27,10 @@ enum {
 
 enum request {
     HELLO = 0x01, HEARTBEAT, SPAWN, CLAIM, SIGNAL, INPUT, INPUT_END, READ, WINDOW_SIZE, ACKNOWLEDGE, MOUNT, UNMOUNT,
-    SHUTDOWN, STATUS_REQUEST, MODULE, WATCHDOG,
+    SHUTDOWN, STATUS_REQUEST, MODULE, WATCHDOG, SUCCEED, CONFIRM,
 };
+/* What has come to the protocol without a new version, a bit each. */
+enum feature { FEATURE_MODULE = 1, FEATURE_WATCHDOG = 2, FEATURE_SUCCESSOR = 4 };
 enum answer {
     WELCOME = 0x81, PROCESS, SPAWNED, DONE, REFUSED, EXITED, OUTPUT, INPUT_TAKEN, STOPPING, STATUS, FAULT,
 };
@@ -115,6 +118,13 @@ static void put_exit(const struct exit_record *record)
     put_u64(&out, record->max_rss_kib);
 }
 
+static void put_brain_end(const struct brain_end *end)
+{
+    put_u8(&out, end->how);
+    put_u32(&out, (uint32_t)end->value);
+    put_u64(&out, end->time);
+}
+
 static void answer_fault(const char *text)
 {
     say("the brain broke the protocol: %s", text);
@@ -199,13 +209,15 @@ static void answer_welcome(void)
     }
     const size_t frame = frame_begin(WELCOME);
     put_u16(&out, PROTOCOL_VERSION);
+    put_u32(&out, FEATURE_MODULE | FEATURE_WATCHDOG | (options.channel < 0 ? FEATURE_SUCCESSOR : 0));
     put_blob(&out, instance, sizeof instance);
     put_u32(&out, (uint32_t)getpid());
     put_u8(&out, options.channel >= 0 && getpid() == 1 ? 2 : getpid() == 1 ? 1 : 0);
     put_u32(&out, brain_starts);
-    put_u8(&out, brain_last_end.how);
-    put_u32(&out, (uint32_t)brain_last_end.value);
-    put_u64(&out, brain_last_end.time);
+    put_brain_end(&brain_last_end);
+    put_u8(&out, successor.state);
+    put_u8(&out, successor.fault);
+    put_brain_end(&successor.end);
     put_u32(&out, process_counts.entries);
     frame_end(frame);
     greeting_next = process_oldest() ? process_oldest()->id : 0;
@@ -215,12 +227,17 @@ static void answer_welcome(void)
 
 static void on_hello(struct reader *reader)
 {
-    const uint16_t version = take_u16(reader);
+    const uint16_t newest = take_u16(reader);
+    const uint16_t oldest = reader->at == reader->end ? newest : take_u16(reader); /* version 1 had no second field */
     if (!reader_done(reader)) return;
     if (greeted) {
         answer_fault("HELLO comes once");
-    } else if (version != PROTOCOL_VERSION) {
-        answer_fault("this taproot speaks version 1");
+    } else if (newest < PROTOCOL_OLDEST || oldest > PROTOCOL_VERSION) {
+        char text[96];
+        snprintf(text, sizeof text, "taproot speaks version %d to %d of the protocol, the brain %u to %u", PROTOCOL_OLDEST,
+                 PROTOCOL_VERSION, oldest, newest);
+        successor_speaks_not();
+        answer_fault(text);
     } else {
         greeted = true;
         brain_greeted();
@@ -492,6 +509,36 @@ static void on_watchdog(struct reader *reader)
     else answer_refused(request, SYSTEM_CALL, error, "the watchdog");
 }
 
+static void on_succeed(struct reader *reader)
+{
+    char *arguments[SUCCESSOR_ARGUMENTS];
+    const uint32_t request = take_u32(reader);
+    const uint32_t patience_ms = take_u32(reader);
+    const uint8_t tries = take_u8(reader);
+    const uint32_t count = take_count(reader, SUCCESSOR_ARGUMENTS);
+    for (uint32_t i = 0; i < count; i++) arguments[i] = take_string(reader, FRAME_LONGEST);
+    if (patience_ms < 1000 || tries == 0 || count == 0) reader_reject(reader);
+    if (!reader_done(reader)) return;
+    if (options.channel >= 0) {
+        answer_refused(request, INVALID, 0, "this taproot starts no brains");
+    } else if (stop_is_ending()) {
+        answer_refused(request, INVALID, 0, "taproot is stopping");
+    } else if (!successor_set(arguments, count, patience_ms, tries)) {
+        answer_refused(request, INVALID, 0, "its arguments are too long");
+    } else {
+        answer_done(request);
+        brain_replace();
+    }
+}
+
+static void on_confirm(struct reader *reader)
+{
+    const uint32_t request = take_u32(reader);
+    if (!reader_done(reader)) return;
+    successor_confirm();
+    answer_done(request);
+}
+
 static void on_shutdown(struct reader *reader)
 {
     const uint8_t action = take_u8(reader);
@@ -538,6 +585,8 @@ static void handle(uint8_t type, struct reader reader)
     case STATUS_REQUEST: on_status(&reader); break;
     case MODULE: on_module(&reader); break;
     case WATCHDOG: on_watchdog(&reader); break;
+    case SUCCEED: on_succeed(&reader); break;
+    case CONFIRM: on_confirm(&reader); break;
     default: reader_reject(&reader);
     }
     if (!reader_done(&reader) && !deaf) {

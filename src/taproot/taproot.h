@@ -19,7 +19,9 @@
 #include <sys/types.h>
 
 #define TAPROOT_VERSION "0.1.0"
-#define PROTOCOL_VERSION 1
+/* The versions of the protocol that taproot speaks: PROTOCOL.md, "Compatibility". */
+#define PROTOCOL_VERSION 2
+#define PROTOCOL_OLDEST 2
 
 /* How many processes, running or ended and not yet acknowledged. Tests build with a small one. */
 #ifndef PROCESS_CAPACITY

@@ -227,7 +227,9 @@ export class Domain {
         taprootPid: 7,
         role: "parent",
         brainStarts: 2,
-        lastBrainEnd: { how: "none", value: 0, time: 0n }
+        lastBrainEnd: { how: "none", value: 0, time: 0n },
+        features: ["module", "watchdog", "successor"],
+        succession: { state: "none", fault: "none", end: { how: "none", value: 0, time: 0n } }
       }
     }),
     Layer.succeed(
