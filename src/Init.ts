@@ -8,6 +8,7 @@
  * ├─ network                the host's links, on a machine that boots into Ironwood
  * ├─ runtime                one child per sandbox, each with its containers
  * ├─ gateway                the API
+ * ├─ upgrade                which brain runs; one that has to prove itself does it here
  * └─ boot-assessment        tells the boot loader that all of this came up, where the loader counts
  * ```
  *
@@ -23,6 +24,7 @@ import * as Option from "effect/Option"
 import { join } from "node:path"
 import * as Supervisor from "./actor/Supervisor.ts"
 import { gateway } from "./gateway/Gateway.ts"
+import { answersAt } from "./gateway/SelfCheck.ts"
 import * as BootAssessment from "./host/BootAssessment.ts"
 import { Host } from "./host/HostFacts.ts"
 import type { Place } from "./BrainProcess.ts"
@@ -37,10 +39,12 @@ import { RuntimeSupervisor } from "./runtime/RuntimeSupervisor.ts"
 import * as ContentLive from "./storage/ContentLive.ts"
 import * as RootfsLive from "./storage/RootfsLive.ts"
 import { storage } from "./storage/Storage.ts"
+import { upgradeActor } from "./upgrade/UpgradeActor.ts"
+import { databaseOf } from "./upgrade/Upgrades.ts"
 
 /** Where everything of one Ironwood is kept, below its state directory (absolute). */
 export const paths = (stateDirectory: string) => ({
-  database: join(stateDirectory, "state.db"),
+  database: databaseOf(stateDirectory),
   content: join(stateDirectory, "content"),
   runtime: join(stateDirectory, "runtime"),
   logs: join(stateDirectory, "logs"),
@@ -50,7 +54,7 @@ export const paths = (stateDirectory: string) => ({
 /** The tree of one Ironwood. */
 export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDirectory }: Place) {
   const runtime = yield* RuntimeSupervisor
-  const { setting } = yield* MachineConfigs
+  const { parts, setting } = yield* MachineConfigs
   const config = configActor(machine)
   const counted = machine === undefined ? Option.none() : yield* BootAssessment.started
   const network =
@@ -61,7 +65,8 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
     socketPath,
     insecure: setting("listen"),
     debug: machine?.debug ?? false,
-    serial: machine !== undefined
+    serial: machine !== undefined,
+    upgradeKeys: () => parts().upgrade.keys
   })
   return Supervisor.make("init", {
     strategy: "rest_for_one",
@@ -86,6 +91,7 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
       ...network,
       runtime.spec,
       ways,
+      upgradeActor(answersAt(socketPath)),
       ...Option.toArray(Option.map(counted, BootAssessment.bootAssessment))
     ]
   })

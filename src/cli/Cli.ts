@@ -35,6 +35,7 @@ import { start } from "./commands/start.ts"
 import { stop } from "./commands/stop.ts"
 import { tree } from "./commands/tree.ts"
 import { up } from "./commands/up.ts"
+import { upgrade } from "./commands/upgrade.ts"
 import { version } from "./commands/version.ts"
 import { why } from "./commands/why.ts"
 import { exitCodeHelp, exitCodes } from "./ExitCode.ts"
@@ -54,7 +55,7 @@ export const root = Command.make("ironwood").pipe(
     { group: "Images and sandboxes", commands: [image, sandbox] },
     {
       group: "Ironwood itself",
-      commands: [up, down, host, config, version, completions((): Command.Command.Any => root)]
+      commands: [up, down, host, config, upgrade, version, completions((): Command.Command.Any => root)]
     }
   ]),
   Command.provide(Client.layer),

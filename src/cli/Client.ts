@@ -14,6 +14,7 @@
  */
 import {
   type DescMessage,
+  type DescMethodClientStreaming,
   type DescMethodServerStreaming,
   type DescMethodUnary,
   type Message,
@@ -58,6 +59,11 @@ export interface Connection {
     method: DescMethodServerStreaming<I, O>,
     request: MessageInitShape<I>
   ) => Stream.Stream<MessageShape<O>, Failure>
+  /** A client stream: the requests one after the other, as fast as they are taken. No deadline. */
+  readonly send: <I extends DescMessage, O extends DescMessage>(
+    method: DescMethodClientStreaming<I, O>,
+    requests: ReadonlyArray<() => MessageInitShape<I>>
+  ) => Effect.Effect<MessageShape<O>, Failure>
 }
 
 /** The connection the commands use: that of `--address`. */
@@ -216,6 +222,32 @@ export const make = (address: string): Effect.Effect<Connection, never, Scope.Sc
               )
             }
           )
+          return Effect.sync(() => call.cancel())
+        }),
+      send: (method, requests) =>
+        Effect.callback((resume) => {
+          const call = client.makeClientStreamRequest(
+            `/${method.parent.typeName}/${method.name}`,
+            (message: MessageShape<typeof method.input>) => Buffer.from(toBinary(method.input, message)),
+            (bytes) => fromBinary(method.output, bytes),
+            (error, response) => {
+              ended = true
+              if (error !== null) return resume(Effect.fail(failureOf(error, address)))
+              return resume(
+                response === undefined ? Effect.die(`${method.name}: no answer and no error`) : Effect.succeed(response)
+              )
+            }
+          )
+          let ended = false
+          // the answer says what went wrong
+          call.on("error", () => {})
+          const next = (index: number): void => {
+            const request = requests[index]
+            if (ended) return
+            if (request === undefined) return void call.end()
+            call.write(create(method.input, request()), () => next(index + 1))
+          }
+          next(0)
           return Effect.sync(() => call.cancel())
         }),
       stream: (method, request) =>

@@ -29,6 +29,7 @@ export interface Parts {
   /** Where the API is served on TCP. */
   readonly listen: ReadonlyArray<string>
   readonly restarts: RestartRate
+  readonly upgrade: { readonly keys: ReadonlyArray<string>; readonly whenBrainFails: "wait" | "reboot" }
 }
 export type Part = keyof Parts
 
@@ -140,6 +141,10 @@ export const effective = (config: MachineConfig, kernel: KernelParameters | unde
   restarts: {
     perSecond: config.restarts?.perSecond ?? usualRestarts.perSecond,
     burst: config.restarts?.burst ?? usualRestarts.burst
+  },
+  upgrade: {
+    keys: config.upgrade?.keys ?? [],
+    whenBrainFails: config.upgrade?.whenBrainFails ?? "wait"
   }
 })
 
@@ -161,5 +166,6 @@ export const settle = (before: Parts, after: Parts): Parts => ({
   consoleLevel: after.consoleLevel,
   watchdog: kept(before.watchdog, after.watchdog),
   listen: kept(before.listen, after.listen),
-  restarts: kept(before.restarts, after.restarts)
+  restarts: kept(before.restarts, after.restarts),
+  upgrade: kept(before.upgrade, after.upgrade)
 })

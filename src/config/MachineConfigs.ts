@@ -119,7 +119,8 @@ const fields: Readonly<Record<Part, string>> = {
   watchdog: "watchdog",
   consoleLevel: "kernel.consoleLevel",
   listen: "api.listenInsecure",
-  restarts: "restarts"
+  restarts: "restarts",
+  upgrade: "upgrade"
 }
 
 const partNames = [
@@ -131,7 +132,8 @@ const partNames = [
   "watchdog",
   "consoleLevel",
   "listen",
-  "restarts"
+  "restarts",
+  "upgrade"
 ] as const satisfies ReadonlyArray<Part>
 
 const nothing: Document = { text: write(empty), config: empty }

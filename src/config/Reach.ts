@@ -31,6 +31,8 @@ export const table: ReadonlyArray<Row> = [
   { field: "watchdog", reach: "live", machineOnly: true },
   { field: "state", reach: "reboot", machineOnly: true },
   { field: "api", reach: "live", machineOnly: false },
+  { field: "upgrade", reach: "live", machineOnly: false },
+  { field: "upgrade.whenBrainFails", reach: "live", machineOnly: true },
   { field: "restarts", reach: "live", machineOnly: false }
 ]
 

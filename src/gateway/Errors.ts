@@ -34,6 +34,7 @@ import type { HostFactsUnavailable } from "../host/HostFacts.ts"
 import type * as Runtime from "../runtime/ContainerError.ts"
 import type * as Content from "../storage/ContentError.ts"
 import type * as State from "../storage/StateErrors.ts"
+import type { UpgradeError } from "../upgrade/UpgradeErrors.ts"
 import type { ProcessGone, SignalRefused } from "../taproot/Processes.ts"
 import type { GrpcStatus } from "./EffectGrpc.ts"
 import type { ServiceUnknown } from "./HealthService.ts"
@@ -44,6 +45,7 @@ import { wireMillis } from "./Time.ts"
 export type GatewayError =
   | InvalidRequest
   | ConfigError
+  | UpgradeError
   | ServiceUnknown
   | HostFactsUnavailable
   | Actor.NoSuchActor
@@ -119,6 +121,25 @@ const describe = Match.typeTags<GatewayError, Description>()({
   NothingOnTrial: ({ message }) => configState("no-trial", message),
   RevisionMoved: ({ message }) => configState("revision", message),
   RevisionNotFound: ({ revision }) => notFound("config revision", String(revision)),
+  BundleInvalid: ({ field, problem }) => ({
+    code: Code.INVALID_ARGUMENT,
+    fields: [{ field: field === "digest" ? "start.digest" : field, description: problem }]
+  }),
+  SignatureRefused: ({ problem }) => ({
+    code: Code.PERMISSION_DENIED,
+    fields: [{ field: "start.signature", description: problem }]
+  }),
+  BrainIncompatible: ({ problem, version }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["brain", version],
+    blockers: [{ type: "incompatible", subject: `brain ${version}`, description: problem }]
+  }),
+  BrainNotInstalled: ({ brain }) => notFound("brain", brain),
+  UpgradeInProgress: ({ what }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["brain", "trial"],
+    blockers: [{ type: "trial", subject: "brain", description: what }]
+  }),
   ServiceUnknown: ({ service }) => notFound("service", service),
   HostFactsUnavailable: ({ file }) => ({ code: Code.UNAVAILABLE, resource: ["file", file] }),
 

@@ -209,7 +209,7 @@ export const encodeBrainFrame = (writer: FrameWriter, frame: BrainFrame): Result
         out.u32(frame.request)
         out.u32(frame.patienceMillis)
         out.u8(frame.tries)
-        out.list(frame.argv, 1, limits.successorArguments, (word) => out.string(word))
+        out.list(frame.argv, 0, limits.successorArguments, (word) => out.string(word))
       })
     case "Confirm":
       return writer.frame("CONFIRM", 0x12, (out) => out.u32(frame.request))
@@ -331,7 +331,7 @@ const brainFrame = (input: FrameReader, type: number): BrainFrame | undefined =>
         request: input.u32(),
         patienceMillis: input.u32(),
         tries: input.u8(),
-        argv: input.list(1, limits.successorArguments, () => input.string())
+        argv: input.list(0, limits.successorArguments, () => input.string())
       }
     case 0x12:
       return { _tag: "Confirm", request: input.u32() }

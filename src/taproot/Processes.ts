@@ -348,8 +348,8 @@ export interface Succession {
 
 /** A brain to be started in place of this one. */
 export interface SuccessorRequest {
-  /** 1 to 32 words, together at most 4,096 bytes. */
-  readonly argv: readonly [string, ...Array<string>]
+  /** At most 32 words, together at most 4,096 bytes; none: the brain of taproot's command line, which is on no trial. */
+  readonly argv: ReadonlyArray<string>
   /** It must `confirm` within so many milliseconds from its first start: 1,000 or more. */
   readonly patienceMillis: number
   /** So many of them may end before that, less one: 1 to 255. */

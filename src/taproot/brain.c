@@ -179,6 +179,7 @@ static void choose_next(void)
 {
     const bool brief = clock_ms() - brain.started_at < BRIEF_MS;
     brain.brief = brief && !brain.rescue && !brain.replaced ? brain.brief + 1 : 0;
+    if (brain.replaced) say("the brain has made room for %s", successor_is_brain() ? "another one" : "that of the command line");
     if (brain.replaced || successor_ended(brain.brief, &brain_last_end)) {
         brain.replaced = brain.rescue = false;
         brain.brief = brain.failures = 0;
@@ -229,9 +230,11 @@ bool brain_reaped(pid_t pid, int wait_status)
         rest_begin();
         return true;
     }
+    const bool replaced = brain.replaced;
     choose_next();
     const int64_t wait = brain.backoff_ms;
     start_later();
+    if (replaced) return true;
     say("the brain (pid %d) %s %d; starting it again in %d ms", (int)pid, reasons[brain_last_end.how],
         (int)brain_last_end.value, (int)wait);
     return true;

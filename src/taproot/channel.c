@@ -517,7 +517,7 @@ static void on_succeed(struct reader *reader)
     const uint8_t tries = take_u8(reader);
     const uint32_t count = take_count(reader, SUCCESSOR_ARGUMENTS);
     for (uint32_t i = 0; i < count; i++) arguments[i] = take_string(reader, FRAME_LONGEST);
-    if (patience_ms < 1000 || tries == 0 || count == 0) reader_reject(reader);
+    if (patience_ms < 1000 || tries == 0) reader_reject(reader);
     if (!reader_done(reader)) return;
     if (options.channel >= 0) {
         answer_refused(request, INVALID, 0, "this taproot starts no brains");

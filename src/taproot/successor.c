@@ -15,7 +15,7 @@ bool successor_set(char **arguments, uint32_t count, uint32_t patience_ms, uint8
 {
     size_t length = 0;
     for (uint32_t i = 0; i < count; i++) length += strlen(arguments[i]) + 1;
-    if (count < 1 || count > SUCCESSOR_ARGUMENTS || length > sizeof text) return false;
+    if (count > SUCCESSOR_ARGUMENTS || length > sizeof text) return false;
     length = 0;
     for (uint32_t i = 0; i < count; i++) {
         const size_t size = strlen(arguments[i]) + 1;
@@ -27,7 +27,7 @@ bool successor_set(char **arguments, uint32_t count, uint32_t patience_ms, uint8
     deadline = -1;
     tries_left = tries;
     speaks_not = false;
-    successor = (struct successor){.state = SUCCESSOR_TRIAL, .fault = FAULT_NONE};
+    successor = (struct successor){.state = count > 0 ? SUCCESSOR_TRIAL : SUCCESSOR_NONE, .fault = FAULT_NONE};
     return true;
 }
 
@@ -79,7 +79,7 @@ bool successor_ended(uint32_t brief, const struct brain_end *end)
     if (!successor_is_brain()) return false;
     const enum successor_fault fault = fault_of(brief, end);
     if (fault == FAULT_NONE) return false;
-    say("the brain %s is given up: %s; going back to %s", words[0], reasons[fault], options.brain[0]);
+    say("the brain that took over is given up: %s; going back to that of the command line", reasons[fault]);
     successor = (struct successor){.state = SUCCESSOR_GIVEN_UP, .fault = (uint8_t)fault, .end = *end};
     return true;
 }

@@ -11,6 +11,7 @@
  *   reaped        | -              | given up, when it was one too many, or | given up, when it was one of too
  *                 |                | it speaks another protocol             | many in a row that ended soon
  *
+ * Without arguments SUCCEED asks for the brain of the command line, which needs no trial: nothing is behind it.
  * Which brain that is, what it may take and what is chosen after it is decided by brains. Nothing of this is on a disk: a
  * taproot that starts anew starts with the brain of its command line, which chooses again.
  */
@@ -36,7 +37,7 @@ struct successor {
 };
 extern struct successor successor;
 
-/* From now on this is the brain. False: it does not fit, and nothing has changed. */
+/* From now on this is the brain; without arguments that of the command line. False: it does not fit, nothing has changed. */
 bool successor_set(char **arguments, uint32_t count, uint32_t patience_ms, uint8_t tries);
 /* It is the brain that runs, or would. */
 bool successor_is_brain(void);

@@ -253,7 +253,8 @@ restarts: { perSecond: 7 }`)
             consoleLevel: undefined,
             watchdog: undefined,
             listen: [],
-            restarts: { perSecond: 7, burst: usualRestarts.burst }
+            restarts: { perSecond: 7, burst: usualRestarts.burst },
+            upgrade: { keys: [], whenBrainFails: "wait" }
           })
         }),
         { commandLine: "quiet hostname=kernel ironwood.ntp=192.0.2.9 sysctl.vm/swappiness=5" }
