@@ -31,9 +31,9 @@ const reasons: Readonly<Record<FallBackReason, string>> = {
 export const fallBack = ({ detail, reason }: FallBack): string =>
   [reasons[reason] ?? reasons[FallBackReason.UNSPECIFIED], Text.clean(detail)].filter((part) => part !== "").join("; ")
 
-const stateOf = ({ fallBack: isFallBack, fault, problem, running }: Brain): string =>
+const stateOf = ({ fallBack: isFallBack, fault, problem, proving, running }: Brain): string =>
   [
-    running ? "running" : "",
+    running ? (proving ? "running, and has yet to prove itself" : "running") : "",
     isFallBack ? "fall-back" : "",
     fault === undefined ? "" : `left: ${fallBack(fault)}`,
     problem === "" ? "" : `cannot run: ${Text.clean(problem)}`

@@ -55,7 +55,7 @@ const fallBackOf = ({ onTrial, record, running }: Status): string =>
   onTrial ? record.current : record.current === running ? (record.previous ?? builtIn) : builtIn
 
 const brainsToProto = (status: Status): ReadonlyArray<MessageInitShape<typeof Proto.BrainSchema>> => {
-  const { brains, record, running, version } = status
+  const { brains, proving, record, running, version } = status
   const own = {
     id: builtIn,
     version: running === builtIn ? version : record.builtIn.version,
@@ -68,6 +68,7 @@ const brainsToProto = (status: Status): ReadonlyArray<MessageInitShape<typeof Pr
     version: ofIt,
     running: id === running,
     fallBack: id === fallBack && id !== running,
+    proving: proving && id === running,
     problem,
     ...(fault === undefined ? {} : { fault: faultToProto(fault) })
   }))

@@ -57,8 +57,10 @@ export interface Status {
   readonly version: string
   readonly record: Record.Record
   readonly brains: ReadonlyArray<Listed>
-  /** It is this brain that has to prove itself. */
+  /** It is this brain that was never confirmed. */
   readonly onTrial: boolean
+  /** taproot waits for this brain to prove itself: it is on trial, or was started as the chosen one. */
+  readonly proving: boolean
   /** Why the brain that was chosen is not the one that runs, or why nothing is known of it; empty when all is as chosen. */
   readonly note: string
 }
@@ -227,6 +229,7 @@ const make = Effect.fnUntraced(function* ({ blocked = "", database, end, hands, 
       note = asked.failure.message
     }
   }
+  let proving = hello.succession.state === "trial"
   const onTrial = record.trial?.brain === self && hello.succession.state === "trial"
   const layout = Snapshot.layoutOf(database)
   if (onTrial && layout !== undefined && layout < MIGRATIONS.length) Snapshot.take(database)
@@ -236,6 +239,7 @@ const make = Effect.fnUntraced(function* ({ blocked = "", database, end, hands, 
     version: manifest.version,
     record,
     onTrial: record.trial?.brain === self,
+    proving,
     note,
     brains: Brains.list(directory).map((id) => ({
       id,
@@ -292,27 +296,33 @@ const make = Effect.fnUntraced(function* ({ blocked = "", database, end, hands, 
           ? `it knows the state's layout ${record.builtIn.stateLayout}, and the state has ${MIGRATIONS.length}`
           : undefined
     if (problem !== undefined) return yield* new BrainIncompatible({ version: versionOf(brain), problem })
+    const there = new Set(Brains.list(directory))
+    const bad = Object.fromEntries(Object.entries(record.bad).filter(([id]) => there.has(id)))
     yield* save(
-      Lifecycle.ask(record, {
-        brain,
-        version: brain === Record.builtIn ? record.builtIn.version : versionOf(brain),
-        instance: hello.instance,
-        patienceMillis,
-        at: Date.now(),
-        ...(self === Record.builtIn ? { own: own() } : {})
-      })
+      Lifecycle.ask(
+        { ...record, bad },
+        {
+          brain,
+          version: brain === Record.builtIn ? record.builtIn.version : versionOf(brain),
+          instance: hello.instance,
+          patienceMillis,
+          at: Date.now(),
+          ...(self === Record.builtIn ? { own: own() } : {})
+        }
+      )
     )
     Deferred.doneUnsafe(wanted, Exit.succeed(successor(brain, patienceMillis)))
     return true
   })
 
   const confirm = Effect.gen(function* () {
-    if (hello.succession.state !== "trial") return
+    if (!proving) return
     if (record.trial?.brain === self) {
       yield* save(Lifecycle.confirm(record, self))
       Snapshot.drop(database)
     }
     yield* processes.confirm
+    proving = false
   })
 
   return Upgrades.of({
