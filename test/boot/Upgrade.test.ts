@@ -83,8 +83,10 @@ describe("the brain of a machine", () => {
         const machineWithDisk = boot({
           parameters: ["ironwood.state_format=/dev/vda"],
           more: [
-            ...["-drive", `file=${disk},format=raw,if=none,id=disk,cache=unsafe`],
-            ...["-device", "virtio-blk-pci,drive=disk"]
+            "-drive",
+            `file=${disk},format=raw,if=none,id=disk,cache=unsafe`,
+            "-device",
+            "virtio-blk-pci,drive=disk"
           ]
         })
         const brain = (version: string, program: string): string => {
@@ -101,7 +103,11 @@ describe("the brain of a machine", () => {
             const pid = yield* containerPid(machine)
 
             const installed = yield* machine.run(
-              ...["upgrade", "install", join(checkout, "build/brain.tar"), "--deadline", "10m"]
+              "upgrade",
+              "install",
+              join(checkout, "build/brain.tar"),
+              "--deadline",
+              "10m"
             )
             assert.include(installed, "runs and has proved itself")
             const after = yield* upgradeOf(machine, "the upgraded brain", isSettled)
@@ -140,7 +146,7 @@ describe("the brain of a machine", () => {
             assert.match(machine.console(), /init\/upgrade .*degraded: brain 9\.0\.1/)
 
             // one that says nothing is on its trial when the power is cut
-            yield* machine.run(...["upgrade", "install", brain("9.0.2", "for (;;);"), "--deadline", "1h", "--no-wait"])
+            yield* machine.run("upgrade", "install", brain("9.0.2", "for (;;);"), "--deadline", "1h", "--no-wait")
             yield* machine.prints(/(made room for another one[^]*){4}/)
             return running(after)
           })
