@@ -389,7 +389,7 @@ describe("OciRuntime", () => {
     ["at once", "kill -KILL $$"],
     ["with a child left behind", "(exec 1>&- 2>&-; sleep 1000) & kill -KILL $$"],
     ["with the container made but nothing said", `runc "$@"; kill -KILL $$`],
-    ["with a wrong pid", `runc "$@"; for last; do :; done; echo 1 > "\${8}"; exit 0`],
+    ["with a wrong pid", `runc "$@"; until [ "$1" = --pid-file ]; do shift; done; echo 1 > "$2"; exit 0`],
     ["with a worker of its own in another session", `setsid sh -c 'sleep 1; exec runc "$@"' worker "$@" & exit 1`],
     ["in words", "echo 'disk is on fire' >&2; exit 3"]
   ] as const) {
