@@ -14,7 +14,7 @@ import { ImageService } from "../proto/generated/ironwood/v1/image_pb.ts"
 import { ActorState, TreeService } from "../proto/generated/ironwood/v1/tree_pb.ts"
 import * as Client from "../src/cli/Client.ts"
 import { memory } from "./Measure.ts"
-import { command, type Peer } from "./Peers.ts"
+import { command, type Peer, saying } from "./Peers.ts"
 import { readStall, requireProbe, type Stall } from "./Stall.ts"
 
 const checkout = fileURLToPath(new URL("..", import.meta.url))
@@ -118,6 +118,24 @@ export const ironwood = async (
       )
       await seen(() => pids.get(id))
     },
+    exec: (id) =>
+      Effect.runPromise(
+        Effect.suspend(() => {
+          const begun = performance.now()
+          let took = Number.NaN
+          const request = { request: { case: "start", value: { name: id, command: saying } } } as const
+          return connection
+            .exchange(ContainerService.method.execContainer, Stream.make<[typeof request]>(request))
+            .pipe(
+              Stream.runForEach(({ response }) =>
+                Effect.sync(() => {
+                  if (response.case === "stdout") took = performance.now() - begun
+                })
+              ),
+              Effect.map(() => took)
+            )
+        })
+      ),
     remove: async (id) => {
       await Effect.runPromise(connection.call(ContainerService.method.removeContainer, { name: id, force: true }))
     },

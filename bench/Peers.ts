@@ -68,6 +68,22 @@ export const inOwnMountNamespace = (): void => {
   process.exit(done.status ?? 1)
 }
 
+/** Milliseconds until the first byte of a command's standard output; waits for its end. */
+const firstByte = (name: string, args: ReadonlyArray<string>): Promise<number> =>
+  new Promise((resolve, reject) => {
+    const begun = performance.now()
+    let took = Number.NaN
+    const child = spawn(name, args, { stdio: ["ignore", "pipe", "inherit"] })
+    child.stdout.once("data", () => (took = performance.now() - begun))
+    child.once("error", reject)
+    child.once("close", (code) =>
+      code === 0 ? resolve(took) : reject(new Error(`${name} ${args.join(" ")} ended with ${code}`))
+    )
+  })
+
+/** What is run in containers: one line, and the end. */
+export const saying = ["/bin/busybox", "echo", "here"]
+
 /** A directory on tmpfs with a busybox root file system in `rootfs/`; removed at exit. */
 export const workspace = (): string => {
   // lower case: podman makes an image name of the path
@@ -86,6 +102,8 @@ export interface Peer {
   readonly start: (id: string) => Promise<void>
   readonly remove: (id: string) => Promise<void>
   readonly pid: (id: string) => Promise<number>
+  /** Milliseconds until the first byte of a program's output is here, that is run in a container. */
+  readonly exec: (id: string) => Promise<number>
   readonly close: () => Promise<void>
 }
 
@@ -112,6 +130,7 @@ export const bareCrun = (
       Object.assign(spec.root, { path: join(space, "rootfs"), readonly: true })
       spec.linux.cgroupsPath = `/ironwood-bench/${id}`
       writeFileSync(join(bundle, "config.json"), JSON.stringify(spec))
+      writeFileSync(join(bundle, "process.json"), JSON.stringify({ ...spec.process, args: saying }))
     },
     start: async (id) => {
       const bundle = ["--bundle", bundleOf(id), id]
@@ -120,6 +139,7 @@ export const bareCrun = (
       await quiet("crun", ["--root", root, "start", id])
     },
     remove: (id) => quiet("crun", ["--root", root, "delete", "--force", id]),
+    exec: (id) => firstByte("crun", ["--root", root, "exec", "--process", join(bundleOf(id), "process.json"), id]),
     pid: async (id) => JSON.parse(await command("crun", ["--root", root, "state", id])).pid,
     close: async () => {}
   }
@@ -160,6 +180,7 @@ export const containerd = async (
   await ctr("image", "import", "--base-name", "bench", archive)
   const image = (await ctr("image", "ls", "--quiet")).trim().split("\n")[0] ?? ""
   // runc keeps its containers by name for the whole host
+  let execs = 0
   const unique = (id: string) => `bench-${process.pid}-${id}`
   const remove = async (name: string) => {
     await ctr("task", "rm", "--force", name)
@@ -167,6 +188,8 @@ export const containerd = async (
   }
   return {
     start: (id) => quiet("ctr", ["--address", address, "run", "--detach", "--null-io", image, unique(id), ...sleeping]),
+    exec: (id) =>
+      firstByte("ctr", ["--address", address, "task", "exec", "--exec-id", `e${execs++}`, unique(id), ...saying]),
     remove: (id) => remove(unique(id)),
     pid: async (id) => {
       const line = (await ctr("task", "ls")).split("\n").find((text) => text.startsWith(`${unique(id)} `))
@@ -220,6 +243,7 @@ export const podman = async (space: string, source: string): Promise<Peer> => {
         image,
         ...sleeping
       ]),
+    exec: (id) => firstByte("podman", [...base, "exec", id, ...saying]),
     remove: async (id) => void (await command("podman", [...base, "rm", "--force", "--time", "0", id])),
     pid: async (id) => Number(await command("podman", [...base, "inspect", "--format", "{{.State.Pid}}", id])),
     close: async () => {

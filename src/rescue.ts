@@ -55,6 +55,7 @@ const noRuntime = Layer.succeed(
     candidates: Effect.succeed([]),
     run: () => none,
     exec: () => none,
+    control: () => none,
     recover: () => Effect.succeedNone,
     remove: () => Effect.void,
     list: Effect.succeed([])

@@ -14,8 +14,10 @@ import * as Command from "effect/cli/Command"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
 import * as Client from "./Client.ts"
 import { apply } from "./commands/apply.ts"
+import { attach } from "./commands/attach.ts"
 import { config } from "./commands/config.ts"
 import { completions } from "./commands/completions.ts"
+import { cp } from "./commands/cp.ts"
 import { create } from "./commands/create.ts"
 import { down } from "./commands/down.ts"
 import { exec } from "./commands/exec.ts"
@@ -26,16 +28,21 @@ import { image } from "./commands/image.ts"
 import { inspect } from "./commands/inspect.ts"
 import { kill } from "./commands/kill.ts"
 import { logs } from "./commands/logs.ts"
+import { pause } from "./commands/pause.ts"
 import { policy } from "./commands/policy.ts"
 import { ps } from "./commands/ps.ts"
+import { resume } from "./commands/resume.ts"
 import { restart } from "./commands/restart.ts"
 import { rm } from "./commands/rm.ts"
 import { run as runCommand } from "./commands/run.ts"
 import { sandbox } from "./commands/sandbox.ts"
 import { start } from "./commands/start.ts"
+import { stats } from "./commands/stats.ts"
 import { stop } from "./commands/stop.ts"
+import { top } from "./commands/top.ts"
 import { tree } from "./commands/tree.ts"
 import { up } from "./commands/up.ts"
+import { update } from "./commands/update.ts"
 import { upgrade } from "./commands/upgrade.ts"
 import { version } from "./commands/version.ts"
 import { why } from "./commands/why.ts"
@@ -51,8 +58,27 @@ import { version as ownVersion } from "./Version.ts"
 /** The whole command. */
 export const root = Command.make("ironwood").pipe(
   Command.withSubcommands([
-    { group: "Look", commands: [tree, why, ps, inspect, logs, events, history] },
-    { group: "Run", commands: [apply, runCommand, create, start, stop, restart, kill, exec, rm, policy] },
+    { group: "Look", commands: [tree, why, ps, inspect, logs, stats, top, events, history] },
+    {
+      group: "Run",
+      commands: [
+        apply,
+        runCommand,
+        create,
+        start,
+        stop,
+        restart,
+        kill,
+        pause,
+        resume,
+        update,
+        exec,
+        attach,
+        cp,
+        rm,
+        policy
+      ]
+    },
     { group: "Images and sandboxes", commands: [image, sandbox] },
     {
       group: "Ironwood itself",

@@ -42,8 +42,12 @@ export const statusText = (container: Container, now: number, style: Style): str
       return style.cyan("Starting")
     case ContainerState.RUNNING: {
       const up = ActorText.momentOf(status.startTime) ?? since
-      return style.green(up === undefined ? "Up" : `Up ${HumanText.span(now - up)}`)
+      const words = up === undefined ? "Up" : `Up ${HumanText.span(now - up)}`
+      if (status.ready === false) return style.yellow(`${words}, not ready: ${Text.clean(status.unreadyReason)}`)
+      return style.green(status.ready === true ? `${words}, ready` : words)
     }
+    case ContainerState.PAUSED:
+      return style.yellow("Paused")
     case ContainerState.STOPPING:
       return style.cyan("Stopping")
     case ContainerState.STOPPED: {

@@ -5,6 +5,7 @@
  * is read once more after that, so that nothing is lost between the output and the end. One whose program is not there is
  * removed again, as nothing of it has run.
  */
+import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
@@ -13,6 +14,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { constants } from "node:os"
 import {
+  type AttachContainerRequestSchema,
   type Container,
   type ContainerExit,
   ContainerService,
@@ -22,9 +24,13 @@ import {
 import { Client, orElseStatus, status } from "./Client.ts"
 import * as ContainerLogs from "./ContainerLogs.ts"
 import { exitCodes } from "./ExitCode.ts"
+import { withNext } from "./Failure.ts"
+import * as Interactive from "./Interactive.ts"
+import { Keyboard } from "./Keyboard.ts"
 import { LogPrinter } from "./LogPrinter.ts"
 import * as Output from "./Output.ts"
 import { removeContainer, stopContainer } from "./Remove.ts"
+import { Screen } from "./Screen.ts"
 import { Signals } from "./Signals.ts"
 import * as Text from "./Text.ts"
 import * as Watch from "./Watch.ts"
@@ -64,9 +70,13 @@ const programMissing = (container: Container | undefined): boolean => {
 }
 
 /** Shows it until it has ended; fails with {@link ContainerEnded} unless it ended with 0. */
-export const attach = Effect.fnUntraced(function* (container: Container, options: { readonly remove: boolean }) {
+export const attach = Effect.fnUntraced(function* (
+  container: Container,
+  options: { readonly remove: boolean; readonly input: boolean; readonly terminal: boolean }
+) {
   const client = yield* Client
-  const signals = yield* (yield* Signals).claim
+  const keyboard = yield* Keyboard
+  const screen = yield* Screen
   const name = container.spec?.name ?? ""
   const printer = yield* LogPrinter.make({ timestamps: false })
   let printed = ContainerLogs.start
@@ -92,6 +102,36 @@ export const attach = Effect.fnUntraced(function* (container: Container, options
     Stream.runHead,
     Effect.map(Option.flatten)
   )
+  const typing = options.input && options.terminal
+  const size = yield* Interactive.windowSize
+  const sized = options.terminal && screen.isTerminal
+  const said = yield* Interactive.said({ input: options.input, terminal: sized, detachable: typing })
+  if (typing) yield* keyboard.raw
+  // the latest claim gets them: here they mean more than to be passed on
+  const signals = yield* (yield* Signals).claim
+  const start: MessageInitShape<typeof AttachContainerRequestSchema> = {
+    request: { case: "start", value: { name, inputOnly: true, ...(sized ? { terminal: size } : {}) } }
+  }
+  const talk = client
+    .exchange(
+      ContainerService.method.attachContainer,
+      Stream.concat(
+        Stream.make<[typeof start]>(start),
+        Stream.map(said, (request): typeof start => ({ request }))
+      )
+    )
+    .pipe(
+      Stream.runDrain,
+      // how it ends is told by the watch; but who types shall not type into the void
+      Effect.catchTag("Failure", (error) =>
+        typing && error.status !== status.failedPrecondition && error.status !== status.notFound
+          ? Effect.fail(withNext(error, `\`ironwood attach ${Text.clean(name)}\` comes back to it`))
+          : Effect.void
+      ),
+      Effect.catchTag("Impatient", () => Effect.void),
+      Effect.andThen(Effect.never)
+    )
+  const listening = options.input || options.terminal ? talk : Effect.never
   let interrupted = false
   const stopOnSignal = Effect.gen(function* () {
     yield* Queue.take(signals)
@@ -102,10 +142,16 @@ export const attach = Effect.fnUntraced(function* (container: Container, options
     yield* Output.remark(`${Text.clean(name)} is still stopping; \`ironwood stop -t 0 ${Text.clean(name)}\` kills it`)
     return yield* Effect.never
   })
-  const last = yield* Effect.raceFirst(
-    ended,
-    Effect.raceFirst(Effect.andThen(output(true), Effect.never), stopOnSignal)
+  const shown = Effect.andThen(output(true), Effect.never)
+  const last = yield* ended.pipe(
+    Effect.raceFirst(shown),
+    Effect.raceFirst(stopOnSignal),
+    Effect.raceFirst(listening),
+    Effect.catchTag("Detached", () => Effect.succeed("detached" as const))
   )
+  if (last === "detached") {
+    return yield* Output.remark(`detached; \`ironwood attach ${Text.clean(name)}\` comes back to it`)
+  }
   yield* output(false)
   yield* Output.progressDone
   const mistyped = programMissing(Option.getOrUndefined(last))

@@ -56,6 +56,31 @@ const parseSecurityOption = (text: string): Result.Result<"confined" | "unconfin
     : text === "no-new-privileges" || text === "no-new-privileges=true"
       ? Result.succeed("confined")
       : Result.fail("seccomp=unconfined (no-new-privileges is always so)")
+/** `/tmp`, `/tmp:size=16m`; docker's other options of tmpfs are told to be none. */
+const parseTmpfs = (text: string): Result.Result<readonly [string, { readonly sizeBytes?: bigint }], string> => {
+  const [path = "", options] = text.split(":", 2)
+  if (options === undefined || options === "") return Result.succeed([path, {}])
+  const size = /^size=(.+)$/.exec(options)?.[1]
+  if (size === undefined) return Result.fail(`a path, or a path and its size as in ${path}:size=16MiB`)
+  return Result.map(parseBytes(size), (sizeBytes) => [path, { sizeBytes }] as const)
+}
+
+/** The limits of a container. */
+export const limitFlags = {
+  memory: checked("memory", "SIZE", parseBytes).pipe(
+    Flag.withAlias("m"),
+    Flag.withDescription("Most memory, e.g. 64MiB or 64m"),
+    Flag.optional
+  ),
+  cpus: checked("cpus", "N", positive).pipe(
+    Flag.withDescription("Most processor time, in cores, e.g. 0.5"),
+    Flag.optional
+  ),
+  pids: checked("pids-limit", "N", positiveInteger).pipe(
+    Flag.withDescription("Most processes and threads (default: 4096)"),
+    Flag.optional
+  )
+}
 
 /** Variables of a program's environment. */
 export const environmentFlags = {
@@ -86,19 +111,7 @@ export const runFlags = {
     Flag.withDescription("What to execute instead of the image's entrypoint; COMMAND becomes its arguments"),
     Flag.optional
   ),
-  memory: checked("memory", "SIZE", parseBytes).pipe(
-    Flag.withAlias("m"),
-    Flag.withDescription("Most memory, e.g. 64MiB or 64m"),
-    Flag.optional
-  ),
-  cpus: checked("cpus", "N", positive).pipe(
-    Flag.withDescription("Most processor time, in cores, e.g. 0.5"),
-    Flag.optional
-  ),
-  pids: checked("pids-limit", "N", positiveInteger).pipe(
-    Flag.withDescription("Most processes and threads (default: 4096, on a small host less)"),
-    Flag.optional
-  ),
+  ...limitFlags,
   restart: checked("restart", "POLICY", parseRestart).pipe(
     Flag.withDescription(
       "permanent, transient or temporary; always, on-failure[:N], no (default: permanent with -d, else temporary)"
@@ -138,6 +151,36 @@ export const runFlags = {
     Flag.atLeast(0)
   ),
   privileged: yes("privileged", "Keep nothing from it: root of the host in all but name"),
+  terminal: yes("tty", "Give it a terminal").pipe(Flag.withAlias("t")),
+  interactive: yes("interactive", "Give it what is typed or piped here as its standard input").pipe(
+    Flag.withAlias("i")
+  ),
+  init: yes("init", "An init as its first process, which hands on signals and reaps orphans"),
+  tmpfs: checked("tmpfs", "PATH[:size=SIZE]", parseTmpfs).pipe(
+    Flag.withDescription("A file system in memory there, 64MiB unless it says otherwise; may be repeated"),
+    Flag.atLeast(0)
+  ),
+  healthCommand: text(
+    "health-cmd",
+    "COMMAND",
+    "Ask it by this shell command in it whether it is well; when it is not, it ends, and its restart policy decides"
+  ),
+  healthInterval: checked("health-interval", "DURATION", secondsOrDuration).pipe(
+    Flag.withDescription("From one time to the next (default: 10s)"),
+    Flag.optional
+  ),
+  healthTimeout: checked("health-timeout", "DURATION", secondsOrDuration).pipe(
+    Flag.withDescription("How long it may take (default: 1s)"),
+    Flag.optional
+  ),
+  healthRetries: checked("health-retries", "N", positiveInteger).pipe(
+    Flag.withDescription("So many failures in a row (default: 3)"),
+    Flag.optional
+  ),
+  healthStartPeriod: checked("health-start-period", "DURATION", secondsOrDuration).pipe(
+    Flag.withDescription("Not before it has run for so long"),
+    Flag.optional
+  ),
   readonlyRootfs: yes("read-only", "Its root filesystem read-only"),
   remove: yes("rm", "Remove it when it has ended (not with -d)")
 }
@@ -174,7 +217,12 @@ export const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.requires", "--requires"],
   ["spec.binds_to", "--binds-to"],
   ["spec.stop_grace_period", "--stop-timeout"],
-  ["spec.labels", "--label"]
+  ["spec.labels", "--label"],
+  ["spec.tmpfs", "--tmpfs"],
+  ["spec.probes.liveness.period", "--health-interval"],
+  ["spec.probes.liveness.timeout", "--health-timeout"],
+  ["spec.probes.liveness.failure_threshold", "--health-retries"],
+  ["spec.probes.liveness.initial_delay", "--health-start-period"]
 ])
 
 type Value<F> = F extends Flag.Flag<infer A> ? A : never
@@ -202,6 +250,23 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
     given(flags.pids),
     given(flags.stopTimeout)
   ]
+  const [interval, timeout, retries, startPeriod] = [
+    given(flags.healthInterval),
+    given(flags.healthTimeout),
+    given(flags.healthRetries),
+    given(flags.healthStartPeriod)
+  ]
+  const asked = [interval, timeout, retries, startPeriod].some((setting) => setting !== undefined)
+  if (asked && flags.healthCommand === "") {
+    problems.push({ flag: "--health-cmd", text: "is missing: the other --health flags say how it is run" })
+  }
+  const liveness = {
+    exec: { command: ["/bin/sh", "-c", flags.healthCommand] },
+    ...(interval === undefined ? {} : { period: toProto(interval) }),
+    ...(timeout === undefined ? {} : { timeout: toProto(timeout) }),
+    ...(retries === undefined ? {} : { failureThreshold: retries }),
+    ...(startPeriod === undefined ? {} : { initialDelay: toProto(startPeriod) })
+  }
   const restart = given(flags.restart) ?? { type: flags.detach ? RestartType.PERMANENT : RestartType.TEMPORARY }
   const spec: MessageInitShape<typeof ContainerSpecSchema> = {
     image: flags.image,
@@ -222,6 +287,11 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
       seccompUnconfined: flags.securityOptions.flatMap(value).includes("unconfined"),
       privileged: flags.privileged
     },
+    tmpfs: Object.fromEntries(flags.tmpfs.flatMap(value)),
+    init: flags.init,
+    ...(flags.healthCommand === "" ? {} : { probes: { liveness } }),
+    terminal: flags.terminal,
+    stdin: flags.interactive,
     restart: withRestart(create(RestartPolicySchema), restart),
     resources: {
       ...(memory === undefined ? {} : { memoryBytes: memory }),

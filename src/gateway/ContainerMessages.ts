@@ -12,9 +12,10 @@ import { PullPolicy } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import type { ExitView } from "../actor/ExitView.ts"
 import type { RestartPolicy } from "../actor/RestartPolicy.ts"
 import type { SpecInvalid } from "../runtime/ContainerError.ts"
-import { ContainerSpec } from "../runtime/ContainerSpec.ts"
+import { ContainerSpec, Resources } from "../runtime/ContainerSpec.ts"
 import { type Container, Containers } from "../runtime/Containers.ts"
 import type { ContainerState, Desired } from "../runtime/Lifecycle.ts"
+import type { Probe, ProbesSpec } from "../runtime/ProbeSpec.ts"
 import type { Assumed, References } from "../runtime/References.ts"
 import { pullPolicy } from "./ImageService.ts"
 import * as Policy from "./Policy.ts"
@@ -26,6 +27,7 @@ const states = {
   waiting: Proto.ContainerState.CREATED,
   starting: Proto.ContainerState.STARTING,
   running: Proto.ContainerState.RUNNING,
+  paused: Proto.ContainerState.PAUSED,
   "backing-off": Proto.ContainerState.BACKING_OFF,
   stopping: Proto.ContainerState.STOPPING,
   stopped: Proto.ContainerState.STOPPED,
@@ -60,6 +62,24 @@ const pullPolicies = {
   "if-not-present": PullPolicy.IF_NOT_PRESENT,
   never: PullPolicy.NEVER
 } as const
+const probeToProto = (probe: Probe | undefined): MessageInitShape<typeof Proto.ProbeSchema> | undefined =>
+  probe && {
+    ...(probe.exec === undefined ? {} : { exec: { command: [...probe.exec.command] } }),
+    ...(probe.http === undefined ? {} : { http: probe.http }),
+    ...(probe.tcp === undefined ? {} : { tcp: probe.tcp }),
+    ...(probe.grpc === undefined ? {} : { grpc: probe.grpc }),
+    initialDelay: wireDuration(probe.initialDelay),
+    period: wireDuration(probe.period),
+    timeout: wireDuration(probe.timeout),
+    successThreshold: probe.successThreshold,
+    failureThreshold: probe.failureThreshold
+  }
+
+const probesToProto = ({ liveness, readiness, startup }: ProbesSpec): MessageInitShape<typeof Proto.ProbesSchema> => ({
+  startup: probeToProto(startup),
+  readiness: probeToProto(readiness),
+  liveness: probeToProto(liveness)
+})
 
 /** A container's spec as it goes over the wire. */
 export const specToProto = (spec: ContainerSpec) =>
@@ -83,6 +103,13 @@ export const specToProto = (spec: ContainerSpec) =>
     restart: Policy.toProto(spec.restart),
     labels: { ...spec.labels },
     readonlyRootfs: spec.readonlyRootfs,
+    terminal: spec.terminal,
+    stdin: spec.stdin,
+    init: spec.init,
+    probes: probesToProto(spec.probes),
+    tmpfs: Object.fromEntries(
+      Object.entries(spec.tmpfs).map(([path, { sizeBytes }]) => [path, { sizeBytes: BigInt(sizeBytes) }])
+    ),
     log: { maxBytes: BigInt(spec.log.maxBytes), maxFiles: spec.log.maxFiles },
     after: [...spec.after],
     requires: [...spec.requires],
@@ -114,6 +141,8 @@ export const containerToProto = (container: Container): MessageInitShape<typeof 
     lastExit: container.lastExit && exitToProto(container.lastExit),
     nextAttemptTime: timestamp(container.nextAttemptAt),
     imageDigest: container.image ?? "",
+    ready: container.ready === undefined ? undefined : container.ready === "yes",
+    unreadyReason: container.ready?.startsWith("no: ") === true ? container.ready.slice(4) : "",
     waitingFor: [...(container.node?.waitingFor ?? [])]
   }
 })
@@ -123,6 +152,31 @@ const decode = decoder("spec", Proto.ContainerSpecSchema, ContainerSpec)
 const millis = (duration: WireDuration | undefined) => duration && millisOf(duration)
 const orNone = (list: ReadonlyArray<string>) => (list.length === 0 ? undefined : list)
 const size = (bytes: bigint | undefined) => (bytes === undefined ? undefined : Number(bytes))
+
+const encodedResources = (resources: Proto.Resources | undefined) =>
+  given({ memoryBytes: size(resources?.memoryBytes), cpus: resources?.cpus, pids: resources?.pids })
+
+const decodeResources = decoder("resources", Proto.ResourcesSchema, Resources)
+
+/** The limits in the field `resources` of a request. */
+export const resourcesFromProto = (resources: Proto.Resources | undefined) =>
+  decodeResources(encodedResources(resources))
+
+const probeFromProto = (probe: Proto.Probe | undefined) =>
+  probe &&
+  given({
+    exec: probe.exec && { command: probe.exec.command },
+    http:
+      probe.http &&
+      given({ port: probe.http.port, path: probe.http.path || undefined, host: probe.http.host || undefined }),
+    tcp: probe.tcp && { port: probe.tcp.port },
+    grpc: probe.grpc && { port: probe.grpc.port, service: probe.grpc.service },
+    initialDelay: millis(probe.initialDelay),
+    period: millis(probe.period),
+    timeout: millis(probe.timeout),
+    successThreshold: probe.successThreshold,
+    failureThreshold: probe.failureThreshold
+  })
 
 const encodedOf = (spec: Proto.ContainerSpec) =>
   given({
@@ -137,14 +191,21 @@ const encodedOf = (spec: Proto.ContainerSpec) =>
     user: spec.user || undefined,
     stopSignal: spec.stopSignal || undefined,
     stopGracePeriod: millis(spec.stopGracePeriod),
-    resources: given({
-      memoryBytes: size(spec.resources?.memoryBytes),
-      cpus: spec.resources?.cpus,
-      pids: spec.resources?.pids
-    }),
+    resources: encodedResources(spec.resources),
     restart: Policy.encodedOf(spec.restart),
     labels: spec.labels,
     readonlyRootfs: spec.readonlyRootfs,
+    terminal: spec.terminal,
+    stdin: spec.stdin,
+    init: spec.init,
+    tmpfs: Object.fromEntries(
+      Object.entries(spec.tmpfs).map(([path, { sizeBytes }]) => [path, given({ sizeBytes: size(sizeBytes) })])
+    ),
+    probes: given({
+      startup: probeFromProto(spec.probes?.startup),
+      readiness: probeFromProto(spec.probes?.readiness),
+      liveness: probeFromProto(spec.probes?.liveness)
+    }),
     log: given({ maxBytes: size(spec.log?.maxBytes), maxFiles: spec.log?.maxFiles }),
     after: spec.after,
     requires: spec.requires,

@@ -16,6 +16,7 @@ import {
   containerToProto,
   invalidSpec,
   referencesFromProto,
+  resourcesFromProto,
   setPolicy,
   specFromProto,
   specToProto,
@@ -23,12 +24,13 @@ import {
   withUnresolved
 } from "./ContainerMessages.ts"
 import { bidiStreaming, serverStreaming, service, unary } from "./EffectGrpc.ts"
-import { exec } from "./ExecMessages.ts"
+import { attach, exec } from "./ExecMessages.ts"
 import { logMessages } from "./LogMessages.ts"
 import { hasLabels, pageBy } from "./Page.ts"
 import * as Policy from "./Policy.ts"
 import { decoder, given, invalid, type InvalidRequest } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
+import { streamStats, top } from "./StatsMessages.ts"
 import { millisOf } from "./Time.ts"
 
 const container = (found: Container) => ({ container: containerToProto(found) })
@@ -134,6 +136,27 @@ export const makeContainerService = () => {
         return container(yield* setPolicy(name, yield* Policy.fromProto(policy)))
       })
     ),
+    pauseContainer: unaryOnce(
+      method.pauseContainer,
+      Effect.fn("ContainerService.pauseContainer")(function* ({ name }) {
+        return container(yield* (yield* Containers).pause(name))
+      })
+    ),
+    resumeContainer: unaryOnce(
+      method.resumeContainer,
+      Effect.fn("ContainerService.resumeContainer")(function* ({ name }) {
+        return container(yield* (yield* Containers).resume(name))
+      })
+    ),
+    updateContainer: unaryOnce(
+      method.updateContainer,
+      Effect.fn("ContainerService.updateContainer")(function* ({ name, resources }) {
+        return container(yield* (yield* Containers).update(name, yield* resourcesFromProto(resources)))
+      })
+    ),
+    topContainer: unary(method.topContainer, top),
+    streamContainerStats: serverStreaming(method.streamContainerStats, streamStats),
+    attachContainer: bidiStreaming(method.attachContainer, attach),
     execContainer: bidiStreaming(method.execContainer, exec),
     streamContainerLogs: serverStreaming(method.streamContainerLogs, (request) =>
       Stream.unwrap(Effect.map(Containers, (containers) => logMessages(containers.logs, request)))

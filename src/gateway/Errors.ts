@@ -69,6 +69,7 @@ export type GatewayError =
   | Runtime.CleanupFailed
   | Runtime.ContainerAlreadyExists
   | Runtime.ContainerNotFound
+  | Runtime.ControlFailed
   | Runtime.ExecFailed
   | Runtime.ExecProgramMissing
   | Runtime.ExecProgramRefused
@@ -251,6 +252,7 @@ const describe = Match.typeTags<GatewayError, Description>()({
     resource: ["container", name],
     blockers: [{ type: "state", subject: `container ${name}`, description: `is ${state}: ${hint}` }]
   }),
+  ControlFailed: ({ name }) => ({ code: Code.FAILED_PRECONDITION, resource: ["container", name] }),
   ExecProgramMissing: ({ program }) => notFound("program", program),
   ExecProgramRefused: ({ program }) => ({ code: Code.FAILED_PRECONDITION, resource: ["program", program] }),
   ExecFailed: ({ name }) => ({ code: Code.FAILED_PRECONDITION, resource: ["exec", name] }),

@@ -1,19 +1,21 @@
 /**
- * A program in a container on the wire: one call is one program's life. Requests go to it as they come; its output is
- * pulled only as fast as the client reads.
+ * Programs in containers on the wire: `exec`, where one call is one program's life, and `attach`, where many calls may talk to a
+ * container's first process. Requests go to it as they come; its output is pulled only as fast as the client reads.
  *
- * Traps: whatever is wrong with a later request ends the call, and with it the program. Signals and sizes that come after the
- * program's end are late, not wrong.
+ * Traps: whatever is wrong with a later request ends the call, and with it the program of an `exec`. Signals and sizes that come
+ * after the end are late, not wrong. Who attaches sees what is in the log, which holds the bytes exactly as they were written.
  */
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Proto from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { Containers } from "../runtime/Containers.ts"
 import { ExecSpec } from "../runtime/ExecSpec.ts"
-import { codeOf, type Execution } from "../runtime/Executions.ts"
+import { codeOf, untilQuiet } from "../runtime/Executions.ts"
+import type { OutputStream, Process } from "../taproot/Processes.ts"
 import type { ProcessExit } from "../taproot/ProcessExit.ts"
 import { parseSignal } from "../taproot/Signals.ts"
 import { decoder, given, invalid, type InvalidRequest } from "./Request.ts"
@@ -38,10 +40,7 @@ const specFromProto = (start: Proto.ExecStart) =>
 const mostInput = 65_536
 
 /** What a request after the first one asks for. */
-const apply = (
-  { process }: Execution,
-  { request }: Proto.ExecContainerRequest
-): Effect.Effect<void, InvalidRequest> => {
+const apply = (process: Process, request: Later["request"]): Effect.Effect<void, InvalidRequest> => {
   switch (request.case) {
     case "start":
       return Effect.fail(invalid("start", "comes once, and first"))
@@ -65,56 +64,102 @@ const apply = (
   }
 }
 
-const exited = (exit: ProcessExit): Response => ({
-  response: {
-    case: "exited",
-    value: { code: codeOf(exit), signal: exit._tag === "Signaled" ? exit.signal : "" }
-  }
+const exited = (exit: ProcessExit) => ({
+  case: "exited" as const,
+  value: { code: codeOf(exit), signal: exit._tag === "Signaled" ? exit.signal : "" }
 })
 
-/** What becomes of a program, as answers: it runs, it writes, it has ended. */
-export const answers = (execution: Execution): Stream.Stream<Response> => {
-  const { output, process } = execution
-  const written = (stream: "stdout" | "stderr") =>
-    Stream.map(output(stream), (value): Response => ({ response: { case: stream, value } }))
-  return Stream.make<[Response]>({ response: { case: "started", value: { pid: process.pid } } }).pipe(
-    Stream.concat(Stream.merge(written("stdout"), written("stderr"))),
-    Stream.concat(Stream.fromEffect(Effect.map(process.exit, exited)))
-  )
-}
+/** A request of either kind: the same but for its start. */
+type Later = Proto.ExecContainerRequest | Proto.AttachContainerRequest
+type StartOf<M extends Later> = Extract<M["request"], { readonly case: "start" }>["value"]
 
-/** Answers the requests of one call. */
-export const exec = (requests: Stream.Stream<Proto.ExecContainerRequest>) =>
+/**
+ * One call: its first request makes the process and its answers, the others go to the process. `endsInput`: the end of
+ * the client's half is that of the process's standard input.
+ */
+const conversation = <M extends Later, A, E, R, E2, R2>(
+  requests: Stream.Stream<M>,
+  startOf: (message: M) => StartOf<M> | undefined,
+  begin: (
+    start: StartOf<M>
+  ) => Effect.Effect<{ readonly process: Process; readonly answers: Stream.Stream<A, E, R> }, E2, R2 | Scope.Scope>,
+  endsInput: boolean
+) =>
   Stream.unwrap(
     Effect.gen(function* () {
-      const containers = yield* Containers
-      const first = yield* Deferred.make<Proto.ExecStart, InvalidRequest>()
-      const running = yield* Deferred.make<Execution>()
+      const first = yield* Deferred.make<StartOf<M>, InvalidRequest>()
+      const running = yield* Deferred.make<Process>()
+      const broken = yield* Deferred.make<never, InvalidRequest>()
       let begun = false
       const wrongStart = invalid("start", "must come first")
-      // Requests wait for the program, and those after them behind: nothing is read ahead of it.
+      // Requests wait for the process, and those after them behind: nothing is read ahead of it.
       const listen = Stream.runForEach(requests, (message) => {
-        if (begun) return Effect.flatMap(Deferred.await(running), (execution) => apply(execution, message))
+        if (begun) return Effect.flatMap(Deferred.await(running), (process) => apply(process, message.request))
         begun = true
-        return message.request.case === "start"
-          ? Deferred.succeed(first, message.request.value)
-          : Deferred.fail(first, wrongStart)
+        const start = startOf(message)
+        return start === undefined ? Deferred.fail(first, wrongStart) : Deferred.succeed(first, start)
       }).pipe(
-        Effect.andThen(() =>
-          begun
-            ? Effect.flatMap(Deferred.await(running), ({ process }) => process.closeStdin)
-            : Deferred.fail(first, wrongStart)
-        ),
-        Effect.andThen(Effect.never)
+        Effect.andThen(() => {
+          if (!begun) return Deferred.fail(first, wrongStart)
+          return endsInput ? Effect.flatMap(Deferred.await(running), ({ closeStdin }) => closeStdin) : Effect.void
+        })
       )
-      const broken = yield* Deferred.make<never, InvalidRequest>()
       yield* Effect.forkScoped(Effect.catch(listen, (error) => Deferred.fail(broken, error)))
-      const start = yield* Effect.raceFirst(Deferred.await(first), Deferred.await(broken))
-      const spec = yield* specFromProto(start)
-      if (start.name === "") return yield* invalid("start.name", "must be set")
-      const execution = yield* containers.exec(start.name, spec)
-      yield* Deferred.succeed(running, execution)
-      if (spec.detach) return Stream.take(answers(execution), 1)
-      return Stream.interruptWhen(answers(execution), Deferred.await(broken))
+      const { answers, process } = yield* begin(yield* Deferred.await(first))
+      yield* Deferred.succeed(running, process)
+      return Stream.interruptWhen(answers, Deferred.await(broken))
     })
   ).pipe(Stream.scoped)
+
+/** Answers the requests of one program's call. */
+export const exec = (requests: Stream.Stream<Proto.ExecContainerRequest>) =>
+  conversation(
+    requests,
+    ({ request }) => (request.case === "start" ? request.value : undefined),
+    Effect.fnUntraced(function* (start) {
+      const spec = yield* specFromProto(start)
+      if (start.name === "") return yield* invalid("start.name", "must be set")
+      const { output, process } = yield* (yield* Containers).exec(start.name, spec)
+      const written = (stream: OutputStream) =>
+        Stream.map(output(stream), (value): Response => ({ response: { case: stream, value } }))
+      const started: Response = { response: { case: "started", value: { pid: process.pid } } }
+      const rest = Stream.merge(written("stdout"), written("stderr")).pipe(
+        Stream.concat(Stream.fromEffect(Effect.map(process.exit, (exit): Response => ({ response: exited(exit) }))))
+      )
+      const begun = Stream.make<[Response]>(started)
+      return { process, answers: spec.detach ? begun : Stream.concat(begun, rest) }
+    }),
+    true
+  )
+
+type AttachResponse = MessageInitShape<typeof Proto.AttachContainerResponseSchema>
+
+const newline = Buffer.from("\n")
+
+/** Answers the requests of one attached client. */
+export const attach = (requests: Stream.Stream<Proto.AttachContainerRequest>) =>
+  conversation(
+    requests,
+    ({ request }) => (request.case === "start" ? request.value : undefined),
+    Effect.fnUntraced(function* ({ inputOnly, name, tail, terminal }) {
+      if (name === "") return yield* invalid("start.name", "must be set")
+      const containers = yield* Containers
+      const { process, stored } = yield* containers.attach(name)
+      if (terminal !== undefined) yield* process.resize(terminal.rows, terminal.columns)
+      const { pty, stdin } = process.streams
+      const attached: AttachResponse = { response: { case: "attached", value: { terminal: pty, stdin } } }
+      const written = Stream.map(
+        containers.logs(name, { follow: true, tail }),
+        ({ complete, content, stream }): AttachResponse => ({
+          response: { case: stream, value: complete ? Buffer.concat([content, newline]) : content }
+        })
+      )
+      const end = Stream.fromEffect(Effect.map(process.exit, (exit): AttachResponse => ({ response: exited(exit) })))
+      const output = inputOnly ? Stream.empty : untilQuiet(written, Deferred.await(stored))
+      return {
+        process,
+        answers: Stream.make<[AttachResponse]>(attached).pipe(Stream.concat(output), Stream.concat(end))
+      }
+    }),
+    false
+  )

@@ -21,6 +21,7 @@ import { type FSWatcher, watch } from "node:fs"
 import { mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises"
 import { kill as killProcess } from "node:process"
 import { Processes } from "../taproot/Processes.ts"
+import * as CgroupStats from "./CgroupStats.ts"
 import { type CgroupLayout, directories, fromMounts, hierarchyOf, parseMountInfo } from "./CgroupLayout.ts"
 
 /** Something in the cgroup would not end, or its directory would not go. */
@@ -46,6 +47,10 @@ export class Cgroups extends Context.Service<
     readonly moreRefusedForks: (path: string) => Effect.Effect<void>
     /** Lets the cgroup and all below it have no more processes than these; makes it. Does what can be done on this host. */
     readonly limitProcesses: (path: string, most: number) => Effect.Effect<void>
+    /** What has been used there, and may be. */
+    readonly stats: (path: string) => Effect.Effect<CgroupStats.CgroupStats>
+    /** Whether its processes are frozen. */
+    readonly frozen: (path: string) => Effect.Effect<boolean>
     /** The pids in the cgroup and those below it, in any hierarchy. */
     readonly processes: (path: string) => Effect.Effect<ReadonlyArray<number>>
     /** The names of the cgroups directly below, in any hierarchy. */
@@ -246,6 +251,15 @@ const make = Effect.fnUntraced(function* (processId: number): Effect.fn.Return<C
         if (hierarchy === undefined) return 0
         const file = hierarchy.version === 2 ? "memory.events" : "memory.oom_control"
         return keyed(yield* readOrEmpty(`${hierarchy.mountPoint}${path}/${file}`), "oom_kill")
+      }),
+    stats: (path) => Effect.flatMap(layout, (layout) => CgroupStats.read(layout, path)),
+    frozen: (path) =>
+      Effect.gen(function* () {
+        const hierarchy = hierarchyOf(yield* layout, "freezer")
+        if (hierarchy === undefined) return false
+        const file = hierarchy.version === 2 ? "cgroup.freeze" : "freezer.state"
+        const text = yield* readOrEmpty(`${hierarchy.mountPoint}${path}/${file}`)
+        return text.trim() === "1" || text.startsWith("FR")
       }),
     children: (path) => Effect.flatMap(layout, (layout) => childrenIn(layout, path)),
     grandchildren: (path) =>

@@ -5,6 +5,9 @@
  * Its two endings are the actor's: *stop* ends the process (signal, grace, kill) and clears away all of the run; *release*
  * touches nothing, and the next incarnation, in this brain or the next, finds the process again.
  *
+ * While it runs it is asked whether it is well (`Probes.ts`); one that is not is ended in its own way, and the probe's failure is
+ * what its policy judges, whatever its exit says.
+ *
  * Trap: the actor's incarnation numbers its own lives, the run's those of the process: an adopted run keeps its number.
  */
 import * as Duration from "effect/Duration"
@@ -14,10 +17,14 @@ import * as Actor from "../actor/Actor.ts"
 import type { ChildSpec } from "../actor/ChildSpec.ts"
 import { isFinal } from "../actor/Decision.ts"
 import * as ExitView from "../actor/ExitView.ts"
+import type { Processes } from "../taproot/Processes.ts"
 import * as ProcessAge from "../taproot/ProcessAge.ts"
 import type { ContainerFailure } from "./ContainerExit.ts"
 import { ContainerRuns } from "./ContainerRuns.ts"
 import { dependenciesOf } from "./Dependencies.ts"
+import type { Executions } from "./Executions.ts"
+import * as ProbeChecks from "./ProbeChecks.ts"
+import * as Probes from "./Probes.ts"
 import { type ContainerRecord, isWanted, type Records, type SandboxRecord } from "./Records.ts"
 
 /** What a stop takes beyond the grace: the kill, the last of the log, the runtime's and the kernel's clean-up. */
@@ -29,7 +36,7 @@ export const containerActor = (
   records: Records,
   /** Nothing of it is left to be looked after: it goes on as an earlier brain left it, instead of starting. */
   resume = false
-): ChildSpec<ContainerFailure, ContainerRuns> => {
+): ChildSpec<ContainerFailure, ContainerRuns | Executions | Processes> => {
   const { spec } = record
   return Actor.make(
     spec.name,
@@ -76,7 +83,32 @@ export const containerActor = (
       yield* Option.isSome(found) ? Actor.adopted(facts, age) : Actor.ready(facts, age)
 
       const troubles = runs.troubles(record, run, (why) => self.annotate({ degraded: why }))
-      const exit = yield* Effect.raceFirst(run.process.exit, troubles)
+      let paused = false
+      yield* runs.onPause(spec.name, (now) => {
+        paused = now
+        self.annotate({ paused: now ? "yes" : "" })
+      })
+      const checks = yield* ProbeChecks.make
+      const unwell = yield* Effect.raceFirst(
+        Effect.as(Effect.raceFirst(run.process.exit, troubles), undefined),
+        Effect.flip(
+          Probes.watch({
+            name: spec.name,
+            spec: spec.probes,
+            check: checks(run),
+            // nobody who is frozen can answer
+            awake: Effect.suspend(() => (paused ? Effect.delay(Effect.void, "200 millis") : Effect.void)).pipe(
+              Effect.repeat({ until: () => !paused })
+            ),
+            age: Duration.toMillis(age),
+            ready: (ready, why) => Effect.sync(() => self.annotate({ ready: ready ? "yes" : `no: ${why}` }))
+          })
+        )
+      )
+      const exit =
+        unwell === undefined
+          ? yield* run.process.exit
+          : yield* Effect.flatMap(runs.ending(record), (ending) => runs.terminate(run, ending))
       yield* runs.verdict(
         record,
         run,
@@ -89,7 +121,8 @@ export const containerActor = (
           if (Option.isSome(present) && last(present.value.value).completed) {
             yield* Effect.ignore(records.containers.update(spec.name, ({ value }) => last(value)))
           }
-        })
+        }),
+        unwell
       )
     })
   )

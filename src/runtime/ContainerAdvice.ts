@@ -9,6 +9,8 @@ const advice = {
     "its log has what it said before it ended; a code that no restart heals deserves a rule in its policy",
   ContainerSignaled: "somebody or something sent it that signal; its log has what it said before",
   ContainerOomKilled: "give it more memory, or find out what it needs so much for: no restart changes that",
+  ProbeFailed:
+    "its log has what it was doing; a probe that is too strict wants a longer timeout or a higher failureThreshold",
   CreateFailed: "the OCI runtime's words above say what is wrong with it or with the host",
   ImageMissing: "pull or import the image again; its next start finds it",
   ImagePullFailed:

@@ -125,6 +125,17 @@ export class ExecFailed extends Schema.TaggedError<ExecFailed>()("ExecFailed", {
   }
 }
 
+/** The OCI runtime would not do what was asked of a container that runs; nothing has changed. */
+export class ControlFailed extends Schema.TaggedError<ControlFailed>()("ControlFailed", {
+  name: Schema.String,
+  command: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `container ${this.name}: ${this.command} failed: ${this.detail}`
+  }
+}
+
 /** The log files of a container could not be read. */
 export class LogUnreadable extends Schema.TaggedError<LogUnreadable>()("LogUnreadable", {
   name: Schema.String,

@@ -56,6 +56,23 @@ export class ContainerOomKilled extends Schema.TaggedError<ContainerOomKilled>()
   }
 }
 
+/** It was ended because a probe failed too often in a row. */
+export class ProbeFailed extends Schema.TaggedError<ProbeFailed>()("ProbeFailed", {
+  name: Schema.String,
+  probe: Schema.Literals(["startup", "liveness"]),
+  failures: Schema.Int,
+  /** What the last try said. */
+  detail: Schema.String
+}) {
+  override get message(): string {
+    const times = this.failures === 1 ? "" : ` ${this.failures} times in a row`
+    return `its ${this.probe} probe failed${times}: ${this.detail}`
+  }
+  get exitFacts(): ExitFacts {
+    return { probe: this.probe }
+  }
+}
+
 /** The OCI runtime could not create or start it; `detail` is what the runtime said. */
 export class CreateFailed extends Schema.TaggedError<CreateFailed>()("CreateFailed", {
   name: Schema.String,
@@ -162,6 +179,7 @@ export const ContainerFailure = Schema.Union([
   ContainerExited,
   ContainerSignaled,
   ContainerOomKilled,
+  ProbeFailed,
   CreateFailed,
   ProgramNotFound,
   ProgramNotExecutable,

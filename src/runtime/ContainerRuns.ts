@@ -30,6 +30,7 @@ import { Content } from "../storage/Content.ts"
 import type { Digest } from "../storage/Digest.ts"
 import * as DiskRoom from "../storage/DiskRoom.ts"
 import { Rootfs } from "../storage/Rootfs.ts"
+import { helperPath } from "../taproot/Helper.ts"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import { type Process, Processes } from "../taproot/Processes.ts"
 import { parseSignal, type SignalName } from "../taproot/Signals.ts"
@@ -43,12 +44,13 @@ import {
   ImageMissing,
   ImagePullFailed,
   RootfsFailed,
+  type RuntimeMissing,
   UserUnknown
 } from "./ContainerExit.ts"
 import * as ContainerLog from "./ContainerLog.ts"
 import * as ContainerUser from "./ContainerUser.ts"
 import * as Crowding from "./Crowding.ts"
-import { creatorLabel, OciRuntime, type RunRequest } from "./OciRuntime.ts"
+import { creatorLabel, OciRuntime, type RunRequest, type RuntimeFailed } from "./OciRuntime.ts"
 import * as ProcessLimits from "./ProcessLimits.ts"
 import type { ContainerRecord, SandboxRecord } from "./Records.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
@@ -99,8 +101,12 @@ export class ContainerRuns extends Context.Service<
       record: ContainerRecord,
       run: ContainerRun,
       exit: ProcessExit.ProcessExit,
-      remember: (verdict: Exit.Exit<void, ContainerFailure>) => Effect.Effect<void>
+      remember: (verdict: Exit.Exit<void, ContainerFailure>) => Effect.Effect<void>,
+      /** Why it was made to end, which its exit cannot say. */
+      because?: ContainerFailure
     ) => Effect.Effect<void, ContainerFailure>
+    /** Ends a run in its own way; it is not forgotten, and its end is for `verdict`. */
+    readonly terminate: (run: ContainerRun, ending: Ending) => Effect.Effect<ProcessExit.ProcessExit>
     /** How it is to be ended: as whoever stops it, else its spec, else its image wants it. */
     readonly ending: (record: ContainerRecord) => Effect.Effect<Ending>
     /**
@@ -115,8 +121,16 @@ export class ContainerRuns extends Context.Service<
     readonly quiet: Effect.Effect<void>
     /** Kills what runs, and lets a `stop` that is waiting, or comes later, wait no longer. */
     readonly hurry: (container: string) => Effect.Effect<void>
+    /** Freezes a run, or lets it go on. One that is stopped goes on before. */
+    readonly setPaused: (run: ContainerRun, paused: boolean) => Effect.Effect<void, RuntimeMissing | RuntimeFailed>
+    /** Whether its present run is frozen. */
+    readonly isPaused: (container: string) => Effect.Effect<boolean>
+    /** Tells in the scope, from now on, whether it is frozen: at once when it is, and whenever that changes. */
+    readonly onPause: (container: string, tell: (paused: boolean) => void) => Effect.Effect<void, never, Scope.Scope>
     /** The newest run that still lives. */
     readonly current: (container: string) => Effect.Effect<Option.Option<ContainerRun>>
+    /** The same of all containers, by their names. */
+    readonly currents: Effect.Effect<ReadonlyMap<string, ContainerRun>>
     readonly log: (record: ContainerRecord) => ContainerLog.ContainerLog
     /** Tells for ever, from now on, in what a run is less than it should be; an empty text when that is over. */
     readonly troubles: (record: ContainerRecord, run: ContainerRun, tell: (why: string) => void) => Effect.Effect<never>
@@ -147,6 +161,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const held = yield* Isolation.held
   const filters = new SeccompFilters()
   const processLimits = yield* ProcessLimits.ofHost
+  const init = helperPath(processes.hello.taprootPid, "init")
   const networks = SandboxNetworks.make(processes, paths)
   const preparing = Semaphore.makeUnsafe(PREPARED_AT_ONCE)
 
@@ -161,6 +176,11 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const forgetting = new Map<bigint, Fiber.Fiber<void>>()
   const ending = new Set<bigint>()
   const hurried = new Set<string>()
+  /** The containers of runs that are frozen, by taproot's id; and who wants to hear of that, by container. */
+  const frozen = new Map<bigint, string>()
+  const listeners = new Map<string, Set<(paused: boolean) => void>>()
+  const tellPaused = (container: string, paused: boolean) =>
+    Effect.sync(() => listeners.get(container)?.forEach((tell) => tell(paused)))
 
   const log = ({ sandbox, spec }: ContainerRecord): ContainerLog.ContainerLog => {
     let found = logs.get(spec.name)
@@ -171,14 +191,16 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     return found
   }
 
-  const requestOf = (container: string, sandbox: string, incarnation: number): RunRequest => {
+  const requestOf = ({ sandbox, spec }: ContainerRecord, incarnation: number): RunRequest => {
+    const container = spec.name
     const id = RuntimePaths.runId(container, incarnation)
     return {
       id,
       bundle: `${paths.bundles}/${id}`,
       cgroup: `${paths.cgroup}/${sandbox}/${id}`,
       label: RuntimePaths.label(container, incarnation),
-      terminal: false
+      terminal: spec.terminal,
+      stdin: spec.stdin
     }
   }
 
@@ -188,8 +210,10 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     if (before !== undefined) return before
     const container = record.spec.name
     const stored = yield* Scope.provide(log(record).attach(process), scope)
-    const run = { ...requestOf(container, record.sandbox, incarnation), container, incarnation, process, stored }
+    const run = { ...requestOf(record, incarnation), container, incarnation, process, stored }
     known.set(process.id, run)
+    // an earlier brain may have frozen it
+    if (process.adopted && (yield* cgroups.frozen(run.cgroup))) frozen.set(process.id, container)
     return run
   })
 
@@ -198,7 +222,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     const { name } = record.spec
     for (const { label } of yield* processes.takeAll(creatorLabel(RuntimePaths.labelPrefix(name)))) {
       const parsed = RuntimePaths.parseLabel(label.slice(creatorLabel("").length))
-      if (Option.isSome(parsed)) yield* runtime.recover(requestOf(name, record.sandbox, parsed.value.incarnation))
+      if (Option.isSome(parsed)) yield* runtime.recover(requestOf(record, parsed.value.incarnation))
     }
     const found: Array<ContainerRun> = []
     for (const process of yield* processes.takeAll(RuntimePaths.labelPrefix(name))) {
@@ -223,6 +247,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       )
       yield* Effect.ignore(Effect.tryPromise(() => fs.rm(run.bundle, { recursive: true, force: true })))
       known.delete(run.process.id)
+      frozen.delete(run.process.id)
       forgetting.delete(run.process.id)
       if (![...known.values()].some(({ container }) => container === run.container)) {
         yield* logs.get(run.container)?.idle ?? Effect.void
@@ -256,19 +281,34 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const meaningOf = (record: ContainerRecord, run: ContainerRun, exit: ProcessExit.ProcessExit) =>
     ProcessExit.isSuccess(exit) ? Effect.void : Effect.flip(failureOf(record, run, exit))
 
+  const setPaused = (run: ContainerRun, paused: boolean) =>
+    Effect.gen(function* () {
+      yield* runtime.control(paused ? "pause" : "resume", run.id)
+      if (paused) frozen.set(run.process.id, run.container)
+      else frozen.delete(run.process.id)
+      yield* tellPaused(run.container, paused)
+    }).pipe(Effect.uninterruptible)
+
+  /** Signal, grace, kill. */
+  const terminate = (run: ContainerRun, { grace, signal }: Ending) =>
+    Effect.gen(function* () {
+      if (yield* hasEnded(run)) return
+      // a frozen process takes no signal; on cgroup v1 not even the last one
+      if (frozen.has(run.process.id)) yield* Effect.ignore(setPaused(run, false))
+      if (!hurried.has(run.container) && Duration.toMillis(grace) > 0) {
+        yield* Effect.ignore(run.process.signal(signal))
+        yield* Effect.timeoutOption(run.process.exit, grace)
+      }
+      if (!(yield* hasEnded(run))) yield* kill(run)
+      const exit = yield* Effect.timeoutOption(run.process.exit, UNKILLABLE)
+      if (Option.isNone(exit)) yield* Effect.logError(`run ${run.id} does not end although it was killed`)
+    })
+
   /** Ends one run and forgets it; how it ended. */
-  const endRun = (record: ContainerRecord, run: ContainerRun, { grace, signal }: Ending) =>
+  const endRun = (record: ContainerRecord, run: ContainerRun, how: Ending) =>
     Effect.gen(function* () {
       ending.add(run.process.id)
-      if (!(yield* hasEnded(run))) {
-        if (!hurried.has(run.container) && Duration.toMillis(grace) > 0) {
-          yield* Effect.ignore(run.process.signal(signal))
-          yield* Effect.timeoutOption(run.process.exit, grace)
-        }
-        if (!(yield* hasEnded(run))) yield* kill(run)
-        const exit = yield* Effect.timeoutOption(run.process.exit, UNKILLABLE)
-        if (Option.isNone(exit)) yield* Effect.logError(`run ${run.id} does not end although it was killed`)
-      }
+      yield* terminate(run, how)
       const exit = yield* run.process.exitNow
       // before it is forgotten: with the cgroup its counters go
       const ended = Option.isNone(exit)
@@ -313,6 +353,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       isolation,
       seccompFilter: filters.of(isolation.seccomp),
       processLimit: processLimits.each,
+      init,
       ...surroundings
     })
     yield* Effect.tryPromise({
@@ -328,7 +369,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
 
   const start: ContainerRuns["Service"]["start"] = Effect.fnUntraced(function* (record, sandbox, incarnation) {
     const { name } = record.spec
-    const request = requestOf(name, record.sandbox, incarnation)
+    const request = requestOf(record, incarnation)
     for (const run of known.values()) if (run.container === name) yield* run.process.exit
     const process = yield* networks
       .within(sandbox, name, (surroundings) =>
@@ -381,8 +422,9 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         const found = [...(yield* processes.takeAll(label)), ...(yield* processes.takeAll(creatorLabel(label)))]
         return found.length > 0
       }),
-    verdict: (record, run, exit, remember) =>
-      meaningOf(record, run, exit).pipe(
+    terminate: (run, ending) => Effect.andThen(terminate(run, ending), run.process.exit),
+    verdict: (record, run, exit, remember, because) =>
+      (because === undefined ? meaningOf(record, run, exit) : Effect.fail(because)).pipe(
         Effect.onExit(remember),
         // Only now: with the cgroup its counters go.
         Effect.ensuring(forget(run, STEP_ASIDE))
@@ -431,15 +473,40 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         )
       }).pipe(Effect.scoped),
     quiet: forgotten(),
+    setPaused,
+    // of those that are frozen there are few
+    isPaused: (container) => Effect.sync(() => [...frozen.values()].includes(container)),
+    onPause: (container, tell) =>
+      Effect.asVoid(
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            const those = listeners.get(container) ?? new Set()
+            listeners.set(container, those.add(tell))
+            if ([...frozen.values()].includes(container)) tell(true)
+          }),
+          () =>
+            Effect.sync(() => {
+              const those = listeners.get(container)
+              those?.delete(tell)
+              if (those?.size === 0) listeners.delete(container)
+            })
+        )
+      ),
     hurry: (container) =>
       Effect.suspend(() => {
         hurried.add(container)
         return Effect.forEach(
           [...known.values()].filter((run) => run.container === container),
-          kill,
+          (run) =>
+            Effect.andThen(kill(run), frozen.has(run.process.id) ? Effect.ignore(setPaused(run, false)) : Effect.void),
           { discard: true }
         )
       }),
+    currents: Effect.gen(function* () {
+      const found = new Map<string, ContainerRun>()
+      for (const run of known.values()) if (!(yield* hasEnded(run))) found.set(run.container, run)
+      return found
+    }),
     current: (container) =>
       Effect.gen(function* () {
         for (const run of [...known.values()].toReversed()) {

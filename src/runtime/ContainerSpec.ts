@@ -16,6 +16,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaTransformation from "effect/SchemaTransformation"
 import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import { parseSignal } from "../taproot/Signals.ts"
+import { ProbesSpec } from "./ProbeSpec.ts"
 import { SpecInvalid } from "./ContainerError.ts"
 import * as Capabilities from "./Capabilities.ts"
 import { Labels, SandboxSpec, WorkloadName } from "./SandboxSpec.ts"
@@ -166,6 +167,51 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
   readonlyRootfs: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
   security: Security.pipe(
     Schema.withConstructorDefault(Effect.succeed(Security.make({}))),
+    Schema.withDecodingDefaultKey(Effect.succeed({}))
+  ),
+  /** Its first process has a terminal as standard input, output and error. */
+  terminal: Schema.Boolean.pipe(
+    Schema.withConstructorDefault(Effect.succeed(false)),
+    Schema.withDecodingDefaultKey(Effect.succeed(false))
+  ),
+  /** Its first process is given a standard input, which can be written to by whoever attaches; else it is at its end. */
+  stdin: Schema.Boolean.pipe(
+    Schema.withConstructorDefault(Effect.succeed(false)),
+    Schema.withDecodingDefaultKey(Effect.succeed(false))
+  ),
+  /** Its first process is an init of ours, which runs its program, hands on signals and reaps orphans. */
+  init: Schema.Boolean.pipe(
+    Schema.withConstructorDefault(Effect.succeed(false)),
+    Schema.withDecodingDefaultKey(Effect.succeed(false))
+  ),
+  /** File systems in memory, by where they are mounted; what is in them is gone with each run. */
+  tmpfs: Schema.Record(
+    WorkingDirectory.pipe(
+      Schema.check(
+        Schema.makeFilter((path: string) =>
+          /(^|\/)\.\.?(\/|$)|\/\/|.\/$|^\/$/.test(path) || /^\/(proc|sys|dev)(\/|$)/.test(path)
+            ? "must be an absolute path without . and .., and not /, /proc, /sys or /dev"
+            : undefined
+        )
+      )
+    ),
+    Schema.Struct({
+      /** How much fits, in bytes; default 64 MiB. Counts as its memory. */
+      sizeBytes: Schema.Int.pipe(
+        Schema.check(
+          Schema.isBetween({ minimum: 4096, maximum: 2 ** 50 }, { expected: "a number of bytes from 4096" })
+        ),
+        Schema.withDecodingDefaultKey(Effect.succeed(64 * 1024 * 1024))
+      )
+    })
+  ).pipe(
+    Schema.check(Schema.isMaxProperties(64, { expected: "at most 64 of them" })),
+    Schema.withConstructorDefault(Effect.succeed({})),
+    Schema.withDecodingDefaultKey(Effect.succeed({}))
+  ),
+  /** How it is asked whether it is well; default: not at all. */
+  probes: ProbesSpec.pipe(
+    Schema.withConstructorDefault(Effect.succeed({})),
     Schema.withDecodingDefaultKey(Effect.succeed({}))
   ),
   log: LogRetention.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),

@@ -29,6 +29,7 @@ import type {
   CleanupFailed,
   ContainerAlreadyExists,
   ContainerNotFound,
+  ControlFailed,
   LogUnreadable,
   SandboxAlreadyExists,
   SandboxInUse,
@@ -36,7 +37,10 @@ import type {
   SpecInvalid,
   WrongState
 } from "./ContainerError.ts"
-import type { ContainerSpec } from "./ContainerSpec.ts"
+import type { ContainerRun } from "./ContainerRuns.ts"
+import type { CgroupStats } from "./CgroupStats.ts"
+import type { ListedProcess } from "./ProcessList.ts"
+import type { ContainerSpec, Resources } from "./ContainerSpec.ts"
 import type { ExecSpec } from "./ExecSpec.ts"
 import type { ExecError, Execution } from "./Executions.ts"
 import type { ContainerState, Desired } from "./Lifecycle.ts"
@@ -66,6 +70,8 @@ export interface Container {
   readonly state: ContainerState
   /** Its main process, while it runs; as the host numbers it. */
   readonly pid: number | undefined
+  /** Of one that has a readiness probe, while it runs: `yes`, or `no: ` and why. */
+  readonly ready: string | undefined
   /** Number of its current or last run, from 1. */
   readonly incarnation: number
   readonly restarts: number
@@ -76,6 +82,13 @@ export interface Container {
   readonly nextAttemptAt: number | undefined
   /** All that the tree knows; undefined while `state` is `unregistered`. */
   readonly node: TreeNode | undefined
+}
+
+/** What a container has used, and may. */
+export interface Stats extends CgroupStats {
+  readonly name: string
+  /** When it was read: nanoseconds since the Unix epoch. */
+  readonly time: bigint
 }
 
 /** A sandbox with the names of its containers. */
@@ -160,11 +173,34 @@ export class Containers extends Context.Service<
       name: string,
       signal: SignalName
     ) => Effect.Effect<Container, ContainerNotFound | WrongState | ProcessGone | SignalRefused | StateError>
+    /** Freezes all its processes. Fine when they are. */
+    readonly pause: (
+      name: string
+    ) => Effect.Effect<Container, ContainerNotFound | WrongState | ControlFailed | StateError>
+    /** Lets them go on. Fine when they do. */
+    readonly resume: (
+      name: string
+    ) => Effect.Effect<Container, ContainerNotFound | WrongState | ControlFailed | StateError>
+    /** Other limits, at once and for good. What is not given stays as it is. */
+    readonly update: (
+      name: string,
+      resources: Resources
+    ) => Effect.Effect<Container, ContainerNotFound | ControlFailed | StateError>
+    /** What its processes are. */
+    readonly top: (
+      name: string
+    ) => Effect.Effect<ReadonlyArray<ListedProcess>, ContainerNotFound | WrongState | StateError>
+    /** What those of these names that run have used, and may; no names: all that run. */
+    readonly stats: (
+      names: ReadonlyArray<string>
+    ) => Effect.Effect<ReadonlyArray<Stats>, ContainerNotFound | StateError>
     /** Starts a further program in it, which lives as long as the scope, unless it is detached. */
     readonly exec: (
       name: string,
       spec: ExecSpec
     ) => Effect.Effect<Execution, ContainerNotFound | WrongState | ExecError | StateError, Scope.Scope>
+    /** Its present life, for those who talk to its first process. What that writes is in the log. */
+    readonly attach: (name: string) => Effect.Effect<ContainerRun, ContainerNotFound | WrongState | StateError>
     /** Forgets it, its writable layer and its log. A running one only with `force` (then killed without grace). */
     readonly remove: (
       name: string,

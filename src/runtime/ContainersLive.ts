@@ -18,7 +18,7 @@ import * as Result from "effect/Result"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import type { ActorPath } from "../actor/ActorPath.ts"
-import { failuresInARow, type Tree } from "../actor/Tree.ts"
+import { failuresInARow, type Tree, type TreeNode } from "../actor/Tree.ts"
 import { Content } from "../storage/Content.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
 import { Rootfs } from "../storage/Rootfs.ts"
@@ -28,6 +28,7 @@ import {
   CleanupFailed,
   ContainerAlreadyExists,
   ContainerNotFound,
+  ControlFailed,
   LogUnreadable,
   SandboxAlreadyExists,
   SandboxInUse,
@@ -35,7 +36,9 @@ import {
   SpecInvalid,
   WrongState
 } from "./ContainerError.ts"
+import { Cgroups } from "./Cgroups.ts"
 import { CLEARING } from "./ContainerActor.ts"
+import type { RuntimeMissing } from "./ContainerExit.ts"
 import * as ContainerRuns from "./ContainerRuns.ts"
 import { type Container, Containers, type Sandbox, type StateError } from "./Containers.ts"
 import { ContainerSpec } from "./ContainerSpec.ts"
@@ -43,10 +46,13 @@ import { fallbackProblems } from "./Dependencies.ts"
 import * as Isolation from "./Isolation.ts"
 import { type Action, type Command, commands, type ContainerState, hint } from "./Lifecycle.ts"
 import * as Executions from "./Executions.ts"
+import { OciRuntime, type RuntimeFailed } from "./OciRuntime.ts"
+import * as ProcessList from "./ProcessList.ts"
 import * as Records from "./Records.ts"
 import * as References from "./References.ts"
 import { nothingAssumed } from "./References.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
+import * as RuntimeSpec from "./RuntimeSpec.ts"
 import * as RuntimeSupervisor from "./RuntimeSupervisor.ts"
 import { SandboxSpec } from "./SandboxSpec.ts"
 import type { StopOptions } from "./StopOptions.ts"
@@ -84,6 +90,11 @@ const requests: Readonly<Record<Action, (tree: Tree["Service"], path: ActorPath)
   commit: () => Effect.void,
   signal: () => Effect.void,
   execute: () => Effect.void,
+  connect: () => Effect.void,
+  pause: () => Effect.void,
+  resume: () => Effect.void,
+  limit: () => Effect.void,
+  keep: () => Effect.void,
   remove: () => Effect.void,
   "stop-and-remove": () => Effect.void,
   refuse: () => Effect.void
@@ -97,6 +108,8 @@ const make = Effect.gen(function* () {
   const allowance = yield* Isolation.Allowance
   const runtime = yield* RuntimeSupervisor.RuntimeSupervisor
   const executions = yield* Executions.Executions
+  const cgroups = yield* Cgroups
+  const oci = yield* OciRuntime
   const scope = yield* Effect.scope
   const records = yield* Records.open(state)
   const locks = KeyedLock.make()
@@ -115,6 +128,11 @@ const make = Effect.gen(function* () {
 
   // --- what is said ---
 
+  const stateWith = ({ spec }: Records.ContainerRecord, node: TreeNode | undefined): Effect.Effect<ContainerState> =>
+    node?.state === "running"
+      ? Effect.map(runs.isPaused(spec.name), (paused) => (paused ? "paused" : "running"))
+      : Effect.succeed(node?.state ?? "unregistered")
+
   const describe = Effect.fnUntraced(function* (record: Records.StoredContainer): Effect.fn.Return<Container> {
     const { value } = record
     const path = RuntimeSupervisor.containerPath(value)
@@ -132,8 +150,9 @@ const make = Effect.gen(function* () {
       image: value.image,
       path,
       desired: value.desired,
-      state: node?.state ?? "unregistered",
+      state: yield* stateWith(value, node),
       pid: running && pid > 0 ? pid : undefined,
+      ready: running ? node?.annotations["ready"] : undefined,
       incarnation: node?.incarnation ?? 0,
       restarts: node?.restarts ?? 0,
       consecutiveFailures: node === undefined ? 0 : failuresInARow(node, yield* Clock.currentTimeMillis),
@@ -196,7 +215,7 @@ const make = Effect.gen(function* () {
     )
 
   const stateOf = (record: Records.ContainerRecord): Effect.Effect<ContainerState> =>
-    Effect.map(runtime.node(RuntimeSupervisor.containerPath(record)), (node) => node?.state ?? "unregistered")
+    Effect.flatMap(runtime.node(RuntimeSupervisor.containerPath(record)), (node) => stateWith(record, node))
 
   /** `start`, `stop` and `restart`: commit what is wanted from now on, ask, and wait for it outside the lock. */
   const steer = (name: string, command: "start" | "stop" | "restart", options: StopOptions = {}) =>
@@ -245,7 +264,35 @@ const make = Effect.gen(function* () {
     )
 
   const refuse = (name: string, command: Command, state: ContainerState) =>
-    new WrongState({ name, command: command === "force-remove" ? "remove" : command, state, hint: hint(command) })
+    new WrongState({
+      name,
+      command: command === "force-remove" ? "remove" : command,
+      state,
+      hint: hint(command, state)
+    })
+
+  /** The present run, for a command that needs one. */
+  const runFor = Effect.fnUntraced(function* (name: string, command: Command) {
+    const { value } = yield* find(name)
+    const present = yield* stateOf(value)
+    const run = yield* runs.current(name)
+    if (commands[present][command] === "refuse" || Option.isNone(run)) return yield* refuse(name, command, present)
+    return run.value
+  })
+
+  const controlled = <A>(name: string, command: string, effect: Effect.Effect<A, RuntimeMissing | RuntimeFailed>) =>
+    Effect.mapError(effect, (error) => {
+      const detail = error._tag === "RuntimeFailed" && error.stderr !== "" ? error.stderr : error.message
+      return new ControlFailed({ name, command, detail })
+    })
+
+  const setPaused = (name: string, command: "pause" | "resume") =>
+    Effect.gen(function* () {
+      const run = yield* runFor(name, command)
+      const paused = yield* runs.isPaused(name)
+      if (paused !== (command === "pause")) yield* controlled(name, command, runs.setPaused(run, !paused))
+      return yield* get(name)
+    })
 
   const removeContainer = (name: string, force: boolean) =>
     lockContainer(name)(
@@ -374,21 +421,60 @@ const make = Effect.gen(function* () {
     restart: (name) => steer(name, "restart"),
     kill: (name, signal) =>
       Effect.gen(function* () {
-        const { value } = yield* find(name)
-        const present = yield* stateOf(value)
-        const run = yield* runs.current(name)
-        if (commands[present].kill === "refuse" || Option.isNone(run)) return yield* refuse(name, "kill", present)
-        yield* run.value.process.signal(signal)
+        const { process } = yield* runFor(name, "kill")
+        yield* process.signal(signal)
         return yield* get(name)
       }),
-    exec: (name, spec) =>
+    pause: (name) => setPaused(name, "pause"),
+    resume: (name) => setPaused(name, "resume"),
+    update: (name, change) =>
       Effect.gen(function* () {
-        const { value } = yield* find(name)
-        const present = yield* stateOf(value)
-        const run = yield* runs.current(name)
-        if (commands[present].exec === "refuse" || Option.isNone(run)) return yield* refuse(name, "exec", present)
-        return yield* executions.open(run.value, spec)
+        yield* lockContainer(name)(
+          Effect.gen(function* () {
+            const { value } = yield* find(name)
+            const resources = { ...value.spec.resources, ...change }
+            const run = yield* runs.current(name)
+            if (commands[yield* stateOf(value)].update === "limit" && Option.isSome(run)) {
+              const limits = JSON.stringify(RuntimeSpec.limitsOf(resources, yield* cgroups.limitsSwap))
+              yield* controlled(name, "update", oci.control("update", run.value.id, limits))
+            }
+            const { resources: _, ...spec } = value.spec
+            const changed = new ContainerSpec({ ...spec, resources })
+            yield* records.containers.update(name, (record) => ({ ...record.value, spec: changed }))
+          }).pipe(Effect.uninterruptible)
+        )
+        return yield* get(name)
       }),
+    top: (name) =>
+      runFor(name, "attach").pipe(
+        Effect.catchTag("WrongState", ({ hint, state }) =>
+          Effect.fail(new WrongState({ name, command: "look at the processes of", state, hint }))
+        ),
+        Effect.flatMap(({ cgroup }) => cgroups.processes(cgroup)),
+        Effect.flatMap(ProcessList.list)
+      ),
+    stats: (names) =>
+      Effect.gen(function* () {
+        const wanted =
+          names.length === 0
+            ? (yield* records.containers.list).map((record) => record.name)
+            : yield* Effect.forEach(names, (name) => Effect.map(find(name), (found) => found.name))
+        const currents = yield* runs.currents
+        const found = yield* Effect.forEach(
+          wanted,
+          (name) =>
+            Effect.gen(function* () {
+              const run = currents.get(name)
+              if (run === undefined) return []
+              const time = yield* Clock.currentTimeNanos
+              return [{ name, time, ...(yield* cgroups.stats(run.cgroup)) }]
+            }),
+          { concurrency: 4 }
+        )
+        return found.flat()
+      }),
+    exec: (name, spec) => Effect.flatMap(runFor(name, "exec"), (run) => executions.open(run, spec)),
+    attach: (name) => runFor(name, "attach"),
     remove: (name, options) => removeContainer(name, options?.force ?? false),
     setPolicy: (name, policy) =>
       Effect.gen(function* () {
@@ -468,7 +554,7 @@ export const layer = (options: Options) => {
   const paths = RuntimePaths.make(options.directory, options.logs)
   return Layer.effect(Containers, make).pipe(
     Layer.provideMerge(RuntimeSupervisor.layer),
-    Layer.provide(Executions.layer(paths)),
+    Layer.provideMerge(Executions.layer(paths)),
     Layer.provideMerge(ContainerRuns.layer(paths))
   )
 }

@@ -83,6 +83,19 @@ const environmentOf = (present: ReadonlyArray<string>, spec: ExecSpec): Readonly
   return [...variables].map(([name, value]) => `${name}=${value}`)
 }
 
+/** A stream of what comes at once when there is some: ends when, after `end`, nothing has come for a while. */
+export const untilQuiet = <A, E, R>(
+  stream: Stream.Stream<A, E, R>,
+  end: Effect.Effect<unknown>
+): Stream.Stream<A, E, R> =>
+  Stream.unwrap(
+    Effect.gen(function* () {
+      const pull = yield* Stream.toPull(stream)
+      const quiet = end.pipe(Effect.andThen(Effect.sleep(LINGER)), Effect.andThen(Cause.done()))
+      return Stream.fromPull(Effect.succeed(Effect.raceFirst(pull, quiet)))
+    })
+  ).pipe(Stream.scoped)
+
 const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const processes = yield* Processes
   const runtime = yield* OciRuntime
@@ -186,16 +199,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   }
 
   const output = (process: Process) => (stream: OutputStream) =>
-    Stream.unwrap(
-      Effect.gen(function* () {
-        const pull = yield* Stream.toPull(process.output(stream))
-        const lingering = process.exit.pipe(Effect.andThen(Effect.sleep(LINGER)), Effect.andThen(Cause.done()))
-        return Stream.fromPull(Effect.succeed(Effect.raceFirst(pull, lingering)))
-      })
-    ).pipe(
-      Stream.scoped,
-      Stream.map(({ bytes }) => bytes)
-    )
+    Stream.map(untilQuiet(process.output(stream), process.exit), ({ bytes }) => bytes)
 
   // --- what an earlier brain has left ---
 

@@ -13,14 +13,15 @@ import type { ActorState } from "../actor/Lifecycle.ts"
 /** What a person wants a container to be; remembered over restarts of brain and host. */
 export type Desired = "running" | "stopped"
 
-/** The state of a container: that of its actor, or that it has none at the moment. */
-export type ContainerState = ActorState | "unregistered"
+/** The state of a container: that of its actor, or that it has none at the moment, or of one that runs that it is frozen. */
+export type ContainerState = ActorState | "unregistered" | "paused"
 
 export const containerStates = [
   "unregistered",
   "waiting",
   "starting",
   "running",
+  "paused",
   "backing-off",
   "stopping",
   "stopped",
@@ -36,6 +37,10 @@ export const commandMeanings = {
   restart: "it shall run anew: stop it if it runs, then start",
   kill: "send a signal to its main process; what follows is up to its restart policy",
   exec: "run a further program in it",
+  attach: "talk to its main process",
+  pause: "freeze its processes, until it is resumed or stopped",
+  resume: "let its processes go on",
+  update: "other limits from now on, and after every restart",
   remove: "forget it with its files and log; only when it does not run",
   "force-remove": "forget it, whatever it is doing: killed without grace"
 } as const
@@ -49,6 +54,11 @@ export const actionMeanings = {
   commit: "commit the new desired state only: reality follows, or is so already",
   signal: "send the signal",
   execute: "start the program",
+  connect: "connect the caller with its standard streams",
+  pause: "freeze its cgroup",
+  resume: "let its cgroup go on",
+  limit: "set the limits of its cgroup, then commit them",
+  keep: "nothing: it is so already",
   remove: "forget it",
   "stop-and-remove": "kill it, then forget it",
   refuse: "an error that says what to do instead"
@@ -63,6 +73,10 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     restart: "commit",
     kill: "refuse",
     exec: "refuse",
+    attach: "refuse",
+    pause: "refuse",
+    resume: "refuse",
+    update: "commit",
     remove: "remove",
     "force-remove": "remove"
   },
@@ -72,6 +86,10 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     restart: "commit",
     kill: "refuse",
     exec: "refuse",
+    attach: "refuse",
+    pause: "refuse",
+    resume: "refuse",
+    update: "commit",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -81,6 +99,10 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     restart: "restart",
     kill: "refuse",
     exec: "refuse",
+    attach: "refuse",
+    pause: "refuse",
+    resume: "refuse",
+    update: "commit",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -90,6 +112,23 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     restart: "restart",
     kill: "signal",
     exec: "execute",
+    attach: "connect",
+    pause: "pause",
+    resume: "keep",
+    update: "limit",
+    remove: "refuse",
+    "force-remove": "stop-and-remove"
+  },
+  paused: {
+    start: "commit",
+    stop: "stop",
+    restart: "restart",
+    kill: "signal",
+    exec: "refuse",
+    attach: "connect",
+    pause: "keep",
+    resume: "resume",
+    update: "limit",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -99,6 +138,10 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     restart: "restart",
     kill: "refuse",
     exec: "refuse",
+    attach: "refuse",
+    pause: "refuse",
+    resume: "refuse",
+    update: "commit",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -108,6 +151,10 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     restart: "restart",
     kill: "signal",
     exec: "execute",
+    attach: "connect",
+    pause: "refuse",
+    resume: "refuse",
+    update: "commit",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -117,6 +164,10 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     restart: "restart",
     kill: "refuse",
     exec: "refuse",
+    attach: "refuse",
+    pause: "refuse",
+    resume: "refuse",
+    update: "commit",
     remove: "remove",
     "force-remove": "remove"
   },
@@ -126,6 +177,10 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     restart: "restart",
     kill: "refuse",
     exec: "refuse",
+    attach: "refuse",
+    pause: "refuse",
+    resume: "refuse",
+    update: "commit",
     remove: "remove",
     "force-remove": "remove"
   },
@@ -135,6 +190,10 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     restart: "restart",
     kill: "refuse",
     exec: "refuse",
+    attach: "refuse",
+    pause: "refuse",
+    resume: "refuse",
+    update: "commit",
     remove: "remove",
     "force-remove": "remove"
   },
@@ -144,6 +203,10 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     restart: "restart",
     kill: "refuse",
     exec: "refuse",
+    attach: "refuse",
+    pause: "refuse",
+    resume: "refuse",
+    update: "commit",
     remove: "remove",
     "force-remove": "remove"
   }
@@ -186,12 +249,17 @@ export const findings: Readonly<Record<Finding, Readonly<Record<Wanted, Remedy>>
 }
 
 /** What to do instead, when a command is refused: the hint of `WrongState`. */
-export const hint = (command: Command): string => {
+export const hint = (command: Command, state: ContainerState): string => {
   switch (command) {
     case "kill":
       return "it has no process now"
     case "exec":
+      return state === "paused" ? "resume it first" : "start it first"
+    case "attach":
+    case "pause":
       return "start it first"
+    case "resume":
+      return "only one that is paused can be resumed"
     default:
       return "stop it first, or force the removal"
   }

@@ -118,6 +118,7 @@ const trial = ({ cgroups, paths, processes }: Services, path: string, id: TrialI
         hostname: "probe",
         network: "new",
         hostFiles: [],
+        init: "",
         limitSwap: yield* cgroups.limitsSwap,
         isolation: Isolation.of(trialSpec.security, yield* Isolation.held),
         seccompFilter: undefined,

@@ -69,6 +69,8 @@ export interface RunRequest {
   readonly label: string
   /** `config.json` asks for a terminal. */
   readonly terminal: boolean
+  /** Without a terminal: give it standard input; else it is `/dev/null`. */
+  readonly stdin: boolean
 }
 
 /** A further program in a container that runs. */
@@ -108,6 +110,12 @@ export class OciRuntime extends Context.Service<
     readonly recover: (request: RunRequest) => Effect.Effect<Option.Option<Process>>
     /** Starts a program in a container; answers with it, as `run` does with the container's first process. */
     readonly exec: (request: ExecRequest) => Effect.Effect<Process, RuntimeMissing | RuntimeFailed>
+    /** A command about a container that runs; `update` takes the new resources as JSON. */
+    readonly control: (
+      command: "pause" | "resume" | "update",
+      id: string,
+      input?: string
+    ) => Effect.Effect<void, RuntimeMissing | RuntimeFailed>
     /** Forgets a run: kills what is left of it, removes the runtime's state of it and its cgroup. Fine when there is none. */
     readonly remove: (request: Pick<RunRequest, "id" | "cgroup">) => Effect.Effect<void, CgroupStuck>
     /** The ids that the runtime's state directory holds, of this boot or an earlier one. */

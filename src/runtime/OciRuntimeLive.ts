@@ -248,6 +248,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
       )
     )
 
+  const stream = (wanted: boolean) => ({ _tag: wanted ? ("Stream" as const) : ("Null" as const) })
+
   const makingOf = (request: RunRequest): Making => ({
     command: "run",
     label: request.label,
@@ -260,7 +262,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     makeProcess(
       makingOf(request),
       ["run", "--bundle", request.bundle, request.id],
-      { stdout: { _tag: "Stream" } },
+      { stdin: stream(request.stdin), stdout: { _tag: "Stream" } },
       request.terminal
     )
 
@@ -272,7 +274,6 @@ const make = Effect.fnUntraced(function* (options: Options) {
       const pid = Number(Option.getOrElse(text, () => ""))
       if (pid > 1) yield* Effect.ignore(Effect.try(() => killProcess(pid, "SIGKILL")))
     })
-    const stream = (wanted: boolean) => ({ _tag: wanted ? ("Stream" as const) : ("Null" as const) })
     return makeProcess(
       { command: "exec", label, pidFile, marker: file, clear },
       ["exec", "--process", file, id],
@@ -280,6 +281,30 @@ const make = Effect.fnUntraced(function* (options: Options) {
       terminal
     )
   }
+
+  const control: OciRuntime["Service"]["control"] = (command, id, input) =>
+    Effect.flatMap(facts, ({ name, path }) =>
+      processes
+        .run({
+          label: `${command}:${id}`,
+          argv: [path, "--root", paths.oci, command, ...(input === undefined ? [] : ["--resources", "-"]), id],
+          ...(input === undefined ? {} : { stdin: Buffer.from(input) })
+        })
+        .pipe(
+          Effect.mapError(({ message }) => failed(`${name} ${command}`, message, "")),
+          Effect.timeoutOrElse({
+            duration: DEADLINE,
+            orElse: () => Effect.fail(failed(`${name} ${command}`, describeExit(Option.none()), ""))
+          }),
+          Effect.flatMap(({ exit, stderr }) =>
+            ProcessExit.isSuccess(exit)
+              ? Effect.void
+              : Effect.fail(
+                  failed(`${name} ${command}`, ProcessExit.describe(exit), Buffer.from(stderr).toString().trim())
+                )
+          )
+        )
+    )
 
   const recover: OciRuntime["Service"]["recover"] = (request) =>
     Effect.gen(function* () {
@@ -298,6 +323,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     candidates: surveyed,
     run,
     exec,
+    control,
     recover,
     remove: (request) => calls.withPermit(removeNow(request)),
     list: Effect.promise(() => fs.readdir(paths.oci))

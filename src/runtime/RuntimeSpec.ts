@@ -40,6 +40,8 @@ export interface Input {
   readonly seccompFilter: string | undefined
   /** Processes and threads that it may have when its spec says nothing: see `ProcessLimits.ts`. */
   readonly processLimit: number
+  /** Where the host has the `init` for containers that want one. */
+  readonly init: string
 }
 
 interface Mount {
@@ -56,7 +58,7 @@ export interface OciSpec {
   readonly annotations?: Readonly<Record<string, string>>
   readonly root: { readonly path: string; readonly readonly: boolean }
   readonly process: {
-    readonly terminal: false
+    readonly terminal: boolean
     readonly user: { readonly uid: number; readonly gid: number; readonly additionalGids?: ReadonlyArray<number> }
     readonly args: ReadonlyArray<string>
     readonly env: ReadonlyArray<string>
@@ -124,6 +126,13 @@ const writable = ({ options, ...rest }: Mount): Mount => ({
   ...rest,
   options: options.filter((option) => option !== "ro")
 })
+const INIT = "/dev/init"
+
+/** The outer ones first. */
+const tmpfsOf = ({ tmpfs }: ContainerSpec): ReadonlyArray<Mount> =>
+  Object.entries(tmpfs)
+    .sort(([one], [other]) => (one < other ? -1 : 1))
+    .map(([path, { sizeBytes }]) => mount("tmpfs", "tmpfs", path, "nosuid", "nodev", "mode=1777", `size=${sizeBytes}`))
 
 const withoutNul = (text: string): string => text.replaceAll("\0", "")
 
@@ -152,18 +161,24 @@ export const environmentOf = (spec: ContainerSpec, image: ImageConfig, hostname:
 
 const CPU_PERIOD = 100_000
 
-const resourcesOf = (
-  resources: Resources,
-  { isolation, limitSwap, processLimit }: Pick<Input, "isolation" | "limitSwap" | "processLimit">
-): OciSpec["linux"]["resources"] => ({
-  devices: [{ allow: isolation.privileged, access: "rwm" }],
+/** The limits that are given, in the runtime's words. */
+export const limitsOf = (resources: Resources, limitSwap: boolean) => ({
   ...(resources.memoryBytes === undefined
     ? {}
     : { memory: { limit: resources.memoryBytes, ...(limitSwap ? { swap: resources.memoryBytes } : {}) } }),
   ...(resources.cpus === undefined
     ? {}
     : { cpu: { quota: Math.round(resources.cpus * CPU_PERIOD), period: CPU_PERIOD } }),
-  pids: { limit: resources.pids ?? processLimit }
+  ...(resources.pids === undefined ? {} : { pids: { limit: resources.pids } })
+})
+
+const resourcesOf = (
+  resources: Resources,
+  { isolation, limitSwap, processLimit }: Pick<Input, "isolation" | "limitSwap" | "processLimit">
+): OciSpec["linux"]["resources"] => ({
+  devices: [{ allow: isolation.privileged, access: "rwm" }],
+  pids: { limit: processLimit },
+  ...limitsOf(resources, limitSwap)
 })
 
 const workingDirectory = (spec: ContainerSpec, image: ImageConfig): string => {
@@ -191,13 +206,13 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
       : { annotations: { "run.oci.seccomp_bpf_data": seccompFilter } }),
     root: { path: input.rootfs, readonly: spec.readonlyRootfs },
     process: {
-      terminal: false,
+      terminal: spec.terminal,
       user: {
         uid: user.uid,
         gid: user.gid,
         ...(user.groups.length === 0 ? {} : { additionalGids: user.groups })
       },
-      args,
+      args: spec.init ? [INIT, ...args] : args,
       env: environmentOf(spec, image, input.hostname),
       cwd: workingDirectory(spec, image),
       capabilities: { bounding: capabilities, effective: held, permitted: held },
@@ -205,6 +220,9 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
     },
     mounts: [
       ...(privileged ? mounts.map(writable) : mounts),
+      ...tmpfsOf(spec),
+      // on our own /dev, so that the image's files stay as they are
+      ...(spec.init ? [mount("bind", input.init, INIT, "bind", "ro", "nosuid", "nodev")] : []),
       ...input.hostFiles.map((file) => mount("bind", file, file, "bind", "ro", "nosuid", "nodev"))
     ],
     linux: {

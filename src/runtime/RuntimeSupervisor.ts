@@ -25,13 +25,14 @@ import type { Processes } from "../taproot/Processes.ts"
 import { Cgroups } from "./Cgroups.ts"
 import { containerActor } from "./ContainerActor.ts"
 import { ContainerRuns } from "./ContainerRuns.ts"
+import type { Executions } from "./Executions.ts"
 import type { OciRuntime } from "./OciRuntime.ts"
 import { reconcile } from "./Reconcile.ts"
 import * as Records from "./Records.ts"
 import { sandboxActor, type SandboxSupervisor } from "./SandboxActor.ts"
 
 /** What the branch stands on. */
-export type Services = ContainerRuns | Cgroups | OciRuntime | Rootfs | Processes
+export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes
 
 export class RuntimeSupervisor extends Context.Service<
   RuntimeSupervisor,

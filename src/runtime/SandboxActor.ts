@@ -10,13 +10,15 @@ import * as Effect from "effect/Effect"
 import * as Actor from "../actor/Actor.ts"
 import * as DynamicSupervisor from "../actor/DynamicSupervisor.ts"
 import * as RestartPolicy from "../actor/RestartPolicy.ts"
+import type { Processes } from "../taproot/Processes.ts"
 import { Cgroups } from "./Cgroups.ts"
 import { containerActor } from "./ContainerActor.ts"
 import { ContainerRuns } from "./ContainerRuns.ts"
+import type { Executions } from "./Executions.ts"
 import { byAge, type Records, type SandboxRecord } from "./Records.ts"
 
 /** The services that containers and sandboxes stand on. */
-export type Services = ContainerRuns | Cgroups
+export type Services = ContainerRuns | Cgroups | Executions | Processes
 
 export type SandboxSupervisor = DynamicSupervisor.DynamicSupervisor<never, Services>
 

@@ -59,6 +59,7 @@ const containerOf = (spec: ContainerSpec): Container => ({
   desired: "running",
   state: "running",
   pid: 42,
+  ready: undefined,
   incarnation: 1,
   restarts: 0,
   consecutiveFailures: 0,

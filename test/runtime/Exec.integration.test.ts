@@ -10,7 +10,19 @@ import type { ExecSpec } from "../../src/runtime/ExecSpec.ts"
 import { codeOf, type Execution } from "../../src/runtime/Executions.ts"
 import type { OutputStream } from "../../src/taproot/Processes.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
-import { brain, create, isAlive, ownScope, shell, stateDirectory, withContainers, writeImage } from "./world.ts"
+import {
+  brain,
+  create,
+  isAlive,
+  leftovers,
+  logText,
+  ownScope,
+  shell,
+  stateDirectory,
+  until,
+  withContainers,
+  writeImage
+} from "./world.ts"
 import * as Taproot from "../support/taproot.ts"
 
 type Run = Containers["Service"]
@@ -39,6 +51,12 @@ const run = (containers: Run, name: string, command: ReadonlyArray<string>, fiel
       return { code: codeOf(yield* execution.process.exit), out, err }
     })
   )
+
+/** Waits until it has written that. */
+const seen = (containers: Run, name: string, words: string) =>
+  Effect.gen(function* () {
+    while (!(yield* logText(containers, name)).includes(words)) yield* Effect.sleep("5 millis")
+  })
 
 const sleeper = ["/bin/sleep", "100000"]
 
@@ -167,17 +185,17 @@ describe("exec", () => {
                 Effect.sync(() => void (seen += Buffer.from(bytes).toString()))
               )
             )
-            const until = (words: string) =>
+            const wrote = (words: string) =>
               Effect.gen(function* () {
                 while (!seen.includes(words)) yield* Effect.sleep("5 millis")
               }).pipe(
                 Effect.timeout("10 seconds"),
                 Effect.mapError(() => seen)
               )
-            yield* until("11 77")
+            yield* wrote("11 77")
             yield* process.resize(30, 90)
             yield* process.write(Buffer.from("hello\r"))
-            yield* until("got hello\r\n30 90")
+            yield* wrote("got hello\r\n30 90")
             yield* process.write(Buffer.from([3]))
             assert.deepInclude(yield* process.exit, { _tag: "Signaled", signal: "SIGINT" })
           })
@@ -188,6 +206,61 @@ describe("exec", () => {
         )
       })
     )
+  )
+
+  it.live("talks to a first process with a terminal, over a death of the brain, and to one with a pipe", () =>
+    Effect.gen(function* () {
+      const state = yield* stateDirectory
+      yield* Effect.gen(function* () {
+        const first = yield* ownScope(brain(state, { ending: "release" }))
+        const { containers, content } = first.value
+        yield* content.importFrom(writeImage(state, "busybox"))
+        const command = shell("while read a; do echo got $a; stty size; done; exit 5")
+        yield* create(containers, {
+          name: "shell",
+          command,
+          terminal: true,
+          stdin: true,
+          restart: { restart: "temporary" }
+        })
+        const before = yield* containers.attach("shell")
+        assert.isTrue(before.process.streams.pty)
+        yield* before.process.write(Buffer.from("one\r"))
+        yield* seen(containers, "shell", "got one")
+        yield* create(containers, {
+          name: "pipe",
+          command: ["/bin/cat"],
+          stdin: true,
+          restart: { restart: "temporary" }
+        })
+        yield* (yield* containers.attach("pipe")).process.write(Buffer.from("half "))
+        yield* seen(containers, "pipe", "half")
+        yield* Scope.close(first.scope, Exit.void)
+
+        const second = yield* ownScope(brain(state))
+        const again = second.value.containers
+        yield* until(again, "shell", ({ pid }) => pid !== undefined)
+        const { process } = yield* again.attach("shell")
+        yield* process.resize(33, 44)
+        yield* process.write(Buffer.from("two\r"))
+        yield* seen(again, "shell", "33 44")
+        yield* process.write(Buffer.from([4]))
+        assert.propertyVal(
+          (yield* until(again, "shell", ({ state }) => state === "failed")).lastExit,
+          "tag",
+          "ContainerExited"
+        )
+        assert.strictEqual((yield* Effect.flip(again.attach("shell")))._tag, "WrongState")
+        const pipe = yield* again.attach("pipe")
+        yield* pipe.process.write(Buffer.from("whole"))
+        yield* pipe.process.closeStdin
+        yield* until(again, "pipe", ({ state }) => state === "finished")
+        assert.strictEqual(yield* logText(again, "pipe"), "half whole")
+        yield* second.value.root.end("stop")
+        yield* Scope.close(second.scope, Exit.void)
+        assert.deepStrictEqual(leftovers(state), [])
+      }).pipe(Effect.scoped, Effect.provide(Taproot.layer()))
+    }).pipe(Effect.scoped)
   )
 
   it.live("is cleared away by the next brain, but for what is detached", () =>

@@ -11,20 +11,33 @@ import {
   type Remedy
 } from "../../src/runtime/Lifecycle.ts"
 
-/** One line per state: start, stop, restart, kill, exec, remove, force-remove. */
+/** One line per state: start, stop, restart, kill, exec, attach, pause, resume, update, remove, force-remove. */
 const expected = `
-unregistered  commit   commit  commit   refuse  refuse   remove  remove
-waiting       commit   stop    commit   refuse  refuse   refuse  stop-and-remove
-starting      commit   stop    restart  refuse  refuse   refuse  stop-and-remove
-running       commit   stop    restart  signal  execute  refuse  stop-and-remove
-backing-off   start    stop    restart  refuse  refuse   refuse  stop-and-remove
-stopping      restart  stop    restart  signal  execute  refuse  stop-and-remove
-stopped       start    commit  restart  refuse  refuse   remove  remove
-parked        start    stop    restart  refuse  refuse   remove  remove
-finished      start    stop    restart  refuse  refuse   remove  remove
-failed        start    stop    restart  refuse  refuse   remove  remove
+unregistered  commit   commit  commit   refuse  refuse   refuse   refuse  refuse  commit  remove  remove
+waiting       commit   stop    commit   refuse  refuse   refuse   refuse  refuse  commit  refuse  stop-and-remove
+starting      commit   stop    restart  refuse  refuse   refuse   refuse  refuse  commit  refuse  stop-and-remove
+running       commit   stop    restart  signal  execute  connect  pause   keep    limit   refuse  stop-and-remove
+paused        commit   stop    restart  signal  refuse   connect  keep    resume  limit   refuse  stop-and-remove
+backing-off   start    stop    restart  refuse  refuse   refuse   refuse  refuse  commit  refuse  stop-and-remove
+stopping      restart  stop    restart  signal  execute  connect  refuse  refuse  commit  refuse  stop-and-remove
+stopped       start    commit  restart  refuse  refuse   refuse   refuse  refuse  commit  remove  remove
+parked        start    stop    restart  refuse  refuse   refuse   refuse  refuse  commit  remove  remove
+finished      start    stop    restart  refuse  refuse   refuse   refuse  refuse  commit  remove  remove
+failed        start    stop    restart  refuse  refuse   refuse   refuse  refuse  commit  remove  remove
 `
-const order: ReadonlyArray<Command> = ["start", "stop", "restart", "kill", "exec", "remove", "force-remove"]
+const order: ReadonlyArray<Command> = [
+  "start",
+  "stop",
+  "restart",
+  "kill",
+  "exec",
+  "attach",
+  "pause",
+  "resume",
+  "update",
+  "remove",
+  "force-remove"
+]
 
 describe("Lifecycle", () => {
   for (const line of expected.trim().split("\n")) {
@@ -53,14 +66,14 @@ describe("Lifecycle", () => {
   }
 
   it("has every state of an actor", () => {
-    assert.sameMembers([...containerStates], ["unregistered", ...states])
+    assert.sameMembers([...containerStates], ["unregistered", "paused", ...states])
     assert.strictEqual(expected.trim().split("\n").length, containerStates.length)
   })
 
   it("force removes in every state, and only what has no life is removed without", () => {
     for (const state of containerStates) {
       assert.notStrictEqual(commands[state]["force-remove"], "refuse")
-      if (["waiting", "starting", "running", "backing-off", "stopping"].includes(state)) {
+      if (["waiting", "starting", "running", "paused", "backing-off", "stopping"].includes(state)) {
         assert.strictEqual(commands[state].remove, "refuse")
       }
     }

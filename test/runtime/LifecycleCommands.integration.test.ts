@@ -92,6 +92,7 @@ const states: Readonly<Record<ContainerState, State>> = {
     waits: ["commit", "restart"]
   },
   running: { reach: running },
+  paused: { reach: (world, name) => Effect.andThen(running(world, name), world.containers.pause(name)) },
   "backing-off": { reach: ended("exit 1", { restart: "permanent", backoff: { initial: hour, max: hour } }) },
   stopping: {
     reach: (world, name) =>
@@ -108,7 +109,19 @@ const states: Readonly<Record<ContainerState, State>> = {
   failed: { reach: ended("exit 1", { restart: "on-success" }) }
 }
 
-const order: ReadonlyArray<Command> = ["start", "stop", "restart", "kill", "exec", "remove", "force-remove"]
+const order: ReadonlyArray<Command> = [
+  "start",
+  "stop",
+  "restart",
+  "kill",
+  "exec",
+  "attach",
+  "pause",
+  "resume",
+  "update",
+  "remove",
+  "force-remove"
+]
 
 const give = ({ containers }: World, command: Command, name: string): Effect.Effect<unknown, unknown> => {
   switch (command) {
@@ -125,6 +138,13 @@ const give = ({ containers }: World, command: Command, name: string): Effect.Eff
           ({ process }) => process.exit
         )
       )
+    case "attach":
+      return containers.attach(name)
+    case "pause":
+    case "resume":
+      return containers[command](name)
+    case "update":
+      return containers.update(name, { memoryBytes: 33_554_432, pids: 77 })
     case "remove":
     case "force-remove":
       return containers.remove(name, { force: command === "force-remove" })
@@ -164,7 +184,23 @@ const verify = Effect.fnUntraced(function* (
     return
   }
   const after = yield* containers.get(name)
+  if (action === "connect" || action === "keep" || action === "pause" || action === "resume") {
+    const state = command === "pause" ? "paused" : command === "resume" ? "running" : before.state
+    assert.deepStrictEqual([after.state, after.pid, after.generation], [state, before.pid, before.generation])
+    return
+  }
+  if (command === "update") {
+    assert.deepStrictEqual(after.spec.resources, { memoryBytes: 33_554_432, pids: 77 })
+    if (action === "limit") {
+      assert.deepStrictEqual([after.state, after.pid], [before.state, before.pid])
+      const [{ memoryLimitBytes, pidsLimit } = {}] = Array.from(yield* containers.stats([name]))
+      assert.deepStrictEqual([memoryLimitBytes, pidsLimit], [33_554_432, 77])
+    }
+    return
+  }
   if (action === "signal" || action === "execute") {
+    // a frozen one hears of it when it goes on
+    if (before.state === "paused") yield* containers.resume(name)
     while (!(yield* logText(containers, name)).includes("got USR1")) yield* Effect.sleep("5 millis")
     assert.deepStrictEqual([after.desired, after.incarnation], [before.desired, before.incarnation])
     return
@@ -178,7 +214,8 @@ const verify = Effect.fnUntraced(function* (
     // what was down goes on when its supervisor does; nothing else changes
     const follows = before.state === "waiting" || before.state === "unregistered"
     if (!follows) assert.deepStrictEqual([lives, after.pid === before.pid || before.pid === undefined], [0, true])
-    const wanted = command === "stop" ? "stopped" : "running"
+    const goesOn = before.state === "paused" ? "paused" : "running"
+    const wanted = command === "stop" ? "stopped" : goesOn
     yield* until(containers, name, ({ state }) => state === wanted)
   } else {
     assert.strictEqual(lives, 1)

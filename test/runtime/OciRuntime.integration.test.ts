@@ -77,7 +77,8 @@ const prepare = (state: string, id: string, fields: object, network: RuntimeSpec
       bundle: join(paths.bundles, id),
       cgroup: `${paths.cgroup}/test/${id}`,
       label: `container/${id}#1`,
-      terminal: false
+      terminal: false,
+      stdin: false
     }
     const oci = yield* RuntimeSpec.make({
       spec,
@@ -91,7 +92,8 @@ const prepare = (state: string, id: string, fields: object, network: RuntimeSpec
       limitSwap: false,
       isolation: Isolation.of(spec.security, yield* Isolation.held),
       seccompFilter: undefined,
-      processLimit: 1024
+      processLimit: 1024,
+      init: ""
     })
     mkdirSync(request.bundle, { recursive: true })
     writeFileSync(join(request.bundle, "config.json"), JSON.stringify(oci))

@@ -63,7 +63,19 @@ const applets = [
   "seq",
   "yes",
   "stty",
-  "tty"
+  "tty",
+  "httpd",
+  "nc",
+  "touch",
+  "mkdir",
+  "unshare",
+  "mount",
+  "mknod",
+  "dmesg",
+  "wc",
+  "head",
+  "ls",
+  "dd"
 ]
 
 /** A small image with busybox. */

@@ -1,10 +1,9 @@
 /** `ironwood exec`: runs a further program in a container. */
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
-import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import * as Command from "effect/cli/Command"
-import { type ExecContainerRequestSchema, ContainerService } from "../../../proto/generated/ironwood/v1/container_pb.ts"
+import { ContainerService, type ExecContainerRequestSchema } from "../../../proto/generated/ironwood/v1/container_pb.ts"
 import { Client } from "../Client.ts"
 import { execArguments, execFlags, flagOfField, read } from "../ExecFlags.ts"
 import { exitCodes } from "../ExitCode.ts"
@@ -12,10 +11,10 @@ import { type Failure, failure } from "../Failure.ts"
 import { flagOf, wrongFlags } from "../FlagProblems.ts"
 import { ContainerEnded } from "../Foreground.ts"
 import { describe } from "../Help.ts"
+import * as Interactive from "../Interactive.ts"
 import { Keyboard } from "../Keyboard.ts"
 import * as Output from "../Output.ts"
 import { Screen } from "../Screen.ts"
-import { Signals } from "../Signals.ts"
 import * as Target from "../Target.ts"
 
 type Request = MessageInitShape<typeof ExecContainerRequestSchema>
@@ -35,13 +34,6 @@ const explained = (error: Failure): Effect.Effect<never, Failure | ContainerEnde
   return Effect.andThen(Output.remark(`ironwood: ${error.message}`), Effect.fail(new ContainerEnded({ code })))
 }
 
-/** What a program's standard input may carry in one message. */
-const mostInput = 65_536
-const pieces = (bytes: Uint8Array): ReadonlyArray<Uint8Array> =>
-  Array.from({ length: Math.ceil(bytes.length / mostInput) }, (_, index) =>
-    bytes.subarray(index * mostInput, (index + 1) * mostInput)
-  )
-
 export const exec = Command.make(
   "exec",
   { ...execFlags, ...execArguments },
@@ -49,56 +41,32 @@ export const exec = Command.make(
     const client = yield* Client
     const screen = yield* Screen
     const keyboard = yield* Keyboard
+    const { interactive, terminal } = flags
     const { problems, start } = yield* read(flags.name, flags)
     if (problems.length > 0) return yield* wrongFlags("exec", problems, "Nothing was run")
-    if (flags.terminal && flags.interactive && !keyboard.isTerminal) {
+    if (terminal && interactive && !keyboard.isTerminal) {
       return yield* failure("-t needs a terminal to type on, and standard input is none", {
         exitCode: exitCodes.usage,
         next: "Leave out -t to pipe something in"
       })
     }
     const name = yield* Target.container(flags.name)
-    const size = (yield* screen.size) ?? { rows: 24, columns: 80 }
-    const signals = yield* (yield* Signals).claim
-    // set only once it runs: a mistake is told on a terminal as it was
-    const typing = Effect.suspend(() => (flags.terminal && flags.interactive ? keyboard.raw : Effect.void))
-
+    const size = yield* Interactive.windowSize
     const begin: Request = {
-      request: { case: "start", value: { ...start, name, ...(flags.terminal ? { terminal: size } : {}) } }
+      request: { case: "start", value: { ...start, name, ...(terminal ? { terminal: size } : {}) } }
     }
-    const input = flags.interactive
-      ? keyboard.input.pipe(
-          Stream.flatMap((bytes) => Stream.fromIterable(pieces(bytes))),
-          Stream.map((value): Request => ({ request: { case: "stdin", value } })),
-          Stream.concat(Stream.make<[Request]>({ request: { case: "stdinEnd", value: true } }))
-        )
-      : Stream.never
-    const resizes = flags.terminal
-      ? Stream.mapEffect(screen.resized, () =>
-          Effect.map(screen.size, (now): Request => ({ request: { case: "resize", value: now ?? size } }))
-        )
-      : Stream.never
-    // one Ctrl-C is for the program, the next one for us: the call ends, and the program with it
-    let asked = false
-    const passedOn = Stream.fromEffectRepeat(
-      Effect.gen(function* () {
-        const signal = yield* Queue.take(signals)
-        if (asked) return yield* Effect.fail("enough" as const)
-        asked = true
-        return { request: { case: "signal", value: signal } } satisfies Request
-      })
-    )
+    const said = yield* Interactive.said({ input: interactive, terminal, detachable: false })
     const requests = Stream.concat(
       Stream.make<[Request]>(begin),
-      Stream.merge(Stream.merge(Stream.concat(input, Stream.never), resizes), passedOn)
+      Stream.map(said, (request): Request => ({ request }))
     )
-
     let code: number | undefined
     yield* client.exchange(ContainerService.method.execContainer, requests).pipe(
       Stream.runForEach(({ response }) => {
         switch (response.case) {
           case "started":
-            return typing
+            // only now: a mistake is told on a terminal as it was
+            return terminal && interactive ? keyboard.raw : Effect.void
           case "stdout":
             return screen.write(response.value)
           case "stderr":
@@ -109,11 +77,11 @@ export const exec = Command.make(
             return Effect.void
         }
       }),
-      Effect.catchTag("Failure", explained),
-      Effect.catchIf(
-        (error) => error === "enough",
-        () => new ContainerEnded({ code: exitCodes.interrupted })
-      )
+      Effect.catchTags({
+        Failure: explained,
+        Detached: () => Effect.void,
+        Impatient: () => new ContainerEnded({ code: exitCodes.interrupted })
+      })
     )
     if (flags.detach || code === 0) return yield* Effect.void
     return yield* new ContainerEnded({ code: code ?? exitCodes.failed })

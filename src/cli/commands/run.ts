@@ -3,8 +3,11 @@ import * as Effect from "effect/Effect"
 import * as Command from "effect/cli/Command"
 import { ContainerSchema } from "../../../proto/generated/ironwood/v1/container_pb.ts"
 import { createContainer } from "../CreateContainer.ts"
+import { exitCodes } from "../ExitCode.ts"
+import { failure } from "../Failure.ts"
 import { attach } from "../Foreground.ts"
 import { describe } from "../Help.ts"
+import { Keyboard } from "../Keyboard.ts"
 import * as Output from "../Output.ts"
 import { containerArguments, runFlags } from "../RunFlags.ts"
 
@@ -15,10 +18,17 @@ export const run = Command.make(
     ...containerArguments
   },
   Effect.fnUntraced(function* (flags) {
+    const { interactive, terminal } = flags
+    if (!flags.detach && interactive && terminal && !(yield* Keyboard).isTerminal) {
+      return yield* failure("-t needs a terminal to type on, and standard input is none", {
+        exitCode: exitCodes.usage,
+        next: "Leave out -t to pipe something in"
+      })
+    }
     const container = yield* createContainer("run", flags)
     if (flags.detach)
       return yield* Output.answer(ContainerSchema, container, Effect.succeed([container.spec?.name ?? ""]))
-    return yield* attach(container, { remove: flags.remove })
+    return yield* attach(container, { remove: flags.remove, input: interactive, terminal })
   })
 ).pipe(
   describe({
@@ -31,6 +41,7 @@ export const run = Command.make(
     ],
     examples: [
       ["ironwood run --rm hello", "See what an image does"],
+      ["ironwood run -it --rm hello sh", "A shell in it; Ctrl-P Ctrl-Q leaves it running"],
       ["ironwood run -d --name web --memory 64MiB --restart always web:latest", "A service that is kept up"],
       ["ironwood run --rm --entrypoint /bin/sh hello -c 'id; env'", "Another program of the image"],
       [
