@@ -50,7 +50,7 @@ export const paths = (stateDirectory: string) => ({
 /** The tree of one Ironwood. */
 export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDirectory }: Place) {
   const runtime = yield* RuntimeSupervisor
-  const { setting } = yield* MachineConfigs
+  const { parts, setting } = yield* MachineConfigs
   const config = configActor(machine)
   const counted = machine === undefined ? Option.none() : yield* BootAssessment.started
   const network =
@@ -82,7 +82,7 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
             },
             config
           ),
-      storage({ directory: paths(stateDirectory).content }),
+      storage({ directory: paths(stateDirectory).content, collection: () => parts().images.collection }),
       ...network,
       runtime.spec,
       ways,
