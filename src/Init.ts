@@ -88,7 +88,7 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
             },
             config
           ),
-      storage({ directory: paths(stateDirectory).content }),
+      storage({ directory: paths(stateDirectory).content, collection: () => parts().images.collection }),
       ...network,
       runtime.spec,
       ways,

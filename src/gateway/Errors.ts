@@ -59,6 +59,7 @@ export type GatewayError =
   | Content.ImageNotFound
   | Content.ReferenceInvalid
   | Content.StorageFailed
+  | Content.StoreDamaged
   | Content.UnpackFailed
   | Registry.PullNotAllowed
   | Registry.RegistryError
@@ -185,12 +186,15 @@ const describe = Match.typeTags<GatewayError, Description>()({
     resource: ["image", reference],
     blockers: users.map((user) => ({ type: "in-use", subject: user, description: `uses image ${reference}` }))
   }),
+  StoreDamaged: () => ({ code: Code.DATA_LOSS }),
   StorageFailed: ({ code, path }) => ({
     code: fullDisk.has(code)
       ? Code.RESOURCE_EXHAUSTED
-      : notAllowed.has(code)
-        ? Code.FAILED_PRECONDITION
-        : Code.INTERNAL,
+      : code === "EEXIST"
+        ? Code.ALREADY_EXISTS
+        : notAllowed.has(code)
+          ? Code.FAILED_PRECONDITION
+          : Code.INTERNAL,
     resource: ["file", path]
   }),
   UnpackFailed: ({ layer }) => ({ code: Code.INTERNAL, resource: ["layer", layer] }),

@@ -8,20 +8,21 @@ import type { MessageInitShape } from "@bufbuild/protobuf"
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import { isAbsolute } from "node:path"
 import * as Proto from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { Content } from "../storage/Content.ts"
-import type { ImageRecord, ImportProgress, PullPolicy } from "../storage/Content.ts"
+import type { ImageRecord, ImportProgress, PullPolicy, Share } from "../storage/Content.ts"
 import type { Platform } from "../storage/OciImage.ts"
-import { isImageError } from "../storage/ContentError.ts"
+import { isImageError, StoreDamaged } from "../storage/ContentError.ts"
 import { RemoteImageInvalid } from "../storage/registry/RegistryError.ts"
 import { serverStreaming, service, unary } from "./EffectGrpc.ts"
 import { hasLabels, pageBy } from "./Page.ts"
 import { invalid } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
-import { timestamp, uint32 } from "./Time.ts"
+import { millisOf, timestamp, uint32 } from "./Time.ts"
 
 /** An image as it goes over the wire. */
 export const imageToProto = (image: ImageRecord): MessageInitShape<typeof Proto.ImageSchema> => {
@@ -188,6 +189,91 @@ const listImages = Effect.fn("ImageService.listImages")(function* (request: Prot
   return { images: page, nextPageToken }
 })
 
+const share = ({ bytes, count, unusedBytes }: Share): MessageInitShape<typeof Proto.StoreShareSchema> => ({
+  count: uint32(count),
+  bytes: BigInt(bytes),
+  unusedBytes: BigInt(unusedBytes)
+})
+
+const getImageUsage = Effect.fn("ImageService.getImageUsage")(function* () {
+  const usage = yield* (yield* Content).usage
+  const disk = Option.getOrElse(usage.disk, () => ({ left: 0, total: 0 }))
+  return {
+    images: usage.images.map(({ blobBytes, image, lastUsedAt, layerBytes, ownBytes, users }) => ({
+      image: imageToProto(image),
+      users: [...users],
+      lastUsedTime: timestamp(lastUsedAt),
+      blobBytes: BigInt(blobBytes),
+      layerBytes: BigInt(layerBytes),
+      ownBytes: BigInt(ownBytes)
+    })),
+    blobs: share(usage.blobs),
+    layers: share(usage.layers),
+    diskBytes: BigInt(disk.total),
+    diskLeftBytes: BigInt(disk.left)
+  }
+})
+
+const collectImages = Effect.fn("ImageService.collectImages")(function* (request: Proto.CollectImagesRequest) {
+  const unusedFor = request.unusedFor === undefined ? 0 : millisOf(request.unusedFor)
+  if (unusedFor < 0) return yield* invalid("unused_for", "must not be negative")
+  if (request.untilPercent > 100) return yield* invalid("until_percent", "must be 0 to 100")
+  const report = yield* (yield* Content).collect({
+    all: request.all,
+    unusedFor,
+    dryRun: request.validateOnly,
+    ...(request.untilPercent === 0 ? {} : { untilPercent: request.untilPercent })
+  })
+  return {
+    images: report.images.map(({ image }) => imageToProto(image)),
+    blobs: uint32(report.blobs),
+    layers: uint32(report.layers),
+    freedBytes: BigInt(report.freedBytes)
+  }
+})
+
+type Verified = MessageInitShape<typeof Proto.VerifyImagesResponseSchema>
+
+/** Progress as it comes, then the report. */
+const verifyImages = ({ quick, repair }: Proto.VerifyImagesRequest) =>
+  Stream.unwrap(
+    Effect.gen(function* () {
+      const content = yield* Content
+      const steps = yield* Queue.sliding<{ readonly done: number; readonly total: number }, Cause.Done>(16)
+      const work = content.verify({ quick, repair, onProgress: (step) => Effect.asVoid(Queue.offer(steps, step)) })
+      const fiber = yield* Effect.forkScoped(Effect.ensuring(work, Queue.end(steps)))
+      return Stream.concat(
+        Stream.map(Stream.fromQueue(steps), ({ done, total }): Verified => ({
+          event: { case: "progress", value: { done: uint32(done), total: uint32(total) } }
+        })),
+        Stream.map(Stream.fromEffect(Fiber.join(fiber)), ({ blobs, damages, images, layers }): Verified => ({
+          event: {
+            case: "report",
+            value: {
+              images: uint32(images),
+              blobs: uint32(blobs),
+              layers: uint32(layers),
+              damages: damages.map((damage) => ({ ...damage, images: [...damage.images] }))
+            }
+          }
+        }))
+      )
+    })
+  )
+
+const exportImages = Effect.fn("ImageService.exportImages")(function* (request: Proto.ExportImagesRequest) {
+  const { archive, path, references } = request
+  if (!isAbsolute(path)) return yield* invalid("path", "must be an absolute path on the host that Ironwood runs on")
+  if (references.length === 0) return yield* invalid("references", "must name at least one image")
+  const exported = yield* (yield* Content).exportTo(path, references, { archive }).pipe(
+    Effect.catchTags({
+      ReferenceInvalid: (error) => Effect.fail(invalid("references", error.message)),
+      BlobCorrupt: (error) => Effect.fail(new StoreDamaged({ problem: error.message }))
+    })
+  )
+  return { path: exported.path, bytes: BigInt(exported.bytes), digests: [...exported.images] }
+})
+
 /** The service. One value remembers request ids for as long as it lives: make it once per brain. */
 export const makeImageService = () => {
   const { method } = Proto.ImageService
@@ -217,6 +303,10 @@ export const makeImageService = () => {
         }
       })
     ),
+    collectImages: unaryOnce(method.collectImages, collectImages),
+    getImageUsage: unary(method.getImageUsage, getImageUsage),
+    verifyImages: serverStreaming(method.verifyImages, verifyImages),
+    exportImages: unaryOnce(method.exportImages, exportImages),
     tagImage: unaryOnce(
       method.tagImage,
       Effect.fn("ImageService.tagImage")(function* ({ source, target }) {

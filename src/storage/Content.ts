@@ -5,16 +5,18 @@
  * Use `importFrom` for an image on disk, `get` to turn what a person wrote into an image, `registerUsers` to tell who
  * needs which image. Order of an import: every blob synced under its final name, every layer unpacked and synced, then
  * the image's record, then its name; so a record always has its bytes, and what a kill leaves behind is unreferenced
- * bytes, which the next start and `prune` remove.
+ * bytes, which the next start and `collect` remove.
  *
  * Traps: an image is named by the digest of its *manifest*; `configDigest` is what Docker calls the image id. A name
- * can be moved to another image by `tag` and by an import; the image it left stays, nameless, until `prune`.
+ * can be moved to another image by `tag` and by an import; the image it left stays, nameless, until `collect`.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type {
+  BlobCorrupt,
   ImageError,
   ImageInUse,
   ImageNotFound,
@@ -24,6 +26,7 @@ import type {
 } from "./ContentError.ts"
 import type { StateFailure, StateValueInvalid } from "./StateErrors.ts"
 import { Digest } from "./Digest.ts"
+import type { Look } from "./DiskRoom.ts"
 import { ImageConfig, Platform } from "./OciImage.ts"
 import type { PullNotAllowed, RegistryError } from "./registry/RegistryError.ts"
 import type { Credentials } from "./registry/RegistrySettings.ts"
@@ -121,14 +124,85 @@ export interface ImageRemoval {
   readonly freedBytes: number
 }
 
-/** What a prune took away. */
-export interface PruneReport {
-  /** Images without a name and without users. */
-  readonly images: ReadonlyArray<Digest>
+/** Which images go that nobody uses. Default: those without a name. */
+export interface CollectOptions {
+  /** Also those that have one. Default: false. */
+  readonly all?: boolean
+  /** Only those that nobody has used for so many milliseconds. Default: 0. */
+  readonly unusedFor?: number
+  /** Those unused for longest, whatever they are called, until the disk is no fuller than this. */
+  readonly untilPercent?: number
+  /** Only tell which. Default: false. */
+  readonly dryRun?: boolean
+}
+
+/** What a collection took away. */
+export interface CollectReport {
+  readonly images: ReadonlyArray<{ readonly image: ImageRecord; readonly lastUsedAt: number }>
   readonly blobs: number
   readonly layers: number
-  /** Of blobs; those of unpacked layers are not counted. */
+  /** Of blobs and the files of unpacked layers. */
   readonly freedBytes: number
+}
+
+export interface Share {
+  readonly count: number
+  readonly bytes: number
+  /** Of what no image in use has. */
+  readonly unusedBytes: number
+}
+
+/** What the store takes up. */
+export interface ContentUsage {
+  readonly images: ReadonlyArray<{
+    readonly image: ImageRecord
+    readonly users: ReadonlyArray<string>
+    /** Milliseconds since the Unix epoch, right to the hour; when it came if nobody has used it. */
+    readonly lastUsedAt: number
+    readonly blobBytes: number
+    readonly layerBytes: number
+    /** Of both, what no other image has: what its removal frees. */
+    readonly ownBytes: number
+  }>
+  readonly blobs: Share
+  /** Unpacked. */
+  readonly layers: Share
+  readonly disk: Option.Option<Look>
+}
+
+export interface VerifyOptions {
+  /** Only whether all is there, and as long as it must be. Default: false, every byte is read. */
+  readonly quick?: boolean
+  /** Remove what is damaged and unused, so that it can be pulled or imported anew. Default: false. */
+  readonly repair?: boolean
+  readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => Effect.Effect<void>
+}
+
+/** Something in the store that is not what it must be. */
+export interface Damage {
+  readonly kind: "blob" | "layer"
+  /** Of the blob; of a layer its chain id. */
+  readonly digest: Digest
+  readonly problem: string
+  /** What the images that have it are called. */
+  readonly images: ReadonlyArray<string>
+  /** It is gone, and the images with it. */
+  readonly removed: boolean
+}
+
+export interface VerifyReport {
+  readonly images: number
+  readonly blobs: number
+  readonly layers: number
+  readonly damages: ReadonlyArray<Damage>
+}
+
+/** What an export wrote. */
+export interface Exported {
+  readonly path: string
+  /** Of blobs. */
+  readonly bytes: number
+  readonly images: ReadonlyArray<Digest>
 }
 
 /** Tells who needs an image: sentences such as `container web`. Empty: nobody. */
@@ -176,8 +250,18 @@ export class Content extends Context.Service<
     readonly remove: (
       reference: string
     ) => Effect.Effect<ImageRemoval, ImageNotFound | ImageInUse | ReferenceInvalid | IndexError>
-    /** Removes nameless images that nobody uses, and all blobs and layers that no image has. Waits for running imports. */
-    readonly prune: Effect.Effect<PruneReport, IndexError>
+    /** Removes images that nobody uses, and all blobs and layers that no image has. What a running pull or import has stays. */
+    readonly collect: (options?: CollectOptions) => Effect.Effect<CollectReport, IndexError>
+    /** What everything takes up. Also notes which images are used now: see `CollectOptions.unusedFor`. */
+    readonly usage: Effect.Effect<ContentUsage, IndexError>
+    /** Whether everything is there and right. */
+    readonly verify: (options?: VerifyOptions) => Effect.Effect<VerifyReport, IndexError>
+    /** Writes images as an OCI layout, or as a tar archive of one, to a path where nothing is yet. */
+    readonly exportTo: (
+      path: string,
+      references: ReadonlyArray<string>,
+      options: { readonly archive: boolean }
+    ) => Effect.Effect<Exported, ImageNotFound | ReferenceInvalid | BlobCorrupt | IndexError>
     /**
      * Asks this too, from now until the scope closes, before an image is removed. `behindOthers`: users that nobody knows by
      * name as long as there are others, such as the root file system of a container.

@@ -110,6 +110,18 @@ export class StorageFailed extends Schema.TaggedError<StorageFailed>()("StorageF
   }
 }
 
+/** What is in the store is not what it must be any more. */
+export class StoreDamaged extends Schema.TaggedError<StoreDamaged>()("StoreDamaged", {
+  problem: Schema.String
+}) {
+  override get message(): string {
+    return `the store is damaged: ${this.problem}; ${this.hint}`
+  }
+  get hint(): string {
+    return "look through all of it (ironwood image verify), then pull or import what is damaged again (--repair makes way)"
+  }
+}
+
 /** No image has this name or digest. */
 export class ImageNotFound extends Schema.TaggedError<ImageNotFound>()("ImageNotFound", {
   reference: Schema.String

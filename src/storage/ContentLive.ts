@@ -21,6 +21,7 @@ import * as Blobs from "./Blobs.ts"
 import { decompress } from "./Compression.ts"
 import {
   Content,
+  type Damage,
   Image,
   type ImageLayer,
   type ImageRecord,
@@ -29,8 +30,7 @@ import {
   type ImportOptions,
   type ImportProgress,
   type IndexError,
-  type PullOptions,
-  type PruneReport
+  type PullOptions
 } from "./Content.ts"
 import {
   BlobCorrupt,
@@ -44,7 +44,10 @@ import {
 } from "./ContentError.ts"
 import { Digest, parts } from "./Digest.ts"
 import { resolve, type ResolvedImage } from "./ImageResolver.ts"
+import * as ImageCollection from "./ImageCollection.ts"
+import { exportImages } from "./ImageExport.ts"
 import * as ImageSource from "./ImageSource.ts"
+import { verify } from "./ImageVerification.ts"
 import * as KeyedLock from "./KeyedLock.ts"
 import type { LayerLimits } from "./LayerFilter.ts"
 import { Layers } from "./Layers.ts"
@@ -458,8 +461,10 @@ const make = Effect.fnUntraced(function* (
       report.blobs++
       report.freedBytes += size
     }
-    for (const chainId of yield* layers.list) {
-      if (yield* unlessWanted(chainKey(chainId), layers.remove(chainId))) report.layers++
+    for (const { bytes, chainId } of yield* layers.list) {
+      if (!(yield* unlessWanted(chainKey(chainId), layers.remove(chainId)))) continue
+      report.layers++
+      report.freedBytes += bytes
     }
     return report
   })
@@ -497,18 +502,26 @@ const make = Effect.fnUntraced(function* (
     return yield* index.withPermit(take)
   })
 
-  const prune: Effect.Effect<PruneReport, IndexError> = index.withPermit(
-    Effect.gen(function* () {
-      const removed: Array<Digest> = []
-      for (const image of yield* list) {
-        if (image.references.length > 0 || image.digests.length > 0 || (yield* usersOf(image.digest)).length > 0)
-          continue
-        yield* noConflict(images.remove(image.digest))
-        removed.push(image.digest)
-      }
-      return { images: removed, ...(yield* collect) }
-    })
-  )
+  /** Takes an image's record and all its names. */
+  const forget = ({ digest, digests, references }: ImageRecord) =>
+    Effect.asVoid(
+      noConflict(
+        state.transaction([...[...references, ...digests].map((name) => names.removing(name)), images.removing(digest)])
+      )
+    )
+
+  const care = yield* ImageCollection.make({ directory, state, blobs, layers, list, usersOf, forget, sweep: collect })
+
+  /** What is damaged goes with the images that have it, unless somebody has begun to use one meanwhile. */
+  const drop = (damage: Damage, having: ReadonlyArray<ImageRecord>) =>
+    index.withPermit(
+      Effect.gen(function* () {
+        for (const { digest } of having) if ((yield* usersOf(digest)).length > 0) return
+        for (const image of having) yield* forget(image)
+        yield* damage.kind === "blob" ? blobs.remove(damage.digest) : layers.remove(damage.digest)
+        yield* collect
+      })
+    )
 
   // What a dead brain had imported in part is whole blobs and layers that no record names.
   yield* collect
@@ -520,7 +533,23 @@ const make = Effect.fnUntraced(function* (
     get,
     tag,
     remove,
-    prune,
+    collect: (options = {}) => index.withPermit(care.collect(options)),
+    usage: index.withPermit(care.usage),
+    verify: (options = {}) => verify({ blobs, layers, list, usersOf, drop }, options),
+    exportTo: Effect.fn("Content.exportTo")(function* (target, references, { archive }) {
+      const found = new Map<Digest, ImageRecord>()
+      for (const reference of references) {
+        const image = yield* get(reference)
+        found.set(image.digest, image)
+      }
+      // nothing of them may go meanwhile
+      const keys = [...found.values()].flatMap(({ configDigest, digest, layers: own }) => [
+        digest,
+        configDigest,
+        ...own.map((layer) => layer.digest)
+      ])
+      return yield* pinned(keys, exportImages(blobs, [...found.values()], target, archive))
+    }),
     registerUsers: (ask, { behindOthers = false } = {}) => {
       const asked = behindOthers ? usersBehind : users
       return Effect.asVoid(

@@ -36,6 +36,9 @@ export const look = (directory: string): Effect.Effect<Look, string> =>
     })
   )
 
+/** How much of the disk is taken. */
+export const usedPercent = ({ left, total }: Look): number => (100 * (total - left)) / Math.max(total, 1)
+
 /** In words, with what helps. */
 export const describe = ({ left, total }: Look): string =>
   `${(left / 1024 ** 2).toFixed(left < 10 * 1024 ** 2 ? 1 : 0)} MiB left on the disk ` +

@@ -55,6 +55,9 @@ export const defaultLimits: LayerLimits = {
 /** What is no larger is no bomb, however well it was packed. */
 export const ratioFloor = 1024 ** 3
 
+/** What an archive may have besides its files and their headers. */
+const spareBytes = 64 * 1024 ** 2
+
 /** The limits for a layer whose blob has so many bytes. */
 export const limitsFor = (limits: LayerLimits, blobBytes: number): LayerLimits => ({
   ...limits,
@@ -335,8 +338,22 @@ export const makeLayerFilter = (limits: LayerLimits, output: (bytes: Uint8Array)
     return list
   }
 
+  // what no entry counts, such as extended headers without end and zeros behind the archive's
+  const mostTarBytes = limits.totalBytes + limits.entries * 1024 + spareBytes
+  let pushed = 0
+  const push = (bytes: Uint8Array): TarFault | undefined => {
+    pushed += bytes.length
+    const fault = reader.push(bytes)
+    return fault === undefined && pushed > mostTarBytes
+      ? {
+          entry: `(byte ${pushed})`,
+          problem: `is one of more than the ${mostTarBytes} bytes that its archive may have`
+        }
+      : fault
+  }
+
   return {
-    push: reader.push,
+    push,
     end: reader.end,
     tail: () => inPieces(whiteouts()),
     implicit,

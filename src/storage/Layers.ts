@@ -29,6 +29,7 @@ import * as Files from "./Files.ts"
 import * as KeyedLock from "./KeyedLock.ts"
 import { defaultLimits, type LayerLimits, limitsFor, makeLayerFilter } from "./LayerFilter.ts"
 import type { Attributes } from "./LayerTree.ts"
+import { compareTree } from "./LayerComparison.ts"
 import type { TarFault } from "./TarReader.ts"
 
 /** What of a layer is to be applied on what. */
@@ -104,7 +105,12 @@ export class Layers extends Context.Service<
     readonly apply: <E, R, E2, R2>(
       request: LayerRequest<E, R, E2, R2>
     ) => Effect.Effect<void, E | E2 | LayerRefused | BlobCorrupt | UnpackFailed | StorageFailed, R | R2>
-    readonly list: Effect.Effect<ReadonlyArray<Digest>, StorageFailed>
+    /** What in the tree differs from what the layer's tar says, in words; the first few. Says nothing of attributes of directories. */
+    readonly compare: <E, R>(
+      request: LayerRequest<E, R, never, never>
+    ) => Effect.Effect<ReadonlyArray<string>, E | LayerRefused | BlobCorrupt | UnpackFailed | StorageFailed, R>
+    /** Every layer, and the bytes of its files. */
+    readonly list: Effect.Effect<ReadonlyArray<{ readonly chainId: Digest; readonly bytes: number }>, StorageFailed>
     /** Removes a layer that no mount uses; fine when there is none. */
     readonly remove: (chainId: Digest) => Effect.Effect<void, StorageFailed>
   }
@@ -361,6 +367,28 @@ const make = Effect.fnUntraced(function* (options: LayersOptions) {
     yield* locks.withLock(chainId)(once)
   })
 
+  const compare = Effect.fn("Layers.compare")(function* <E, R>(
+    request: LayerRequest<E, R, never, never>
+  ): Effect.fn.Return<ReadonlyArray<string>, E | LayerRefused | BlobCorrupt | UnpackFailed | StorageFailed, R> {
+    const { blob, blobBytes, chain, diffId } = request
+    const chainId = chain[chain.length - 1]
+    if (chainId === undefined) return []
+    const tree = path.join(directory, nameOf(chainId))
+    const hash = hasher(diffId)
+    const { archive } = filtered(request.tar, blob, blobBytes, hash)
+    const said = yield* compareTree(processes, blob, tree, archive)
+    const actual = finish(hash, diffId)
+    if (actual !== diffId) return [`the tar of its blob has the digest ${actual}, not the diff id ${diffId}`]
+    const differing: Array<string> = []
+    for (const line of said) {
+      // directories have their attributes from later entries and from the layers below; what is in them is compared by itself
+      const name = line.slice(0, Math.max(line.lastIndexOf(": "), 0))
+      const stat = yield* Files.ifThere(Files.attempt("stat", tree, () => fs.lstat(path.join(tree, name))))
+      if (stat?.isDirectory() !== true) differing.push(line)
+    }
+    return differing
+  })
+
   const lowerNames = Effect.fnUntraced(function* (chain: ReadonlyArray<Digest>) {
     const list: Array<string> = []
     for (const chainId of chain.toReversed()) {
@@ -374,10 +402,10 @@ const make = Effect.fnUntraced(function* (options: LayersOptions) {
   })
 
   const list = Effect.gen(function* () {
-    const found: Array<Digest> = []
+    const found: Array<{ readonly chainId: Digest; readonly bytes: number }> = []
     for (const name of yield* Files.names(directory)) {
       const record = yield* readRecord(path.join(directory, name))
-      if (record !== undefined) found.push(record.chainId)
+      if (record !== undefined) found.push({ chainId: record.chainId, bytes: record.bytes })
     }
     return found
   })
@@ -399,6 +427,7 @@ const make = Effect.fnUntraced(function* (options: LayersOptions) {
     lowerNames,
     has: (chainId) => Effect.map(find(chainId), (layer) => layer !== undefined),
     apply,
+    compare,
     list,
     remove
   })

@@ -333,7 +333,7 @@ describe("a wrong source is a typed error, and nothing of it stays:", () => {
         assert.include(error.message, message)
         const content = yield* Content
         assert.deepStrictEqual(yield* content.list, [])
-        yield* content.prune
+        yield* content.collect()
         assert.deepStrictEqual(yield* stored, [])
         assert.strictEqual((yield* (yield* Processes).status).processes, 0)
       })

@@ -2,7 +2,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { defaultLimits, type LayerLimits, makeLayerFilter } from "../../src/storage/LayerFilter.ts"
+import {
+  defaultLimits,
+  type LayerLimits,
+  limitsFor,
+  makeLayerFilter,
+  ratioFloor
+} from "../../src/storage/LayerFilter.ts"
 import { fromBinary, type TarEntry } from "../../src/storage/Tar.ts"
 import { makeTarReader } from "../../src/storage/TarReader.ts"
 import {
@@ -377,6 +383,25 @@ describe("a hostile layer is refused by name:", () => {
   }
 
   it("there are at least fifty kinds", () => assert.isAtLeast(hostile.length, 50))
+
+  it("an archive with zeros without end behind it, or extended headers without end", () => {
+    const zeros = Buffer.alloc(1024 * 1024)
+    const header = tar([file("a", "", { xattrs: { "user.a": "x".repeat(100_000) } })]).subarray(0, 100_864)
+    for (const piece of [zeros, header]) {
+      const made = makeLayerFilter({ ...defaultLimits, totalBytes: 10, entries: 10 }, () => {})
+      let fault = made.push(piece === zeros ? tar([file("a")]) : piece)
+      let count = 0
+      while (fault === undefined && count++ < 2000) fault = made.push(piece)
+      assert.match(fault?.problem ?? "", /is one of more than the 67119114 bytes that its archive may have/)
+    }
+  })
+
+  it("a layer that is very many times larger than its blob", () => {
+    const { ratio, totalBytes } = defaultLimits
+    assert.strictEqual(limitsFor(defaultLimits, 1).totalBytes, ratioFloor)
+    assert.strictEqual(limitsFor(defaultLimits, 1_000_000).totalBytes, ratio * 1_000_000)
+    assert.strictEqual(limitsFor(defaultLimits, totalBytes).totalBytes, totalBytes)
+  })
 
   it("a cut archive", () => {
     const made = makeLayerFilter(defaultLimits, () => {})

@@ -30,6 +30,7 @@ import { Screen } from "../Screen.ts"
 import { nearest } from "../Suggest.ts"
 import * as Table from "../Table.ts"
 import * as Text from "../Text.ts"
+import { df, exportCommand, gc, verify } from "./imageStore.ts"
 
 const allImages = Effect.gen(function* () {
   const client = yield* Client
@@ -153,8 +154,13 @@ const pull = Command.make(
 
 const ls = Command.make(
   "ls",
-  {},
-  Effect.fnUntraced(function* () {
+  {
+    digests: Flag.Boolean("digests").pipe(
+      Flag.withDescription("What registries call them (NAME@DIGEST), instead of their tags"),
+      Flag.withDefault(false)
+    )
+  },
+  Effect.fnUntraced(function* ({ digests }) {
     const images = yield* allImages
     return yield* Output.answer(
       ListImagesResponseSchema,
@@ -165,8 +171,9 @@ const ls = Command.make(
         const now = yield* Clock.currentTimeMillis
         const size = yield* screen.size
         const when = (moment: number | undefined) => (moment === undefined ? "" : HumanText.agoOrDate(moment, now))
+        const called = (image: Image) => (digests ? image.digests : image.names.length === 0 ? ["<none>"] : image.names)
         const rows = images.flatMap((image) =>
-          (image.names.length === 0 ? ["<none>"] : image.names).map((name) => [
+          called(image).map((name) => [
             Text.clean(name),
             shortDigest(image.digest),
             HumanText.size(image.sizeBytes),
@@ -194,7 +201,10 @@ const ls = Command.make(
   Command.withAlias("list"),
   describe({
     short: "List the images, a line per name",
-    examples: [["ironwood image ls -o json | jq -r '.images[].names[]'", "All names"]]
+    examples: [
+      ["ironwood image ls --digests", "Exactly what was pulled, and from where"],
+      ["ironwood image ls -o json | jq -r '.images[].names[]'", "All names"]
+    ]
   })
 )
 
@@ -248,6 +258,6 @@ const tag = Command.make(
 )
 
 export const image = Command.make("image").pipe(
-  Command.withSubcommands([pull, importCommand, ls, rm, tag]),
-  describe({ short: "Pull, import, list, name and remove images" })
+  Command.withSubcommands([pull, importCommand, ls, rm, tag, gc, df, verify, exportCommand]),
+  describe({ short: "Pull, import, list, name, export and remove images" })
 )

@@ -115,7 +115,10 @@ describe("Content.pull", () => {
           assert.strictEqual((yield* content.pull(name)).digest, second)
           const [left] = (yield* content.list).filter(({ digest }) => digest === first)
           assert.deepStrictEqual([left?.references, left?.digests], [[], []])
-          assert.deepStrictEqual<ReadonlyArray<string>>((yield* content.prune).images, [first])
+          assert.deepStrictEqual<ReadonlyArray<string>>(
+            (yield* content.collect()).images.map(({ image }) => image.digest),
+            [first]
+          )
           const removal = yield* content.remove(name)
           assert.deepStrictEqual(removal.references, [name, `${host}/app@${second}`])
           assert.deepStrictEqual(yield* stored, [])
