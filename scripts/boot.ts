@@ -6,13 +6,16 @@
  * `--uki` boots build/image/disk.img by UEFI firmware that enforces Secure Boot: the signed image from its disk, and what
  * the machine keeps is on that disk. Its first start enrols the keys. `--tamper` changes a byte of it first.
  *
- *   npm run boot -- [--memory MIB] [--tcg] [--quick] [--uki [--tamper]] [KERNEL-PARAMETER...]
+ * `--netboot` boots it over the network: iPXE takes a script by TFTP, then the kernel and the initramfs by HTTP.
+ *
+ *   npm run boot -- [--memory MIB] [--tcg] [--quick] [--uki [--tamper] | --netboot] [KERNEL-PARAMETER...]
  */
 import { spawn } from "node:child_process"
-import { copyFileSync } from "node:fs"
+import { copyFileSync, linkSync, mkdirSync, rmSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
+import { netboot } from "./boot/Netboot.ts"
 import * as Qemu from "./boot/Qemu.ts"
 import { sampleDirectory, withSamples } from "./boot/Samples.ts"
 import { type Image, image, sourceOf } from "./image.ts"
@@ -31,7 +34,8 @@ const { positionals, values } = parseArgs({
     tcg: { type: "boolean" },
     quick: { type: "boolean" },
     uki: { type: "boolean", default: false },
-    tamper: { type: "boolean", default: false }
+    tamper: { type: "boolean", default: false },
+    netboot: { type: "boolean", default: false }
   }
 })
 
@@ -79,6 +83,16 @@ const signedDisk = (built: Image, initramfs: string): NonNullable<Qemu.Machine["
   return { disk, variables }
 }
 
+/** What is served on the network: hard links, as the files are large. */
+const onNetwork = (built: Image, initramfs: string, commandLine: string) => {
+  const directory = join(checkout, "build/netboot")
+  rmSync(directory, { recursive: true, force: true })
+  mkdirSync(directory, { recursive: true })
+  linkSync(built.kernel, join(directory, "vmlinuz"))
+  linkSync(initramfs, join(directory, "initramfs.img"))
+  return netboot(directory, commandLine)
+}
+
 const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds))
 
 const main = async (): Promise<void> => {
@@ -87,7 +101,9 @@ const main = async (): Promise<void> => {
   const initramfs = join(checkout, "build/initramfs-boot.img")
   withSamples(built.initramfs, join(checkout, "build/sample-image"), initramfs, Qemu.patienceFor(accelerator))
   const firmware = values.uki || values.tamper ? signedDisk(built, initramfs) : undefined
+  if (values.netboot && firmware !== undefined) throw new ImageFailed("--netboot and --uki: one of them")
   const port = await Qemu.freePort()
+  const machine = { accelerator, port, parameters: positionals }
   const address = `127.0.0.1:${port}`
   const began = Date.now()
   say(`QEMU with ${accelerator.toUpperCase()}; the API will be at ${address}; ctrl-C stops the machine in order`)
@@ -96,9 +112,8 @@ const main = async (): Promise<void> => {
     Qemu.argumentsOf({
       kernel: built.kernel,
       initramfs,
-      accelerator,
-      port,
-      parameters: positionals,
+      ...machine,
+      ...(values.netboot ? onNetwork(built, initramfs, Qemu.commandLine(machine)) : {}),
       ...(firmware === undefined ? {} : { firmware }),
       ...(values.memory === undefined ? {} : { memoryMiB: Number(values.memory) })
     }),

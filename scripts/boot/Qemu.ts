@@ -24,6 +24,8 @@ export interface Machine {
     /** The firmware's variables: a copy of {@link freshVariables}, which it changes. */
     readonly variables: string
   }
+  /** Boots what this directory's `ironwood.ipxe` says, by PXE and TFTP, instead of the kernel: see `Netboot.ts`. */
+  readonly netboot?: string
   /** More for the kernel command line. */
   readonly parameters?: ReadonlyArray<string>
   readonly accelerator: Accelerator
@@ -75,23 +77,26 @@ const accelerators: Readonly<Record<Accelerator, ReadonlyArray<string>>> = {
 const firmwareCode = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
 export const freshVariables = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 
-/** What is booted. */
-const bootArguments = ({
+/** The kernel command line of a machine that has no firmware with one of its own. */
+export const commandLine = ({
   accelerator,
-  firmware,
   addresses = "written",
   console = "ttyS0",
-  initramfs,
-  kernel,
   parameters,
   port
-}: Machine): ReadonlyArray<string> => {
+}: Omit<Machine, "kernel" | "initramfs">): string => {
+  const network = port === undefined || addresses === "config" ? [] : networkParameters(addresses)
+  // where the host is busy an emulated timer may tick too late for the kernel's test of it, which would panic
+  const timer = accelerator === "tcg" ? ["no_timer_check"] : []
+  return [`console=${console}`, "panic=-1", ...timer, ...network, ...(parameters ?? [])].join(" ")
+}
+
+/** What is booted. */
+const bootArguments = (machine: Machine): ReadonlyArray<string> => {
+  const { firmware, initramfs, kernel, netboot } = machine
+  if (netboot !== undefined) return ["-machine", "q35", "-boot", "n"]
   if (firmware === undefined) {
-    const network = port === undefined || addresses === "config" ? [] : networkParameters(addresses)
-    // where the host is busy an emulated timer may tick too late for the kernel's test of it, which would panic
-    const timer = accelerator === "tcg" ? ["no_timer_check"] : []
-    const words = [`console=${console}`, "panic=-1", ...timer, ...network, ...(parameters ?? [])]
-    return ["-machine", "q35", "-kernel", kernel, "-initrd", initramfs, "-append", words.join(" ")]
+    return ["-machine", "q35", "-kernel", kernel, "-initrd", initramfs, "-append", commandLine(machine)]
   }
   return [
     "-machine",
@@ -133,10 +138,14 @@ export const argumentsOf = (machine: Machine): ReadonlyArray<string> => [
         [
           "user,id=net,restrict=on",
           `hostfwd=tcp:127.0.0.1:${machine.port}-${guest.address}:${guest.port}`,
-          ...(machine.serve === undefined ? [] : [`guestfwd=tcp:${served.address}:${served.port}-cmd:${machine.serve}`])
+          ...(machine.serve === undefined
+            ? []
+            : [`guestfwd=tcp:${served.address}:${served.port}-cmd:${machine.serve}`]),
+          ...(machine.netboot === undefined ? [] : [`tftp=${machine.netboot}`, "bootfile=ironwood.ipxe"])
         ].join(","),
         "-device",
-        "virtio-net-pci,netdev=net,romfile="
+        // with its ROM, which is iPXE, when that is to boot
+        `virtio-net-pci,netdev=net${machine.netboot === undefined ? ",romfile=" : ""}`
       ]),
   ...(machine.more ?? [])
 ]

@@ -101,8 +101,10 @@ static void print(const char *text, size_t length)
         entry[head + line] = '\n';
         try_again();
         const int64_t began = clock_ms();
-        if (line > 0) enter(entry, head + line + 1);
-        judge(clock_ms() - began);
+        if (line > 0) {
+            enter(entry, head + line + 1);
+            judge(clock_ms() - began);
+        }
         at += line;
         if (at < length && text[at] == '\n') at++;
     }

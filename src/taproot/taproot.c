@@ -132,12 +132,29 @@ static uint64_t microseconds(struct timeval time)
     return (uint64_t)time.tv_sec * 1000000u + (uint64_t)time.tv_usec;
 }
 
+/*
+ * Thousands may end at once. Then all else has its turns in between: the brain, the watchdog. And the pauses are no loss, for
+ * the kernel looks through all children until it meets one that has ended: among many of those it finds one at once.
+ */
+enum { REAP_TURN_MS = 20, REAP_PAUSE_MS = 5 };
+static bool reap_due;
+static int64_t reap_not_before;
+
 /* Every child that has ended: the brain, a helper, a process of the table, or an orphan. */
 static void reap(void)
 {
+    const int64_t began = clock_ms();
     for (;;) {
         siginfo_t info = {.si_pid = 0};
-        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) return;
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) {
+            reap_due = false;
+            return;
+        }
+        const int64_t now = clock_ms();
+        if (now - began >= REAP_TURN_MS) {
+            reap_not_before = now + REAP_PAUSE_MS;
+            return;
+        }
         const pid_t pid = info.si_pid;
         struct process *process = process_by_pid(pid);
         pid_t parent = 0;
@@ -189,7 +206,7 @@ static void on_signals(int signals)
             if ((number == SIGHUP || number == SIGQUIT) && !first) stop_ask(STOP_SIGNAL, ACTION_END);
         }
     }
-    reap();
+    reap_due = true;
 }
 
 /* Only after epoll said so: the descriptor may be shared with a shell, so it stays blocking. */
@@ -213,7 +230,8 @@ int main(int count, char **arguments)
     const int loop = loop_open();
     for (;;) {
         struct epoll_event events[64];
-        const int64_t next = earlier(brain_tick(), watchdog_tick(brain_is_alive()));
+        const int64_t next =
+            earlier(earlier(brain_tick(), watchdog_tick(brain_is_alive())), reap_due ? reap_not_before : -1);
         const int64_t wait = next < 0 ? -1 : next - clock_ms();
         const int timeout = next < 0 ? -1 : wait < 0 ? 0 : wait > 60000 ? 60000 : (int)wait;
         const int ready = epoll_wait(loop, events, 64, timeout);
@@ -228,6 +246,7 @@ int main(int count, char **arguments)
                 if (process) streams_event(process, (enum source)(token % 8));
             }
         }
+        if (reap_due && clock_ms() >= reap_not_before) reap();
         channel_turn();
     }
 }
