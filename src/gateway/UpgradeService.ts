@@ -91,6 +91,9 @@ const patienceOf = (field: string, deadline: Parameters<typeof millisOf>[0] | un
 
 const digestPattern = /^sha256:([0-9a-f]{64})$/
 
+/** How long a brain may take to come: whoever sends one slowly holds up the others. */
+const uploadPatience = "10 minutes"
+
 /** What `start` announces, checked before anything is taken. */
 const announced = Effect.fnUntraced(function* (request: Proto.InstallBrainRequest) {
   if (request.piece.case !== "start") return yield* invalid("start", "must come first")
@@ -126,7 +129,12 @@ const received = Effect.fnUntraced(function* (requests: Stream.Stream<Proto.Inst
       if (request.piece.case !== "chunk") return yield* invalid("chunk", "is all that may follow `start`")
       length += request.piece.value.length
       if (length > start.size) return yield* invalid("chunk", `more than the ${start.size} bytes that were announced`)
-      chunks.push(request.piece.value)
+      if (request.piece.value.length > 0) chunks.push(request.piece.value)
+    })
+  ).pipe(
+    Effect.timeoutOrElse({
+      duration: uploadPatience,
+      orElse: () => Effect.fail(invalid("chunk", `did not all come within ${uploadPatience}`))
     })
   )
   if (start === undefined) return yield* invalid("start", "must be set")
@@ -138,22 +146,27 @@ const received = Effect.fnUntraced(function* (requests: Stream.Stream<Proto.Inst
 
 const install = (keys: () => ReadonlyArray<string>) => {
   let busy = false
-  return Effect.fn("UpgradeService.installBrain")(function* (requests: Stream.Stream<Proto.InstallBrainRequest>) {
-    if (busy) return yield* new UpgradeInProgress({ what: "another brain is being sent" })
-    busy = true
+  const take = Effect.fn("UpgradeService.installBrain")(function* (requests: Stream.Stream<Proto.InstallBrainRequest>) {
     const upgrades = yield* Upgrades
-    return yield* Effect.gen(function* () {
-      const upload = yield* received(requests)
-      const { id, manifest, signedBy } = yield* upgrades.install({ ...upload, keys: keys() })
-      const trying = upload.installOnly ? false : yield* upgrades.activate(id, upload.patienceMillis)
-      return {
-        brain: { id: idOf(id), version: manifest.version },
-        signedBy: signedBy ?? "",
-        lasting: yield* isLasting,
-        trying
-      }
-    }).pipe(Effect.ensuring(Effect.sync(() => (busy = false))))
+    const upload = yield* received(requests)
+    const { id, manifest, signedBy } = yield* upgrades.install({ ...upload, keys: keys() })
+    const trying = upload.installOnly ? false : yield* upgrades.activate(id, upload.patienceMillis)
+    return {
+      brain: { id: idOf(id), version: manifest.version },
+      signedBy: signedBy ?? "",
+      lasting: yield* isLasting,
+      trying
+    }
   })
+  return (requests: Stream.Stream<Proto.InstallBrainRequest>) =>
+    Effect.suspend(() => {
+      if (busy) return Effect.fail(new UpgradeInProgress({ what: "another brain is being sent" }))
+      busy = true
+      return Effect.ensuring(
+        take(requests),
+        Effect.sync(() => (busy = false))
+      )
+    })
 }
 
 /** The brain that is meant. */

@@ -47,6 +47,12 @@ export const inspect = (directory: string, brain: string): Result.Result<Manifes
   }
 }
 
+const writeSynced = Effect.fnUntraced(function* (file: string, bytes: Uint8Array) {
+  const handle = yield* Files.open(file, "wx")
+  yield* Files.writeAll(handle, file, bytes)
+  yield* Files.attempt("sync", file, () => handle.sync())
+}, Effect.scoped)
+
 /** Writes one; when this has succeeded it is on the disk. One that is there already and whole stays. */
 export const write = Effect.fnUntraced(function* (
   directory: string,
@@ -60,17 +66,13 @@ export const write = Effect.fnUntraced(function* (
   yield* Files.makeDirectory(directory)
   yield* Files.remove(making)
   yield* Files.makeDirectory(making)
-  for (const [name, bytes] of [...files, [sumsName, Buffer.from(sums)] as const]) {
-    const file = join(making, name)
-    yield* Effect.scoped(
-      Effect.gen(function* () {
-        const handle = yield* Files.open(file, "wx")
-        yield* Files.writeAll(handle, file, bytes)
-        yield* Files.attempt("sync", file, () => handle.sync())
-      })
-    )
-  }
-  yield* Files.syncDirectory(making)
+  yield* Effect.forEach([...files, [sumsName, Buffer.from(sums)] as const], ([name, bytes]) =>
+    writeSynced(join(making, name), bytes)
+  ).pipe(
+    Effect.andThen(Files.syncDirectory(making)),
+    // a disk that is full shall not be kept full by this
+    Effect.tapError(() => Effect.ignore(Files.remove(making)))
+  )
   yield* Files.remove(home)
   yield* Files.rename(making, home)
   yield* Files.syncDirectory(directory)

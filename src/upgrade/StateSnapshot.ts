@@ -5,7 +5,8 @@
  * What the lost one wrote in the seconds of its trial is not thrown away: it is set aside in `state-given-up`, and the tree says
  * so. A trial with the same layout needs none of this and loses nothing.
  *
- * Traps: only while nobody has the database open. Each step can be done again after a power cut at any moment; who puts back
+ * Traps: only while nobody has the database open; in the process that has, closing another descriptor of it would also drop its
+ * locks (`StateFile.ts`). Each step can be done again after a power cut at any moment; who puts back
  * notes that in the record first.
  */
 import {
@@ -39,13 +40,13 @@ const copy = (from: string, to: string): void => {
   syncPath(to)
 }
 
-/** The layout of a database (SQLite's `user_version`); undefined where there is none. */
-export const layoutOf = (database: string): number | undefined => {
-  if (!existsSync(database)) return undefined
+/** The layout of a database (SQLite's `user_version`); 0 where there is none. Only while this process has it not open. */
+export const layoutOf = (database: string): number => {
+  if (!existsSync(database)) return 0
   const header = Buffer.alloc(64)
   const opened = openSync(database, "r")
   try {
-    return readSync(opened, header, 0, 64, 0) === 64 ? header.readUInt32BE(60) : undefined
+    return readSync(opened, header, 0, 64, 0) === 64 ? header.readUInt32BE(60) : 0
   } finally {
     closeSync(opened)
   }
@@ -62,6 +63,12 @@ const copyTo = (database: string, target: string): void => {
   syncPath(making)
   renameSync(making, target)
   syncPath(dirname(database))
+}
+
+/** The same as it will be once a trial is lost. */
+export const layoutAfterTrial = (database: string): number => {
+  const copied = join(nameOf(database), "state.db")
+  return layoutOf(existsSync(copied) ? copied : database)
 }
 
 /** Copies the database, unless there is a copy: then the trial before this one of the same brain has made it. */

@@ -15,16 +15,15 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import * as Semaphore from "effect/Semaphore"
-import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import manifest from "../../package.json" with { type: "json" }
 import type { StorageFailed } from "../storage/ContentError.ts"
 import * as Files from "../storage/Files.ts"
 import { MIGRATIONS } from "../storage/StateSchema.ts"
-import { type Hello, Processes, type SuccessorRequest } from "../taproot/Processes.ts"
-import { oldestProtocolVersion, protocolVersion } from "../taproot/Wire.ts"
+import { Processes, type SuccessorRequest } from "../taproot/Processes.ts"
 import * as Brains from "./Brains.ts"
 import { digestOf, type Manifest, unpack } from "./Bundle.ts"
+import { incompatibility, ownBuiltIn } from "./Compatibility.ts"
 import * as Lifecycle from "./Lifecycle.ts"
 import * as Record from "./Record.ts"
 import { signer } from "./Signature.ts"
@@ -37,8 +36,11 @@ import {
   UpgradeInProgress
 } from "./UpgradeErrors.ts"
 
-/** How long a brain on trial has by default, and one that proved itself at an earlier start. */
+/** How long a brain on trial has by default. */
 export const usualPatienceMillis = 120_000
+
+/** How long one has that proved itself at an earlier start: a machine that comes up is busy. */
+const againPatienceMillis = 300_000
 
 /** So many may end on trial, less one. */
 const tries = 3
@@ -115,33 +117,6 @@ export interface Options {
   readonly end: Effect.Effect<never>
 }
 
-/** The brain that taproot starts: known by what it is made of. */
-const ownBuiltIn = (program: string | undefined): Record.BuiltIn => {
-  let digest = ""
-  try {
-    digest = digestOf(readFileSync(program?.replace(/[^/]+$/, "brain.bundle.cjs") ?? ""))
-  } catch {
-    // from sources: one digest for all of them
-  }
-  return { digest, version: manifest.version, stateLayout: MIGRATIONS.length }
-}
-
-/** Why a brain that says this of itself cannot run beside this taproot, on this Node and with this state. */
-const incompatibility = (
-  { node, protocol, stateLayout }: Manifest,
-  hello: Hello,
-  layout: number
-): string | undefined => {
-  const ownNode = Number.parseInt(process.versions.node, 10)
-  if (!hello.features.includes("successor")) return "the taproot of this image starts no other brains"
-  if (protocol.newest < oldestProtocolVersion || protocol.oldest > protocolVersion) {
-    return `it speaks version ${protocol.oldest} to ${protocol.newest} of the protocol, the taproot of this image ${oldestProtocolVersion} to ${protocolVersion}`
-  }
-  if (node > ownNode) return `it needs Node ${node}, and the image has ${process.versions.node}`
-  if (stateLayout < layout) return `it knows the state's layout ${stateLayout}, and the state has ${layout}`
-  return undefined
-}
-
 const make = Effect.fnUntraced(function* ({ blocked = "", database, end, hands, stateDirectory }: Options) {
   const processes = yield* Processes
   const { hello } = processes
@@ -163,11 +138,23 @@ const make = Effect.fnUntraced(function* ({ blocked = "", database, end, hands, 
     typeof found === "string" ? `brains/record.json cannot be read, so the image's own brain runs: ${found}` : ""
   let unsaved = typeof found === "string"
 
-  const inspected = (brain: string) => Brains.inspect(directory, brain)
+  /**
+   * Of the state, for who comes after this brain. Looked at only where a choice is to be made, when the database is not open yet;
+   * an ordinary brain then brings it to its own.
+   */
+  let layout = typeof found === "object" || !hands ? Snapshot.layoutAfterTrial(database) : MIGRATIONS.length
+
+  /** What was found when the files of a brain were last read: who asks for the status does not have them read again. */
+  const seen = new Map<string, ReturnType<typeof Brains.inspect>>()
+  const inspected = (brain: string) => {
+    const result = seen.get(brain) ?? Brains.inspect(directory, brain)
+    seen.set(brain, result)
+    return result
+  }
   const problemOf = (brain: string): string | undefined =>
     Result.match(inspected(brain), {
       onFailure: (problem) => problem,
-      onSuccess: (found) => incompatibility(found, hello, Snapshot.layoutOf(database) ?? 0)
+      onSuccess: (said) => incompatibility(said, hello, layout)
     })
   const versionOf = (brain: string): string =>
     brain === Record.builtIn
@@ -224,15 +211,15 @@ const make = Effect.fnUntraced(function* ({ blocked = "", database, end, hands, 
       yield* saveAnyway(restored)
     }
     if (hands && self === Record.builtIn && decision.run !== Record.builtIn && !unsaved) {
-      const asked = yield* Effect.result(processes.succeed(successor(decision.run, usualPatienceMillis)))
+      const asked = yield* Effect.result(processes.succeed(successor(decision.run, againPatienceMillis)))
       if (Result.isSuccess(asked)) return yield* end
       note = asked.failure.message
     }
   }
   let proving = hello.succession.state === "trial"
   const onTrial = record.trial?.brain === self && hello.succession.state === "trial"
-  const layout = Snapshot.layoutOf(database)
-  if (onTrial && layout !== undefined && layout < MIGRATIONS.length) Snapshot.take(database)
+  if (onTrial && layout > 0 && layout < MIGRATIONS.length) Snapshot.take(database)
+  if (hands) layout = MIGRATIONS.length
 
   const status = Effect.sync((): Status => ({
     running: self,
@@ -269,9 +256,10 @@ const make = Effect.fnUntraced(function* ({ blocked = "", database, end, hands, 
     const bundle = unpack(bytes)
     if (Result.isFailure(bundle)) return yield* new BundleInvalid({ field: "chunk", problem: bundle.failure })
     const { manifest: said } = bundle.success
-    const problem = blocked === "" ? incompatibility(said, hello, MIGRATIONS.length) : blocked
+    const problem = blocked === "" ? incompatibility(said, hello, layout) : blocked
     if (problem !== undefined) return yield* new BrainIncompatible({ version: said.version, problem })
     yield* inProgress
+    seen.clear()
     Brains.keepOnly(directory, new Set([self, record.current, record.previous ?? "", id]))
     yield* Brains.write(directory, id, bundle.success)
     return { id, manifest: said, signedBy }
@@ -289,11 +277,12 @@ const make = Effect.fnUntraced(function* ({ blocked = "", database, end, hands, 
       note = ""
       return false
     }
+    seen.delete(brain)
     const problem =
       brain !== Record.builtIn
         ? problemOf(brain)
-        : record.builtIn.stateLayout < MIGRATIONS.length
-          ? `it knows the state's layout ${record.builtIn.stateLayout}, and the state has ${MIGRATIONS.length}`
+        : record.builtIn.stateLayout < layout
+          ? `it knows the state's layout ${record.builtIn.stateLayout}, and the state has ${layout}`
           : undefined
     if (problem !== undefined) return yield* new BrainIncompatible({ version: versionOf(brain), problem })
     const there = new Set(Brains.list(directory))

@@ -1,7 +1,7 @@
 /**
- * An upgrade of a machine that booted into Ironwood: the brain is sent to it, proves itself, survives what a brain may meet, is
- * what runs again after the power was cut in the middle of the next upgrade; and a brain that cannot live is left. The container
- * is the same process all the while, as long as the machine has power.
+ * An upgrade of a machine that booted into Ironwood: the brain is sent to it and proves itself, and a brain that cannot live is
+ * left; with IRONWOOD_SOAK it runs out of memory, too, and is what runs again after the power was cut in the middle of the next
+ * upgrade. The container is the same process all the while, as long as the machine has power.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -66,6 +66,9 @@ const running = ({ brains }: typeof Upgrade.Type): string | undefined => brains.
 /** One that runs and has nothing left to prove. */
 const isSettled = ({ brains }: typeof Upgrade.Type): boolean => brains.some((brain) => brain.running && !brain.proving)
 
+/** A second boot, and seven seconds of a full heap: a machine without KVM takes minutes for that. */
+const long = process.env["IRONWOOD_SOAK"] !== undefined
+
 const directory = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "ironwood-upgrade-"))),
   (path) => Effect.sync(() => rmSync(path, { recursive: true }))
@@ -73,7 +76,7 @@ const directory = Effect.acquireRelease(
 
 describe("the brain of a machine", () => {
   it.live(
-    "is upgraded while a container runs, falls back from one that cannot live, and survives a power cut in the next upgrade",
+    "is upgraded while a container runs, and falls back from one that cannot live",
     () =>
       Effect.gen(function* () {
         const work = yield* directory
@@ -115,23 +118,25 @@ describe("the brain of a machine", () => {
             assert.match(running(after) ?? "", /^sha256:/)
             assert.strictEqual(yield* containerPid(machine), pid, "the container has not noticed the upgrade")
 
-            // it is as well kept as the one of the image: its memory is limited, and it is started again
-            const { brainStarts } = yield* machine.json(Version, "version")
-            yield* machine.failBrain("OUT_OF_MEMORY")
-            yield* eventually(
-              "another brain",
-              Effect.orElseSucceed(machine.json(Version, "version"), () => ({ brainStarts })),
-              (version) => version.brainStarts > brainStarts,
-              240
-            )
-            assert.match(machine.console(), /oom-kill:constraint=CONSTRAINT_MEMCG.*oom_memcg=\/brain/)
-            const again = yield* upgradeOf(machine, "the upgraded brain again", isSettled)
-            assert.strictEqual(running(again), running(after))
-            assert.strictEqual(
-              yield* containerPid(machine),
-              pid,
-              "the container has not noticed that it ran out of memory"
-            )
+            if (long) {
+              // it is as well kept as the one of the image: its memory is limited, and it is started again
+              const { brainStarts } = yield* machine.json(Version, "version")
+              yield* machine.failBrain("OUT_OF_MEMORY")
+              yield* eventually(
+                "another brain",
+                Effect.orElseSucceed(machine.json(Version, "version"), () => ({ brainStarts })),
+                (version) => version.brainStarts > brainStarts,
+                240
+              )
+              assert.match(machine.console(), /oom-kill:constraint=CONSTRAINT_MEMCG.*oom_memcg=\/brain/)
+              const again = yield* upgradeOf(machine, "the upgraded brain again", isSettled)
+              assert.strictEqual(running(again), running(after))
+              assert.strictEqual(
+                yield* containerPid(machine),
+                pid,
+                "the container has not noticed that it ran out of memory"
+              )
+            }
 
             const ends = yield* machine.try("upgrade", "install", brain("9.0.1", "process.exit(9)"))
             assert.strictEqual(ends.code, 1)
@@ -145,12 +150,18 @@ describe("the brain of a machine", () => {
             assert.include(machine.console(), "init/upgrade running")
             assert.match(machine.console(), /init\/upgrade .*degraded: brain 9\.0\.1/)
 
+            if (!long) {
+              assert.strictEqual(yield* machine.run("down"), "stopped\n")
+              assert.strictEqual(yield* machine.ended, 0)
+              return running(after)
+            }
             // one that says nothing is on its trial when the power is cut
             yield* machine.run("upgrade", "install", brain("9.0.2", "for (;;);"), "--deadline", "1h", "--no-wait")
             yield* machine.prints(/(made room for another one[^]*){4}/)
             return running(after)
           })
         )
+        if (!long) return
         const machine = yield* machineWithDisk
         yield* machine.up
         const { last, ...after } = yield* upgradeOf(machine, "the upgraded brain after the power cut", isSettled)

@@ -12,6 +12,7 @@ import { join } from "node:path"
 import { checkout, eventually, type Instance, start } from "../support/ironwood.ts"
 import * as Lifecycle from "../../src/upgrade/Lifecycle.ts"
 import * as Record from "../../src/upgrade/Record.ts"
+import * as Snapshot from "../../src/upgrade/StateSnapshot.ts"
 import { bundleOf, type Parts } from "../upgrade/bundles.ts"
 
 const Status = Schema.Struct({
@@ -61,6 +62,22 @@ const pidOf = (instance: Instance) =>
 
 const runningBrain = (instance: Instance) =>
   Effect.map(instance.json(Status, "upgrade", "status"), ({ brains }) => brains.find(({ running }) => running)?.id)
+
+/** The real brain with one more step in the layout of the state, which dies before it can have proved itself. */
+const newerLayout = (): Buffer => {
+  const built = (name: string): string => {
+    const text = readFileSync(join(checkout, "build", name), "utf8")
+    const last = "INSERT INTO journal_revision VALUES (1, 0);\n  `"
+    assert.include(text, last)
+    return text.replace(last, `${last},"CREATE TABLE newer (word TEXT) STRICT"`)
+  }
+  return bundleOf({
+    version: "9.2.0",
+    manifest: { stateLayout: 2 },
+    program: `${built("brain.bundle.cjs")}\nsetTimeout(() => process.exit(3), 2000)`,
+    files: { "state-worker.cjs": built("state-worker.cjs") }
+  })
+}
 
 /** Kills the brain and waits until it is gone and there is another. */
 const killBrain = Effect.fnUntraced(function* (instance: Instance) {
@@ -147,6 +164,17 @@ describe("an upgrade of the brain", () => {
           assert.include(yield* instance.run("tree", "--all", "init/upgrade"), `${parts.version} `, name)
           yield* unchanged(name)
         }
+
+        // the state, too, is as it was before one that had brought it to a layout that the one before cannot read
+        const database = join(instance.stateDirectory, "state.db")
+        writeFileSync(join(directory, "newer.tar"), newerLayout())
+        const newer = yield* instance.try("upgrade", "install", join(directory, "newer.tar"))
+        assert.include(newer.stderr, "9.2.0", newer.stderr)
+        assert.include(newer.stderr, "ended with exit code 3")
+        assert.strictEqual(yield* runningBrain(instance), upgraded)
+        assert.strictEqual(Snapshot.layoutOf(database), 1)
+        assert.strictEqual(Snapshot.layoutOf(join(instance.stateDirectory, "state-given-up/state.db")), 2)
+        yield* unchanged("another layout of the state")
 
         // killed again and again the upgraded brain cannot keep itself up, and the built-in one has its turn
         yield* eventually("it to have proved itself", instance.json(Status, "upgrade", "status"), ({ brains }) =>

@@ -57,7 +57,8 @@ const outcome = Effect.fnUntraced(function* (id: string, deadline: Option.Option
     if (answer._tag === "Some" && last?.brain === id && last.fate !== UpgradeFate.TRYING) {
       yield* Output.progressDone
       if (last.fate === UpgradeFate.CONFIRMED) {
-        return `${Text.clean(last.version)} (${UpgradeText.shortId(id)}) runs and has proved itself`
+        const proof = id === "built-in" ? "" : " and has proved itself"
+        return `${Text.clean(last.version)} (${UpgradeText.shortId(id)}) runs${proof}`
       }
       const running = answer.value.brains.find((brain) => brain.running)
       return yield* failure(
