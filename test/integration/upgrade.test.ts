@@ -193,7 +193,7 @@ describe("an upgrade of the brain", () => {
         assert.strictEqual(yield* runningBrain(instance), "built-in")
         yield* unchanged("a rollback")
       }).pipe(Effect.scoped),
-    300_000
+    600_000
   )
 
   it.live(
@@ -273,6 +273,6 @@ describe("an upgrade of the brain", () => {
         assert.include(yield* instance.run("upgrade", "install", signed), `the key ${key} vouches for it`)
         assert.strictEqual(yield* runningBrain(instance), `sha256:${id}`)
       }).pipe(Effect.scoped),
-    300_000
+    600_000
   )
 })
