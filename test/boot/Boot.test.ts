@@ -15,7 +15,7 @@ import { sampleDirectory } from "../../scripts/boot/Samples.ts"
 import { file } from "../../scripts/image/Cpio.ts"
 import { taprootFile } from "../../scripts/image.ts"
 import { digestOf } from "../../src/config/Document.ts"
-import { eventually } from "../support/ironwood.ts"
+import { checkout, eventually } from "../support/ironwood.ts"
 import { boot, type Machine } from "../support/machine.ts"
 
 const Version = Schema.Struct({ taprootPid: Schema.Int, brainPid: Schema.Int, brainStarts: Schema.Int })
@@ -110,6 +110,15 @@ const cardOf = (path: string): ReadonlyArray<string> => [
 const handedOver = (text: string) =>
   Effect.map(disk(0, Buffer.from(text)), (path) => ["-fw_cfg", `name=opt/ironwood/config,file=${path}`])
 
+/** The real brain, which ends as soon as the state of the machine is mounted: so far all must come before it can be replaced. */
+const endsOnceMounted = (): string => `${readFileSync(join(checkout, "build/brain.bundle.cjs"), "utf8")}
+setInterval(() => {
+  if (!require("node:fs").readFileSync("/proc/self/mounts", "utf8").includes(" /var/lib/ironwood ")) return
+  console.error("broken on purpose")
+  process.exit(1)
+}, 20)
+`
+
 const Config = Schema.Struct({
   source: Schema.optionalKey(Schema.Struct({ problems: Schema.Array(Schema.Struct({ field: Schema.String })) })),
   trial: Schema.optionalKey(Schema.Struct({ previousRevision: Schema.String }))
@@ -191,11 +200,11 @@ watchdog: { timeoutSeconds: 45 }
   )
 
   it.live(
-    "whose brain cannot start answers through its rescue brain, which can switch it off",
+    "whose brain cannot start answers through its rescue brain, which takes another one and can switch it off",
     () =>
       Effect.gen(function* () {
         const machine = yield* boot({
-          files: [file("usr/lib/ironwood/brain.bundle.cjs", 'throw new Error("broken on purpose")\n')]
+          files: [file("usr/lib/ironwood/brain.bundle.cjs", endsOnceMounted())]
         })
         yield* machine.up
         const version = yield* machine.json(Rescued, "version")
@@ -203,6 +212,10 @@ watchdog: { timeoutSeconds: 45 }
         assert.include(version.rescue, "exit code 1")
         assert.include(yield* machine.run("tree"), "could not keep itself up")
         assert.include(machine.console(), "broken on purpose")
+        // one that lives is sent to it, and the machine is whole
+        const sent = yield* machine.run("upgrade", "install", join(checkout, "build/brain.tar"), "--deadline", "10m")
+        assert.include(sent, "runs and has proved itself")
+        assert.strictEqual((yield* machine.json(Rescued, "version")).rescue, "")
         assert.strictEqual(yield* machine.run("down"), "stopped\n")
         assert.strictEqual(yield* machine.ended, 0)
       }).pipe(Effect.scoped),

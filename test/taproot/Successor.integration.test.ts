@@ -47,7 +47,7 @@ const suite = (name: string): void => {
       Effect.gen(function* () {
         const { first, it, relay } = yield* started()
         const lasting = yield* first.spawn(["sleep", "1000"])
-        yield* succeed(first, relay, 2_000)
+        yield* succeed(first, relay)
         const trial = yield* next(it, { state: "trial", fault: "none" })
         assert.deepStrictEqual(
           trial.processes.map(({ pid }) => pid),
@@ -56,10 +56,6 @@ const suite = (name: string): void => {
         assert.include(trial.welcome.features, "successor")
         yield* trial.brain.send({ _tag: "Confirm", request: 2 })
         yield* trial.brain.next("Done", 2)
-        for (let waited = 0n; waited < 25n; waited++) {
-          yield* Effect.sleep("100 millis")
-          yield* trial.brain.send({ _tag: "Heartbeat", sequence: waited })
-        }
         yield* kill(trial.brain.pid, "SIGKILL")
         yield* next(it, { state: "proven" })
       })
@@ -86,8 +82,9 @@ const suite = (name: string): void => {
 
     it.live("one that does not confirm in time is killed and given up", () =>
       Effect.gen(function* () {
-        const { first, it, relay } = yield* started()
-        yield* succeed(first, relay, 1_000)
+        // long enough for it to come, on a machine however busy
+        const { first, it, relay } = yield* started("--heartbeat", "3600000")
+        yield* succeed(first, relay, 10_000)
         yield* next(it, { state: "trial" })
         const back = yield* next(it, { state: "given-up", fault: "late" })
         assert.deepInclude(back.welcome.lastBrainEnd, { how: "late", value: 9 })
