@@ -4,6 +4,7 @@ import { defineConfig } from "vitest/config"
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
+    setupFiles: ["./test/support/carefulKill.ts"],
     pool: "forks",
     maxWorkers: 2,
     // No test is timed; these end one that hangs, on a machine however busy.

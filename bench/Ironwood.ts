@@ -21,6 +21,8 @@ const checkout = fileURLToPath(new URL("..", import.meta.url))
 
 /** The instance as a peer among peers, and what only it is asked. */
 export interface Subject extends Peer {
+  /** `entrypoint`: what it runs, instead of a sleep. */
+  readonly start: (id: string, entrypoint?: ReadonlyArray<string>) => Promise<void>
   readonly taprootPid: number
   /** Rss of the brain as soon as it was up, in MiB. */
   readonly restMebibytes: number
@@ -103,13 +105,13 @@ export const ironwood = async (
     restMebibytes,
     taprootPid: processNamed("taproot", state),
     brainPid: () => processNamed("bin/node", state),
-    start: async (id) => {
+    start: async (id, entrypoint = ["/bin/busybox", "sleep", "100000"]) => {
       await Effect.runPromise(
         connection.call(ContainerService.method.createContainer, {
           spec: {
             name: id,
             image: "hello:latest",
-            entrypoint: ["/bin/busybox", "sleep", "100000"],
+            entrypoint: [...entrypoint],
             restart: { backoff: { initial: { seconds: 0n, nanos: 0 } } }
           }
         })

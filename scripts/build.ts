@@ -109,6 +109,13 @@ await step("bundling the brain", "build/brain.cjs", sources, async () => {
   await program("brain", "src/main.ts")
   run(process.execPath, ["build/brain.cjs", "--version"])
 })
+const brainFiles = ["brain.cjs", "brain.bundle.cjs", "state-worker.cjs"]
+await step(
+  "packing the brain for upgrades",
+  "build/brain.tar",
+  brainFiles.map((name) => `build/${name}`),
+  packBrain
+)
 await step("bundling the command line", "build/cli.cjs", sources, async () => {
   await program("cli", "src/cli/main.ts")
   run(process.execPath, ["build/cli.cjs", "--version"])
@@ -116,6 +123,23 @@ await step("bundling the command line", "build/cli.cjs", sources, async () => {
 await step("making the sample image", "build/sample-image/index.json", ["scripts/sample-image.ts"], () =>
   run(process.execPath, ["scripts/sample-image.ts"])
 )
+
+/** The brain as one file to be sent (`src/upgrade/Bundle.ts`). The same sources give the same bytes, and so the same name. */
+async function packBrain(): Promise<void> {
+  const { protocolVersion, oldestProtocolVersion } = await import("../src/taproot/Wire.ts")
+  const { MIGRATIONS } = await import("../src/storage/StateSchema.ts")
+  const { default: manifest } = await import("../package.json", { with: { type: "json" } })
+  const text = {
+    format: "ironwood-brain/1",
+    version: manifest.version,
+    protocol: { newest: protocolVersion, oldest: oldestProtocolVersion },
+    stateLayout: MIGRATIONS.length,
+    node: Number.parseInt(process.versions.node, 10)
+  }
+  writeFileSync("build/manifest.json", `${JSON.stringify(text, null, 2)}\n`)
+  const plain = ["--format=ustar", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "--mode=0644"]
+  run("tar", ["-C", "build", ...plain, "-cf", "build/brain.tar", "manifest.json", ...brainFiles])
+}
 
 function cSources(): ReadonlyArray<string> {
   return readdirSync("src/taproot")

@@ -13,11 +13,12 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   storage: ["taproot", "actor"],
   network: ["storage", "host", "taproot", "actor"],
   config: ["storage", "network", "host", "taproot", "actor"],
+  upgrade: ["storage", "host", "taproot", "actor"],
   runtime: ["storage", "network", "host", "taproot", "actor"],
   vmm: ["storage", "network", "host", "taproot", "actor"],
-  gateway: ["config", "runtime", "vmm", "network", "storage", "host", "taproot", "actor", "proto"],
+  gateway: ["config", "upgrade", "runtime", "vmm", "network", "storage", "host", "taproot", "actor", "proto"],
   cli: ["proto"],
-  ".": ["gateway", "config", "runtime", "vmm", "network", "storage", "host", "taproot", "actor"]
+  ".": ["gateway", "config", "upgrade", "runtime", "vmm", "network", "storage", "host", "taproot", "actor"]
 }
 
 const files = readdirSync("src", { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"))

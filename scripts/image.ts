@@ -1,11 +1,11 @@
 /**
  * Builds what a machine boots: `build/image/vmlinuz` and `build/image/initramfs.img`, without being root. The same inputs
- * (this checkout, the kernel's version, the Debian packages of this system) give the same bytes, but for the brain's compile
- * cache: V8 writes that a little differently every time, so the same machine starts from it, but its digest is another.
+ * (this checkout, the kernel's version, the Debian packages of this system) give the same bytes.
  *
- * The initramfs is two compressed archives in a row, which the kernel unpacks one after the other: what seldom changes
- * (Node, the container runtime, libraries, modules; slow to compress well), kept by the digest of its content, and what
- * changes with the sources (taproot, the brain).
+ * The initramfs is an archive that is not compressed, with little in it but two images that are (squashfs), which taproot
+ * mounts as `/usr`: in memory they stay compressed, and the kernel unpacks what is read. One has what seldom changes (Node,
+ * the container runtime, libraries, modules; slow to compress well), kept by the digest of its content; the other what
+ * changes with the sources (the brain).
  *
  * Run with `npm run image`, or {@link image} from another script; does nothing when all is up to date. More on request:
  *
@@ -17,6 +17,7 @@
 import { spawnSync } from "node:child_process"
 import { createHash } from "node:crypto"
 import {
+  chmodSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -26,6 +27,7 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  symlinkSync,
   writeFileSync
 } from "node:fs"
 import { dirname, join, resolve } from "node:path"
@@ -35,15 +37,19 @@ import { parseArgs } from "node:util"
 import manifest from "../package.json" with { type: "json" }
 import { archive, type CpioEntry, device, directory, file, link, withParents } from "./image/Cpio.ts"
 import {
+  aliasLines,
   carriedModules,
+  deviceModules,
   ImageFailed,
   kernel,
   type Kernel,
   loadLine,
   moduleFiles,
+  mountingModules,
   run,
   wantedModules
 } from "./image/Kernel.ts"
+import { makeCompileCache } from "./image/CompileCache.ts"
 import { librariesOf } from "./image/Libraries.ts"
 import { bootDisk, defaultKeys, osRelease, signedImage, type Source } from "./image/Signed.ts"
 
@@ -66,6 +72,8 @@ const nodeFlags = [
 export const taprootFile = (options: {
   readonly heartbeatMillis: number
   readonly watchdogPatienceMillis?: number
+  /** A program, with its arguments, that becomes the brain: for tests. */
+  readonly by?: ReadonlyArray<string>
 }): CpioEntry =>
   file(
     "etc/taproot",
@@ -84,8 +92,6 @@ export const taprootFile = (options: {
       "/sys/fs/cgroup/brain",
       "--brain-memory",
       "384",
-      "--brain-log",
-      "/dev/kmsg",
       "--env",
       "HOME=/root",
       "--env",
@@ -93,6 +99,7 @@ export const taprootFile = (options: {
       "--env",
       "MALLOC_ARENA_MAX=1",
       "--",
+      ...(options.by ?? []),
       "/usr/bin/node",
       ...nodeFlags,
       "/usr/lib/ironwood/brain.cjs",
@@ -132,32 +139,60 @@ const strippedNode = (): string => {
   return stripped
 }
 
-/** Compressed once for each content. */
-const compressed = (name: string, content: Buffer, level: string): Buffer => {
-  const family = `${name}-${level}-`
-  const kept = join(cache, `${family}${digestOf(content).slice(0, 24)}.zst`)
+/** Writes entries below `usr` into a directory, without that name. */
+const unpack = (entries: ReadonlyArray<CpioEntry>, root: string): void => {
+  for (const { kind, mode, path } of entries) {
+    const to = join(root, path.slice("usr/".length))
+    switch (kind._tag) {
+      case "Directory":
+        mkdirSync(to, { recursive: true, mode })
+        break
+      case "File":
+        writeFileSync(to, kind.content, { mode })
+        chmodSync(to, mode)
+        break
+      case "Link":
+        symlinkSync(kind.target, to)
+        break
+      case "Device":
+        throw new ImageFailed(`${path}: a device is no part of the system's files`)
+    }
+  }
+}
+
+/** How squashfs compresses: well (larger blocks would be smaller, but more is unpacked than is read), or soon. */
+const compressions = {
+  small: ["-comp", "zstd", "-Xcompression-level", "19", "-b", "512K"],
+  quick: ["-comp", "lz4"]
+} as const
+
+/** A squashfs of the entries below `usr`, made once for each content. */
+const squashed = (name: string, all: ReadonlyArray<CpioEntry>, quick: boolean): Buffer => {
+  const entries = withParents(all).filter(({ path }) => path.startsWith("usr/"))
+  const always = ["-noappend", "-no-progress", "-no-xattrs", "-all-root", "-all-time", "0", "-mkfs-time", "0"]
+  const options = [...always, ...compressions[quick ? "quick" : "small"]]
+  const family = `${name}-${quick ? "quick" : "small"}-`
+  const digest = digestOf(Buffer.concat([Buffer.from(options.join(" ")), archive(entries)]))
+  const kept = join(cache, `${family}${digest.slice(0, 24)}.squashfs`)
   if (!existsSync(kept)) {
     for (const old of readdirSync(cache)) if (old.startsWith(family)) rmSync(join(cache, old))
-    // Not with all processors: the bytes would be others than with one.
-    const done = spawnSync("zstd", [`-${level}`, "-T2", "--quiet", "--stdout"], {
-      input: content,
-      maxBuffer: 512 * 1024 * 1024
-    })
-    if (done.status !== 0) throw new ImageFailed(`zstd failed: ${done.error?.message ?? ""}${String(done.stderr)}`)
-    writeFileSync(`${kept}.new`, done.stdout)
-    renameSync(`${kept}.new`, kept)
+    const root = mkdtempSync(join(tmpdir(), "ironwood-image-"))
+    try {
+      unpack(entries, root)
+      run("mksquashfs", [root, `${kept}.new`, ...options])
+      renameSync(`${kept}.new`, kept)
+    } finally {
+      rmSync(root, { recursive: true })
+    }
   }
   return readFileSync(kept)
 }
 
-/** What seldom changes. */
-const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
-  const node = strippedNode()
-  const copied = programs.map(pathOf)
-  const loaded = moduleFiles(modules, wantedModules)
-  const carried = moduleFiles(modules, [...wantedModules, ...carriedModules])
+/** What is not below `usr`, and what it takes to mount that. */
+const skeleton = ({ modules }: Kernel): ReadonlyArray<CpioEntry> => {
+  const early = moduleFiles(modules, mountingModules)
   return [
-    ...["dev", "proc", "sys", "run", "mnt", "etc", "var/lib", "var/log"].map((path) => directory(path)),
+    ...["dev", "proc", "sys", "run", "mnt", "usr", "etc", "var/lib", "var/log"].map((path) => directory(path)),
     directory("tmp", 0o1777),
     directory("root", 0o700),
     directory("var/lib/ironwood", 0o700),
@@ -166,7 +201,6 @@ const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
     device("dev/null", 1, 3, 0o666),
     device("dev/kmsg", 1, 11),
     ...["bin", "sbin", "lib", "lib64"].map((path) => link(path, `usr/${path}`)),
-    link("usr/sbin", "bin"),
     link("var/run", "/run"),
     link("etc/resolv.conf", "/run/ironwood/resolv.conf"),
     file(
@@ -174,7 +208,6 @@ const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
       // dhcpcd gives up being root where it has a user of its own, and shuts itself into that one's home
       "root:x:0:0:root:/root:/bin/false\ndhcpcd:x:100:65534:dhcpcd:/usr/lib/dhcpcd:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n"
     ),
-    directory("usr/lib/dhcpcd"),
     file("etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"),
     file("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
     file(
@@ -182,13 +215,33 @@ const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
       "[defaults]\nbase_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr\nblocksize = 4096\ninode_size = 256\n[fs_types]\next4 = {\nfeatures = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize\n}\n"
     ),
     file("etc/nsswitch.conf", "hosts: files dns\n"),
+    file("init", readFileSync(join(build, "taproot")), 0o755),
+    taprootFile({ heartbeatMillis: 2500 }),
+    file("etc/os-release", osRelease(manifest.version)),
+    ...early.map((path) => file(`images/${path}`, readFileSync(join(modules, path)))),
+    file("images/load", `${early.map(loadLine).join("\n")}\n`)
+  ]
+}
+
+/** What seldom changes. */
+const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
+  const node = strippedNode()
+  const copied = programs.map(pathOf)
+  const loaded = moduleFiles(modules, wantedModules)
+  const carried = moduleFiles(modules, [...wantedModules, ...carriedModules, ...deviceModules])
+  return [
+    // the other image is mounted here where there is no overlayfs
+    directory("usr/lib/ironwood"),
+    link("usr/sbin", "bin"),
+    directory("usr/lib/dhcpcd"),
     file("usr/bin/node", readFileSync(node), 0o755),
     ...copied.map((path, index) => file(`usr/bin/${programs[index] ?? ""}`, readFileSync(path), 0o755)),
     ...librariesOf([node, ...copied]).map(({ file: path, name }) =>
       file(name.replace(/^\/(usr\/)?/, "usr/"), readFileSync(path), 0o755)
     ),
     ...carried.map((path) => file(`usr/lib/modules/${release}/${path}`, readFileSync(join(modules, path)))),
-    file(`usr/lib/modules/${release}/load`, `${loaded.map(loadLine).join("\n")}\n`)
+    file(`usr/lib/modules/${release}/load`, `${loaded.map(loadLine).join("\n")}\n`),
+    file(`usr/lib/modules/${release}/aliases`, aliasLines(modules, carried))
   ]
 }
 
@@ -198,14 +251,10 @@ const brain = (): ReadonlyArray<CpioEntry> => {
   try {
     const names = ["brain.cjs", "brain.bundle.cjs", "state-worker.cjs", "rescue.cjs", "rescue.bundle.cjs"]
     for (const name of names) cpSync(join(build, name), join(home, name))
-    for (const program of ["brain.cjs", "rescue.cjs"])
-      run(process.execPath, [...nodeFlags, join(home, program), "--version"])
-    const cached = readdirSync(join(home, "cache"), { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile())
-      .map((entry) => join(entry.parentPath, entry.name).slice(home.length + 1))
+    const cached = makeCompileCache(home, ["brain.cjs", "rescue.cjs"], nodeFlags)
     return [
       ...names.map((name) => file(`usr/lib/ironwood/${name}`, readFileSync(join(home, name)))),
-      ...cached.map((path) => file(`usr/lib/ironwood/${path}`, readFileSync(join(home, path))))
+      ...cached.map(({ bytes, path }) => file(`usr/lib/ironwood/${path}`, bytes))
     ]
   } finally {
     rmSync(home, { recursive: true })
@@ -220,10 +269,7 @@ const madeAt = (): number => {
 
 /** What changes with the sources. */
 const ours = (): ReadonlyArray<CpioEntry> => [
-  file("init", readFileSync(join(build, "taproot")), 0o755),
   file("usr/lib/ironwood/relay", readFileSync(join(build, "relay")), 0o755),
-  taprootFile({ heartbeatMillis: 3000 }),
-  file("etc/os-release", osRelease(manifest.version)),
   file("usr/lib/ironwood/made-at", `${madeAt()}\n`),
   ...brain()
 ]
@@ -240,10 +286,14 @@ export const image = (say: (text: string) => void, options: { readonly quick: bo
   mkdirSync(target, { recursive: true })
   const chosen = kernel(cache, say)
   const built: Image = { kernel: join(target, "vmlinuz"), initramfs: join(target, "initramfs.img") }
-  const base = compressed("system", archive(withParents(system(chosen))), options.quick ? "3" : "19")
-  const top = compressed("ironwood", archive(withParents(ours())), options.quick ? "3" : "19")
   const kernelFile = readFileSync(chosen.file)
-  const initramfs = Buffer.concat([base, top])
+  const initramfs = archive(
+    withParents([
+      ...skeleton(chosen),
+      file("images/system", squashed("system", system(chosen), options.quick)),
+      file("images/ironwood", squashed("ironwood", ours(), options.quick))
+    ])
+  )
   const description = {
     kernel: {
       package: chosen.release,

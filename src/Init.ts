@@ -8,6 +8,7 @@
  * ├─ network                the host's links, on a machine that boots into Ironwood
  * ├─ runtime                one child per sandbox, each with its containers
  * ├─ gateway                the API
+ * ├─ upgrade                which brain runs; one that has to prove itself does it here
  * └─ boot-assessment        tells the boot loader that all of this came up, where the loader counts
  * ```
  *
@@ -23,6 +24,7 @@ import * as Option from "effect/Option"
 import { join } from "node:path"
 import * as Supervisor from "./actor/Supervisor.ts"
 import { gateway } from "./gateway/Gateway.ts"
+import { answersAt } from "./gateway/SelfCheck.ts"
 import * as BootAssessment from "./host/BootAssessment.ts"
 import { Host } from "./host/HostFacts.ts"
 import type { Place } from "./BrainProcess.ts"
@@ -31,16 +33,19 @@ import { MachineConfigs } from "./config/MachineConfigs.ts"
 import { host, plainHost } from "./host/Start.ts"
 import * as Network from "./network/Network.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
+import { Allowance } from "./runtime/Isolation.ts"
 import * as ContainersLive from "./runtime/ContainersLive.ts"
 import * as OciRuntimeLive from "./runtime/OciRuntimeLive.ts"
 import { RuntimeSupervisor } from "./runtime/RuntimeSupervisor.ts"
 import * as ContentLive from "./storage/ContentLive.ts"
 import * as RootfsLive from "./storage/RootfsLive.ts"
 import { storage } from "./storage/Storage.ts"
+import { upgradeActor } from "./upgrade/UpgradeActor.ts"
+import { databaseOf } from "./upgrade/Upgrades.ts"
 
 /** Where everything of one Ironwood is kept, below its state directory (absolute). */
 export const paths = (stateDirectory: string) => ({
-  database: join(stateDirectory, "state.db"),
+  database: databaseOf(stateDirectory),
   content: join(stateDirectory, "content"),
   runtime: join(stateDirectory, "runtime"),
   logs: join(stateDirectory, "logs"),
@@ -61,7 +66,8 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
     socketPath,
     insecure: setting("listen"),
     debug: machine?.debug ?? false,
-    serial: machine !== undefined
+    serial: machine !== undefined,
+    upgradeKeys: () => parts().upgrade.keys
   })
   return Supervisor.make("init", {
     strategy: "rest_for_one",
@@ -86,6 +92,7 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
       ...network,
       runtime.spec,
       ways,
+      upgradeActor(answersAt(socketPath)),
       ...Option.toArray(Option.map(counted, BootAssessment.bootAssessment))
     ]
   })
@@ -94,7 +101,12 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
 /** The services that the actors use; what these stand on (the state, taproot) comes from `main`. */
 export const services = (stateDirectory: string) => {
   const { content, logs, runtime } = paths(stateDirectory)
+  const allowance = Layer.effect(
+    Allowance,
+    Effect.map(MachineConfigs, ({ parts }) => ({ privileged: () => parts().containers.allowPrivileged }))
+  )
   return ContainersLive.layer({ directory: runtime, logs }).pipe(
+    Layer.provide(allowance),
     Layer.provideMerge(OciRuntimeLive.layer({ directory: runtime })),
     Layer.provideMerge(RootfsLive.layer({ directory: join(runtime, "rootfs") })),
     Layer.provideMerge(

@@ -2,8 +2,11 @@
  * The brain: `node brain.cjs --state-dir DIRECTORY`, or on a machine that boots into Ironwood `node brain.cjs --host`,
  * started by taproot with the channel on descriptor 3.
  *
- * Order of a start: the database (a brain that cannot read its state must say so and die before it says HELLO: nothing
+ * Order of a start: whether this brain is the one that is to run (`Upgrades.ts`; where no other was ever installed there is
+ * nothing to ask), the database (a brain that cannot read its state must say so and die before it says HELLO: nothing
  * it could do would be right), then HELLO to taproot, then the services, then the tree, which adopts what it finds.
+ *
+ * Order of an end for another brain: the tree is released, taproot is asked for the other, and this one ends.
  *
  * Order of an end: the tree stops in reverse order, then taproot is told, which ends what is left and then the brain.
  * Everything else that ends a brain is a crash and a *release*: nothing is stopped, taproot starts the next one.
@@ -21,7 +24,7 @@ import { parseArgs } from "node:util"
 import manifest from "../package.json" with { type: "json" }
 import * as Root from "./actor/Root.ts"
 import { Tree } from "./actor/Tree.ts"
-import { exitCodes, logger, machine, type Place, run, sayLoudly, startedAt, withTaproot } from "./BrainProcess.ts"
+import { end, exitCodes, logger, machine, type Place, run, sayLoudly, startedAt, withTaproot } from "./BrainProcess.ts"
 import { stateDisk } from "./config/Effective.ts"
 import { empty } from "./config/MachineConfig.ts"
 import * as MachineConfigs from "./config/MachineConfigs.ts"
@@ -29,21 +32,27 @@ import * as Sources from "./config/Sources.ts"
 import { Instance } from "./gateway/Instance.ts"
 import { BootClock } from "./host/BootClock.ts"
 import * as ConsoleJournal from "./host/ConsoleJournal.ts"
+import { loadAtStart } from "./host/DeviceModules.ts"
 import { collectWhenIdle } from "./host/IdleCollection.ts"
 import type { KernelParameters } from "./host/KernelParameters.ts"
 import * as MachineState from "./host/MachineState.ts"
 import * as RebootGuard from "./host/RebootGuard.ts"
+import * as StatusPage from "./host/StatusPage.ts"
 import { init, paths, services } from "./Init.ts"
 import * as State from "./storage/State.ts"
 import { StateCorrupt, StateForeign } from "./storage/StateErrors.ts"
 import * as StateJournal from "./storage/StateJournal.ts"
 import { Processes, type ShutdownAction } from "./taproot/Processes.ts"
 import { ProcessesLive } from "./taproot/ProcessesLive.ts"
+import { directoryOf } from "./upgrade/Brains.ts"
+import * as Record from "./upgrade/Record.ts"
+import * as Upgrades from "./upgrade/Upgrades.ts"
 
 /** Runs the tree until somebody asks for its end, or it fails. */
 const live = (place: Place) =>
   Effect.gen(function* () {
     const processes = yield* Processes
+    const upgrades = yield* Upgrades.Upgrades
     const asked = yield* Deferred.make<ShutdownAction>()
     const instance = Layer.succeed(
       Instance,
@@ -68,7 +77,7 @@ const live = (place: Place) =>
       Deferred.await(asked),
       Effect.map(processes.stopRequested, (request) => request.action)
     )
-    yield* Effect.gen(function* () {
+    const handsOver = yield* Effect.gen(function* () {
       yield* Effect.forkScoped(collectWhenIdle)
       const { claim } = yield* RebootGuard.RebootGuard
       const rebootHost: Root.HostReboot = {
@@ -98,16 +107,29 @@ const live = (place: Place) =>
       })
       if (place.machine !== undefined) {
         yield* Effect.forkScoped(Effect.provideService(ConsoleJournal.follow(sayLoudly), Tree, root.tree))
+        yield* Effect.forkScoped(Effect.provideService(StatusPage.follow(sayLoudly), Tree, root.tree))
       }
-      yield* Effect.logInfo("the tree is up").pipe(Effect.annotateLogs({ milliseconds: Date.now() - startedAt }))
-      const how = yield* Effect.raceFirst(action, Effect.andThen(root.await, Effect.die("the root actor ended")))
+      yield* Effect.logInfo("the tree is up").pipe(
+        Effect.annotateLogs({ milliseconds: Math.round(process.uptime() * 1000) })
+      )
+      const how = yield* Effect.raceFirst(
+        Effect.raceFirst(action, upgrades.handOver),
+        Effect.andThen(root.await, Effect.die("the root actor ended"))
+      )
+      if (typeof how === "object") {
+        yield* Effect.logInfo("another brain takes over")
+        yield* root.end("release")
+        yield* processes.succeed(how)
+        return true
+      }
       yield* Effect.logInfo("stopping everything in order")
       yield* root.end("stop")
       yield* Effect.logInfo("everything has stopped")
       yield* processes.finish(how)
+      return false
     }).pipe(Effect.provide(Layer.provideMerge(services(place.stateDirectory), instance)), Effect.scoped)
-    // taproot ends us now, by closing the channel or by a signal
-    yield* processes.lost
+    // otherwise taproot ends us now, by closing the channel or by a signal
+    if (!handsOver) yield* processes.lost
   })
 
 /** What keeps the state, as the machine config or the kernel command line says. */
@@ -122,13 +144,24 @@ const brain = (place: Place) => {
   const state = StateJournal.layer().pipe(
     Layer.provideMerge(State.layer({ path: paths(place.stateDirectory).database }))
   )
+  const upgrades = Upgrades.layer({
+    stateDirectory: place.stateDirectory,
+    database: paths(place.stateDirectory).database,
+    hands: true,
+    end: Effect.sync(() => end(0))
+  })
+  const elsewhere = Layer.mergeAll(MachineState.none, Sources.none, RebootGuard.none)
   // on a machine it is taproot that mounts what the state is kept on, and the machine config may say which disk that is
   const foundation =
     place.machine === undefined
-      ? ProcessesLive.pipe(Layer.provideMerge(Layer.mergeAll(state, MachineState.none, Sources.none, RebootGuard.none)))
+      ? Record.exists(directoryOf(place.stateDirectory))
+        ? state.pipe(Layer.provideMerge(upgrades), Layer.provideMerge(ProcessesLive), Layer.provideMerge(elsewhere))
+        : upgrades.pipe(Layer.provideMerge(ProcessesLive), Layer.provideMerge(Layer.merge(state, elsewhere)))
       : Layer.merge(state, RebootGuard.layer(place.stateDirectory)).pipe(
+          Layer.provideMerge(upgrades),
           Layer.provideMerge(machineState(place.stateDirectory, place.machine)),
           Layer.provideMerge(Sources.layer(place.machine)),
+          Layer.provideMerge(Layer.effectDiscard(loadAtStart)),
           Layer.provideMerge(ProcessesLive)
         )
   const configs = MachineConfigs.layer(place.machine).pipe(Layer.provide(BootClock.layer))

@@ -4,25 +4,31 @@
  * and the host service, which can stop the machine.
  *
  * After {@link patience} it ends, and taproot tries the ordinary brain again: what was wrong (a full disk, memory that a
- * workload held) may have passed.
+ * workload held) may have passed. Where the machine config says so (`upgrade.whenBrainFails`) it reboots the machine instead, as
+ * seldom as restart policies may. Another brain can be sent to it, too.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { uptime } from "node:os"
+import { join } from "node:path"
 import { parseArgs } from "node:util"
 import manifest from "../package.json" with { type: "json" }
 import * as Actor from "./actor/Actor.ts"
 import * as Root from "./actor/Root.ts"
 import * as Supervisor from "./actor/Supervisor.ts"
 import { Tree } from "./actor/Tree.ts"
-import { logger, machine, type Place, run, sayLoudly, startedAt, withTaproot } from "./BrainProcess.ts"
+import { end, logger, machine, type Place, run, sayLoudly, startedAt, withTaproot } from "./BrainProcess.ts"
 import * as Confirmed from "./config/Confirmed.ts"
 import { effective } from "./config/Effective.ts"
 import { rescueGateway } from "./gateway/Gateway.ts"
 import { Instance } from "./gateway/Instance.ts"
 import * as ConsoleJournal from "./host/ConsoleJournal.ts"
 import { Host } from "./host/HostFacts.ts"
+import { found, MachineState } from "./host/MachineState.ts"
+import * as RebootGuard from "./host/RebootGuard.ts"
 import { constant } from "./host/Setting.ts"
+import * as StatusPage from "./host/StatusPage.ts"
 import * as Network from "./network/Network.ts"
 import { Cgroups } from "./runtime/Cgroups.ts"
 import { Containers } from "./runtime/Containers.ts"
@@ -30,21 +36,14 @@ import { RuntimeMissing } from "./runtime/ContainerExit.ts"
 import { OciRuntime } from "./runtime/OciRuntime.ts"
 import { type BrainEnd, Processes, type ShutdownAction } from "./taproot/Processes.ts"
 import { ProcessesLive } from "./taproot/ProcessesLive.ts"
+import { describeEnd } from "./upgrade/Lifecycle.ts"
+import * as Upgrades from "./upgrade/Upgrades.ts"
 
 /** Between two tries of the ordinary brain. */
 const patience = "5 minutes"
 
-const endings: Readonly<Record<BrainEnd["how"], string>> = {
-  none: "has not run",
-  exited: "ended with exit code",
-  signaled: "was killed by signal",
-  "missed-heartbeat": "hung and was killed by signal",
-  "protocol-fault": "broke the protocol and was killed by signal",
-  "never-said-hello": "never said hello and was killed by signal"
-}
-
-const reasonOf = ({ how, value }: BrainEnd): string =>
-  `the ordinary brain could not keep itself up; the last one ${endings[how]} ${value}, and the console shows what it said`
+const reasonOf = (end: BrainEnd): string =>
+  `the ordinary brain could not keep itself up; the last one ${describeEnd(end)}, and the console shows what it said`
 
 const none = new RuntimeMissing({ detail: "this is the rescue brain, which runs no containers" })
 
@@ -55,6 +54,7 @@ const noRuntime = Layer.succeed(
     facts: none,
     candidates: Effect.succeed([]),
     run: () => none,
+    exec: () => none,
     recover: () => Effect.succeedNone,
     remove: () => Effect.void,
     list: Effect.succeed([])
@@ -70,6 +70,7 @@ const live = (place: Place) =>
     const asked = yield* Deferred.make<ShutdownAction>()
     const why = reasonOf(processes.hello.lastBrainEnd)
     const kept = (yield* processes.adoptable).length
+    const state = yield* found(place.stateDirectory)
     sayLoudly(`brain: rescue mode: ${why}`)
     const instance = Instance.of({
       version: manifest.version,
@@ -88,12 +89,13 @@ const live = (place: Place) =>
         return yield* Effect.never
       })
     )
-    const { listen, network: wanted } = effective(yield* Confirmed.load, place.machine)
+    const { listen, network: wanted, upgrade } = effective(yield* Confirmed.load, place.machine)
     const ways = yield* rescueGateway({
       socketPath: place.socketPath,
       insecure: constant(listen),
       serial: true,
-      debug: place.machine?.debug ?? false
+      debug: place.machine?.debug ?? false,
+      upgradeKeys: () => upgrade.keys
     })
     const network = yield* Network.make({
       config: constant(wanted),
@@ -108,22 +110,60 @@ const live = (place: Place) =>
     yield* Effect.gen(function* () {
       const root = yield* Root.start(tree)
       yield* Effect.forkScoped(Effect.provideService(ConsoleJournal.follow(sayLoudly), Tree, root.tree))
+      yield* Effect.forkScoped(Effect.provideService(StatusPage.follow(sayLoudly), Tree, root.tree))
+      const { handOver } = yield* Upgrades.Upgrades
       const stop = Effect.raceFirst(
         Deferred.await(asked),
         Effect.map(processes.stopRequested, (request) => request.action)
       )
-      const action = yield* Effect.timeoutOption(stop, patience)
+      const wish = yield* Effect.timeoutOption(Effect.raceFirst(stop, handOver), patience)
       yield* root.end("release")
-      if (action._tag === "None") return
-      yield* processes.finish(action.value)
+      const action =
+        wish._tag === "Some" ? wish.value : upgrade.whenBrainFails === "reboot" ? mayReboot(place, state, why) : "retry"
+      if (action === "retry") return
+      if (typeof action === "object") return yield* processes.succeed(action)
+      yield* processes.finish(action)
       yield* processes.lost
     }).pipe(
       Effect.provide(
-        Layer.mergeAll(Layer.succeed(Instance, instance), Host.layer, Cgroups.layer, noRuntime, noContainers)
+        Layer.mergeAll(
+          upgrades(place, state),
+          Layer.succeed(MachineState, state ?? MachineState.of({ device: undefined, problem: "it is not mounted" })),
+          Layer.succeed(Instance, instance),
+          Host.layer,
+          Cgroups.layer,
+          noRuntime,
+          noContainers
+        )
       ),
       Effect.scoped
     )
   })
+
+type FoundState = Effect.Success<ReturnType<typeof found>>
+
+/** Another brain can be sent where there is something to keep it on. */
+const upgrades = ({ stateDirectory }: Place, state: FoundState) =>
+  Upgrades.layer({
+    stateDirectory,
+    database: Upgrades.databaseOf(stateDirectory),
+    hands: false,
+    end: Effect.sync(() => end(0)),
+    ...(state === undefined ? { blocked: "what keeps the state of this machine is not mounted" } : {})
+  })
+
+/** What the machine config wishes, unless that has been done too often. */
+const mayReboot = ({ stateDirectory }: Place, state: FoundState, reason: string): "restart" | "retry" => {
+  const guard = RebootGuard.make({
+    file: join(stateDirectory, "reboots.json"),
+    lasting: state?.device !== undefined,
+    now: Date.now,
+    uptime: () => uptime() * 1_000
+  })
+  const refusal = guard.claim({ path: "init/rescue", reason })
+  sayLoudly(`brain: the host ${refusal === undefined ? `reboots: ${reason}` : `is not rebooted: ${refusal}`}`)
+  return refusal === undefined ? "restart" : "retry"
+}
 
 const main = (): void => {
   const { values } = parseArgs({ options: { host: { type: "boolean" }, version: { type: "boolean" } } })

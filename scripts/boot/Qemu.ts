@@ -40,6 +40,8 @@ export interface Machine {
    * else that makes the API reachable from its machine config ({@link networkConfig}).
    */
   readonly addresses?: "written" | "dhcp" | "config"
+  /** The kernel's console, one of a kind: default ttyS0, QEMU's standard input and output. */
+  readonly console?: string
   /** More of QEMU's own arguments. */
   readonly more?: ReadonlyArray<string>
 }
@@ -78,6 +80,7 @@ const bootArguments = ({
   accelerator,
   firmware,
   addresses = "written",
+  console = "ttyS0",
   initramfs,
   kernel,
   parameters,
@@ -87,7 +90,7 @@ const bootArguments = ({
     const network = port === undefined || addresses === "config" ? [] : networkParameters(addresses)
     // where the host is busy an emulated timer may tick too late for the kernel's test of it, which would panic
     const timer = accelerator === "tcg" ? ["no_timer_check"] : []
-    const words = ["console=ttyS0", "panic=-1", ...timer, ...network, ...(parameters ?? [])]
+    const words = [`console=${console}`, "panic=-1", ...timer, ...network, ...(parameters ?? [])]
     return ["-machine", "q35", "-kernel", kernel, "-initrd", initramfs, "-append", words.join(" ")]
   }
   return [

@@ -7,7 +7,7 @@ import { join } from "node:path"
 import { archive, type CpioEntry, file, withParents } from "../image/Cpio.ts"
 
 /** Where they are on the machine. */
-export const sampleDirectory = "/usr/share/ironwood/sample-image"
+export const sampleDirectory = "/srv/ironwood/sample-image"
 
 const entries = (from: string): ReadonlyArray<CpioEntry> =>
   readdirSync(from, { recursive: true, withFileTypes: true })

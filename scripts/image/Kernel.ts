@@ -122,8 +122,37 @@ export const wantedModules: ReadonlyArray<string> = [
   "softdog"
 ]
 
+/** What it takes to mount the images with the system's files, where the other modules are. */
+export const mountingModules: ReadonlyArray<string> = ["loop", "squashfs", "overlay"]
+
 /** What an image carries besides, for a machine config that names it (`kernel.modules`). */
 export const carriedModules: ReadonlyArray<string> = ["dummy", "nbd", "vhost_net", "vhost_vsock", "zram"]
+
+/** What an image carries for devices that say that they need it: of the clouds, other hypervisors and real machines. */
+export const deviceModules: ReadonlyArray<string> = [
+  // disks
+  "nvme",
+  "sd_mod",
+  "sr_mod",
+  "ata_piix",
+  "ata_generic",
+  "vmw_pvscsi",
+  "hv_storvsc",
+  "xen_blkfront",
+  // links
+  "ena",
+  "gve",
+  "vmxnet3",
+  "hv_netvsc",
+  "xen_netfront",
+  "ixgbevf",
+  "iavf",
+  // the hypervisor
+  "virtio_balloon",
+  "vmw_vsock_virtio_transport",
+  "virtiofs",
+  "i6300esb"
+]
 
 /** What a module is told when it is loaded. */
 const parameters: ReadonlyMap<string, string> = new Map([
@@ -142,6 +171,16 @@ const dependenciesOf = (path: string): ReadonlyArray<string> => {
   const found = /\0depends=([^\0]*)\0/.exec(readFileSync(path, "latin1"))
   return found?.[1] === undefined || found[1] === "" ? [] : found[1].split(",").map((name) => name.replaceAll("-", "_"))
 }
+
+/** Of files of modules, for `DeviceModules.ts`: a line for each alias, with the module that has it. */
+export const aliasLines = (modules: string, files: ReadonlyArray<string>): string =>
+  files
+    .flatMap((file) =>
+      [...readFileSync(join(modules, file), "latin1").matchAll(/(?<=\0)alias=([^\0 ]+:[^\0 ]*)(?=\0)/g)].map(
+        ([, alias = ""]) => `${alias} ${nameOf(file)}\n`
+      )
+    )
+    .join("")
 
 /** The files of the wanted modules and of what they depend on, below `modules`, in the order in which they can be loaded. */
 export const moduleFiles = (modules: string, wanted: ReadonlyArray<string>): ReadonlyArray<string> => {

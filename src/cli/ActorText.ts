@@ -155,7 +155,7 @@ export const troubles = (actor: Actor, now: number): ReadonlyArray<string> => {
     parts.push(`${again} after ${HumanText.count(actor.consecutiveFailures, "failure")} in a row${why}`)
   }
   if (actor.state === ActorState.BACKING_OFF && next !== undefined) {
-    parts.push(next > now ? `next try in ${HumanText.shortSpan(next - now)}` : "next try now")
+    parts.push(next > now ? `next try in ${HumanText.shortSpan(next - now)}` : "next try due")
     if (began !== undefined && next > began) parts.push(`back-off ${HumanText.shortSpan(next - began)}`)
   }
   if (actor.waitingFor.length > 0) parts.push(`waits for ${waitsFor(actor)}`)

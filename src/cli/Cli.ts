@@ -18,6 +18,7 @@ import { config } from "./commands/config.ts"
 import { completions } from "./commands/completions.ts"
 import { create } from "./commands/create.ts"
 import { down } from "./commands/down.ts"
+import { exec } from "./commands/exec.ts"
 import { events } from "./commands/events.ts"
 import { history } from "./commands/history.ts"
 import { host } from "./commands/host.ts"
@@ -35,6 +36,7 @@ import { start } from "./commands/start.ts"
 import { stop } from "./commands/stop.ts"
 import { tree } from "./commands/tree.ts"
 import { up } from "./commands/up.ts"
+import { upgrade } from "./commands/upgrade.ts"
 import { version } from "./commands/version.ts"
 import { why } from "./commands/why.ts"
 import { exitCodeHelp, exitCodes } from "./ExitCode.ts"
@@ -50,11 +52,11 @@ import { version as ownVersion } from "./Version.ts"
 export const root = Command.make("ironwood").pipe(
   Command.withSubcommands([
     { group: "Look", commands: [tree, why, ps, inspect, logs, events, history] },
-    { group: "Run", commands: [apply, runCommand, create, start, stop, restart, kill, rm, policy] },
+    { group: "Run", commands: [apply, runCommand, create, start, stop, restart, kill, exec, rm, policy] },
     { group: "Images and sandboxes", commands: [image, sandbox] },
     {
       group: "Ironwood itself",
-      commands: [up, down, host, config, version, completions((): Command.Command.Any => root)]
+      commands: [up, down, host, config, upgrade, version, completions((): Command.Command.Any => root)]
     }
   ]),
   Command.provide(Client.layer),
@@ -80,7 +82,11 @@ export const root = Command.make("ironwood").pipe(
 const globalValueFlags: ReadonlySet<string> = new Set(["address", "output", "o"])
 
 const words = (args: ReadonlyArray<string>): ReadonlyArray<string> =>
-  RunArguments.separate(args, globalValueFlags, RunArguments.valueFlags(runCommand))
+  RunArguments.separate(args, globalValueFlags, {
+    run: RunArguments.valueFlags(runCommand),
+    create: RunArguments.valueFlags(create),
+    exec: RunArguments.valueFlags(exec)
+  })
 
 /** Help goes to standard output when asked for; a wrong command line gets one line and where to read on. */
 const presenter = (screen: Screen["Service"], colors: boolean) => {

@@ -14,6 +14,8 @@
  */
 import {
   type DescMessage,
+  type DescMethodClientStreaming,
+  type DescMethodBiDiStreaming,
   type DescMethodServerStreaming,
   type DescMethodUnary,
   type Message,
@@ -27,6 +29,7 @@ import * as NodeStream from "@effect/platform-node/NodeStream"
 import * as grpc from "@grpc/grpc-js"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -53,11 +56,24 @@ export interface Connection {
     request: MessageInitShape<I>,
     options?: { readonly timeout?: Duration.Input; readonly once?: boolean }
   ) => Effect.Effect<MessageShape<O>, Failure>
+  /**
+   * Streams both ways: `requests` are sent as fast as the server takes them, and end with the answers; if they fail, the call is
+   * cancelled. No deadline.
+   */
+  readonly exchange: <I extends DescMessage, O extends DescMessage, E>(
+    method: DescMethodBiDiStreaming<I, O>,
+    requests: Stream.Stream<MessageInitShape<I>, E>
+  ) => Stream.Stream<MessageShape<O>, Failure | E>
   /** A server stream. No deadline. */
   readonly stream: <I extends DescMessage, O extends DescMessage>(
     method: DescMethodServerStreaming<I, O>,
     request: MessageInitShape<I>
   ) => Stream.Stream<MessageShape<O>, Failure>
+  /** A client stream: the requests one after the other, as fast as they are taken. No deadline. */
+  readonly send: <I extends DescMessage, O extends DescMessage>(
+    method: DescMethodClientStreaming<I, O>,
+    requests: ReadonlyArray<() => MessageInitShape<I>>
+  ) => Effect.Effect<MessageShape<O>, Failure>
 }
 
 /** The connection the commands use: that of `--address`. */
@@ -218,6 +234,67 @@ export const make = (address: string): Effect.Effect<Connection, never, Scope.Sc
           )
           return Effect.sync(() => call.cancel())
         }),
+      send: (method, requests) =>
+        Effect.callback((resume) => {
+          const call = client.makeClientStreamRequest(
+            `/${method.parent.typeName}/${method.name}`,
+            (message: MessageShape<typeof method.input>) => Buffer.from(toBinary(method.input, message)),
+            (bytes) => fromBinary(method.output, bytes),
+            (error, response) => {
+              ended = true
+              if (error !== null) return resume(Effect.fail(failureOf(error, address)))
+              return resume(
+                response === undefined ? Effect.die(`${method.name}: no answer and no error`) : Effect.succeed(response)
+              )
+            }
+          )
+          let ended = false
+          // the answer says what went wrong
+          call.on("error", () => {})
+          const next = (index: number): void => {
+            const request = requests[index]
+            if (ended) return
+            if (request === undefined) return void call.end()
+            call.write(create(method.input, request()), () => next(index + 1))
+          }
+          next(0)
+          return Effect.sync(() => call.cancel())
+        }),
+      exchange: <I extends DescMessage, O extends DescMessage, E>(
+        method: DescMethodBiDiStreaming<I, O>,
+        requests: Stream.Stream<MessageInitShape<I>, E>
+      ) =>
+        Stream.unwrap(
+          Effect.gen(function* () {
+            const call = yield* Effect.acquireRelease(
+              Effect.sync(() => {
+                const call = client.makeBidiStreamRequest(
+                  `/${method.parent.typeName}/${method.name}`,
+                  (message: MessageShape<I>) => Buffer.from(toBinary(method.input, message)),
+                  (bytes) => fromBinary(method.output, bytes)
+                )
+                call.on("error", () => {})
+                return call
+              }),
+              (call) => Effect.sync(() => call.cancel())
+            )
+            const broken = yield* Deferred.make<never, E>()
+            const send = (request: MessageInitShape<I>) =>
+              Effect.callback<void>(
+                (resume) => void call.write(create(method.input, request), () => resume(Effect.void))
+              )
+            yield* Stream.runForEach(requests, send).pipe(
+              Effect.andThen(Effect.sync(() => call.end())),
+              Effect.catch((error) => Deferred.fail(broken, error)),
+              Effect.forkScoped
+            )
+            const responses = NodeStream.fromReadable<MessageShape<O>, Failure>({
+              evaluate: () => call,
+              onError: (error) => failureOf(error, address)
+            })
+            return Stream.interruptWhen(responses, Deferred.await(broken))
+          })
+        ).pipe(Stream.scoped),
       stream: (method, request) =>
         Stream.unwrap(
           Effect.map(

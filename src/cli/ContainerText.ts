@@ -53,7 +53,7 @@ export const statusText = (container: Container, now: number, style: Style): str
     }
     case ContainerState.BACKING_OFF: {
       const wait =
-        next === undefined ? "" : next > now ? `, next try in ${HumanText.shortSpan(next - now)}` : ", next try now"
+        next === undefined ? "" : next > now ? `, next try in ${HumanText.shortSpan(next - now)}` : ", next try due"
       return style.yellow(`${capital(why === "" ? "backing off" : why)}${past(ended)}${wait}`)
     }
     case ContainerState.PARKED:

@@ -281,7 +281,9 @@ const untilReady = Effect.fnUntraced(function* (instance: Instance, log: string,
     )
     if (answer._tag === "Some" && answer.value.taprootPid === instance.pid) return yield* Effect.void
     const waited = (yield* Clock.currentTimeMillis) - began
-    const deaths = (yield* logTail(log, from, 1000)).filter(isBrainDeath).length
+    const lines = yield* logTail(log, from, 1000)
+    // another one has its turn after one that was given up
+    const deaths = lines.slice(lines.findLastIndex(isGivenUp) + 1).filter(isBrainDeath).length
     if (deaths >= brainsTried) return yield* notUp(`its brain ended ${deaths} times`, log, from)
     if (waited > readyDeadlineMilliseconds) {
       return yield* failure(`Ironwood did not answer within ${HumanText.span(readyDeadlineMilliseconds)}`, {
@@ -296,6 +298,8 @@ const untilReady = Effect.fnUntraced(function* (instance: Instance, log: string,
 
 /** taproot's line about a brain that it will start again. */
 const isBrainDeath = (line: string): boolean => /^taproot: the brain .*starting it again/.test(line)
+
+const isGivenUp = (line: string): boolean => line.startsWith("taproot: the brain that took over is given up: ")
 
 /** The failure with what the log says, each line once. */
 const notUp = Effect.fnUntraced(function* (why: string, log: string, from: number) {

@@ -1,8 +1,9 @@
 /**
- * Where the flags of `ironwood run` and `ironwood create` end and the container's own command begins: at the image, as with docker.
+ * Where the flags of `ironwood run`, `create` and `exec` end and the container's own command begins: at the image, or the
+ * container's name, as with docker.
  *
  * `ironwood run -d web ls -la` must not take `-la` for flags of ours, so this runs over the words before they are parsed and
- * puts a `--` behind the image. It also takes docker's `-eNAME=VALUE` apart. Words of other commands pass unchanged.
+ * puts a `--` behind that word. It also takes docker's `-eNAME=VALUE` apart. Words of other commands pass unchanged.
  */
 import type * as Command from "effect/cli/Command"
 import * as Completions from "effect/cli/Completions"
@@ -15,16 +16,17 @@ export const valueFlags = (command: Command.Command.Any): ReadonlySet<string> =>
     )
   )
 
-/** The words with the container's command set apart. `globals` and `own`: what takes a value before and after the command. */
+/** The words with the container's command set apart. `globals` and `own`: what takes a value before and after each command. */
 export const separate = (
   words: ReadonlyArray<string>,
   globals: ReadonlySet<string>,
-  own: ReadonlySet<string>
+  own: Readonly<Record<string, ReadonlySet<string>>>
 ): ReadonlyArray<string> => {
   const command = firstValue(words, 0, globals)
-  if (command === undefined || !["run", "create"].includes(words[command] ?? "")) return words
+  const takesValue = command === undefined ? undefined : own[words[command] ?? ""]
+  if (command === undefined || takesValue === undefined) return words
   const head = words.slice(0, command + 1)
-  const flags = new Set([...globals, ...own])
+  const flags = new Set([...globals, ...takesValue])
   const tail = words.slice(command + 1).flatMap((word, index, all) => {
     const image = firstValue(all, 0, flags)
     const letter = word[1] ?? ""

@@ -19,14 +19,14 @@ import { parseRestart, withRestart } from "./PolicyFlags.ts"
 import { parseBytes } from "./Quantity.ts"
 import { secondsOrDuration, toProto } from "./QuantityFlags.ts"
 
-const text = (name: string, metavar: string, description: string) =>
+export const text = (name: string, metavar: string, description: string) =>
   Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.withDefault(""))
 
-const yes = (name: string, description: string) =>
+export const yes = (name: string, description: string) =>
   Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withDefault(false))
 
-const names = (name: string, description: string) =>
-  Flag.String(name).pipe(Flag.withMetavar("NAME"), Flag.withDescription(description), Flag.atLeast(0))
+const names = (name: string, description: string, metavar = "NAME") =>
+  Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.atLeast(0))
 
 const positive = (text: string): Result.Result<number, string> =>
   /^\d*\.?\d+$/.test(text) && Number(text) > 0 ? Result.succeed(Number(text)) : Result.fail("a number above 0")
@@ -49,12 +49,16 @@ export type Pull = (typeof pulls)[number]
 const parsePull = (text: string): Result.Result<Pull, string> =>
   Result.fromOption(Option.fromUndefinedOr(pulls.find((one) => one === text)), () => pulls.join(" or "))
 
-/** The flags; RunArguments.ts needs to know which of them take a value. */
-export const runFlags = {
-  name: text("name", "NAME", "Its name (default: two words)"),
-  detach: yes("detach", "Print the name and return, instead of showing its output until it ends").pipe(
-    Flag.withAlias("d")
-  ),
+/** As docker has them; `no-new-privileges` is so anyway. */
+const parseSecurityOption = (text: string): Result.Result<"confined" | "unconfined", string> =>
+  text === "seccomp=unconfined"
+    ? Result.succeed("unconfined")
+    : text === "no-new-privileges" || text === "no-new-privileges=true"
+      ? Result.succeed("confined")
+      : Result.fail("seccomp=unconfined (no-new-privileges is always so)")
+
+/** Variables of a program's environment. */
+export const environmentFlags = {
   environment: Flag.String("env").pipe(
     Flag.withAlias("e"),
     Flag.withMetavar("NAME=VALUE"),
@@ -65,7 +69,16 @@ export const runFlags = {
     Flag.withMetavar("FILE"),
     Flag.withDescription("Environment variables from a file, a NAME=VALUE per line; may be repeated"),
     Flag.atLeast(0)
+  )
+}
+
+/** The flags; RunArguments.ts needs to know which of them take a value. */
+export const runFlags = {
+  name: text("name", "NAME", "Its name (default: two words)"),
+  detach: yes("detach", "Print the name and return, instead of showing its output until it ends").pipe(
+    Flag.withAlias("d")
   ),
+  ...environmentFlags,
   workingDirectory: text("workdir", "DIRECTORY", "Where it starts").pipe(Flag.withAlias("w")),
   user: text("user", "USER[:GROUP]", "Who it runs as, by name or number").pipe(Flag.withAlias("u")),
   entrypoint: Flag.String("entrypoint").pipe(
@@ -83,7 +96,7 @@ export const runFlags = {
     Flag.optional
   ),
   pids: checked("pids-limit", "N", positiveInteger).pipe(
-    Flag.withDescription("Most processes and threads"),
+    Flag.withDescription("Most processes and threads (default: 4096, on a small host less)"),
     Flag.optional
   ),
   restart: checked("restart", "POLICY", parseRestart).pipe(
@@ -114,6 +127,17 @@ export const runFlags = {
     Flag.withDescription("When to pull the image from its registry (default: missing)"),
     Flag.optional
   ),
+  addCapabilities: names(
+    "cap-add",
+    "A capability that containers usually lack, like NET_ADMIN; may be repeated",
+    "CAPABILITY"
+  ),
+  dropCapabilities: names("cap-drop", "A capability that it shall not have, or ALL; may be repeated", "CAPABILITY"),
+  securityOptions: checked("security-opt", "OPTION", parseSecurityOption).pipe(
+    Flag.withDescription("seccomp=unconfined: it may make every system call; may be repeated"),
+    Flag.atLeast(0)
+  ),
+  privileged: yes("privileged", "Keep nothing from it: root of the host in all but name"),
   readonlyRootfs: yes("read-only", "Its root filesystem read-only"),
   remove: yes("rm", "Remove it when it has ended (not with -d)")
 }
@@ -140,6 +164,10 @@ export const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.resources.memory_bytes", "--memory"],
   ["spec.resources.cpus", "--cpus"],
   ["spec.resources.pids", "--pids-limit"],
+  ["spec.security.add_capabilities", "--cap-add"],
+  ["spec.security.drop_capabilities", "--cap-drop"],
+  ["spec.security.seccomp_unconfined", "--security-opt"],
+  ["spec.security.privileged", "--privileged"],
   ["spec.restart", "--restart"],
   ["spec.stop_signal", "--stop-signal"],
   ["spec.after", "--after"],
@@ -188,6 +216,12 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
     bindsTo: [...flags.bindsTo],
     labels: Object.fromEntries(flags.labels.flatMap(value)),
     readonlyRootfs: flags.readonlyRootfs,
+    security: {
+      addCapabilities: [...flags.addCapabilities],
+      dropCapabilities: [...flags.dropCapabilities],
+      seccompUnconfined: flags.securityOptions.flatMap(value).includes("unconfined"),
+      privileged: flags.privileged
+    },
     restart: withRestart(create(RestartPolicySchema), restart),
     resources: {
       ...(memory === undefined ? {} : { memoryBytes: memory }),
@@ -208,7 +242,7 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
 })
 
 /** Variables of the files, then those of the flags; later ones win. `NAME` alone is taken from our own environment. */
-const environmentOf = Effect.fnUntraced(function* (pairs: ReadonlyArray<string>, files: ReadonlyArray<string>) {
+export const environmentOf = Effect.fnUntraced(function* (pairs: ReadonlyArray<string>, files: ReadonlyArray<string>) {
   const system = yield* FileSystem.FileSystem
   const variable = (flag: string) => (word: string) => {
     if (word.includes("=")) return [check(flag, parsePair)(word)]

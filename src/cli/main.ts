@@ -8,13 +8,16 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Cli from "./Cli.ts"
 import { exitCodes } from "./ExitCode.ts"
+import * as Keyboard from "./Keyboard.ts"
 import * as Screen from "./Screen.ts"
 import * as Signals from "./Signals.ts"
 
 const signals = Signals.make()
 
 const fiber = Effect.runFork(
-  Cli.run(process.argv.slice(2)).pipe(Effect.provide(Layer.mergeAll(Screen.layer, signals.layer, NodeServices.layer)))
+  Cli.run(process.argv.slice(2)).pipe(
+    Effect.provide(Layer.mergeAll(Screen.layer, Keyboard.layer, signals.layer, NodeServices.layer))
+  )
 )
 
 for (const signal of Signals.stopSignals) {

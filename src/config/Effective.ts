@@ -31,7 +31,9 @@ export interface Parts {
   readonly watchdog: Watchdog | undefined
   /** Where the API is served on TCP. */
   readonly listen: ReadonlyArray<string>
+  readonly containers: { readonly allowPrivileged: boolean }
   readonly restarts: RestartRate
+  readonly upgrade: { readonly keys: ReadonlyArray<string>; readonly whenBrainFails: "wait" | "reboot" }
   /** How registries are reached. */
   readonly registries: RegistrySettings
   /** What of images is taken and kept. */
@@ -144,9 +146,14 @@ export const effective = (config: MachineConfig, kernel: KernelParameters | unde
     kernel !== undefined && kernel.listenInsecure.length > 0
       ? kernel.listenInsecure
       : [...new Set(config.api?.listenInsecure)],
+  containers: { allowPrivileged: config.containers?.allowPrivileged ?? false },
   restarts: {
     perSecond: config.restarts?.perSecond ?? usualRestarts.perSecond,
     burst: config.restarts?.burst ?? usualRestarts.burst
+  },
+  upgrade: {
+    keys: config.upgrade?.keys ?? [],
+    whenBrainFails: config.upgrade?.whenBrainFails ?? "wait"
   },
   registries: registrySettings(config.registries),
   images: imageSettings(config.images)
@@ -171,6 +178,8 @@ export const settle = (before: Parts, after: Parts): Parts => ({
   watchdog: kept(before.watchdog, after.watchdog),
   listen: kept(before.listen, after.listen),
   restarts: kept(before.restarts, after.restarts),
+  upgrade: kept(before.upgrade, after.upgrade),
   registries: kept(before.registries, after.registries),
-  images: kept(before.images, after.images)
+  images: kept(before.images, after.images),
+  containers: kept(before.containers, after.containers)
 })

@@ -146,6 +146,31 @@ const Restarts = Schema.Struct({
   })
 })
 
+const PublicKey = text(/^[A-Za-z0-9+/]{43}=$/u, "an Ed25519 public key: the base64 of its 32 bytes")
+
+const Upgrade = Schema.Struct({
+  keys: Schema.optionalKey(list(PublicKey, 16)).annotate({
+    description:
+      "Public keys, as `ironwood upgrade keygen` prints them. A brain that is sent must be signed with one of them. None: its " +
+      "digest is enough."
+  }),
+  whenBrainFails: Schema.optionalKey(Schema.Literals(["wait", "reboot"])).annotate({
+    description:
+      "What the rescue brain does when no brain could keep itself up: `wait` for a person and let the ordinary one try again " +
+      "every 5 minutes (the default), or `reboot` the machine after the first 5 minutes, which ends its workloads; at most as often " +
+      "as restart policies may."
+  })
+})
+
+const Containers = Schema.Struct({
+  allowPrivileged: Schema.optionalKey(Schema.Boolean).annotate({
+    description:
+      "Whether a container may be made that asks for more than containers usually have: `privileged`, further capabilities, " +
+      "no filter of system calls. **Whoever may call the API is then root of this machine.** Those that are there stay as " +
+      "they are. Default: false."
+  })
+})
+
 export const MachineConfig = Schema.Struct({
   version: Schema.Literal(version).annotate({ description: "Of this document's format." }),
   hostname: Schema.optionalKey(Hostname).annotate({ description: "What the machine calls itself." }),
@@ -158,8 +183,12 @@ export const MachineConfig = Schema.Struct({
   state: Schema.optionalKey(State).annotate({ description: "The disk that keeps the state of the machine." }),
   api: Schema.optionalKey(Api).annotate({ description: "Where Ironwood can be reached." }),
   watchdog: Schema.optionalKey(Watchdog).annotate({ description: "What resets a machine that hangs." }),
+  upgrade: Schema.optionalKey(Upgrade).annotate({
+    description: "Who may bring another brain, and what happens when none can keep itself up."
+  }),
   registries: Schema.optionalKey(RegistriesDocument).annotate({ description: "Where images are pulled from." }),
   images: Schema.optionalKey(ImagesDocument).annotate({ description: "What of images is taken and kept." }),
+  containers: Schema.optionalKey(Containers).annotate({ description: "What containers may ask for." }),
   restarts: Schema.optionalKey(Restarts).annotate({
     description: "The limit on restarts of the whole tree, so that a storm of crashes does not starve the host."
   })

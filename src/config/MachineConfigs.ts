@@ -120,8 +120,10 @@ const fields: Readonly<Record<Part, string>> = {
   consoleLevel: "kernel.consoleLevel",
   listen: "api.listenInsecure",
   restarts: "restarts",
+  upgrade: "upgrade",
   registries: "registries",
-  images: "images"
+  images: "images",
+  containers: "containers"
 }
 
 const partNames = [
@@ -134,6 +136,7 @@ const partNames = [
   "consoleLevel",
   "listen",
   "restarts",
+  "upgrade",
   "registries",
   "images"
 ] as const satisfies ReadonlyArray<Part>

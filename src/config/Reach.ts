@@ -31,6 +31,9 @@ export const table: ReadonlyArray<Row> = [
   { field: "watchdog", reach: "live", machineOnly: true },
   { field: "state", reach: "reboot", machineOnly: true },
   { field: "api", reach: "live", machineOnly: false },
+  { field: "upgrade", reach: "live", machineOnly: false },
+  { field: "upgrade.whenBrainFails", reach: "live", machineOnly: true },
+  { field: "containers", reach: "live", machineOnly: false },
   { field: "restarts", reach: "live", machineOnly: false },
   { field: "registries", reach: "live", machineOnly: false },
   { field: "images", reach: "live", machineOnly: false }

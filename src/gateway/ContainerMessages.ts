@@ -86,7 +86,13 @@ export const specToProto = (spec: ContainerSpec) =>
     log: { maxBytes: BigInt(spec.log.maxBytes), maxFiles: spec.log.maxFiles },
     after: [...spec.after],
     requires: [...spec.requires],
-    bindsTo: [...spec.bindsTo]
+    bindsTo: [...spec.bindsTo],
+    security: {
+      addCapabilities: [...spec.security.addCapabilities],
+      dropCapabilities: [...spec.security.dropCapabilities],
+      seccompUnconfined: spec.security.seccompUnconfined,
+      privileged: spec.security.privileged
+    }
   }) satisfies MessageInitShape<typeof Proto.ContainerSpecSchema>
 
 /** A container as it goes over the wire. */
@@ -142,7 +148,13 @@ const encodedOf = (spec: Proto.ContainerSpec) =>
     log: given({ maxBytes: size(spec.log?.maxBytes), maxFiles: spec.log?.maxFiles }),
     after: spec.after,
     requires: spec.requires,
-    bindsTo: spec.bindsTo
+    bindsTo: spec.bindsTo,
+    security: given({
+      addCapabilities: spec.security?.addCapabilities,
+      dropCapabilities: spec.security?.dropCapabilities,
+      seccompUnconfined: spec.security?.seccompUnconfined,
+      privileged: spec.security?.privileged
+    })
   })
 
 /** The container's spec in the field `spec` of a request. */

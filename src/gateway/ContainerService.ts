@@ -22,7 +22,8 @@ import {
   stateToProto,
   withUnresolved
 } from "./ContainerMessages.ts"
-import { serverStreaming, service, unary } from "./EffectGrpc.ts"
+import { bidiStreaming, serverStreaming, service, unary } from "./EffectGrpc.ts"
+import { exec } from "./ExecMessages.ts"
 import { logMessages } from "./LogMessages.ts"
 import { hasLabels, pageBy } from "./Page.ts"
 import * as Policy from "./Policy.ts"
@@ -133,6 +134,7 @@ export const makeContainerService = () => {
         return container(yield* setPolicy(name, yield* Policy.fromProto(policy)))
       })
     ),
+    execContainer: bidiStreaming(method.execContainer, exec),
     streamContainerLogs: serverStreaming(method.streamContainerLogs, (request) =>
       Stream.unwrap(Effect.map(Containers, (containers) => logMessages(containers.logs, request)))
     )

@@ -32,9 +32,11 @@ import type * as Actor from "../actor/Errors.ts"
 import type { ConfigError } from "../config/ConfigErrors.ts"
 import type { HostFactsUnavailable } from "../host/HostFacts.ts"
 import type * as Runtime from "../runtime/ContainerError.ts"
+import type { UserNotFound } from "../runtime/ContainerUser.ts"
 import type * as Content from "../storage/ContentError.ts"
 import type * as Registry from "../storage/registry/RegistryError.ts"
 import type * as State from "../storage/StateErrors.ts"
+import type { UpgradeError } from "../upgrade/UpgradeErrors.ts"
 import type { ProcessGone, SignalRefused } from "../taproot/Processes.ts"
 import type { GrpcStatus } from "./EffectGrpc.ts"
 import type { ServiceUnknown } from "./HealthService.ts"
@@ -45,6 +47,7 @@ import { wireMillis } from "./Time.ts"
 export type GatewayError =
   | InvalidRequest
   | ConfigError
+  | UpgradeError
   | ServiceUnknown
   | HostFactsUnavailable
   | Actor.NoSuchActor
@@ -67,6 +70,10 @@ export type GatewayError =
   | Runtime.CleanupFailed
   | Runtime.ContainerAlreadyExists
   | Runtime.ContainerNotFound
+  | Runtime.ExecFailed
+  | Runtime.ExecProgramMissing
+  | Runtime.ExecProgramRefused
+  | UserNotFound
   | Runtime.LogUnreadable
   | Runtime.SandboxAlreadyExists
   | Runtime.SandboxInUse
@@ -133,6 +140,25 @@ const describe = Match.typeTags<GatewayError, Description>()({
   NothingOnTrial: ({ message }) => configState("no-trial", message),
   RevisionMoved: ({ message }) => configState("revision", message),
   RevisionNotFound: ({ revision }) => notFound("config revision", String(revision)),
+  BundleInvalid: ({ field, problem }) => ({
+    code: Code.INVALID_ARGUMENT,
+    fields: [{ field: field === "digest" ? "start.digest" : field, description: problem }]
+  }),
+  SignatureRefused: ({ problem }) => ({
+    code: Code.PERMISSION_DENIED,
+    fields: [{ field: "start.signature", description: problem }]
+  }),
+  BrainIncompatible: ({ problem, version }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["brain", version],
+    blockers: [{ type: "incompatible", subject: `brain ${version}`, description: problem }]
+  }),
+  BrainNotInstalled: ({ brain }) => notFound("brain", brain),
+  UpgradeInProgress: ({ what }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["brain", "trial"],
+    blockers: [{ type: "trial", subject: "brain", description: what }]
+  }),
   ServiceUnknown: ({ service }) => notFound("service", service),
   HostFactsUnavailable: ({ file }) => ({ code: Code.UNAVAILABLE, resource: ["file", file] }),
 
@@ -228,6 +254,13 @@ const describe = Match.typeTags<GatewayError, Description>()({
     code: Code.FAILED_PRECONDITION,
     resource: ["container", name],
     blockers: [{ type: "state", subject: `container ${name}`, description: `is ${state}: ${hint}` }]
+  }),
+  ExecProgramMissing: ({ program }) => notFound("program", program),
+  ExecProgramRefused: ({ program }) => ({ code: Code.FAILED_PRECONDITION, resource: ["program", program] }),
+  ExecFailed: ({ name }) => ({ code: Code.FAILED_PRECONDITION, resource: ["exec", name] }),
+  UserNotFound: ({ message }) => ({
+    code: Code.INVALID_ARGUMENT,
+    fields: [{ field: "start.user", description: message }]
   }),
   CleanupFailed: ({ name }) => ({ code: Code.INTERNAL, resource: ["container", name] }),
   LogUnreadable: ({ path }) => ({ code: Code.INTERNAL, resource: ["file", path] }),

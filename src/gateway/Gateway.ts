@@ -6,7 +6,7 @@
  * force. When it cannot bind, it fails with `BindFailed` and its restart policy decides, as for any other actor.
  *
  * What a service needs it takes from the context, so what runs below the root must be given `Cgroups`, `Containers`, `Content`,
- * `Host`, `MachineConfigs`, `OciRuntime`, `Processes` and `Instance`; the `Tree` every actor has.
+ * `Host`, `MachineConfigs`, `MachineState`, `OciRuntime`, `Processes`, `Upgrades` and `Instance`; the `Tree` every actor has.
  *
  * Trap: services remember request ids, so they are made once per brain, outside the actor's effect: a restart of the
  * gateway does not forget them.
@@ -22,6 +22,7 @@ import { HostService } from "../../proto/generated/ironwood/v1/host_pb.ts"
 import { ImageService } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { PolicyService } from "../../proto/generated/ironwood/v1/policy_service_pb.ts"
 import { SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { UpgradeService } from "../../proto/generated/ironwood/v1/upgrade_pb.ts"
 import { TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import * as Actor from "../actor/Actor.ts"
 import type { ChildSpec, Provided } from "../actor/ChildSpec.ts"
@@ -44,6 +45,7 @@ import { missingFields } from "./Request.ts"
 import { makeSandboxService } from "./SandboxService.ts"
 import * as SerialPort from "./SerialPort.ts"
 import { makeTreeService } from "./TreeService.ts"
+import { makeUpgradeService } from "./UpgradeService.ts"
 import { bindPrivately } from "./UnixSocket.ts"
 
 /** Which actors each service stands on: it is healthy while they all run. */
@@ -51,6 +53,7 @@ export const foundations: Foundations = {
   [TreeService.typeName]: [],
   [HostService.typeName]: [],
   [PolicyService.typeName]: [],
+  [UpgradeService.typeName]: [],
   [ConfigService.typeName]: ["init/storage/state"],
   [ImageService.typeName]: ["init/storage/state", "init/storage/content"],
   [SandboxService.typeName]: ["init/storage/state", "init/runtime"],
@@ -58,7 +61,7 @@ export const foundations: Foundations = {
 }
 
 /** All services, with health and reflection; with `debug` the one that makes the brain fail, too. */
-export const makeServices = (debug: boolean) => {
+export const makeServices = (debug: boolean, upgradeKeys: () => ReadonlyArray<string>) => {
   const [reflectionV1, reflectionV1Alpha] = reflection([
     TreeService,
     ContainerService,
@@ -67,6 +70,7 @@ export const makeServices = (debug: boolean) => {
     HostService,
     PolicyService,
     ConfigService,
+    UpgradeService,
     Health,
     ...(debug ? [DebugService] : [])
   ])
@@ -79,6 +83,7 @@ export const makeServices = (debug: boolean) => {
     image: makeImageService(),
     host: makeHostService(),
     policy: makePolicyService(),
+    upgrade: makeUpgradeService(upgradeKeys),
     health: makeHealthService(foundations),
     reflectionV1,
     reflectionV1Alpha
@@ -88,23 +93,50 @@ export const makeServices = (debug: boolean) => {
 export type Services = ReturnType<typeof makeServices>
 
 const all = (services: Services) => {
-  const { config, container, debug, health, host, image, policy, reflectionV1, reflectionV1Alpha, sandbox, tree } =
-    services
-  return [tree, container, sandbox, image, host, policy, config, health, reflectionV1, reflectionV1Alpha, ...debug]
+  const {
+    config,
+    container,
+    debug,
+    health,
+    host,
+    image,
+    policy,
+    reflectionV1,
+    reflectionV1Alpha,
+    sandbox,
+    tree,
+    upgrade
+  } = services
+  return [
+    tree,
+    container,
+    sandbox,
+    image,
+    host,
+    policy,
+    config,
+    upgrade,
+    health,
+    reflectionV1,
+    reflectionV1Alpha,
+    ...debug
+  ]
 }
 
 /** What a brain serves that does nothing but tell why it is there. */
-const rescueServices = (debug: boolean) => {
+const rescueServices = (debug: boolean, upgradeKeys: () => ReadonlyArray<string>) => {
   const [reflectionV1, reflectionV1Alpha] = reflection([
     TreeService,
     HostService,
+    UpgradeService,
     Health,
     ...(debug ? [DebugService] : [])
   ])
   return [
     makeTreeService(),
     makeHostService(),
-    makeHealthService({ [TreeService.typeName]: [], [HostService.typeName]: [] }),
+    makeUpgradeService(upgradeKeys),
+    makeHealthService({ [TreeService.typeName]: [], [HostService.typeName]: [], [UpgradeService.typeName]: [] }),
     reflectionV1,
     reflectionV1Alpha,
     ...(debug ? [makeDebugService()] : [])
@@ -129,6 +161,8 @@ export interface GatewayOptions {
   readonly serial?: boolean
   /** Serve the calls that make the brain fail. Default: no. */
   readonly debug?: boolean
+  /** Those that may vouch for another brain, as they are at the moment. Default: nobody need. */
+  readonly upgradeKeys?: () => ReadonlyArray<string>
   /** How long unary calls may go on once it is to end. Default: 2 seconds. */
   readonly grace?: Duration.Input
 }
@@ -163,8 +197,12 @@ function supervisor<R>(
   })
 }
 
+const noKeys = (): ReadonlyArray<string> => []
+
 /** The supervisor `gateway` with its child `grpc`, and `tcp` with one for each address. */
-export const gateway = (given: GatewayOptions) => supervisor(all(makeServices(given.debug ?? false)), given)
+export const gateway = (given: GatewayOptions) =>
+  supervisor(all(makeServices(given.debug ?? false, given.upgradeKeys ?? noKeys)), given)
 
 /** The same for a brain that does nothing but tell why it is there. */
-export const rescueGateway = (given: GatewayOptions) => supervisor(rescueServices(given.debug ?? false), given)
+export const rescueGateway = (given: GatewayOptions) =>
+  supervisor(rescueServices(given.debug ?? false, given.upgradeKeys ?? noKeys), given)

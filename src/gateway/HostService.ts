@@ -11,7 +11,7 @@ import { service, unary } from "./EffectGrpc.ts"
 import { Instance } from "./Instance.ts"
 import { invalid } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
-import { timestamp, uint32 } from "./Time.ts"
+import { timestamp, uint32, wireMillis } from "./Time.ts"
 
 const cgroupLayouts = {
   none: Proto.CgroupLayout.UNSPECIFIED,
@@ -94,7 +94,8 @@ const getVersion = Effect.fn("HostService.getVersion")(function* () {
     taprootPid: hello.taprootPid,
     stateDirectory: instance.stateDirectory,
     brainStartTime: timestamp(instance.startedAt),
-    rescue: instance.rescue
+    rescue: instance.rescue,
+    brainUptime: wireMillis(process.uptime() * 1000)
   }
 })
 

@@ -28,7 +28,7 @@ const EEXIST = 17
 export const kernelName = (name: string): string => name.replaceAll("-", "_")
 
 /** The files of the modules below a directory, by the kernel's names. */
-const filesBelow = async (directory: string): Promise<ReadonlyMap<string, string>> => {
+export const filesBelow = async (directory: string): Promise<ReadonlyMap<string, string>> => {
   const names = await readdir(directory, { recursive: true }).catch((): Array<string> => [])
   return new Map(
     names
@@ -69,7 +69,10 @@ const isThere = (name: string): Promise<boolean> =>
   )
 
 /** Loads one; what went wrong, or an empty text. */
-const load = Effect.fnUntraced(function* ({ name, parameters }: KernelModule, files: ReadonlyMap<string, string>) {
+export const load = Effect.fnUntraced(function* (
+  { name, parameters }: KernelModule,
+  files: ReadonlyMap<string, string>
+) {
   const wanted = kernelName(name)
   if (yield* Effect.promise(() => isThere(wanted))) return ""
   const order = yield* Effect.promise(() => orderOf(wanted, files))

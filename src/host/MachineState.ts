@@ -162,6 +162,12 @@ export const layer = (directory: string, wanted: Wanted) => Layer.effect(Machine
 /** Of an Ironwood that is no machine's. */
 export const none = Layer.succeed(MachineState, MachineState.of({ device: undefined, problem: "" }))
 
+/** What was mounted by a brain before this one; nothing is done about it. Undefined where nothing was. */
+export const found = (directory: string): Effect.Effect<MachineState["Service"] | undefined> =>
+  Effect.map(mountedOn(directory), (there) =>
+    there === undefined ? undefined : MachineState.of({ device: there === "tmpfs" ? undefined : there, problem: "" })
+  )
+
 /** Tells of it in the tree. */
 export const stateStep = step(
   "state-disk",

@@ -14,13 +14,16 @@ const fileStep = <A extends string | number>(
     description,
     file,
     name,
-    read
+    read,
+    trouble
   }: {
     readonly name: string
     readonly description: string
     readonly file: string
     /** What of the file's text is the value. */
     readonly read: (text: string) => string
+    /** Why a value that is there is left as it is; looked at every minute. */
+    readonly trouble?: (now: string) => string
   },
   setting: Setting<A | undefined>
 ) =>
@@ -30,8 +33,11 @@ const fileStep = <A extends string | number>(
       const kept = yield* before(name, wanted === undefined ? [] : [name], look)
       const now = yield* attempt(name, look)
       const next = wanted === undefined ? (kept[name] ?? now) : String(wanted)
+      const again = trouble === undefined ? {} : { again: "1 minute" as const }
+      const why = String(wanted) === now ? "" : (trouble?.(now) ?? "")
+      if (why !== "") return { facts: { [name]: now }, degraded: why, ...again }
       if (next !== now) yield* attempt(name, () => writeFile(file, next))
-      return { facts: { [name]: next } }
+      return { facts: { [name]: next }, ...again }
     })
   )
 
@@ -53,7 +59,12 @@ export const consoleStep = (setting: Setting<number | undefined>) =>
       description: "which messages of the kernel the console shows",
       file: "/proc/sys/kernel/printk",
       // the level now; then that of messages without one, the lowest that can be set, the usual one
-      read: (text) => text.split(/\s+/)[0] ?? ""
+      read: (text) => text.split(/\s+/)[0] ?? "",
+      // taproot silences it so, and tries it again
+      trouble: (now) =>
+        now === "1"
+          ? "it shows emergencies only: it has not taken what it was sent, unless the kernel command line wants it so"
+          : ""
     },
     setting
   )

@@ -59,7 +59,7 @@ export interface Options {
 }
 
 /** Either all of it is there after a power cut, or what was there before. */
-const writeDurably = (file: string, text: string): void => {
+export const writeDurably = (file: string, text: string): void => {
   const next = `${file}.next`
   writeFileSync(next, text, { mode: 0o600, flush: true })
   renameSync(next, file)

@@ -5,6 +5,8 @@
 import type { ChildSpec } from "../actor/ChildSpec.ts"
 import * as Supervisor from "../actor/Supervisor.ts"
 import { clockStep } from "./ClockStep.ts"
+import { devicesStep } from "./DeviceModules.ts"
+import { kernelStep } from "./KernelFeatures.ts"
 import { type KernelModule, modulesStep } from "./KernelModules.ts"
 import type { KernelParameters } from "./KernelParameters.ts"
 import { stateStep } from "./MachineState.ts"
@@ -31,11 +33,13 @@ export const host = <E, R>(parameters: KernelParameters, settings: Settings, con
     description: "what a machine needs to be one",
     children: [
       parametersStep(parameters),
+      kernelStep,
       config,
       stateStep,
       rebootsStep,
       sysctls(settings.sysctls, parameters.sysctls),
       modulesStep(settings.modules),
+      devicesStep,
       watchdogStep(settings.watchdog),
       hostnameStep(settings.hostname),
       consoleStep(settings.consoleLevel),

@@ -51,7 +51,7 @@ export const following = <A, R>(
     { kind: "step", description, policy },
     Effect.gen(function* () {
       yield* Actor.ready()
-      let told: ReadonlyArray<string> = []
+      let told: Actor.Annotations = {}
       for (;;) {
         const wanted = yield* setting.current
         const {
@@ -66,11 +66,14 @@ export const following = <A, R>(
               problem: `it was not done within ${Duration.format(Duration.fromInputUnsafe(deadline))}`
             })
         }).pipe(Effect.tapError(({ problem }) => setting.report(wanted, problem)))
-        // a fact of the last time that does not hold any more is taken away
-        const gone = told.filter((fact) => !(fact in facts)).map((fact) => [fact, ""] as const)
-        told = Object.keys(facts)
-        yield* Actor.annotate({ ...Object.fromEntries(gone), ...facts })
-        yield* Actor.degraded(degraded)
+        const news: Actor.Annotations = { ...facts, degraded }
+        // a fact of the last time that does not hold any more is taken away; what is done again and again is mostly no news
+        const gone = Object.keys(told).filter((fact) => !(fact in news))
+        const changed = Object.entries(news).filter(([fact, value]) => told[fact] !== value)
+        told = news
+        if (gone.length + changed.length > 0) {
+          yield* Actor.annotate(Object.fromEntries([...gone.map((fact) => [fact, ""] as const), ...changed]))
+        }
         yield* setting.report(wanted, degraded)
         yield* Effect.raceFirst(again === undefined ? Effect.never : Effect.sleep(again), setting.changed(wanted))
       }

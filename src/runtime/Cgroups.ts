@@ -8,6 +8,7 @@
  * - Read the counters between the end of the container and the removal of its cgroup; afterwards they are gone.
  * - `kill` on v1 goes by pid, one by one, since there is no other way; forks are stopped first (`pids.max` 0), and it looks
  *   again until nobody is left. It never touches a pid that is not listed in the cgroup at that moment.
+ * - What the kernel notifies about a file of a cgroup comes as a change of the file to inotify, several as one.
  * - A cgroup stays busy for a moment after its last process has ended; `remove` waits for that.
  */
 import * as Context from "effect/Context"
@@ -16,7 +17,8 @@ import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import { readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises"
+import { type FSWatcher, watch } from "node:fs"
+import { mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises"
 import { kill as killProcess } from "node:process"
 import { Processes } from "../taproot/Processes.ts"
 import { type CgroupLayout, directories, fromMounts, hierarchyOf, parseMountInfo } from "./CgroupLayout.ts"
@@ -38,6 +40,12 @@ export class Cgroups extends Context.Service<
     readonly layout: Effect.Effect<CgroupLayout>
     /** Processes that the kernel killed in the cgroup because memory was out; 0 when that cannot be told. */
     readonly outOfMemoryKills: (path: string) => Effect.Effect<number>
+    /** Forks that were refused in the cgroup because it had as many processes as it may; 0 when that cannot be told. */
+    readonly refusedForks: (path: string) => Effect.Effect<number>
+    /** Waits until it may be more of them. Never returns when that cannot be told. */
+    readonly moreRefusedForks: (path: string) => Effect.Effect<void>
+    /** Lets the cgroup and all below it have no more processes than these; makes it. Does what can be done on this host. */
+    readonly limitProcesses: (path: string, most: number) => Effect.Effect<void>
     /** The pids in the cgroup and those below it, in any hierarchy. */
     readonly processes: (path: string) => Effect.Effect<ReadonlyArray<number>>
     /** The names of the cgroups directly below, in any hierarchy. */
@@ -105,6 +113,18 @@ const keyed = (text: string, key: string): number => {
 }
 
 const readOrEmpty = (path: string) => unlessGone("", () => readFile(path, "latin1"))
+
+/** Calls `changed` when the kernel has news about a file of a cgroup; undefined where there is no such file. */
+const watched = (file: string, changed: () => void): FSWatcher | undefined => {
+  try {
+    const watcher = watch(file, { persistent: false }, changed)
+    // it is gone, which nobody waits for
+    watcher.on("error", () => {})
+    return watcher
+  } catch {
+    return undefined
+  }
+}
 
 /** Where crun writes plain files as if there were a cgroup2 beside cgroup v1, after it was unmounted for its sake. */
 const WITHOUT_UNIFIED = "/sys/fs/cgroup/unified"
@@ -184,10 +204,42 @@ const make = Effect.fnUntraced(function* (processId: number): Effect.fn.Return<C
       )
     )
 
+  /** A file of the hierarchy that counts processes. */
+  const ofPids = (path: string, name: string) =>
+    Effect.map(layout, (layout) => {
+      const hierarchy = hierarchyOf(layout, "pids")
+      return hierarchy === undefined ? undefined : `${hierarchy.mountPoint}${path}/${name}`
+    })
+
   return {
     layout,
     processes,
     kill,
+    refusedForks: (path) =>
+      Effect.flatMap(ofPids(path, "pids.events"), (file) =>
+        file === undefined ? Effect.succeed(0) : Effect.map(readOrEmpty(file), (text) => keyed(text, "max"))
+      ),
+    moreRefusedForks: (path) =>
+      Effect.flatMap(ofPids(path, "pids.events"), (file) =>
+        Effect.callback<void>((resume) => {
+          const watcher = file === undefined ? undefined : watched(file, () => resume(Effect.void))
+          return Effect.sync(() => watcher?.close())
+        })
+      ),
+    limitProcesses: (path, most) =>
+      Effect.gen(function* () {
+        const hierarchy = hierarchyOf(yield* layout, "pids")
+        if (hierarchy === undefined) return
+        const { mountPoint, version } = hierarchy
+        const enable = () => writeFile(`${mountPoint}/cgroup.subtree_control`, "+pids")
+        if (version === 2) yield* Effect.ignore(Effect.tryPromise(enable))
+        yield* Effect.ignore(
+          Effect.tryPromise(async () => {
+            await mkdir(`${mountPoint}${path}`, { recursive: true })
+            await writeFile(`${mountPoint}${path}/pids.max`, String(most))
+          })
+        )
+      }),
     outOfMemoryKills: (path) =>
       Effect.gen(function* () {
         const hierarchy = hierarchyOf(yield* layout, "memory")

@@ -75,11 +75,8 @@ export const containerActor = (
       const age = yield* ProcessAge.of(run.process)
       yield* Option.isSome(found) ? Actor.adopted(facts, age) : Actor.ready(facts, age)
 
-      yield* runs
-        .log(record)
-        .onLoss((why) => self.annotate({ degraded: why === "" ? "" : `its output is dropped: ${why}` }))
-
-      const exit = yield* run.process.exit
+      const troubles = runs.troubles(record, run, (why) => self.annotate({ degraded: why }))
+      const exit = yield* Effect.raceFirst(run.process.exit, troubles)
       yield* runs.verdict(
         record,
         run,

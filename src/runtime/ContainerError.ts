@@ -91,6 +91,40 @@ export class WrongState extends Schema.TaggedError<WrongState>()("WrongState", {
   }
 }
 
+/** A program that was to run in a container is not in its root file system. */
+export class ExecProgramMissing extends Schema.TaggedError<ExecProgramMissing>()("ExecProgramMissing", {
+  name: Schema.String,
+  program: Schema.String
+}) {
+  override get message(): string {
+    return `container ${this.name} has no program "${this.program}"; ${this.hint}`
+  }
+  get hint(): string {
+    return "name one that its image has, with its path, or a shell that finds it"
+  }
+}
+
+/** A program that was to run in a container is there, and cannot be executed. */
+export class ExecProgramRefused extends Schema.TaggedError<ExecProgramRefused>()("ExecProgramRefused", {
+  name: Schema.String,
+  program: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `"${this.program}" cannot be executed in container ${this.name}: ${this.detail}`
+  }
+}
+
+/** A program could not be started in a container; `detail` has the OCI runtime's words. */
+export class ExecFailed extends Schema.TaggedError<ExecFailed>()("ExecFailed", {
+  name: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `nothing could be started in container ${this.name}: ${this.detail}`
+  }
+}
+
 /** The log files of a container could not be read. */
 export class LogUnreadable extends Schema.TaggedError<LogUnreadable>()("LogUnreadable", {
   name: Schema.String,

@@ -47,10 +47,14 @@ import {
 } from "./ContainerExit.ts"
 import * as ContainerLog from "./ContainerLog.ts"
 import * as ContainerUser from "./ContainerUser.ts"
+import * as Crowding from "./Crowding.ts"
 import { creatorLabel, OciRuntime, type RunRequest } from "./OciRuntime.ts"
+import * as ProcessLimits from "./ProcessLimits.ts"
 import type { ContainerRecord, SandboxRecord } from "./Records.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
+import * as Isolation from "./Isolation.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
+import { SeccompFilters } from "./SeccompFilters.ts"
 import * as SandboxNetworks from "./SandboxNetworks.ts"
 import { orFullDisk, startFailure } from "./StartFailure.ts"
 
@@ -73,6 +77,7 @@ export class ContainerRuns extends Context.Service<
   ContainerRuns,
   {
     readonly paths: RuntimePaths.RuntimePaths
+    readonly processLimits: ProcessLimits.ProcessLimits
     readonly networks: SandboxNetworks.SandboxNetworks
     /** The run that nobody has judged yet, if any: made by whichever actor or brain. Older ones beside it are ended. */
     readonly find: (record: ContainerRecord) => Effect.Effect<Option.Option<ContainerRun>>
@@ -110,9 +115,11 @@ export class ContainerRuns extends Context.Service<
     readonly quiet: Effect.Effect<void>
     /** Kills what runs, and lets a `stop` that is waiting, or comes later, wait no longer. */
     readonly hurry: (container: string) => Effect.Effect<void>
-    /** The process of the newest run that still lives. */
-    readonly current: (container: string) => Effect.Effect<Option.Option<Process>>
+    /** The newest run that still lives. */
+    readonly current: (container: string) => Effect.Effect<Option.Option<ContainerRun>>
     readonly log: (record: ContainerRecord) => ContainerLog.ContainerLog
+    /** Tells for ever, from now on, in what a run is less than it should be; an empty text when that is over. */
+    readonly troubles: (record: ContainerRecord, run: ContainerRun, tell: (why: string) => void) => Effect.Effect<never>
     /** After `stop`: closes and removes the log, forgets the rest. */
     readonly erase: (record: ContainerRecord) => Effect.Effect<void>
   }
@@ -137,6 +144,9 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const cgroups = yield* Cgroups
   const scope = yield* Effect.scope
   const limitSwap = yield* cgroups.limitsSwap
+  const held = yield* Isolation.held
+  const filters = new SeccompFilters()
+  const processLimits = yield* ProcessLimits.ofHost
   const networks = SandboxNetworks.make(processes, paths)
   const preparing = Semaphore.makeUnsafe(PREPARED_AT_ONCE)
 
@@ -167,7 +177,8 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       id,
       bundle: `${paths.bundles}/${id}`,
       cgroup: `${paths.cgroup}/${sandbox}/${id}`,
-      label: RuntimePaths.label(container, incarnation)
+      label: RuntimePaths.label(container, incarnation),
+      terminal: false
     }
   }
 
@@ -291,6 +302,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       (error) =>
         new UserUnknown({ name, user: asUser, detail: error._tag === "UserNotFound" ? error.problem : error.message })
     )
+    const isolation = Isolation.of(spec.security, held)
     const config = yield* RuntimeSpec.make({
       spec,
       image: image.config,
@@ -298,6 +310,9 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       user,
       cgroupsPath: request.cgroup,
       limitSwap,
+      isolation,
+      seccompFilter: filters.of(isolation.seccomp),
+      processLimit: processLimits.each,
       ...surroundings
     })
     yield* Effect.tryPromise({
@@ -308,7 +323,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       catch: (error) =>
         new CreateFailed({ name, detail: orFullDisk(error instanceof Error ? error.message : String(error)) })
     })
-    return config.process.args[0] ?? ""
+    return { program: config.process.args[0] ?? "", seccomp: isolation.seccomp }
   })
 
   const start: ContainerRuns["Service"]["start"] = Effect.fnUntraced(function* (record, sandbox, incarnation) {
@@ -317,9 +332,10 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     for (const run of known.values()) if (run.container === name) yield* run.process.exit
     const process = yield* networks
       .within(sandbox, name, (surroundings) =>
-        Effect.flatMap(preparing.withPermit(configure(record, request, surroundings)), (program) =>
-          Effect.catchTag(runtime.run(request), "RuntimeFailed", (error) =>
-            Effect.fail(startFailure(name, program, error))
+        Effect.flatMap(preparing.withPermit(configure(record, request, surroundings)), ({ program, seccomp }) =>
+          runtime.run(request).pipe(
+            Effect.tap(filters.learn(seccomp, `${paths.oci}/${request.id}`)),
+            Effect.catchTag("RuntimeFailed", (error) => Effect.fail(startFailure(name, program, error)))
           )
         )
       )
@@ -347,6 +363,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
 
   return ContainerRuns.of({
     paths,
+    processLimits,
     networks,
     log,
     start,
@@ -397,6 +414,22 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         yield* forgotten(record.spec.name)
         return Option.flatten(Option.fromUndefinedOr(ends.at(-1)))
       }),
+    troubles: (record, run, tell) =>
+      Effect.gen(function* () {
+        const reasons = new Map<string, string>()
+        const about = (what: string) => (why: string) => {
+          reasons.set(what, why)
+          tell([...reasons.values()].filter((reason) => reason !== "").join("; "))
+        }
+        const lost = about("output")
+        yield* log(record).onLoss((why) => lost(why === "" ? "" : `its output is dropped: ${why}`))
+        return yield* Crowding.follow(
+          cgroups,
+          run.cgroup,
+          record.spec.resources.pids ?? processLimits.each,
+          about("processes")
+        )
+      }).pipe(Effect.scoped),
     quiet: forgotten(),
     hurry: (container) =>
       Effect.suspend(() => {
@@ -410,7 +443,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     current: (container) =>
       Effect.gen(function* () {
         for (const run of [...known.values()].toReversed()) {
-          if (run.container === container && !(yield* hasEnded(run))) return Option.some(run.process)
+          if (run.container === container && !(yield* hasEnded(run))) return Option.some(run)
         }
         return Option.none()
       }),

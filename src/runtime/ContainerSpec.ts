@@ -17,6 +17,7 @@ import * as SchemaTransformation from "effect/SchemaTransformation"
 import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import { parseSignal } from "../taproot/Signals.ts"
 import { SpecInvalid } from "./ContainerError.ts"
+import * as Capabilities from "./Capabilities.ts"
 import { Labels, SandboxSpec, WorkloadName } from "./SandboxSpec.ts"
 
 const noNul = (maximum: number) =>
@@ -33,11 +34,11 @@ const noNul = (maximum: number) =>
   )
 
 /** Arguments of a program: at most 1,024, each at most 128 KiB (the kernel's limit for one). */
-const Arguments = Schema.Array(noNul(131_071)).pipe(
+export const Arguments = Schema.Array(noNul(131_071)).pipe(
   Schema.check(Schema.isMaxLength(1024, { expected: "at most 1024 arguments" }))
 )
 
-const Environment = Schema.Record(
+export const Environment = Schema.Record(
   Schema.String.pipe(
     Schema.check(Schema.isPattern(/^[^=\0]{1,256}$/, { expected: "a variable name of 1 to 256 characters without =" }))
   ),
@@ -65,7 +66,7 @@ export const Resources = Schema.Struct({
       )
     )
   ),
-  /** Processes and threads at a time. */
+  /** Processes and threads at a time. Absent: what keeps the host alive, see `ProcessLimits.ts`. */
   pids: Schema.optionalKey(
     Schema.Int.pipe(
       Schema.check(Schema.isBetween({ minimum: 1, maximum: 4_194_304 }, { expected: "a number from 1 to 4194304" }))
@@ -86,6 +87,32 @@ export const LogRetention = Schema.Struct({
   )
 })
 export type LogRetention = typeof LogRetention.Type
+
+/** An absolute directory. */
+export const WorkingDirectory = noNul(4095).pipe(
+  Schema.check(Schema.isStartingWith("/", { expected: "an absolute path" }))
+)
+
+/** `user`, `uid`, `user:group`, `uid:gid`, names being those of the container's own `/etc/passwd` and `/etc/group`. */
+export const User = noNul(256)
+/** What it may do beyond, or short of, what every container may. Anything beyond it the host must allow; see `Isolation.ts`. */
+export const Security = Schema.Struct({
+  /** Privileges of root that it has besides the usual ones. */
+  addCapabilities: Capabilities.List,
+  /** Those of the usual ones that it does not have. */
+  dropCapabilities: Capabilities.List,
+  /** It may make every system call. */
+  seccompUnconfined: Schema.Boolean.pipe(
+    Schema.withConstructorDefault(Effect.succeed(false)),
+    Schema.withDecodingDefaultKey(Effect.succeed(false))
+  ),
+  /** All capabilities, system calls and devices, and `/proc` and `/sys` as the host sees them: root of the host in all but name. */
+  privileged: Schema.Boolean.pipe(
+    Schema.withConstructorDefault(Effect.succeed(false)),
+    Schema.withDecodingDefaultKey(Effect.succeed(false))
+  )
+})
+export type Security = typeof Security.Type
 
 /** Names of other containers. */
 const Names = Schema.Array(WorkloadName).pipe(
@@ -124,11 +151,8 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
   command: Schema.optionalKey(Arguments),
   /** Added to the image's; the same name replaces. */
   environment: Environment.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
-  workingDirectory: Schema.optionalKey(
-    noNul(4095).pipe(Schema.check(Schema.isStartingWith("/", { expected: "an absolute path" })))
-  ),
-  /** `user`, `uid`, `user:group`, `uid:gid`, names being those of the container's own `/etc/passwd` and `/etc/group`. */
-  user: Schema.optionalKey(noNul(256)),
+  workingDirectory: Schema.optionalKey(WorkingDirectory),
+  user: Schema.optionalKey(User),
   /** Default: the image's, else SIGTERM. */
   stopSignal: Schema.optionalKey(StopSignal),
   /** Time between the stop signal and SIGKILL; default 10 s. */
@@ -140,6 +164,10 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
   restart: RestartPolicy.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
   labels: Labels.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
   readonlyRootfs: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
+  security: Security.pipe(
+    Schema.withConstructorDefault(Effect.succeed(Security.make({}))),
+    Schema.withDecodingDefaultKey(Effect.succeed({}))
+  ),
   log: LogRetention.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
   /** What it needs of the other containers of its sandbox; see `Dependencies.ts`. */
   after: Names,

@@ -14,6 +14,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { ActorPath } from "../actor/ActorPath.ts"
 import type { ExitView } from "../actor/ExitView.ts"
@@ -36,6 +37,8 @@ import type {
   WrongState
 } from "./ContainerError.ts"
 import type { ContainerSpec } from "./ContainerSpec.ts"
+import type { ExecSpec } from "./ExecSpec.ts"
+import type { ExecError, Execution } from "./Executions.ts"
 import type { ContainerState, Desired } from "./Lifecycle.ts"
 import type { LogEntry } from "./LogEntry.ts"
 import type { Assumed, References, Unresolved } from "./References.ts"
@@ -157,6 +160,11 @@ export class Containers extends Context.Service<
       name: string,
       signal: SignalName
     ) => Effect.Effect<Container, ContainerNotFound | WrongState | ProcessGone | SignalRefused | StateError>
+    /** Starts a further program in it, which lives as long as the scope, unless it is detached. */
+    readonly exec: (
+      name: string,
+      spec: ExecSpec
+    ) => Effect.Effect<Execution, ContainerNotFound | WrongState | ExecError | StateError, Scope.Scope>
     /** Forgets it, its writable layer and its log. A running one only with `force` (then killed without grace). */
     readonly remove: (
       name: string,

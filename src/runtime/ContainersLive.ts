@@ -40,7 +40,9 @@ import * as ContainerRuns from "./ContainerRuns.ts"
 import { type Container, Containers, type Sandbox, type StateError } from "./Containers.ts"
 import { ContainerSpec } from "./ContainerSpec.ts"
 import { fallbackProblems } from "./Dependencies.ts"
+import * as Isolation from "./Isolation.ts"
 import { type Action, type Command, commands, type ContainerState, hint } from "./Lifecycle.ts"
+import * as Executions from "./Executions.ts"
 import * as Records from "./Records.ts"
 import * as References from "./References.ts"
 import { nothingAssumed } from "./References.ts"
@@ -81,6 +83,7 @@ const requests: Readonly<Record<Action, (tree: Tree["Service"], path: ActorPath)
   restart: (tree, path) => tree.restart(path),
   commit: () => Effect.void,
   signal: () => Effect.void,
+  execute: () => Effect.void,
   remove: () => Effect.void,
   "stop-and-remove": () => Effect.void,
   refuse: () => Effect.void
@@ -91,7 +94,9 @@ const make = Effect.gen(function* () {
   const content = yield* Content
   const rootfs = yield* Rootfs
   const runs = yield* ContainerRuns.ContainerRuns
+  const allowance = yield* Isolation.Allowance
   const runtime = yield* RuntimeSupervisor.RuntimeSupervisor
+  const executions = yield* Executions.Executions
   const scope = yield* Effect.scope
   const records = yield* Records.open(state)
   const locks = KeyedLock.make()
@@ -279,11 +284,15 @@ const make = Effect.gen(function* () {
   })
 
   const lookUp = References.make(records, content)
-  /** What a spec refers to; fails when any of it is not so. */
-  const resolve = (...asked: Parameters<typeof lookUp>) =>
-    Effect.tap(lookUp(...asked), ({ problems }) =>
-      Option.match(References.refusalOf(problems), { onNone: () => Effect.void, onSome: Effect.fail })
-    )
+  /** What a spec refers to; fails when any of it is not so, or when this host does not allow what it wants. */
+  const resolve = (spec: ContainerSpec, assumed: References.Assumed, options: { readonly check: boolean }) =>
+    Effect.tap(lookUp(References.referencesOf(spec), assumed, options), ({ problems }) => {
+      const denied = Isolation.problemsOf(spec.security, { privileged: allowance.privileged() })
+      return Option.match(References.refusalOf([...problems, ...denied]), {
+        onNone: () => Effect.void,
+        onSome: Effect.fail
+      })
+    })
 
   /** The sandbox that has the name, if it is what `spec` says. */
   const sameSandbox = Effect.fnUntraced(function* (spec: SandboxSpec) {
@@ -308,7 +317,7 @@ const make = Effect.gen(function* () {
         Effect.gen(function* () {
           const present = yield* sameContainer(spec)
           if (Option.isSome(present)) return present.value
-          const found = yield* resolve(References.referencesOf(spec), options.assumed ?? nothingAssumed, {
+          const found = yield* resolve(spec, options.assumed ?? nothingAssumed, {
             check: false
           })
           const usable = found.sandbox
@@ -353,7 +362,7 @@ const make = Effect.gen(function* () {
         const same = yield* Effect.result(sameContainer(spec))
         if (Result.isSuccess(same) && Option.isSome(same.success))
           return Option.some(yield* describe(same.success.value))
-        yield* resolve(References.referencesOf(spec), assumed, { check: true })
+        yield* resolve(spec, assumed, { check: true })
         return Result.isFailure(same) ? yield* same.failure : Option.none()
       }),
     unresolved: (references, assumed = nothingAssumed) =>
@@ -367,10 +376,18 @@ const make = Effect.gen(function* () {
       Effect.gen(function* () {
         const { value } = yield* find(name)
         const present = yield* stateOf(value)
-        const process = yield* runs.current(name)
-        if (commands[present].kill === "refuse" || Option.isNone(process)) return yield* refuse(name, "kill", present)
-        yield* process.value.signal(signal)
+        const run = yield* runs.current(name)
+        if (commands[present].kill === "refuse" || Option.isNone(run)) return yield* refuse(name, "kill", present)
+        yield* run.value.process.signal(signal)
         return yield* get(name)
+      }),
+    exec: (name, spec) =>
+      Effect.gen(function* () {
+        const { value } = yield* find(name)
+        const present = yield* stateOf(value)
+        const run = yield* runs.current(name)
+        if (commands[present].exec === "refuse" || Option.isNone(run)) return yield* refuse(name, "exec", present)
+        return yield* executions.open(run.value, spec)
       }),
     remove: (name, options) => removeContainer(name, options?.force ?? false),
     setPolicy: (name, policy) =>
@@ -447,8 +464,11 @@ const make = Effect.gen(function* () {
  * `Containers` and the branch of the tree below it (`RuntimeSupervisor`), which the caller puts below the root; with what
  * that branch needs to run.
  */
-export const layer = (options: Options) =>
-  Layer.effect(Containers, make).pipe(
+export const layer = (options: Options) => {
+  const paths = RuntimePaths.make(options.directory, options.logs)
+  return Layer.effect(Containers, make).pipe(
     Layer.provideMerge(RuntimeSupervisor.layer),
-    Layer.provideMerge(ContainerRuns.layer(RuntimePaths.make(options.directory, options.logs)))
+    Layer.provide(Executions.layer(paths)),
+    Layer.provideMerge(ContainerRuns.layer(paths))
   )
+}

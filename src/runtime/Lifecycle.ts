@@ -35,6 +35,7 @@ export const commandMeanings = {
   stop: "it shall not run: stop signal, grace, kill; remembered",
   restart: "it shall run anew: stop it if it runs, then start",
   kill: "send a signal to its main process; what follows is up to its restart policy",
+  exec: "run a further program in it",
   remove: "forget it with its files and log; only when it does not run",
   "force-remove": "forget it, whatever it is doing: killed without grace"
 } as const
@@ -47,6 +48,7 @@ export const actionMeanings = {
   restart: "commit the new desired state, then ask its supervisor to end it and start it anew",
   commit: "commit the new desired state only: reality follows, or is so already",
   signal: "send the signal",
+  execute: "start the program",
   remove: "forget it",
   "stop-and-remove": "kill it, then forget it",
   refuse: "an error that says what to do instead"
@@ -60,6 +62,7 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     stop: "commit",
     restart: "commit",
     kill: "refuse",
+    exec: "refuse",
     remove: "remove",
     "force-remove": "remove"
   },
@@ -68,6 +71,7 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     stop: "stop",
     restart: "commit",
     kill: "refuse",
+    exec: "refuse",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -76,6 +80,7 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     stop: "stop",
     restart: "restart",
     kill: "refuse",
+    exec: "refuse",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -84,6 +89,7 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     stop: "stop",
     restart: "restart",
     kill: "signal",
+    exec: "execute",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -92,6 +98,7 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     stop: "stop",
     restart: "restart",
     kill: "refuse",
+    exec: "refuse",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -100,6 +107,7 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     stop: "stop",
     restart: "restart",
     kill: "signal",
+    exec: "execute",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -108,6 +116,7 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     stop: "commit",
     restart: "restart",
     kill: "refuse",
+    exec: "refuse",
     remove: "remove",
     "force-remove": "remove"
   },
@@ -116,6 +125,7 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     stop: "stop",
     restart: "restart",
     kill: "refuse",
+    exec: "refuse",
     remove: "remove",
     "force-remove": "remove"
   },
@@ -124,6 +134,7 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     stop: "stop",
     restart: "restart",
     kill: "refuse",
+    exec: "refuse",
     remove: "remove",
     "force-remove": "remove"
   },
@@ -132,6 +143,7 @@ export const commands: Readonly<Record<ContainerState, Readonly<Record<Command, 
     stop: "stop",
     restart: "restart",
     kill: "refuse",
+    exec: "refuse",
     remove: "remove",
     "force-remove": "remove"
   }
@@ -174,5 +186,13 @@ export const findings: Readonly<Record<Finding, Readonly<Record<Wanted, Remedy>>
 }
 
 /** What to do instead, when a command is refused: the hint of `WrongState`. */
-export const hint = (command: Command): string =>
-  command === "kill" ? "it has no process now" : "stop it first, or force the removal"
+export const hint = (command: Command): string => {
+  switch (command) {
+    case "kill":
+      return "it has no process now"
+    case "exec":
+      return "start it first"
+    default:
+      return "stop it first, or force the removal"
+  }
+}

@@ -24,6 +24,7 @@ import { root } from "./ContainerUser.ts"
 import type { RuntimeCandidate, RuntimeFacts } from "./OciRuntime.ts"
 import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import type { RuntimePaths } from "./RuntimePaths.ts"
+import * as Isolation from "./Isolation.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import { trialProgram } from "./TrialProgram.ts"
 
@@ -72,7 +73,7 @@ const trialSpec = new ContainerSpec({
   image: "none",
   command: ["/probe"],
   environment: {},
-  resources: { memoryBytes: 64 * 1024 * 1024, cpus: 1, pids: 64 },
+  resources: { memoryBytes: 64 * 1024 * 1024, cpus: 1 },
   restart: new RestartPolicy({}),
   labels: {},
   readonlyRootfs: false,
@@ -117,7 +118,10 @@ const trial = ({ cgroups, paths, processes }: Services, path: string, id: TrialI
         hostname: "probe",
         network: "new",
         hostFiles: [],
-        limitSwap: yield* cgroups.limitsSwap
+        limitSwap: yield* cgroups.limitsSwap,
+        isolation: Isolation.of(trialSpec.security, yield* Isolation.held),
+        seccompFilter: undefined,
+        processLimit: 64
       })
       yield* Effect.tryPromise(async () => {
         await fs.mkdir(`${bundle}/rootfs`, { recursive: true, mode: 0o700 })

@@ -67,6 +67,23 @@ export interface RunRequest {
   readonly cgroup: string
   /** The label of its process in taproot, by which a later brain finds it. At most 120 bytes. */
   readonly label: string
+  /** `config.json` asks for a terminal. */
+  readonly terminal: boolean
+}
+
+/** A further program in a container that runs. */
+export interface ExecRequest {
+  /** The container's name for the runtime. */
+  readonly id: string
+  /** A directory of its own, with `process.json` (the `process` of a `config.json`); `pid` is written there. */
+  readonly directory: string
+  /** As in {@link RunRequest}. */
+  readonly label: string
+  /** `process.json` asks for a terminal. */
+  readonly terminal: boolean
+  /** Without a terminal: give it standard input, and read its output; else they are `/dev/null`. */
+  readonly stdin: boolean
+  readonly output: boolean
 }
 
 /** What the label of a runtime's own process is while it makes a run. */
@@ -89,6 +106,8 @@ export class OciRuntime extends Context.Service<
      * up. None when there was nothing.
      */
     readonly recover: (request: RunRequest) => Effect.Effect<Option.Option<Process>>
+    /** Starts a program in a container; answers with it, as `run` does with the container's first process. */
+    readonly exec: (request: ExecRequest) => Effect.Effect<Process, RuntimeMissing | RuntimeFailed>
     /** Forgets a run: kills what is left of it, removes the runtime's state of it and its cgroup. Fine when there is none. */
     readonly remove: (request: Pick<RunRequest, "id" | "cgroup">) => Effect.Effect<void, CgroupStuck>
     /** The ids that the runtime's state directory holds, of this boot or an earlier one. */

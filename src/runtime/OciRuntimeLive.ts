@@ -17,12 +17,13 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
+import { randomBytes } from "node:crypto"
 import * as fs from "node:fs/promises"
 import { availableParallelism } from "node:os"
 import { kill as killProcess } from "node:process"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
-import { type Process, Processes } from "../taproot/Processes.ts"
-import { Cgroups } from "./Cgroups.ts"
+import { type Process, Processes, type SpawnRequest } from "../taproot/Processes.ts"
+import { Cgroups, type CgroupStuck } from "./Cgroups.ts"
 import type { RuntimeMissing } from "./ContainerExit.ts"
 import * as OciProbe from "./OciProbe.ts"
 import {
@@ -70,6 +71,17 @@ const lastWords = (process: Process): Effect.Effect<string> =>
     Effect.map(Option.match({ onNone: () => "", onSome: (bytes) => bytes.toString("utf8").trim() }))
   )
 
+/** A process that the runtime is to make, and what must be known when that fails. */
+interface Making {
+  /** For people: `crun run`. */
+  readonly command: string
+  readonly label: string
+  readonly pidFile: string
+  /** An argument that only calls of the runtime for this process have. */
+  readonly marker: string
+  readonly clear: Effect.Effect<void, CgroupStuck>
+}
+
 const make = Effect.fnUntraced(function* (options: Options) {
   const processes = yield* Processes
   const cgroups = yield* Cgroups
@@ -77,7 +89,12 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const candidates = options.candidates ?? ["crun", "runc"]
   const calls = Semaphore.makeUnsafe(options.concurrency ?? availableParallelism() * 2)
   const search = Semaphore.makeUnsafe(1)
-  yield* Effect.promise(() => fs.mkdir(paths.oci, { recursive: true, mode: 0o700 }))
+  yield* Effect.promise(async () => {
+    await fs.mkdir(paths.oci, { recursive: true, mode: 0o700 })
+    // what an earlier brain left there
+    await fs.rm(paths.consoles, { recursive: true, force: true })
+    await fs.mkdir(paths.consoles, { mode: 0o700 })
+  })
 
   let known: { readonly at: number; readonly found: Result.Result<RuntimeFacts, RuntimeMissing> } | undefined
   const facts = search.withPermit(
@@ -131,45 +148,47 @@ const make = Effect.fnUntraced(function* (options: Options) {
       yield* Effect.promise(() => fs.rm(state, { recursive: true, force: true }))
     })
 
-  /** Kills processes of the runtime that work on a bundle, wherever they are. They are known by their arguments. */
-  const killWorkers = (bundle: string) =>
+  /** Kills processes of the runtime that work on something, wherever they are. They are known by this argument. */
+  const killWorkers = (marker: string) =>
     Effect.gen(function* () {
       const pids = yield* Effect.promise(() => fs.readdir("/proc"))
       const isWorker = (pid: string) =>
         Effect.promise(() => fs.readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).pipe(
-          Effect.map((text) => text.split("\0").includes(bundle))
+          Effect.map((text) => text.split("\0").includes(marker))
         )
       const numbers = pids.filter((name) => /^\d+$/.test(name))
       const workers = yield* Effect.filter(numbers, isWorker, { concurrency: 16 })
       for (const pid of workers) yield* Effect.ignore(Effect.try(() => killProcess(Number(pid), "SIGKILL")))
     })
 
-  /** Clears what a `run` that did not come to its end has left, and hears what it had to say. */
-  const abandon = (request: RunRequest, creator: Process) =>
+  /** Clears what a call that did not come to its end has left, and hears what it had to say. */
+  const abandon = ({ clear, marker }: Making, creator: Process) =>
     Effect.gen(function* () {
       // Ended or not, what it forked may still be in its group.
       yield* Effect.ignore(creator.signal("SIGKILL", { group: true }))
-      yield* killWorkers(request.bundle)
+      yield* killWorkers(marker)
       yield* Effect.timeoutOption(creator.exit, "5 seconds")
-      yield* Effect.catchCause(removeNow(request), (cause) =>
-        Effect.logWarning(`container ${request.id} was not cleaned up`, Cause.squash(cause))
+      yield* Effect.catchCause(clear, (cause) =>
+        Effect.logWarning(`${creator.label} was not cleaned up`, Cause.squash(cause))
       )
       const words = yield* lastWords(creator)
       yield* creator.acknowledge
       return words
     })
 
-  /** Takes over the container that the runtime made, when it did. */
-  const takeOver = (request: RunRequest, creator: Process, exit: Option.Option<ProcessExit.ProcessExit>) =>
+  const failed = (command: string, how: string, stderr: string) => new RuntimeFailed({ command, how, stderr })
+
+  /** Takes over the process that the runtime made, when it did. */
+  const takeOver = (making: Making, creator: Process, exit: Option.Option<ProcessExit.ProcessExit>) =>
     Effect.gen(function* () {
       if (Option.isNone(exit) || !ProcessExit.isSuccess(exit.value)) {
-        return yield* failed("run", describeExit(exit), yield* abandon(request, creator))
+        return yield* failed(making.command, describeExit(exit), yield* abandon(making, creator))
       }
       const claimed = yield* Effect.result(
         Effect.gen(function* () {
-          const text = yield* Effect.tryPromise(() => fs.readFile(`${request.bundle}/pid`, "latin1"))
+          const text = yield* Effect.tryPromise(() => fs.readFile(making.pidFile, "latin1"))
           return yield* Effect.retry(
-            processes.claim({ pid: Number(text), label: request.label, streamsFrom: creator.id }),
+            processes.claim({ pid: Number(text), label: making.label, streamsFrom: creator.id }),
             {
               while: (refused) => refused._tag === "ClaimRefused" && refused.reason === "not-a-child",
               ...UNTIL_ORPHANED
@@ -178,48 +197,89 @@ const make = Effect.fnUntraced(function* (options: Options) {
         })
       )
       if (Result.isFailure(claimed)) {
-        return yield* failed("run", claimed.failure.message, yield* abandon(request, creator))
+        return yield* failed(making.command, claimed.failure.message, yield* abandon(making, creator))
       }
       yield* creator.acknowledge
       return claimed.success
     })
 
-  const failed = (command: string, how: string, stderr: string) => new RuntimeFailed({ command, how, stderr })
-
-  const run: OciRuntime["Service"]["run"] = (request) =>
+  /** Has the runtime make a process that shall be taproot's child; `options` are those of its command. */
+  const makeProcess = (
+    making: Making,
+    options: readonly [command: string, ...Array<string>],
+    stdio: Pick<SpawnRequest, "stdin" | "stdout">,
+    terminal: boolean
+  ) =>
     Effect.flatMap(facts, ({ name, path }) =>
       calls.withPermit(
         Effect.uninterruptibleMask((restore) =>
           Effect.gen(function* () {
+            const [command, ...rest] = options
+            const named = { ...making, command: `${name} ${command}` }
+            const socket = `${paths.consoles}/${randomBytes(6).toString("hex")}`
+            const console = { _tag: "Console", path: socket } as const
             const creator = yield* processes
               .spawn({
-                label: creatorLabel(request.label),
+                label: creatorLabel(making.label),
                 argv: [
                   path,
                   "--root",
                   paths.oci,
-                  "run",
+                  command,
                   "--detach",
-                  "--bundle",
-                  request.bundle,
+                  ...(terminal ? ["--console-socket", socket] : []),
                   "--pid-file",
-                  `${request.bundle}/pid`,
-                  request.id
+                  making.pidFile,
+                  ...rest
                 ],
-                stdout: { _tag: "Stream" },
+                ...(terminal ? { stdin: console, stdout: console } : stdio),
                 stderr: { _tag: "Stream" }
               })
-              .pipe(Effect.mapError((refused) => failed(`${name} run`, refused.message, "")))
+              .pipe(Effect.mapError((refused) => failed(named.command, refused.message, "")))
             const exit = yield* restore(Effect.timeoutOption(creator.exit, DEADLINE)).pipe(
-              Effect.onInterrupt(() => abandon(request, creator))
+              Effect.onInterrupt(() => abandon(named, creator))
             )
-            return yield* takeOver(request, creator, exit).pipe(
-              Effect.mapError(({ how, stderr }) => failed(`${name} run`, how, stderr))
+            return yield* Effect.ensuring(
+              takeOver(named, creator, exit),
+              terminal ? Effect.promise(() => fs.rm(socket, { force: true })) : Effect.void
             )
           })
         )
       )
     )
+
+  const makingOf = (request: RunRequest): Making => ({
+    command: "run",
+    label: request.label,
+    pidFile: `${request.bundle}/pid`,
+    marker: request.bundle,
+    clear: removeNow(request)
+  })
+
+  const run: OciRuntime["Service"]["run"] = (request) =>
+    makeProcess(
+      makingOf(request),
+      ["run", "--bundle", request.bundle, request.id],
+      { stdout: { _tag: "Stream" } },
+      request.terminal
+    )
+
+  const exec: OciRuntime["Service"]["exec"] = ({ directory, id, label, output, stdin, terminal }) => {
+    const file = `${directory}/process.json`
+    const pidFile = `${directory}/pid`
+    const clear = Effect.gen(function* () {
+      const text = yield* Effect.option(Effect.tryPromise(() => fs.readFile(pidFile, "latin1")))
+      const pid = Number(Option.getOrElse(text, () => ""))
+      if (pid > 1) yield* Effect.ignore(Effect.try(() => killProcess(pid, "SIGKILL")))
+    })
+    const stream = (wanted: boolean) => ({ _tag: wanted ? ("Stream" as const) : ("Null" as const) })
+    return makeProcess(
+      { command: "exec", label, pidFile, marker: file, clear },
+      ["exec", "--process", file, id],
+      { stdin: stream(stdin), stdout: stream(output) },
+      terminal
+    )
+  }
 
   const recover: OciRuntime["Service"]["recover"] = (request) =>
     Effect.gen(function* () {
@@ -227,7 +287,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
       for (const creator of yield* processes.takeAll(creatorLabel(request.label))) {
         if (creator.label !== creatorLabel(request.label)) continue
         const exit = yield* Effect.timeoutOption(creator.exit, DEADLINE)
-        const process = yield* Effect.option(takeOver(request, creator, exit))
+        const process = yield* Effect.option(takeOver(makingOf(request), creator, exit))
         if (Option.isSome(process)) found = process
       }
       return found
@@ -237,6 +297,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     facts,
     candidates: surveyed,
     run,
+    exec,
     recover,
     remove: (request) => calls.withPermit(removeNow(request)),
     list: Effect.promise(() => fs.readdir(paths.oci))

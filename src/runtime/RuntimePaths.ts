@@ -17,6 +17,8 @@ export interface RuntimePaths {
   readonly oci: string
   /** One directory per run, with its `config.json`. */
   readonly bundles: string
+  /** Sockets on which terminals are handed over; short, as their paths may have 107 bytes. */
+  readonly consoles: string
   /** One file per sandbox on which its network namespace is pinned. */
   readonly networks: string
   /** One directory per sandbox, one below per container. */
@@ -45,6 +47,7 @@ export const make = (directory: string, logs: string): RuntimePaths => {
   return {
     oci: join(absolute, "oci"),
     bundles: join(absolute, "bundles"),
+    consoles: join(absolute, "tty"),
     networks: join(absolute, "networks"),
     logs: realPath(logs),
     cgroup: cgroupOf(dirname(absolute))

@@ -4,7 +4,7 @@
  *
  * Defaults are Docker's: its capabilities, masked and read-only paths, mounts, and no access to devices but the harmless
  * ones (both runtimes add those to the rule "none"). Stricter than Docker: `noNewPrivileges`, so set-uid programs and file
- * capabilities give nothing.
+ * capabilities give nothing. What of that a spec changes is `Isolation.ts`'s.
  *
  * Traps:
  * - The memory limit is also the limit of memory and swap together, or a container would swap instead of meeting its
@@ -16,6 +16,8 @@ import * as Effect from "effect/Effect"
 import { NothingToRun } from "./ContainerExit.ts"
 import type { ContainerSpec, Resources } from "./ContainerSpec.ts"
 import type { ContainerUser } from "./ContainerUser.ts"
+import type { Isolation } from "./Isolation.ts"
+import type { Seccomp } from "./Seccomp.ts"
 import type { ImageConfig } from "../storage/OciImage.ts"
 
 /** What {@link make} needs to know. */
@@ -33,6 +35,11 @@ export interface Input {
   /** Files of the host to be seen inside, read-only, under the same path (`/etc/resolv.conf` with the host's network). */
   readonly hostFiles: ReadonlyArray<string>
   readonly limitSwap: boolean
+  readonly isolation: Isolation
+  /** What crun made of `isolation.seccomp` before, in base64; see `SeccompFilters.ts`. */
+  readonly seccompFilter: string | undefined
+  /** Processes and threads that it may have when its spec says nothing: see `ProcessLimits.ts`. */
+  readonly processLimit: number
 }
 
 interface Mount {
@@ -46,6 +53,7 @@ interface Mount {
 export interface OciSpec {
   readonly ociVersion: "1.0.2"
   readonly hostname: string
+  readonly annotations?: Readonly<Record<string, string>>
   readonly root: { readonly path: string; readonly readonly: boolean }
   readonly process: {
     readonly terminal: false
@@ -58,7 +66,7 @@ export interface OciSpec {
       readonly effective: ReadonlyArray<string>
       readonly permitted: ReadonlyArray<string>
     }
-    readonly noNewPrivileges: true
+    readonly noNewPrivileges: boolean
   }
   readonly mounts: ReadonlyArray<Mount>
   readonly linux: {
@@ -66,32 +74,15 @@ export interface OciSpec {
     readonly namespaces: ReadonlyArray<{ readonly type: string; readonly path?: string }>
     readonly maskedPaths: ReadonlyArray<string>
     readonly readonlyPaths: ReadonlyArray<string>
+    readonly seccomp?: Seccomp
     readonly resources: {
       readonly devices: ReadonlyArray<{ readonly allow: boolean; readonly access: string }>
       readonly memory?: { readonly limit: number; readonly swap?: number }
       readonly cpu?: { readonly quota: number; readonly period: number }
-      readonly pids?: { readonly limit: number }
+      readonly pids: { readonly limit: number }
     }
   }
 }
-
-/** Docker's default capabilities. */
-export const capabilities: ReadonlyArray<string> = [
-  "CAP_AUDIT_WRITE",
-  "CAP_CHOWN",
-  "CAP_DAC_OVERRIDE",
-  "CAP_FOWNER",
-  "CAP_FSETID",
-  "CAP_KILL",
-  "CAP_MKNOD",
-  "CAP_NET_BIND_SERVICE",
-  "CAP_NET_RAW",
-  "CAP_SETFCAP",
-  "CAP_SETGID",
-  "CAP_SETPCAP",
-  "CAP_SETUID",
-  "CAP_SYS_CHROOT"
-]
 
 const maskedPaths = [
   "/proc/acpi",
@@ -128,6 +119,12 @@ const mounts: ReadonlyArray<Mount> = [
   mount("cgroup", "cgroup", "/sys/fs/cgroup", "nosuid", "noexec", "nodev", "relatime", "ro")
 ]
 
+/** The same where nothing is kept from a container. */
+const writable = ({ options, ...rest }: Mount): Mount => ({
+  ...rest,
+  options: options.filter((option) => option !== "ro")
+})
+
 const withoutNul = (text: string): string => text.replaceAll("\0", "")
 
 /** What runs: the spec's words over the image's, by the rules of the image specification. */
@@ -155,15 +152,18 @@ export const environmentOf = (spec: ContainerSpec, image: ImageConfig, hostname:
 
 const CPU_PERIOD = 100_000
 
-const resourcesOf = (resources: Resources, limitSwap: boolean): OciSpec["linux"]["resources"] => ({
-  devices: [{ allow: false, access: "rwm" }],
+const resourcesOf = (
+  resources: Resources,
+  { isolation, limitSwap, processLimit }: Pick<Input, "isolation" | "limitSwap" | "processLimit">
+): OciSpec["linux"]["resources"] => ({
+  devices: [{ allow: isolation.privileged, access: "rwm" }],
   ...(resources.memoryBytes === undefined
     ? {}
     : { memory: { limit: resources.memoryBytes, ...(limitSwap ? { swap: resources.memoryBytes } : {}) } }),
   ...(resources.cpus === undefined
     ? {}
     : { cpu: { quota: Math.round(resources.cpus * CPU_PERIOD), period: CPU_PERIOD } }),
-  ...(resources.pids === undefined ? {} : { pids: { limit: resources.pids } })
+  pids: { limit: resources.pids ?? processLimit }
 })
 
 const workingDirectory = (spec: ContainerSpec, image: ImageConfig): string => {
@@ -173,7 +173,8 @@ const workingDirectory = (spec: ContainerSpec, image: ImageConfig): string => {
 
 /** The content of `config.json`. Fails when neither the image nor the spec says what to run. */
 export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return<OciSpec, NothingToRun> {
-  const { image, spec, user } = input
+  const { image, isolation, seccompFilter, spec, user } = input
+  const { capabilities, privileged, seccomp } = isolation
   const args = argumentsOf(spec, image)
   const program = args[0]
   if (program === undefined || program === "") return yield* new NothingToRun({ name: spec.name, image: spec.image })
@@ -185,6 +186,9 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
   return {
     ociVersion: "1.0.2",
     hostname: input.hostname,
+    ...(seccomp === undefined || seccompFilter === undefined
+      ? {}
+      : { annotations: { "run.oci.seccomp_bpf_data": seccompFilter } }),
     root: { path: input.rootfs, readonly: spec.readonlyRootfs },
     process: {
       terminal: false,
@@ -197,9 +201,12 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
       env: environmentOf(spec, image, input.hostname),
       cwd: workingDirectory(spec, image),
       capabilities: { bounding: capabilities, effective: held, permitted: held },
-      noNewPrivileges: true
+      noNewPrivileges: !privileged
     },
-    mounts: [...mounts, ...input.hostFiles.map((file) => mount("bind", file, file, "bind", "ro", "nosuid", "nodev"))],
+    mounts: [
+      ...(privileged ? mounts.map(writable) : mounts),
+      ...input.hostFiles.map((file) => mount("bind", file, file, "bind", "ro", "nosuid", "nodev"))
+    ],
     linux: {
       cgroupsPath: input.cgroupsPath,
       namespaces: [
@@ -210,9 +217,10 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
         { type: "cgroup" },
         ...network
       ],
-      maskedPaths,
-      readonlyPaths,
-      resources: resourcesOf(spec.resources, input.limitSwap)
+      maskedPaths: privileged ? [] : maskedPaths,
+      readonlyPaths: privileged ? [] : readonlyPaths,
+      ...(seccomp === undefined ? {} : { seccomp }),
+      resources: resourcesOf(spec.resources, input)
     }
   }
 })

@@ -109,12 +109,13 @@ const make = Effect.gen(function* () {
     kind: "runtime",
     description: "sandboxes and their containers",
     children: Effect.gen(function* () {
-      const { paths, quiet } = yield* ContainerRuns
+      const { paths, processLimits, quiet } = yield* ContainerRuns
       const cgroups = yield* Cgroups
       yield* Actor.onStop(Effect.andThen(quiet, cgroups.remove(paths.cgroup)))
       if (!begun) yield* Records.forgetStops(records)
       begun = true
       yield* reconcile(records, scope)
+      yield* cgroups.limitProcesses(paths.cgroup, processLimits.all)
       const found = yield* Tree
       yield* Effect.acquireRelease(
         Effect.sync(() => {

@@ -31,8 +31,9 @@ export type InputStdio =
   | { readonly _tag: "Null" | "Stream" | "Inherit" }
   | FileStdio
   | { readonly _tag: "Pty"; readonly rows: number; readonly columns: number }
+  | { readonly _tag: "Console"; readonly path: string }
 
-export type OutputStdio = { readonly _tag: "Null" | "Stream" | "Inherit" | "Pty" } | FileStdio
+export type OutputStdio = { readonly _tag: "Null" | "Stream" | "Inherit" | "Pty" | "Console" } | FileStdio
 
 export type ErrorStdio = OutputStdio | { readonly _tag: "Stdout" }
 
@@ -62,7 +63,7 @@ export interface SpawnFrame {
 
 /** From the brain. `request` is echoed in the answer. */
 export type BrainFrame =
-  | { readonly _tag: "Hello"; readonly version: number }
+  | { readonly _tag: "Hello"; readonly version: number; readonly oldest: number }
   | { readonly _tag: "Heartbeat"; readonly sequence: bigint }
   | SpawnFrame
   | {
@@ -111,15 +112,26 @@ export type BrainFrame =
       readonly timeoutSeconds: number
       readonly patienceMillis: number
     }
+  | {
+      readonly _tag: "Succeed"
+      readonly request: number
+      readonly patienceMillis: number
+      readonly tries: number
+      readonly argv: ReadonlyArray<string>
+    }
+  | { readonly _tag: "Confirm"; readonly request: number }
 
 // What the numbers of the protocol stand for, from 0 unless a base is given where they are used.
-const stdios = ["Null", "File", "Stream", "Pty", "Stdout", "Inherit"] as const
+const stdios = ["Null", "File", "Stream", "Pty", "Stdout", "Inherit", "Console"] as const
 
 /** Puts a frame into the writer, or nothing and says what is wrong with it. */
 export const encodeBrainFrame = (writer: FrameWriter, frame: BrainFrame): Result.Result<void, FrameError> => {
   switch (frame._tag) {
     case "Hello":
-      return writer.frame("HELLO", 0x01, (out) => out.u16(frame.version))
+      return writer.frame("HELLO", 0x01, (out) => {
+        out.u16(frame.version)
+        out.u16(frame.oldest)
+      })
     case "Heartbeat":
       return writer.frame("HEARTBEAT", 0x02, (out) => out.u64(frame.sequence))
     case "Spawn":
@@ -193,6 +205,15 @@ export const encodeBrainFrame = (writer: FrameWriter, frame: BrainFrame): Result
         out.u32(frame.timeoutSeconds)
         out.u32(frame.patienceMillis)
       })
+    case "Succeed":
+      return writer.frame("SUCCEED", 0x11, (out) => {
+        out.u32(frame.request)
+        out.u32(frame.patienceMillis)
+        out.u8(frame.tries)
+        out.list(frame.argv, 0, limits.successorArguments, (word) => out.string(word))
+      })
+    case "Confirm":
+      return writer.frame("CONFIRM", 0x12, (out) => out.u32(frame.request))
     default:
       return absurd(frame)
   }
@@ -222,6 +243,7 @@ const writeSpawn = (out: FrameWriter, frame: SpawnFrame): void => {
     out.u16(frame.stdin.rows)
     out.u16(frame.stdin.columns)
   }
+  if (frame.stdin._tag === "Console") out.string(frame.stdin.path)
   writeStdio(out, frame.stdout)
   writeStdio(out, frame.stderr)
 }
@@ -241,7 +263,7 @@ export const decodeBrainFrame = (frame: Uint8Array): Result.Result<BrainFrame, F
 const brainFrame = (input: FrameReader, type: number): BrainFrame | undefined => {
   switch (type) {
     case 0x01:
-      return { _tag: "Hello", version: input.u16() }
+      return { _tag: "Hello", version: input.u16(), oldest: input.u16() }
     case 0x02:
       return { _tag: "Heartbeat", sequence: input.u64() }
     case 0x03:
@@ -305,6 +327,16 @@ const brainFrame = (input: FrameReader, type: number): BrainFrame | undefined =>
         timeoutSeconds: input.u32(),
         patienceMillis: input.u32()
       }
+    case 0x11:
+      return {
+        _tag: "Succeed",
+        request: input.u32(),
+        patienceMillis: input.u32(),
+        tries: input.u8(),
+        argv: input.list(0, limits.successorArguments, () => input.string())
+      }
+    case 0x12:
+      return { _tag: "Confirm", request: input.u32() }
     default:
       return undefined
   }
@@ -343,6 +375,8 @@ const readStdin = (input: FrameReader): InputStdio => {
       return readFile(input)
     case "Pty":
       return { _tag: "Pty", rows: input.u16(), columns: input.u16() }
+    case "Console":
+      return { _tag: "Console", path: input.string() }
     case "Stdout":
       input.fail("stdin cannot be the same as stdout")
       return { _tag: "Null" }

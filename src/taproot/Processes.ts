@@ -24,6 +24,7 @@ import type * as Stream from "effect/Stream"
 import { describeErrno } from "./Errno.ts"
 import type { ProcessExit } from "./ProcessExit.ts"
 import type { SignalName } from "./Signals.ts"
+import type { ProtocolFeature } from "./Wire.ts"
 
 /** taproot's name for a process entry: never 0 and never used twice by one taproot. Not the pid. */
 export type ProcessId = bigint & Brand.Brand<"ProcessId">
@@ -42,6 +43,11 @@ export type Stdio =
   | { readonly _tag: "Stream" }
   /** A new pseudo-terminal of this size (that of stdin counts); all three streams must say so. */
   | { readonly _tag: "Pty"; readonly rows: number; readonly columns: number }
+  /**
+   * Of stdin and stdout together: the terminal that the program will hand over at the socket `path` (an OCI runtime with
+   * `--console-socket`), which must not be there yet and is the caller's to remove; it has at most 107 bytes. That of stdin counts.
+   */
+  | { readonly _tag: "Console"; readonly path: string }
   /** For stderr only: the same as stdout. */
   | { readonly _tag: "Stdout" }
   /** taproot's own. */
@@ -204,6 +210,12 @@ export class WatchdogRefused extends Schema.TaggedError<WatchdogRefused>()("Watc
   }
 }
 
+export class SuccessorRefused extends Schema.TaggedError<SuccessorRefused>()("SuccessorRefused", refusal) {
+  override get message(): string {
+    return `taproot does not start another brain: ${because(this)}`
+  }
+}
+
 export class UnmountFailed extends Schema.TaggedError<UnmountFailed>()("UnmountFailed", {
   target: Schema.String,
   ...refusal
@@ -324,11 +336,34 @@ export interface Hello {
   /** How many brains this taproot has started, this one included; 0 when it did not start us. */
   readonly brainStarts: number
   readonly lastBrainEnd: BrainEnd
+  /** What taproot can beyond its protocol's version. */
+  readonly features: ReadonlyArray<ProtocolFeature>
+  readonly succession: Succession
+}
+
+/**
+ * What became of the last brain that another one asked for in its own place: `trial` and `proven` are this one's, `given-up`
+ * says why taproot went back to the brain of its command line, and how that other one ended last.
+ */
+export interface Succession {
+  readonly state: "none" | "trial" | "proven" | "given-up"
+  readonly fault: "none" | "ended" | "late" | "protocol" | "unstable"
+  readonly end: BrainEnd
+}
+
+/** A brain to be started in place of this one. */
+export interface SuccessorRequest {
+  /** At most 32 words, together at most 4,096 bytes; none: the brain of taproot's command line, which is on no trial. */
+  readonly argv: ReadonlyArray<string>
+  /** It must `confirm` within so many milliseconds from its first start: 1,000 or more. */
+  readonly patienceMillis: number
+  /** So many of them may end before that, less one: 1 to 255. */
+  readonly tries: number
 }
 
 /** How the brain before this one ended. `value`: exit code or signal number. `time`: nanoseconds since the Unix epoch. */
 export interface BrainEnd {
-  readonly how: "none" | "exited" | "signaled" | "missed-heartbeat" | "protocol-fault" | "never-said-hello"
+  readonly how: "none" | "exited" | "signaled" | "missed-heartbeat" | "protocol-fault" | "never-said-hello" | "late"
   readonly value: number
   readonly time: bigint
 }
@@ -381,6 +416,10 @@ export class Processes extends Context.Service<
     readonly loadModule: (file: string, parameters: string) => Effect.Effect<void, ModuleRefused>
     /** In what time the machine's watchdog resets it, and how long it is fed without a word of any brain. */
     readonly setWatchdog: (timeoutSeconds: number, patienceMillis: number) => Effect.Effect<void, WatchdogRefused>
+    /** Asks for another brain. When it is granted this one must end soon, and is ended by taproot if it does not. */
+    readonly succeed: (request: SuccessorRequest) => Effect.Effect<void, SuccessorRefused>
+    /** As a successor on trial: it does its work, and is kept. */
+    readonly confirm: Effect.Effect<void>
     readonly status: Effect.Effect<TaprootStatus>
     /** Waits until taproot asks for the end (it got SIGTERM, its lifeline broke, the power button). */
     readonly stopRequested: Effect.Effect<StopRequest>

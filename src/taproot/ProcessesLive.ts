@@ -34,6 +34,7 @@ import {
   SpawnRefused,
   type SpawnRequest,
   type StopRequest,
+  SuccessorRefused,
   ModuleRefused,
   UnmountFailed,
   WatchdogRefused
@@ -42,7 +43,7 @@ import { type Refusal, Requests } from "./Requests.ts"
 import { run } from "./Run.ts"
 import { spawnFrame } from "./SpawnFrame.ts"
 import { Table } from "./Table.ts"
-import { protocolVersion } from "./Wire.ts"
+import { oldestProtocolVersion, protocolVersion } from "./Wire.ts"
 
 /** Says HELLO over this stream and serves `Processes` until the scope closes, which destroys the stream. */
 export const make = (stream: Duplex): Effect.Effect<Processes["Service"], ChannelLost, Scope.Scope> =>
@@ -61,10 +62,10 @@ export const make = (stream: Duplex): Effect.Effect<Processes["Service"], Channe
       switch (frame._tag) {
         case "Welcome": {
           if (hello !== undefined) return "a second WELCOME"
-          if (frame.version !== protocolVersion)
-            return `version ${frame.version} of the protocol, not ${protocolVersion}`
-          const { brainStarts, instance, lastBrainEnd, role, taprootPid } = frame
-          hello = { instance, taprootPid, role, brainStarts, lastBrainEnd }
+          if (frame.version < oldestProtocolVersion || frame.version > protocolVersion)
+            return `version ${frame.version} of the protocol, not ${oldestProtocolVersion} to ${protocolVersion}`
+          const { brainStarts, features, instance, lastBrainEnd, role, succession, taprootPid } = frame
+          hello = { instance, taprootPid, role, brainStarts, lastBrainEnd, features, succession }
           awaited = frame.processes
           greet()
           return undefined
@@ -117,7 +118,7 @@ export const make = (stream: Duplex): Effect.Effect<Processes["Service"], Channe
     const channel = yield* Channel.open(stream, { onFrame, onLost })
     const requests = new Requests(channel.send)
     const table = new Table(requests)
-    yield* requests.send({ _tag: "Hello", version: protocolVersion })
+    yield* requests.send({ _tag: "Hello", version: protocolVersion, oldest: oldestProtocolVersion })
     const welcome = yield* Deferred.await(greeted)
     yield* Effect.forkScoped(heartbeat(requests))
 
@@ -209,7 +210,18 @@ export const make = (stream: Duplex): Effect.Effect<Processes["Service"], Channe
           (request) => ({ _tag: "Watchdog", request, timeoutSeconds, patienceMillis }),
           (refusal) => new WatchdogRefused(refusal)
         ),
-      // taproot has no reason to refuse this, ever.
+      succeed: ({ argv, patienceMillis, tries }) =>
+        done(
+          (request) => ({ _tag: "Succeed", request, patienceMillis, tries, argv }),
+          (refusal) => new SuccessorRefused(refusal)
+        ),
+      // taproot has no reason to refuse these, ever.
+      confirm: Effect.orDie(
+        done(
+          (request) => ({ _tag: "Confirm", request }),
+          (refusal) => refusal
+        )
+      ),
       status: Effect.orDie(
         requests.ask(
           (request) => ({ _tag: "StatusRequest", request }),
@@ -249,7 +261,7 @@ const noStreams: EntryFacts["open"] = { stdin: false, stdout: false, stderr: fal
 
 /** The streams of a process that taproot will serve. */
 const openStreams = ({ stderr, stdin, stdout }: SpawnRequest): EntryFacts["open"] => {
-  const pty = stdin?._tag === "Pty"
+  const pty = stdin?._tag === "Pty" || stdin?._tag === "Console"
   return {
     stdin: pty || stdin?._tag === "Stream",
     stdout: pty || stdout?._tag === "Stream",

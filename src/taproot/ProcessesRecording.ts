@@ -32,7 +32,7 @@ import type { ChannelLost, OutputStream, Processes, RefusalReason, ShutdownActio
 import * as ProcessesLive from "./ProcessesLive.ts"
 import { type SignalName, signalNumber } from "./Signals.ts"
 import { encodeTaprootFrame, type TaprootFrame } from "./TaprootFrame.ts"
-import { FrameSplitter, FrameWriter, limits, protocolVersion } from "./Wire.ts"
+import { FrameSplitter, FrameWriter, limits, protocolFeatures, protocolVersion } from "./Wire.ts"
 
 /** How a simulated process ends. */
 export type End =
@@ -60,7 +60,10 @@ export interface Options {
   readonly answer?: (spawn: SpawnFrame) => SpawnAnswer
   /** Default: done. A CLAIM that is done becomes a process that runs, with the streams it asked for. */
   readonly answerOther?: (
-    request: Extract<BrainFrame, { readonly _tag: "Mount" | "Unmount" | "Claim" | "Module" | "Watchdog" }>
+    request: Extract<
+      BrainFrame,
+      { readonly _tag: "Mount" | "Unmount" | "Claim" | "Module" | "Watchdog" | "Succeed" | "Confirm" }
+    >
   ) => Answer
   /** Entries of a brain before this one. */
   readonly existing?: ReadonlyArray<{ readonly label: string; readonly stdout?: string; readonly ended?: End }>
@@ -254,7 +257,9 @@ class Simulation {
       case "Mount":
       case "Unmount":
       case "Module":
-      case "Watchdog": {
+      case "Watchdog":
+      case "Succeed":
+      case "Confirm": {
         const answer = this.#options.answerOther?.(frame) ?? { _tag: "Done" }
         if (answer._tag === "Refused") this.#refuse(frame.request, answer.reason, answer.errno)
         if (answer._tag === "Done") this.#say({ _tag: "Done", request: frame.request })
@@ -309,6 +314,8 @@ class Simulation {
       role: "parent",
       brainStarts: 1,
       lastBrainEnd: { how: "none", value: 0, time: 0n },
+      features: protocolFeatures,
+      succession: { state: "none", fault: "none", end: { how: "none", value: 0, time: 0n } },
       processes: this.#processes.size
     })
     for (const { exit, id, label, open, pid } of this.#processes.values()) {
@@ -341,7 +348,7 @@ class Simulation {
     const answer = this.#options.answer?.(frame) ?? { _tag: "Runs" }
     if (answer._tag === "Refused") return this.#refuse(frame.request, answer.reason, answer.errno)
     const process = this.#make(frame.label)
-    const pty = frame.stdin._tag === "Pty"
+    const pty = frame.stdin._tag === "Pty" || frame.stdin._tag === "Console"
     process.open = {
       stdin: pty || frame.stdin._tag === "Stream",
       stdout: pty || frame.stdout._tag === "Stream",

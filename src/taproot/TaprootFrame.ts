@@ -8,13 +8,14 @@
 import { absurd } from "effect/Function"
 import * as Result from "effect/Result"
 import { notExecutedMessage, type ProcessExit } from "./ProcessExit.ts"
-import type { BrainEnd, Hello, OutputStream, RefusalReason, StopRequest } from "./Processes.ts"
+import type { BrainEnd, Hello, OutputStream, RefusalReason, StopRequest, Succession } from "./Processes.ts"
 import {
   decodeFrame,
   FrameError,
   FrameReader,
   FrameWriter,
   limits,
+  protocolFeatures,
   shutdownActions as actions,
   outputStreams as streams
 } from "./Wire.ts"
@@ -75,7 +76,17 @@ export type TaprootFrame =
 
 // What the numbers of the protocol stand for, from 0 unless a base is given where they are used.
 const roles = ["parent", "init", "guest"] as const
-const brainEnds = ["none", "exited", "signaled", "missed-heartbeat", "protocol-fault", "never-said-hello"] as const
+const brainEnds = [
+  "none",
+  "exited",
+  "signaled",
+  "missed-heartbeat",
+  "protocol-fault",
+  "never-said-hello",
+  "late"
+] as const
+const successions = ["none", "trial", "proven", "given-up"] as const
+const successionFaults = ["none", "ended", "late", "protocol", "unstable"] as const
 const reasons = ["table-full", "no-such-process", "not-a-child", "system-call", "invalid"] as const
 const whys = ["signal", "lifeline", "power-button"] as const
 const exits = ["exited", "signaled", "dumped-core", "not-executed"] as const
@@ -87,11 +98,13 @@ export const encodeTaprootFrame = (writer: FrameWriter, frame: TaprootFrame): Re
     case "Welcome":
       return writer.frame("WELCOME", 0x81, (out) => {
         out.u16(frame.version)
+        out.u32(featureBits(frame.features))
         out.blob(Buffer.from(frame.instance, "hex"), 16, 16)
         out.u32(frame.taprootPid)
         out.name(roles, frame.role)
         out.u32(frame.brainStarts)
         writeBrainEnd(out, frame.lastBrainEnd)
+        writeSuccession(out, frame.succession)
         out.u32(frame.processes)
       })
     case "Process":
@@ -174,11 +187,13 @@ const taprootFrame = (input: FrameReader, type: number): TaprootFrame | undefine
       return {
         _tag: "Welcome",
         version: input.u16(),
+        features: featuresOf(input.u32()),
         instance: Buffer.from(input.blob(16, 16)).toString("hex"),
         taprootPid: input.u32(),
         role: input.name(roles),
         brainStarts: input.u32(),
         lastBrainEnd: readBrainEnd(input),
+        succession: readSuccession(input),
         processes: input.u32()
       }
     case 0x82:
@@ -255,6 +270,25 @@ const readBrainEnd = (input: FrameReader): BrainEnd => ({
   value: input.i32(),
   time: input.u64()
 })
+
+const writeSuccession = (out: FrameWriter, { end, fault, state }: Succession): void => {
+  out.name(successions, state)
+  out.name(successionFaults, fault)
+  writeBrainEnd(out, end)
+}
+
+const readSuccession = (input: FrameReader): Succession => ({
+  state: input.name(successions),
+  fault: input.name(successionFaults),
+  end: readBrainEnd(input)
+})
+
+const featureBits = (features: Hello["features"]): number =>
+  protocolFeatures.reduce((bits, feature, index) => (features.includes(feature) ? bits | (1 << index) : bits), 0)
+
+/** A newer taproot has bits that are unknown here. */
+const featuresOf = (bits: number): Hello["features"] =>
+  protocolFeatures.filter((_, index) => (bits & (1 << index)) !== 0)
 
 const writeExit = (out: FrameWriter, exit: ProcessExit): void => {
   switch (exit._tag) {

@@ -12,7 +12,13 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { signalName, type SignalName } from "./Signals.ts"
 
-export const protocolVersion = 1
+/** The versions of the protocol that this brain speaks: PROTOCOL.md, "Compatibility". */
+export const protocolVersion = 2
+export const oldestProtocolVersion = 2
+
+/** What has come to the protocol without a new version, in the order of their bits. */
+export const protocolFeatures = ["module", "watchdog", "successor"] as const
+export type ProtocolFeature = (typeof protocolFeatures)[number]
 
 /** Bounds of PROTOCOL.md that callers must know, too. */
 export const limits = {
@@ -22,6 +28,7 @@ export const limits = {
   groups: 64,
   rlimits: 16,
   cgroups: 16,
+  successorArguments: 32,
   /** Of one OUTPUT, and of all INPUT on the way to one process. */
   windowBytes: 65_536
 } as const

@@ -1,5 +1,6 @@
 /* The floor under the other files: clocks, the log, epoll, spare descriptors. See taproot.h. */
 #define _GNU_SOURCE
+#include "printer.h"
 #include "taproot.h"
 
 #include <errno.h>
@@ -51,10 +52,10 @@ void log_open(void)
         log_descriptor = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
 }
 
-/* The kernel's log does not block, is on every console and keeps what was said before anybody could read it. */
+/* The kernel's log is on every console and keeps what was said before anybody could read it. */
 void log_to_kernel(void)
 {
-    const int kernel = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+    const int kernel = printer_open();
     if (kernel < 0) return;
     const int limit = open("/proc/sys/kernel/printk_devkmsg", O_WRONLY | O_CLOEXEC);
     if (limit >= 0 && write(limit, "on\n", 3) < 0) errno = 0; /* then the kernel drops what comes too quickly */

@@ -198,12 +198,8 @@ static _Noreturn void load_modules(const char *directory)
 }
 
 /* In a child, with a deadline: a module may wait for its hardware for as long as it likes. */
-static void start_modules(void)
+static void start_modules(const char *directory)
 {
-    char directory[256];
-    struct utsname names;
-    if (uname(&names) != 0) return;
-    snprintf(directory, sizeof directory, "/lib/modules/%s", names.release);
     const pid_t pid = spawn_fork(-1);
     if (pid == 0) load_modules(directory);
     if (pid < 0) {
@@ -215,6 +211,15 @@ static void start_modules(void)
         say("modules are still loading after %d ms; going on without them", (int)MODULES_MS);
     if (loaded.fd >= 0) close(loaded.fd);
     waitpid(pid, NULL, loaded.fd >= 0 ? WNOHANG : 0);
+}
+
+static void start_own_modules(void)
+{
+    char directory[256];
+    struct utsname names;
+    if (uname(&names) != 0) return;
+    snprintf(directory, sizeof directory, "/lib/modules/%s", names.release);
+    start_modules(directory);
 }
 
 /* ---- power buttons ---- */
@@ -321,7 +326,9 @@ bool boot_early(char **arguments)
     if (again) return true;
     name_host();
     start_loopback();
-    start_modules();
+    start_modules(BOOT_IMAGES); /* what it takes to mount the files of the system, where the others are */
+    boot_system();
+    start_own_modules();
     mount_all(); /* the kernel of a distribution has some file systems as modules */
     return true;
 }

@@ -15,9 +15,16 @@
 
 /* Where the machine's PID 1 finds its command line: an argument per line. The kernel's own is for the kernel. */
 #define BOOT_ARGUMENTS "/etc/taproot"
+/* Where an initramfs has the images with the files of the system, and the modules that mounting them takes. */
+#define BOOT_IMAGES "/images"
 
 /* True on the machine's PID 1, which has all that it can get after it. */
 bool boot_early(char **arguments);
+/*
+ * Mounts the images of BOOT_IMAGES as /usr: they stay compressed in memory, and of what is read from them only that is kept
+ * unpacked which memory has room for.
+ */
+void boot_system(void);
 /* The command line of BOOT_ARGUMENTS, or else the usual one. Ends with NULL. */
 char **boot_arguments(int *count);
 /* The one that starts the brain where an image has it. */

@@ -2,7 +2,9 @@
 #define _GNU_SOURCE
 #include "brain.h"
 #include "channel.h"
+#include "printer.h"
 #include "spawn.h"
+#include "successor.h"
 #include "system.h"
 
 #include <errno.h>
@@ -26,6 +28,7 @@ enum {
     BACKOFF_RESET_MS = 5000,
     BRIEF_MS = 60000, /* a life shorter than this counts towards rescue */
     TERM_GRACE_MS = 2000,
+    REPLACED_GRACE_MS = 5000, /* of a brain that makes room for its successor */
     KILL_AGAIN_MS = 50,
     KILL_GIVE_UP_MS = 10000, /* what SIGKILL has not ended by then hangs in the kernel */
     SETTLE_MS = 15000,
@@ -42,10 +45,12 @@ static struct {
     int64_t started_at, heard_at;
     int64_t kill_at; /* when it is condemned */
     bool killed;     /* taproot did kill it: else its end was its own, or a stranger's */
+    uint64_t memory_kills; /* of anybody, by the kernel, when it was started */
     int64_t backoff_ms;
     uint32_t failures; /* brains without HELLO, in a row */
     uint32_t brief;    /* brains that ended soon after their start, in a row */
     bool rescue;       /* the next, or the one that runs, is the rescue brain */
+    bool replaced;     /* the one that runs makes room for its successor */
 } brain;
 
 static int64_t last_word_at = -1; /* of any brain; -1: of none yet, counted from the first question */
@@ -60,8 +65,13 @@ static int exit_code;
 
 static _Noreturn void become_brain(int channel)
 {
+    const int log = options.brain_log ? -1 : printer_copy(); /* never 3, which the printer has taken itself */
     if (dup3(channel, 3, 0) < 0 && channel != 3) _exit(126);
     if (channel == 3) fcntl(3, F_SETFD, 0);
+    if (log >= 0) {
+        dup2(log, 1);
+        dup2(log, 2);
+    }
     syscall(SYS_close_range, 4, ~0u, 0);
     setsid();
     spawn_restore_defaults();
@@ -77,7 +87,7 @@ static _Noreturn void become_brain(int channel)
         dup2(file, 1);
         dup2(file, 2);
     }
-    char **arguments = brain.rescue ? options.rescue : options.brain;
+    char **arguments = brain.rescue ? options.rescue : successor_is_brain() ? successor_arguments() : options.brain;
     spawn_execute(arguments, environ);
     say("cannot run the brain, %s: %s", arguments[0], strerror(errno));
     _exit(127);
@@ -119,7 +129,9 @@ static void start(void)
         brain.greeted = false;
         brain.killed = false;
         brain.condemned = BRAIN_NONE;
+        brain.memory_kills = system_memory_kills();
         brain.started_at = brain.heard_at = clock_ms();
+        successor_started();
     }
     spares_keep();
 }
@@ -156,20 +168,33 @@ void brain_channel_ended(void)
     else if (!stop_is_ending()) brain_condemn(BRAIN_FAULTY, 1000);
 }
 
+void brain_replace(void)
+{
+    brain.replaced = true;
+    brain_condemn(BRAIN_SIGNALED, REPLACED_GRACE_MS);
+}
+
 bool brain_is(pid_t pid)
 {
     return pid == brain.pid && pid != 0;
 }
 
 /*
- * The ordinary brain, as long as it lives; after several that did not, the rescue brain; after that one, which ends when it
- * is time, the ordinary one again.
+ * The ordinary brain, as long as it lives, or its successor; after several that did not, the rescue brain; after that one,
+ * which ends when it is time, the ordinary one again.
  */
 static void choose_next(void)
 {
     const bool brief = clock_ms() - brain.started_at < BRIEF_MS;
-    brain.brief = brief && !brain.rescue ? brain.brief + 1 : 0;
-    brain.rescue = options.rescue && options.rescue_after > 0 && brain.brief >= options.rescue_after;
+    brain.brief = brief && !brain.rescue && !brain.replaced ? brain.brief + 1 : 0;
+    if (brain.replaced) say("the brain has made room for %s", successor_is_brain() ? "another one" : "that of the command line");
+    if (brain.replaced || successor_ended(brain.brief, &brain_last_end)) {
+        brain.replaced = brain.rescue = false;
+        brain.brief = brain.failures = 0;
+        brain.backoff_ms = 0;
+        return;
+    }
+    brain.rescue = options.rescue && brain.brief >= options.rescue_after && !successor_is_brain();
     if (!brain.rescue) return;
     brain.backoff_ms = 0;
     say("%u brains in a row ended soon after their start; starting the rescue brain", brain.brief);
@@ -194,6 +219,7 @@ bool brain_reaped(pid_t pid, int wait_status)
     static const char *const reasons[] = {
         "ended", "exited with", "was killed by signal", "missed its heartbeat and was killed by signal",
         "broke the channel and was killed by signal", "never said hello and was killed by signal",
+        "did not say in time that it works and was killed by signal",
     };
     if (clock_ms() - brain.started_at >= BACKOFF_RESET_MS) brain.backoff_ms = 0;
     if (!brain.greeted) brain.failures++;
@@ -212,11 +238,17 @@ bool brain_reaped(pid_t pid, int wait_status)
         rest_begin();
         return true;
     }
+    const bool replaced = brain.replaced;
     choose_next();
     const int64_t wait = brain.backoff_ms;
     start_later();
+    if (replaced) return true;
     say("the brain (pid %d) %s %d; starting it again in %d ms", (int)pid, reasons[brain_last_end.how],
         (int)brain_last_end.value, (int)wait);
+    if (!killed && brain_last_end.how == BRAIN_SIGNALED && system_memory_kills() > brain.memory_kills)
+        say("memory was out: this machine has %d MiB, and the brain may have %d of them%s", (int)system_memory(),
+            (int)(options.brain_memory > 0 ? options.brain_memory >> 20 : system_memory()),
+            brain.greeted ? "" : "; it has not even come up, so give the machine more");
     return true;
 }
 
@@ -270,6 +302,7 @@ static void rest_begin(void)
 static _Noreturn void finish(void)
 {
     if (getpid() == 1) {
+        printer_drain();
         system_power(stop_action);
         /* Refused: a container without the right. Ending is right there, and only there. */
         while (system_is_machine()) pause();
@@ -347,6 +380,9 @@ int64_t brain_tick(void)
         if (now >= brain.start_at) start();
         return brain.pid == 0 ? earlier(next, brain.start_at) : now;
     }
+    const int64_t trial = phase == RUNNING ? successor_deadline() : -1;
+    if (trial >= 0 && now >= trial) brain_condemn(BRAIN_LATE, 0);
+    else next = earlier(next, trial);
     if (brain.condemned == BRAIN_NONE && phase <= ASKED) {
         const int64_t limit = brain.greeted ? brain.heard_at + options.heartbeat_ms : brain.started_at + options.hello_ms;
         if (now < limit) return earlier(next, limit);

@@ -10,6 +10,7 @@
  *   reaped           | -                    | waiting; when stopping: rest  | the same
  *   stop             | rest                 | STOPPING, wait for SHUTDOWN   | rest when reaped
  *
+ * A brain that another one has chosen (successor.h) is started in place of the ordinary one until it is given up.
  * Where there is a rescue brain, it is started in place of the ordinary one after several of these in a row that ended
  * soon after their start; when it ends, the ordinary one has its turn again.
  *
@@ -29,6 +30,7 @@ enum brain_ending {
     BRAIN_SILENT = 3,
     BRAIN_FAULTY = 4,
     BRAIN_NO_HELLO = 5,
+    BRAIN_LATE = 6, /* a successor that did not CONFIRM in time */
 };
 struct brain_end {
     uint8_t how;
@@ -42,6 +44,7 @@ void brain_heard(void);   /* a frame came */
 void brain_greeted(void); /* HELLO came */
 void brain_condemn(enum brain_ending why, int64_t grace_ms);
 void brain_channel_ended(void);
+void brain_replace(void); /* it has asked for a successor, and is to go */
 bool brain_is(pid_t pid);
 bool brain_reaped(pid_t pid, int wait_status); /* false: it was not the brain */
 

@@ -5,6 +5,7 @@
 #include "process.h"
 #include "spawn.h"
 #include "stream.h"
+#include "successor.h"
 #include "system.h"
 #include "watchdog.h"
 #include "wire.h"
@@ -26,8 +27,10 @@ enum {
 
 enum request {
     HELLO = 0x01, HEARTBEAT, SPAWN, CLAIM, SIGNAL, INPUT, INPUT_END, READ, WINDOW_SIZE, ACKNOWLEDGE, MOUNT, UNMOUNT,
-    SHUTDOWN, STATUS_REQUEST, MODULE, WATCHDOG,
+    SHUTDOWN, STATUS_REQUEST, MODULE, WATCHDOG, SUCCEED, CONFIRM,
 };
+/* What has come to the protocol without a new version, a bit each. */
+enum feature { FEATURE_MODULE = 1, FEATURE_WATCHDOG = 2, FEATURE_SUCCESSOR = 4 };
 enum answer {
     WELCOME = 0x81, PROCESS, SPAWNED, DONE, REFUSED, EXITED, OUTPUT, INPUT_TAKEN, STOPPING, STATUS, FAULT,
 };
@@ -115,6 +118,13 @@ static void put_exit(const struct exit_record *record)
     put_u64(&out, record->max_rss_kib);
 }
 
+static void put_brain_end(const struct brain_end *end)
+{
+    put_u8(&out, end->how);
+    put_u32(&out, (uint32_t)end->value);
+    put_u64(&out, end->time);
+}
+
 static void answer_fault(const char *text)
 {
     say("the brain broke the protocol: %s", text);
@@ -199,13 +209,15 @@ static void answer_welcome(void)
     }
     const size_t frame = frame_begin(WELCOME);
     put_u16(&out, PROTOCOL_VERSION);
+    put_u32(&out, FEATURE_MODULE | FEATURE_WATCHDOG | (options.channel < 0 ? FEATURE_SUCCESSOR : 0));
     put_blob(&out, instance, sizeof instance);
     put_u32(&out, (uint32_t)getpid());
     put_u8(&out, options.channel >= 0 && getpid() == 1 ? 2 : getpid() == 1 ? 1 : 0);
     put_u32(&out, brain_starts);
-    put_u8(&out, brain_last_end.how);
-    put_u32(&out, (uint32_t)brain_last_end.value);
-    put_u64(&out, brain_last_end.time);
+    put_brain_end(&brain_last_end);
+    put_u8(&out, successor.state);
+    put_u8(&out, successor.fault);
+    put_brain_end(&successor.end);
     put_u32(&out, process_counts.entries);
     frame_end(frame);
     greeting_next = process_oldest() ? process_oldest()->id : 0;
@@ -215,12 +227,17 @@ static void answer_welcome(void)
 
 static void on_hello(struct reader *reader)
 {
-    const uint16_t version = take_u16(reader);
+    const uint16_t newest = take_u16(reader);
+    const uint16_t oldest = reader->at == reader->end ? newest : take_u16(reader); /* version 1 had no second field */
     if (!reader_done(reader)) return;
     if (greeted) {
         answer_fault("HELLO comes once");
-    } else if (version != PROTOCOL_VERSION) {
-        answer_fault("this taproot speaks version 1");
+    } else if (newest < PROTOCOL_OLDEST || oldest > PROTOCOL_VERSION) {
+        char text[96];
+        snprintf(text, sizeof text, "taproot speaks version %d to %d of the protocol, the brain %u to %u", PROTOCOL_OLDEST,
+                 PROTOCOL_VERSION, oldest, newest);
+        successor_speaks_not();
+        answer_fault(text);
     } else {
         greeted = true;
         brain_greeted();
@@ -231,13 +248,14 @@ static void on_hello(struct reader *reader)
 static void take_stdio(struct reader *reader, struct spawn_request *request, int number)
 {
     uint8_t kind = take_u8(reader);
-    if (kind > STDIO_INHERIT) reader_reject(reader);
+    if (kind > STDIO_CONSOLE) reader_reject(reader);
     request->stdio[number].kind = kind;
     if (kind == STDIO_FILE) {
         request->stdio[number].flags = take_u32(reader);
         request->stdio[number].mode = take_u32(reader);
         request->stdio[number].path = take_string(reader, FRAME_LONGEST);
     }
+    if (kind == STDIO_CONSOLE && number == 0) request->stdio[number].path = take_string(reader, FRAME_LONGEST);
     if (kind == STDIO_TERMINAL && number == 0) {
         request->rows = take_u16(reader);
         request->columns = take_u16(reader);
@@ -285,11 +303,13 @@ static bool take_spawn(struct reader *reader, struct spawn_request *request)
 static const char *mistake_in(const struct spawn_request *request)
 {
     const bool terminal = request->stdio[0].kind == STDIO_TERMINAL;
+    const bool console = request->stdio[0].kind == STDIO_CONSOLE;
     const uint32_t unchanged = UINT32_MAX; /* to setresuid(2) it means "leave it": the process would stay root */
     if (request->has_identity && (request->uid == unchanged || request->gid == unchanged))
         return "4294967295 is no user or group";
     for (int i = 0; i < 3; i++) {
         if ((request->stdio[i].kind == STDIO_TERMINAL) != terminal) return "a terminal takes all three streams";
+        if ((request->stdio[i].kind == STDIO_CONSOLE) != (console && i != 2)) return "a console takes stdin and stdout";
         if (request->stdio[i].kind == STDIO_STDOUT && i != 2) return "only stderr can go where stdout goes";
     }
     return NULL;
@@ -297,15 +317,18 @@ static const char *mistake_in(const struct spawn_request *request)
 
 static void make_process(uint32_t request, const struct spawn_request *spawn)
 {
-    const bool terminal = spawn->stdio[0].kind == STDIO_TERMINAL;
+    const bool console = spawn->stdio[0].kind == STDIO_CONSOLE;
+    const bool terminal = console || spawn->stdio[0].kind == STDIO_TERMINAL;
     uint16_t input_buffer, terminal_buffer;
     if (!streams_reserve(terminal || spawn->stdio[0].kind == STDIO_STREAM, terminal, &input_buffer, &terminal_buffer)) {
         answer_refused(request, TABLE_FULL, 0, "too many processes with a stdin stream or terminal");
         return;
     }
     struct spawned made;
-    int error = spawn_child(spawn, &made);
+    int listener = console ? console_listen(spawn->stdio[0].path) : -1;
+    int error = console && listener < 0 ? errno : spawn_child(spawn, &made);
     if (error != 0) {
+        if (listener >= 0) close(listener);
         streams_unreserve(input_buffer, terminal_buffer);
         answer_refused(request, SYSTEM_CALL, error, "the process could not be made");
         return;
@@ -315,6 +338,7 @@ static void make_process(uint32_t request, const struct spawn_request *spawn)
     system_process(made.pid, &parent, &start_time);
     struct process *process = process_new(made.pid, start_time, spawn->label);
     process->status = made.status;
+    process->console = listener;
     process->input.descriptor = made.input;
     process->input.buffer = input_buffer;
     process->terminal = terminal_buffer;
@@ -492,6 +516,36 @@ static void on_watchdog(struct reader *reader)
     else answer_refused(request, SYSTEM_CALL, error, "the watchdog");
 }
 
+static void on_succeed(struct reader *reader)
+{
+    char *arguments[SUCCESSOR_ARGUMENTS];
+    const uint32_t request = take_u32(reader);
+    const uint32_t patience_ms = take_u32(reader);
+    const uint8_t tries = take_u8(reader);
+    const uint32_t count = take_count(reader, SUCCESSOR_ARGUMENTS);
+    for (uint32_t i = 0; i < count; i++) arguments[i] = take_string(reader, FRAME_LONGEST);
+    if (patience_ms < 1000 || tries == 0) reader_reject(reader);
+    if (!reader_done(reader)) return;
+    if (options.channel >= 0) {
+        answer_refused(request, INVALID, 0, "this taproot starts no brains");
+    } else if (stop_is_ending()) {
+        answer_refused(request, INVALID, 0, "taproot is stopping");
+    } else if (!successor_set(arguments, count, patience_ms, tries)) {
+        answer_refused(request, INVALID, 0, "its arguments are too long");
+    } else {
+        answer_done(request);
+        brain_replace();
+    }
+}
+
+static void on_confirm(struct reader *reader)
+{
+    const uint32_t request = take_u32(reader);
+    if (!reader_done(reader)) return;
+    successor_confirm();
+    answer_done(request);
+}
+
 static void on_shutdown(struct reader *reader)
 {
     const uint8_t action = take_u8(reader);
@@ -538,6 +592,8 @@ static void handle(uint8_t type, struct reader reader)
     case STATUS_REQUEST: on_status(&reader); break;
     case MODULE: on_module(&reader); break;
     case WATCHDOG: on_watchdog(&reader); break;
+    case SUCCEED: on_succeed(&reader); break;
+    case CONFIRM: on_confirm(&reader); break;
     default: reader_reject(&reader);
     }
     if (!reader_done(&reader) && !deaf) {

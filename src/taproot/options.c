@@ -13,7 +13,7 @@ struct options options = {
     .private_mounts = false,
     .lifeline = -1,
     .channel = -1,
-    .heartbeat_ms = 3000,
+    .heartbeat_ms = 2500,
     .hello_ms = 30000,
     .stop_ms = 60000,
     .brain_failures = 10,
@@ -38,7 +38,7 @@ static const char help[] =
     "  --private-mounts    use a mount namespace of its own: mounts vanish with the last process\n"
     "  --lifeline FD       stop in order when FD (a pipe, socket or terminal) ends\n"
     "  --channel FD        speak the protocol on FD instead of starting a brain; end in order when FD ends\n"
-    "  --heartbeat MS      longest silence of a brain before it is killed and started again (3000)\n"
+    "  --heartbeat MS      longest silence of a brain before it is killed and started again (2500)\n"
     "  --hello MS          time a new brain has to say hello (30000)\n"
     "  --stop-deadline MS  time a brain has to stop everything (60000)\n"
     "  --brain-cgroup DIR  start brains in this cgroup2 directory, which is made when it is not there\n"

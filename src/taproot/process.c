@@ -49,7 +49,7 @@ struct process *process_new(pid_t pid, uint64_t start_time, const char *label)
     process->id = ++serial * PROCESS_CAPACITY + (link - 1);
     process->pid = pid;
     process->start_time = start_time;
-    process->status = -1;
+    process->status = process->console = -1;
     process->output[0].descriptor = process->output[1].descriptor = process->input.descriptor = -1;
     strncpy(process->label, label, LABEL_LONGEST);
 

@@ -71,6 +71,7 @@ struct process {
     bool group_left; /* at its exit there were others in its process group */
     uint8_t due;
     uint16_t terminal; /* index + 1 of its buffer, or 0: no terminal */
+    int console;       /* where it hands over a terminal: a listening socket, then the connection; -1: no more */
     int status;        /* read end of the pipe that tells why there was no exec, or -1 */
     struct output output[2];
     struct input input;

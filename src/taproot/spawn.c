@@ -143,7 +143,7 @@ static _Noreturn void become(const struct spawn_request *request, const int ends
 
     for (int i = 0; i < 3; i++) {
         const int kind = request->stdio[i].kind;
-        if (kind == STDIO_NULL) open_as(i, "/dev/null", O_RDWR, 0);
+        if (kind == STDIO_NULL || kind == STDIO_CONSOLE) open_as(i, "/dev/null", O_RDWR, 0);
         if (kind == STDIO_FILE)
             open_as(i, request->stdio[i].path, (int)request->stdio[i].flags, (mode_t)request->stdio[i].mode);
         if (kind == STDIO_STDOUT && dup2(1, 2) < 0) fail(STAGE_STDIO);

@@ -23,6 +23,7 @@ enum stdio_kind {
     STDIO_TERMINAL = 3,
     STDIO_STDOUT = 4,
     STDIO_INHERIT = 5,
+    STDIO_CONSOLE = 6,
 };
 
 struct spawn_request {

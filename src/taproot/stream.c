@@ -5,10 +5,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -72,6 +75,7 @@ bool streams_watch(struct process *process)
     if (process->input.descriptor >= 0 &&
         !loop_add(process->input.descriptor, token_of(process, SOURCE_STDIN), EPOLLONESHOT))
         return false;
+    if (process->console >= 0 && !loop_add(process->console, token_of(process, SOURCE_CONSOLE), EPOLLIN)) return false;
     return process->status < 0 || loop_add(process->status, token_of(process, SOURCE_STATUS), EPOLLIN);
 }
 
@@ -88,6 +92,104 @@ void status_read(struct process *process)
     process->exit.value = failure.error;
 }
 
+/* ---- a terminal that is handed over ---- */
+
+int console_listen(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (*path != '/' || strlen(path) >= sizeof address.sun_path) {
+        errno = *path != '/' ? EINVAL : ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (listener < 0) return -1;
+    if (bind(listener, (const struct sockaddr *)&address, sizeof address) == 0 && listen(listener, 1) == 0)
+        return listener;
+    const int error = errno;
+    close(listener);
+    errno = error;
+    return -1;
+}
+
+/* One message and the descriptor that comes with it (-1: none; any others are closed); as recvmsg(2). */
+static ssize_t receive_descriptor(int connection, int *descriptor)
+{
+    enum { MOST = 4 };
+    char name[512];
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(MOST * sizeof(int))];
+    } control;
+    struct iovec data = {.iov_base = name, .iov_len = sizeof name};
+    struct msghdr message = {
+        .msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    *descriptor = -1;
+    const ssize_t length = recvmsg(connection, &message, MSG_CMSG_CLOEXEC);
+    if (length < 0) return length;
+    const struct cmsghdr *header = CMSG_FIRSTHDR(&message); /* descriptors all come in one */
+    if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) return length;
+    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; i++) {
+        int found;
+        memcpy(&found, CMSG_DATA(header) + i * sizeof found, sizeof found);
+        if (*descriptor < 0) *descriptor = found;
+        else close(found);
+    }
+    return length;
+}
+
+/* Only our side of a pseudo-terminal is taken: anything else might block, or not end. */
+static void take_terminal(struct process *process, int terminal)
+{
+    char name[64];
+    const int flags = fcntl(terminal, F_GETFL);
+    const int copy = fcntl(terminal, F_DUPFD_CLOEXEC, 3);
+    if (copy < 0 || ptsname_r(terminal, name, sizeof name) != 0 || fcntl(terminal, F_SETFL, flags | O_NONBLOCK) != 0) {
+        say("process %d handed over no terminal: %s", (int)process->pid, strerror(errno));
+        close(terminal);
+        if (copy >= 0) close(copy);
+        return;
+    }
+    process->output[0].descriptor = terminal;
+    process->input.descriptor = copy;
+    if (loop_add(terminal, token_of(process, SOURCE_STDOUT), EPOLLONESHOT) &&
+        loop_add(copy, token_of(process, SOURCE_STDIN), EPOLLONESHOT))
+        return;
+    say("the terminal of process %d cannot be watched: %s", (int)process->pid, strerror(errno));
+    loop_close(&process->output[0].descriptor);
+    loop_close(&process->input.descriptor);
+}
+
+/* What can be received without waiting. */
+static void console_receive(struct process *process)
+{
+    int listening = 0, terminal = -1;
+    socklen_t size = sizeof listening;
+    if (process->console < 0) return;
+    if (getsockopt(process->console, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening) {
+        const int connection = accept4(process->console, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (connection < 0) return;
+        loop_close(&process->console);
+        process->console = connection;
+        if (!loop_add(connection, token_of(process, SOURCE_CONSOLE), EPOLLIN))
+            say("the console of process %d cannot be watched: %s", (int)process->pid, strerror(errno));
+    }
+    if (receive_descriptor(process->console, &terminal) < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    loop_close(&process->console);
+    if (terminal >= 0) take_terminal(process, terminal);
+    if (process->output[0].wanted) due_add(process, DUE_STDOUT);
+    input_flush(process);
+}
+
+void console_ended(struct process *process)
+{
+    console_receive(process);
+    if (process->console < 0) return;
+    loop_close(&process->console);
+    if (process->output[0].wanted) due_add(process, DUE_STDOUT);
+}
+
 void streams_event(struct process *process, enum source source)
 {
     switch (source) {
@@ -99,6 +201,7 @@ void streams_event(struct process *process, enum source source)
         break;
     case SOURCE_STDIN: input_flush(process); break;
     case SOURCE_STATUS: status_read(process); break;
+    case SOURCE_CONSOLE: console_receive(process); break;
     }
 }
 
@@ -116,6 +219,7 @@ void streams_close(struct process *process)
     loop_close(&process->output[0].descriptor);
     loop_close(&process->output[1].descriptor);
     loop_close(&process->status);
+    loop_close(&process->console);
     input_close(process);
     streams_unreserve(0, process->terminal);
     process->terminal = 0;
@@ -123,6 +227,10 @@ void streams_close(struct process *process)
 
 void streams_move(struct process *from, struct process *to)
 {
+    console_receive(from); /* it may be there: the runtime has ended */
+    to->console = from->console;
+    from->console = -1;
+    if (to->console >= 0) loop_change(to->console, token_of(to, SOURCE_CONSOLE), EPOLLIN);
     for (uint8_t i = 0; i < 2; i++) {
         struct output *left = &from->output[i];
         to->output[i] = *left;
@@ -153,8 +261,9 @@ void streams_forget_brain(struct process *process)
 
 uint8_t streams_that_are_open(const struct process *process)
 {
-    return (uint8_t)((process->input.descriptor >= 0 && !process->input.ending ? 1 : 0) |
-                     (process->output[0].descriptor >= 0 ? 2 : 0) | (process->output[1].descriptor >= 0 ? 4 : 0) |
+    const bool coming = process->console >= 0;
+    return (uint8_t)(((process->input.descriptor >= 0 || coming) && !process->input.ending ? 1 : 0) |
+                     (process->output[0].descriptor >= 0 || coming ? 2 : 0) | (process->output[1].descriptor >= 0 ? 4 : 0) |
                      (process->terminal ? 8 : 0));
 }
 
@@ -228,6 +337,7 @@ enum { OUTPUT_FIELDS = 8 + 1 + 8 + 8 + 1 };
 bool output_serve(struct process *process, uint8_t stream, struct writer *frame)
 {
     struct output *output = &process->output[stream - 1];
+    if (stream == 1 && process->console >= 0) return false; /* its terminal is still to come */
     uint8_t *bytes = place_of_blob(frame, OUTPUT_FIELDS);
     size_t limit = output->limit;
     ssize_t length = 0;
@@ -269,7 +379,7 @@ bool input_add(struct process *process, const uint8_t *bytes, uint32_t length)
 {
     struct input *input = &process->input;
     if (input->length + input->taken + length > INPUT_LONGEST) return false;
-    if (input->descriptor < 0 || input->ending) {
+    if ((input->descriptor < 0 && process->console < 0) || input->ending) {
         input->taken += length;
         input->shut = true;
         due_add(process, DUE_INPUT);

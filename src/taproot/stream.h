@@ -46,6 +46,10 @@ bool output_serve(struct process *process, uint8_t stream, struct writer *frame)
 bool input_add(struct process *process, const uint8_t *bytes, uint32_t length);
 void input_end(struct process *process);
 void input_flush(struct process *process);
+/* Listens for the terminal that a process will hand over (an OCI runtime's console socket); -1: errno. */
+int console_listen(const char *path);
+/* The process has ended: what it has not handed over by now never comes. */
+void console_ended(struct process *process);
 bool terminal_resize(struct process *process, uint16_t rows, uint16_t columns);
 
 #endif

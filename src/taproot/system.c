@@ -13,6 +13,7 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,6 +42,26 @@ bool system_process(pid_t pid, pid_t *parent, uint64_t *start_time)
         if (at) at++;
     }
     return false;
+}
+
+uint64_t system_memory_kills(void)
+{
+    static char text[16384];
+    static const char name[] = "\noom_kill ";
+    const int file = open_surely("/proc/vmstat", O_RDONLY);
+    if (file < 0) return 0;
+    const ssize_t length = read(file, text, sizeof text - 1);
+    close(file);
+    spares_keep();
+    text[length > 0 ? length : 0] = '\0';
+    const char *at = strstr(text, name);
+    return at ? strtoull(at + sizeof name - 1, NULL, 10) : 0;
+}
+
+uint64_t system_memory(void)
+{
+    struct sysinfo information;
+    return sysinfo(&information) == 0 ? (uint64_t)information.totalram * information.mem_unit >> 20 : 0;
 }
 
 struct directory_entry {

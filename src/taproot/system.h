@@ -38,6 +38,10 @@ void helpers_forget_brain(void);
 
 /* As PID 1, after everything was stopped: reboot(2) with a SHUTDOWN action. Returns when the kernel refuses. */
 void system_power(uint8_t action);
+/* How often the kernel has killed a process for want of memory, in all; 0 where it does not count. */
+uint64_t system_memory_kills(void);
+/* The memory of the machine in MiB. */
+uint64_t system_memory(void);
 /* PID 1 of the machine, not of a container. */
 bool system_is_machine(void);
 

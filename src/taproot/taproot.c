@@ -162,6 +162,7 @@ static void reap(void)
             continue;
         }
         status_read(process);
+        console_ended(process);
         if (process->exit.how == EXIT_NOT_EXECUTED) {
             record.how = EXIT_NOT_EXECUTED;
             record.stage = process->exit.stage;

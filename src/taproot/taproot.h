@@ -19,7 +19,9 @@
 #include <sys/types.h>
 
 #define TAPROOT_VERSION "0.1.0"
-#define PROTOCOL_VERSION 1
+/* The versions of the protocol that taproot speaks: PROTOCOL.md, "Compatibility". */
+#define PROTOCOL_VERSION 2
+#define PROTOCOL_OLDEST 2
 
 /* How many processes, running or ended and not yet acknowledged. Tests build with a small one. */
 #ifndef PROCESS_CAPACITY
@@ -44,7 +46,7 @@ struct options {
     bool private_mounts;     /* a mount namespace of our own */
     int lifeline;            /* descriptor whose end of file means SIGTERM, or -1 */
     int channel;             /* speak on this descriptor instead of starting a brain, or -1 */
-    int64_t heartbeat_ms;    /* longest silence of a brain [3000] */
+    int64_t heartbeat_ms;    /* longest silence of a brain [2500] */
     int64_t hello_ms;        /* time a new brain has for HELLO [30000] */
     int64_t stop_ms;         /* time a brain has to stop the tree [60000] */
     uint32_t brain_failures; /* brains without HELLO in a row before giving up; 0 never [10, as PID 1 0] */
@@ -84,7 +86,7 @@ void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * the descriptor, so descriptors of the loop are closed with loop_close() and nothing else.
  */
 enum { TOKEN_SIGNAL = 1, TOKEN_CHANNEL = 2, TOKEN_LIFELINE = 3, TOKEN_BUTTON = 4, TOKENS_FIXED = 8 };
-enum source { SOURCE_STDOUT = 0, SOURCE_STDERR = 1, SOURCE_STDIN = 2, SOURCE_STATUS = 3 };
+enum source { SOURCE_STDOUT = 0, SOURCE_STDERR = 1, SOURCE_STDIN = 2, SOURCE_STATUS = 3, SOURCE_CONSOLE = 4 };
 int loop_open(void);
 bool loop_add(int descriptor, uint64_t token, uint32_t events); /* false: errno says why */
 void loop_change(int descriptor, uint64_t token, uint32_t events);

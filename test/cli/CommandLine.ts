@@ -3,13 +3,18 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
 import { ContainerService } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import * as Cli from "../../src/cli/Cli.ts"
+import { Keyboard } from "../../src/cli/Keyboard.ts"
 import * as Signals from "../../src/cli/Signals.ts"
 import { GrpcFailure, type Registration, unary } from "./FakeServer.ts"
 import { actors, containers } from "./Samples.ts"
 import * as TestScreen from "./TestScreen.ts"
+
+/** Standard input at its end. */
+const noKeyboard = Layer.succeed(Keyboard, Keyboard.of({ isTerminal: false, input: Stream.empty, raw: Effect.void }))
 
 /** What a command printed and its exit code. */
 export interface Ran {
@@ -25,7 +30,7 @@ export const prepare = (args: ReadonlyArray<string>, options: Parameters<typeof 
   return {
     captured: screen.captured,
     deliver: signals.deliver,
-    run: Cli.run(args).pipe(Effect.provide(Layer.mergeAll(screen.layer, signals.layer, NodeServices.layer)))
+    run: Cli.run(args).pipe(Effect.provide(Layer.mergeAll(screen.layer, noKeyboard, signals.layer, NodeServices.layer)))
   }
 }
 

@@ -76,7 +76,7 @@ describe("tables", () => {
 describe("ironwood run's words", () => {
   const globals = new Set(["address", "output", "o"])
   const own = valueFlags(run)
-  const split = (line: string) => separate(line.split(" "), globals, own).join(" ")
+  const split = (line: string) => separate(line.split(" "), globals, { run: own, create: own }).join(" ")
 
   it("ends the flags at the image", () => {
     assert.strictEqual(split("run hello ls -la"), "run hello -- ls -la")

@@ -256,8 +256,10 @@ restarts: { perSecond: 7 }`)
             watchdog: undefined,
             listen: [],
             restarts: { perSecond: 7, burst: usualRestarts.burst },
+            upgrade: { keys: [], whenBrainFails: "wait" },
             registries: usualSettings,
-            images: usualImageSettings
+            images: usualImageSettings,
+            containers: { allowPrivileged: false }
           })
         }),
         { commandLine: "quiet hostname=kernel ironwood.ntp=192.0.2.9 sysctl.vm/swappiness=5" }

@@ -41,7 +41,8 @@ const services = [
   "ironwood.v1.ImageService",
   "ironwood.v1.PolicyService",
   "ironwood.v1.SandboxService",
-  "ironwood.v1.TreeService"
+  "ironwood.v1.TreeService",
+  "ironwood.v1.UpgradeService"
 ]
 
 /** One call of each service, with a piece of the answer. */

@@ -21,7 +21,9 @@ import { MachineConfigs } from "../../src/config/MachineConfigs.ts"
 import { gateway } from "../../src/gateway/Gateway.ts"
 import { Instance } from "../../src/gateway/Instance.ts"
 import { Host } from "../../src/host/HostFacts.ts"
+import * as MachineState from "../../src/host/MachineState.ts"
 import { constant } from "../../src/host/Setting.ts"
+import { Upgrades } from "../../src/upgrade/Upgrades.ts"
 import type { CgroupLayout } from "../../src/runtime/CgroupLayout.ts"
 import { Cgroups } from "../../src/runtime/Cgroups.ts"
 import { ContainerAlreadyExists, ContainerNotFound, SandboxNotFound } from "../../src/runtime/ContainerError.ts"
@@ -211,6 +213,8 @@ export class Domain {
       parts: () => effective(empty, undefined),
       setting: (part) => constant(effective(empty, undefined)[part])
     }),
+    MachineState.none,
+    Layer.mock(Upgrades, {}),
     Layer.mock(Cgroups, {
       layout: Effect.succeed<CgroupLayout>({
         kind: "v1",
@@ -228,7 +232,9 @@ export class Domain {
         taprootPid: 7,
         role: "parent",
         brainStarts: 2,
-        lastBrainEnd: { how: "none", value: 0, time: 0n }
+        lastBrainEnd: { how: "none", value: 0, time: 0n },
+        features: ["module", "watchdog", "successor"],
+        succession: { state: "none", fault: "none", end: { how: "none", value: 0, time: 0n } }
       }
     }),
     Layer.succeed(

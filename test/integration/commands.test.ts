@@ -357,6 +357,32 @@ restart: { backoff: { initial: 100ms }, maxConsecutive: 2, whenSpent: fallback, 
     })
   )
 
+  it.live("what gives a container more than is usual is refused until the machine config allows it", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      yield* instance.apply(image)
+      const more = ["run", "--privileged", "--cap-add", "net_admin", "--security-opt", "seccomp=unconfined"]
+      const look = ["--entrypoint", "/bin/cat", "hello", "/proc/self/status"]
+      const refused = yield* instance.try(...more, ...look)
+      assert.strictEqual(refused.code, 2)
+      for (const flag of ["--cap-add: CAP_NET_ADMIN is more", "--security-opt: ", "--privileged: "]) {
+        assert.include(refused.stderr, flag)
+      }
+      assert.include(refused.stderr, "set containers.allowPrivileged in its machine config")
+      const wrong = yield* instance.try("run", "--cap-drop", "everything", ...look)
+      assert.match(wrong.stderr, /--cap-drop: .*the name of a capability such as NET_ADMIN/)
+      // less than usual anybody may ask for
+      assert.match(yield* instance.run("run", "--rm", "--cap-drop", "all", ...look), /^CapEff:\t0+$/mu)
+
+      const file = join(yield* temporary, "machine.yaml")
+      writeFileSync(file, "version: ironwood/v1\ncontainers:\n  allowPrivileged: true\n")
+      yield* instance.run("config", "apply", "-f", file)
+      const status = yield* instance.run(...more, "--rm", ...look)
+      assert.match(status, /^NoNewPrivs:\t0$/mu)
+      assert.match(status, /^Seccomp:\t0$/mu)
+    })
+  )
+
   it.live("an archive with several images: all of them are imported and told", () =>
     Effect.gen(function* () {
       const instance = yield* start()

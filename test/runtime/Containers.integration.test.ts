@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
-import { existsSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { State } from "../../src/storage/State.ts"
 import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
@@ -49,6 +49,31 @@ describe("Containers", () => {
         assert.strictEqual((yield* Effect.flip(containers.get("web")))._tag, "ContainerNotFound")
         assert.isFalse(existsSync(join(state, "logs/web")))
         assert.isFalse(existsSync(join(state, "runtime/rootfs/web")))
+      })
+    )
+  )
+
+  it.live("every container has the usual filter of system calls, which is compiled once", () =>
+    withContainers(({ containers, state }) =>
+      Effect.gen(function* () {
+        const config = (name: string) =>
+          JSON.parse(readFileSync(join(state, `runtime/bundles/${name}-1/config.json`), "utf8"))
+        const filters: Array<unknown> = []
+        for (const name of ["one", "two", "three"]) {
+          const security = name === "three" ? { dropCapabilities: ["ALL"] } : {}
+          yield* create(containers, { name, security, command: shell("cat /proc/self/status; exec sleep 1000") })
+          filters.push(config(name).annotations?.["run.oci.seccomp_bpf_data"])
+          const seen = yield* Effect.repeat(logText(containers, name), {
+            until: (text) => text.includes("Seccomp_filters")
+          })
+          assert.match(seen, /^Seccomp:\t2$/mu, name)
+          assert.match(seen, /^Seccomp_filters:\t1$/mu, name)
+          assert.strictEqual(config(name).linux.seccomp.defaultAction, "SCMP_ACT_ERRNO")
+        }
+        const [first, second, third] = filters
+        assert.isUndefined(first, "nobody has compiled it yet")
+        assert.match(String(second), /^[A-Za-z0-9+/]{1000,}=*$/u)
+        assert.isUndefined(third, "another profile")
       })
     )
   )

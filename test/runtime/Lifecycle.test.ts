@@ -11,20 +11,20 @@ import {
   type Remedy
 } from "../../src/runtime/Lifecycle.ts"
 
-/** One line per state: start, stop, restart, kill, remove, force-remove. */
+/** One line per state: start, stop, restart, kill, exec, remove, force-remove. */
 const expected = `
-unregistered  commit   commit  commit   refuse  remove  remove
-waiting       commit   stop    commit   refuse  refuse  stop-and-remove
-starting      commit   stop    restart  refuse  refuse  stop-and-remove
-running       commit   stop    restart  signal  refuse  stop-and-remove
-backing-off   start    stop    restart  refuse  refuse  stop-and-remove
-stopping      restart  stop    restart  signal  refuse  stop-and-remove
-stopped       start    commit  restart  refuse  remove  remove
-parked        start    stop    restart  refuse  remove  remove
-finished      start    stop    restart  refuse  remove  remove
-failed        start    stop    restart  refuse  remove  remove
+unregistered  commit   commit  commit   refuse  refuse   remove  remove
+waiting       commit   stop    commit   refuse  refuse   refuse  stop-and-remove
+starting      commit   stop    restart  refuse  refuse   refuse  stop-and-remove
+running       commit   stop    restart  signal  execute  refuse  stop-and-remove
+backing-off   start    stop    restart  refuse  refuse   refuse  stop-and-remove
+stopping      restart  stop    restart  signal  execute  refuse  stop-and-remove
+stopped       start    commit  restart  refuse  refuse   remove  remove
+parked        start    stop    restart  refuse  refuse   remove  remove
+finished      start    stop    restart  refuse  refuse   remove  remove
+failed        start    stop    restart  refuse  refuse   remove  remove
 `
-const order: ReadonlyArray<Command> = ["start", "stop", "restart", "kill", "remove", "force-remove"]
+const order: ReadonlyArray<Command> = ["start", "stop", "restart", "kill", "exec", "remove", "force-remove"]
 
 describe("Lifecycle", () => {
   for (const line of expected.trim().split("\n")) {

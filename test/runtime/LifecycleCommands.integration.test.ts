@@ -108,7 +108,7 @@ const states: Readonly<Record<ContainerState, State>> = {
   failed: { reach: ended("exit 1", { restart: "on-success" }) }
 }
 
-const order: ReadonlyArray<Command> = ["start", "stop", "restart", "kill", "remove", "force-remove"]
+const order: ReadonlyArray<Command> = ["start", "stop", "restart", "kill", "exec", "remove", "force-remove"]
 
 const give = ({ containers }: World, command: Command, name: string): Effect.Effect<unknown, unknown> => {
   switch (command) {
@@ -118,6 +118,13 @@ const give = ({ containers }: World, command: Command, name: string): Effect.Eff
       return containers[command](name)
     case "kill":
       return containers.kill(name, "SIGUSR1")
+    case "exec":
+      return Effect.scoped(
+        Effect.flatMap(
+          containers.exec(name, { command: shell("kill -USR1 1"), environment: {}, stdin: false, detach: false }),
+          ({ process }) => process.exit
+        )
+      )
     case "remove":
     case "force-remove":
       return containers.remove(name, { force: command === "force-remove" })
@@ -157,7 +164,7 @@ const verify = Effect.fnUntraced(function* (
     return
   }
   const after = yield* containers.get(name)
-  if (action === "signal") {
+  if (action === "signal" || action === "execute") {
     while (!(yield* logText(containers, name)).includes("got USR1")) yield* Effect.sleep("5 millis")
     assert.deepStrictEqual([after.desired, after.incarnation], [before.desired, before.incarnation])
     return

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { execFileSync } from "node:child_process"
 import {
   chmodSync,
   copyFileSync,
@@ -18,9 +19,12 @@ import {
 } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import * as Capabilities from "../../src/runtime/Capabilities.ts"
 import { Cgroups } from "../../src/runtime/Cgroups.ts"
 import { decodeContainerSpec } from "../../src/runtime/ContainerSpec.ts"
 import { lookUp } from "../../src/runtime/ContainerUser.ts"
+import * as Isolation from "../../src/runtime/Isolation.ts"
 import { OciRuntime, type RunRequest } from "../../src/runtime/OciRuntime.ts"
 import * as OciRuntimeLive from "../../src/runtime/OciRuntimeLive.ts"
 import * as RuntimePaths from "../../src/runtime/RuntimePaths.ts"
@@ -72,7 +76,8 @@ const prepare = (state: string, id: string, fields: object, network: RuntimeSpec
       id,
       bundle: join(paths.bundles, id),
       cgroup: `${paths.cgroup}/test/${id}`,
-      label: `container/${id}#1`
+      label: `container/${id}#1`,
+      terminal: false
     }
     const oci = yield* RuntimeSpec.make({
       spec,
@@ -83,7 +88,10 @@ const prepare = (state: string, id: string, fields: object, network: RuntimeSpec
       hostname: "inside",
       network,
       hostFiles: [],
-      limitSwap: false
+      limitSwap: false,
+      isolation: Isolation.of(spec.security, yield* Isolation.held),
+      seccompFilter: undefined,
+      processLimit: 1024
     })
     mkdirSync(request.bundle, { recursive: true })
     writeFileSync(join(request.bundle, "config.json"), JSON.stringify(oci))
@@ -199,8 +207,8 @@ for (const name of ["crun", "runc"]) {
           )
           assert.isAbove(eaten.kills, 0, "the kernel counted it")
 
-          const script = "for i in 1 2 3 4 5 6 7 8; do /bin/sleep 3 & done; wait"
-          const forks = { command: ["/bin/sh", "-c", script], resources: { pids: 4 } }
+          const script = "for i in $(busybox seq 20); do /bin/sleep 3 & done; wait"
+          const forks = { command: ["/bin/sh", "-c", script], resources: { pids: 16 } }
           const stopped = yield* runToEnd(yield* prepare(state, "pids-1", forks))
           assert.match(stopped.errors, /can't fork/)
           assert.strictEqual(stopped.kills, 0)
@@ -230,6 +238,73 @@ for (const name of ["crun", "runc"]) {
             output,
             /null\n.*disk: Operation not permitted\n.*mem: Operation not permitted\nNoNewPrivs:\s1\n/
           )
+        })
+      )
+    )
+
+    it.live("a container makes only the system calls, and sees only the files, that it needs", () =>
+      withRuntime([name], (state) =>
+        Effect.gen(function* () {
+          const program = join(state, "rootfs/bin/syscalls")
+          execFileSync("musl-gcc", ["-static", "-o", program, fileURLToPath(new URL("syscalls.c", import.meta.url))])
+          const script = [
+            "/bin/syscalls",
+            "busybox grep -E '^(Seccomp|CapBnd|CapEff|NoNewPrivs):' /proc/self/status | busybox tr -s '\\t ' ' '",
+            "busybox head -c 1 /proc/kcore | busybox wc -c",
+            "busybox sh -c 'echo x > /proc/sys/kernel/hostname' 2>&1"
+          ].join("\n")
+          const { output } = yield* runToEnd(yield* prepare(state, "held-1", { command: ["/bin/sh", "-c", script] }))
+          assert.deepStrictEqual(output.split("\n").slice(0, 22), [
+            "getpid ok",
+            "personality ok",
+            "socket-inet ok",
+            "socket-unix ok",
+            "socket-netlink ok",
+            "socket-alg Function not implemented",
+            "socket-vsock Function not implemented",
+            "unshare-user Operation not permitted",
+            "clone-user Function not implemented",
+            "clone3 Function not implemented",
+            "mount Operation not permitted",
+            "keyctl Operation not permitted",
+            "bpf Operation not permitted",
+            "perf Operation not permitted",
+            "userfaultfd Operation not permitted",
+            "io_uring Operation not permitted",
+            "unknown Function not implemented",
+            "CapEff: 00000000a80425fb",
+            "CapBnd: 00000000a80425fb",
+            "NoNewPrivs: 1",
+            "Seccomp: 2",
+            "0"
+          ])
+          assert.match(output, /hostname: Read-only file system\n$/)
+        })
+      )
+    )
+
+    it.live("what a spec adds, drops and opens is so", () =>
+      withRuntime([name], (state) =>
+        Effect.gen(function* () {
+          const look = (id: string, security: object) => {
+            const command = ["/bin/sh", "-c", "busybox grep -E '^(Seccomp|CapEff|NoNewPrivs):' /proc/self/status"]
+            return Effect.flatMap(prepare(state, id, { command, security }), (request) =>
+              Effect.map(runToEnd(request), ({ errors, output }) => output.replaceAll(/\s+/gu, " ") + errors)
+            )
+          }
+          const none = { dropCapabilities: ["all"] }
+          assert.strictEqual(yield* look("none-1", none), "CapEff: 0000000000000000 NoNewPrivs: 1 Seccomp: 2 ")
+          const one = { dropCapabilities: ["ALL"], addCapabilities: ["chown"] }
+          assert.strictEqual(yield* look("one-1", one), "CapEff: 0000000000000001 NoNewPrivs: 1 Seccomp: 2 ")
+          const open = { seccompUnconfined: true, dropCapabilities: ["ALL"] }
+          assert.strictEqual(yield* look("open-1", open), "CapEff: 0000000000000000 NoNewPrivs: 1 Seccomp: 0 ")
+          const held = yield* Isolation.held
+          const bits = held.reduce(
+            (sum, capability) => sum | (1n << BigInt(Capabilities.names.indexOf(capability))),
+            0n
+          )
+          const all = `CapEff: ${bits.toString(16).padStart(16, "0")} NoNewPrivs: 0 Seccomp: 0 `
+          assert.strictEqual(yield* look("all-1", { privileged: true }), all)
         })
       )
     )

@@ -3,6 +3,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { ContainerSpec, decodeContainerSpec } from "../../src/runtime/ContainerSpec.ts"
 import { root } from "../../src/runtime/ContainerUser.ts"
+import * as Capabilities from "../../src/runtime/Capabilities.ts"
+import * as Isolation from "../../src/runtime/Isolation.ts"
 import * as RuntimeSpec from "../../src/runtime/RuntimeSpec.ts"
 import { ImageConfig } from "../../src/storage/OciImage.ts"
 
@@ -32,6 +34,9 @@ const make = (fields: object, input: Partial<RuntimeSpec.Input> = {}) =>
       network: "new",
       hostFiles: [],
       limitSwap: false,
+      isolation: Isolation.of(spec.security, Capabilities.names),
+      seccompFilter: undefined,
+      processLimit: 1024,
       ...input
     })
   )
@@ -101,7 +106,10 @@ describe("RuntimeSpec", () => {
   it.effect("limits: only what is given, CPUs as a quota, swap only where it can be limited", () =>
     Effect.gen(function* () {
       const none = yield* make({})
-      assert.deepStrictEqual(none.linux.resources, { devices: [{ allow: false, access: "rwm" }] })
+      assert.deepStrictEqual(none.linux.resources, {
+        devices: [{ allow: false, access: "rwm" }],
+        pids: { limit: 1024 }
+      })
       const resources = { memoryBytes: 64 * 1024 * 1024, cpus: 0.25, pids: 10 }
       const { cpu, memory, pids } = (yield* make({ resources })).linux.resources
       assert.deepStrictEqual(
@@ -138,7 +146,7 @@ describe("RuntimeSpec", () => {
   it.effect("a user other than root holds no capabilities, and nobody gains any", () =>
     Effect.gen(function* () {
       const asRoot = yield* make({})
-      assert.deepStrictEqual(asRoot.process.capabilities.effective, RuntimeSpec.capabilities)
+      assert.deepStrictEqual([...asRoot.process.capabilities.effective].sort(), [...Capabilities.usual].sort())
       const user = { uid: 1000, gid: 100, groups: [7, 8] }
       const asUser = yield* make({}, { user })
       assert.deepStrictEqual(asUser.process.capabilities.effective, [])
@@ -160,7 +168,10 @@ describe("RuntimeSpec", () => {
           hostname: "h",
           network: "new",
           hostFiles: [],
-          limitSwap: true
+          limitSwap: true,
+          isolation: Isolation.of(spec.security, Capabilities.names),
+          seccompFilter: undefined,
+          processLimit: 1024
         })
       )
       if (result._tag === "Failure") {

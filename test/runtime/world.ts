@@ -48,7 +48,23 @@ export const stateDirectory = Effect.acquireRelease(
   (state) => Effect.sync(() => rmSync(state, { recursive: true, force: true }))
 )
 
-const applets = ["sh", "sleep", "cat", "true", "false", "id", "hostname", "tail", "echo", "ip", "kill", "seq", "yes"]
+const applets = [
+  "sh",
+  "sleep",
+  "cat",
+  "true",
+  "false",
+  "id",
+  "hostname",
+  "tail",
+  "echo",
+  "ip",
+  "kill",
+  "seq",
+  "yes",
+  "stty",
+  "tty"
+]
 
 /** A small image with busybox. */
 export const busybox = (config: ConfigInput = {}): BuiltImage =>

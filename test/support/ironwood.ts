@@ -161,14 +161,21 @@ export const start = (options?: {
             : Effect.fail(new CommandFailed({ command: args.join(" "), ran: result }))
         )
       // A client of this instance is a Node with its directory on the command line too.
+      // Between two brains there is none for a moment: that is waited for, since -1 would be everybody to who kills it.
       const pidOf = (program: string, argument: string) =>
-        Effect.sync(
-          () =>
-            processesWith(stateDirectory).find((pid) => {
-              const argv = commandLineOf(pid).split("\0")
-              return argv[0]?.endsWith(program) === true && argv.some((word) => word.endsWith(argument))
-            }) ?? -1
-        )
+        Effect.map(
+          eventually(
+            `a process of ${program}`,
+            Effect.sync(() =>
+              processesWith(stateDirectory).find((pid) => {
+                const argv = commandLineOf(pid).split("\0")
+                return argv[0]?.endsWith(program) === true && argv.some((word) => word.endsWith(argument))
+              })
+            ),
+            (pid) => pid !== undefined
+          ),
+          (pid = Number.NaN) => pid
+        ).pipe(Effect.orDie)
       const instance: Instance = {
         stateDirectory,
         address,

@@ -58,6 +58,8 @@ export interface Options {
   readonly parameters?: ReadonlyArray<string>
   readonly memoryMiB?: number
   readonly more?: ReadonlyArray<string>
+  /** Where it prints, instead of where {@link Machine.console} reads. */
+  readonly console?: string
   /** Files put over those of the image. */
   readonly files?: ReadonlyArray<CpioEntry>
   /** False: no network card, the API is reached at a port of the hypervisor. Default: one whose address is written out. */
@@ -127,6 +129,7 @@ export const boot = (options: Options = {}) =>
             ...(options.network === false ? {} : { port }),
             ...(options.serves === undefined ? {} : { serve: server }),
             ...(typeof options.network === "string" ? { addresses: options.network } : {}),
+            ...(options.console === undefined ? {} : { console: options.console }),
             ...(options.memoryMiB === undefined ? {} : { memoryMiB: options.memoryMiB }),
             ...(options.firmware === undefined ? {} : { firmware: options.firmware }),
             more: [

@@ -24,7 +24,7 @@ const suite = (name: string): void => {
         const it = yield* supervised(taproot)
         let brain = yield* it.brain
         const { processes, welcome } = yield* brain.hello
-        assert.deepInclude(welcome, { version: 1, role: "parent", taprootPid: it.pid, brainStarts: 1 })
+        assert.deepInclude(welcome, { version: 2, role: "parent", taprootPid: it.pid, brainStarts: 1 })
         assert.deepInclude(welcome.lastBrainEnd, { how: "none", value: 0 })
         assert.deepStrictEqual(processes, [])
         const before = yield* brain.spawn(["sh", "-c", "exit 41"], { label: "before" })
@@ -298,10 +298,11 @@ const suite = (name: string): void => {
 
     it.live("each kind of garbage is told apart", () =>
       Effect.gen(function* () {
-        const hello = [3, 0, 0, 0, 1, 1, 0]
+        const hello = [5, 0, 0, 0, 1, 2, 0, 2, 0]
         const cases: ReadonlyArray<readonly [string, ReadonlyArray<number>]> = [
           ["HELLO comes first", [5, 0, 0, 0, 0x0e, 1, 0, 0, 0]],
-          ["speaks version 1", [3, 0, 0, 0, 1, 2, 0]],
+          ["speaks version 2 to 2 of the protocol, the brain 1 to 1", [3, 0, 0, 0, 1, 1, 0]],
+          ["speaks version 2 to 2 of the protocol, the brain 3 to 4", [5, 0, 0, 0, 1, 4, 0, 3, 0]],
           ["HELLO comes once", [...hello, ...hello]],
           ["an impossible length", [...hello, 0, 0, 0, 0, 0]],
           ["type 0x77 does not decode", [...hello, 1, 0, 0, 0, 0x77]],

@@ -229,7 +229,7 @@ const say = (taproot: NodeJS.WritableStream, frames: ReadonlyArray<TaprootFrame>
     settled
   )
 
-const welcome = (processes: number, version = 1): TaprootFrame => ({
+const welcome = (processes: number, version = 2): TaprootFrame => ({
   _tag: "Welcome",
   version,
   instance: "00".repeat(16),
@@ -237,6 +237,8 @@ const welcome = (processes: number, version = 1): TaprootFrame => ({
   role: "parent",
   brainStarts: 1,
   lastBrainEnd: { how: "none", value: 0, time: 0n },
+  features: [],
+  succession: { state: "none", fault: "none", end: { how: "none", value: 0, time: 0n } },
   processes
 })
 
@@ -253,7 +255,7 @@ const entry: TaprootFrame = {
 
 describe("a taproot that breaks the protocol loses its brain", () => {
   const lies: Readonly<Record<string, ReadonlyArray<TaprootFrame>>> = {
-    "another version": [welcome(0, 2)],
+    "another version": [welcome(0, 3)],
     "two greetings": [welcome(0), welcome(0)],
     "an entry that was not announced": [welcome(0), entry],
     "the same entry twice": [welcome(2), entry, entry],

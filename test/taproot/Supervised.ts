@@ -117,7 +117,7 @@ export class Peer {
     readonly welcome: Frame<"Welcome">
     readonly processes: ReadonlyArray<Frame<"Process">>
   }> = Effect.gen({ self: this }, function* () {
-    yield* this.send({ _tag: "Hello", version: 1 })
+    yield* this.send({ _tag: "Hello", version: 2, oldest: 2 })
     const welcome = yield* this.next("Welcome")
     const processes: Array<Frame<"Process">> = []
     while (processes.length < welcome.processes) processes.push(yield* this.next("Process"))

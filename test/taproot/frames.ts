@@ -3,7 +3,7 @@ import * as Arbitrary from "effect/Arbitrary"
 import * as Schema from "effect/Schema"
 import type { BrainFrame, ErrorStdio, FileStdio, InputStdio, OutputStdio } from "../../src/taproot/BrainFrame.ts"
 import { ExecStage, notExecutedMessage, type ProcessExit } from "../../src/taproot/ProcessExit.ts"
-import { RefusalReason } from "../../src/taproot/Processes.ts"
+import { type Hello, RefusalReason } from "../../src/taproot/Processes.ts"
 import { SignalName, signalNumber } from "../../src/taproot/Signals.ts"
 import type { TaprootFrame } from "../../src/taproot/TaprootFrame.ts"
 
@@ -47,9 +47,13 @@ const file: Arbitrary.Arbitrary<FileStdio> = Arbitrary.all({
 const stdin = either<InputStdio>([
   Arbitrary.all({ _tag: oneOf(["Null", "Stream", "Inherit"]) }),
   file,
-  Arbitrary.all({ _tag: constant("Pty"), rows: u16, columns: u16 })
+  Arbitrary.all({ _tag: constant("Pty"), rows: u16, columns: u16 }),
+  Arbitrary.all({ _tag: constant("Console"), path: text })
 ])
-const stdout = either<OutputStdio>([Arbitrary.all({ _tag: oneOf(["Null", "Stream", "Inherit", "Pty"]) }), file])
+const stdout = either<OutputStdio>([
+  Arbitrary.all({ _tag: oneOf(["Null", "Stream", "Inherit", "Pty", "Console"]) }),
+  file
+])
 const stderr = either<ErrorStdio>([stdout, constant({ _tag: "Stdout" })])
 
 const usage = { time: u64, userMicroseconds: count, systemMicroseconds: count, maxRssKib: count }
@@ -70,7 +74,7 @@ const exit = either<ProcessExit>([
 export const brainFrames: {
   readonly [Tag in BrainFrame["_tag"]]: Arbitrary.Arbitrary<Extract<BrainFrame, { readonly _tag: Tag }>>
 } = {
-  Hello: Arbitrary.all({ _tag: constant("Hello"), version: u16 }),
+  Hello: Arbitrary.all({ _tag: constant("Hello"), version: u16, oldest: u16 }),
   Heartbeat: Arbitrary.all({ _tag: constant("Heartbeat"), sequence: u64 }),
   Spawn: Arbitrary.all({
     _tag: constant("Spawn"),
@@ -111,8 +115,22 @@ export const brainFrames: {
   Shutdown: Arbitrary.all({ _tag: constant("Shutdown"), action }),
   StatusRequest: Arbitrary.all({ _tag: constant("StatusRequest"), request: u32 }),
   Module: Arbitrary.all({ _tag: constant("Module"), request: u32, file: text, parameters: text }),
-  Watchdog: Arbitrary.all({ _tag: constant("Watchdog"), request: u32, timeoutSeconds: u32, patienceMillis: u32 })
+  Watchdog: Arbitrary.all({ _tag: constant("Watchdog"), request: u32, timeoutSeconds: u32, patienceMillis: u32 }),
+  Succeed: Arbitrary.all({
+    _tag: constant("Succeed"),
+    request: u32,
+    patienceMillis: u32,
+    tries: u8,
+    argv: Arbitrary.array(text, { minLength: 1, maxLength: 32 })
+  }),
+  Confirm: Arbitrary.all({ _tag: constant("Confirm"), request: u32 })
 }
+
+const brainEnd = Arbitrary.all({
+  how: oneOf(["none", "exited", "signaled", "missed-heartbeat", "protocol-fault", "never-said-hello", "late"]),
+  value: i32,
+  time: u64
+})
 
 export const taprootFrames: {
   readonly [Tag in TaprootFrame["_tag"]]: Arbitrary.Arbitrary<Extract<TaprootFrame, { readonly _tag: Tag }>>
@@ -126,10 +144,16 @@ export const taprootFrames: {
     taprootPid: u32,
     role: oneOf(["parent", "init", "guest"]),
     brainStarts: u32,
-    lastBrainEnd: Arbitrary.all({
-      how: oneOf(["none", "exited", "signaled", "missed-heartbeat", "protocol-fault", "never-said-hello"]),
-      value: i32,
-      time: u64
+    lastBrainEnd: brainEnd,
+    features: either([
+      constant<Hello["features"]>([]),
+      constant<Hello["features"]>(["module"]),
+      constant<Hello["features"]>(["watchdog", "successor"])
+    ]),
+    succession: Arbitrary.all({
+      state: oneOf(["none", "trial", "proven", "given-up"]),
+      fault: oneOf(["none", "ended", "late", "protocol", "unstable"]),
+      end: brainEnd
     }),
     processes: u32
   }),

@@ -151,6 +151,7 @@ void helpers_forget_brain(void)
 void brain_heard(void) {}
 void brain_greeted(void) {}
 void brain_channel_ended(void) {}
+void brain_replace(void) {}
 bool brain_is(pid_t pid)
 {
     return pid == 999;
@@ -222,9 +223,12 @@ static void put_spawn(struct writer *out)
     put_texts(out, 0);
     put_u8(out, (uint8_t)any(2));
     const bool terminal = any(6) == 0;
+    const bool console = any(8) == 0; /* its path is none: what follows it is for the integration tests */
     for (int i = 0; i < 3; i++) {
-        const uint8_t kind = (uint8_t)(terminal ? STDIO_TERMINAL : any(3) ? STDIO_STREAM : any(40) ? any(6) : 6);
+        uint8_t kind = (uint8_t)(terminal ? STDIO_TERMINAL : any(3) ? STDIO_STREAM : any(40) ? any(6) : 7);
+        if (console && i < 2) kind = STDIO_CONSOLE;
         put_u8(out, kind);
+        if (kind == STDIO_CONSOLE && i == 0) put_text(out, 100);
         if (kind == STDIO_FILE) {
             put_u32(out, any(4096));
             put_u32(out, 0600);
@@ -246,7 +250,10 @@ static void put_frame(struct writer *out, uint8_t type)
     put_u32(out, 0);
     put_u8(out, type);
     switch (type) {
-    case 0x01: put_u16(out, any(90) ? 1 : 2); break;
+    case 0x01:
+        put_u16(out, any(90) ? 2 : (uint16_t)any(5));
+        if (any(90)) put_u16(out, any(90) ? 2 : (uint16_t)any(5));
+        break;
     case 0x02: put_u64(out, any(1000)); break;
     case 0x03: put_spawn(out); break;
     case 0x04:
@@ -308,6 +315,13 @@ static void put_frame(struct writer *out, uint8_t type)
         put_u32(out, any(40) ? 10 + any(3591) : any(10));
         put_u32(out, 1000 + any(600000));
         break;
+    case 0x11:
+        put_u32(out, any(1000));
+        put_u32(out, any(40) ? 1000 + any(600000) : any(1000));
+        put_u8(out, (uint8_t)(any(40) ? 1 + any(255) : 0));
+        put_texts(out, 1);
+        break;
+    case 0x12: put_u32(out, any(1000)); break;
     default: put_text(out, 60);
     }
     struct writer length = {.bytes = out->bytes + start, .size = 4, .length = 0, .overflow = false};
@@ -447,10 +461,10 @@ static void run_session(void)
     if (any(50)) put_frame(&out, 0x01);
     favourite = 0;
     favourite = some_id();
-    const uint8_t theme = (uint8_t)(any(2) ? 2 + any(15) : 0); /* and the frame it likes, if any */
+    const uint8_t theme = (uint8_t)(any(2) ? 2 + any(17) : 0); /* and the frame it likes, if any */
     for (uint32_t frames = any(40); frames > 0; frames--) {
         const size_t start = out.length;
-        put_frame(&out, (uint8_t)(theme && any(2) ? theme : any(400) ? 2 + any(15) : any(256)));
+        put_frame(&out, (uint8_t)(theme && any(2) ? theme : any(400) ? 2 + any(17) : any(256)));
         if (out.overflow) failed("the session does not fit");
         size_t length = out.length - start;
         if (any(120) == 0) mutate(bytes + start, &length);
@@ -486,8 +500,9 @@ static void clean_up(void)
     put_frame(&out, 0x02);
     bytes[4] = 0x01;
     out.length = 5;
-    put_u16(&out, 1);
-    bytes[0] = 3;
+    put_u16(&out, 2);
+    put_u16(&out, 2);
+    bytes[0] = 5;
     if (write(pair[1], bytes, out.length) != (ssize_t)out.length) failed("no room");
     for (int i = 0; i < 4; i++) {
         turn();

@@ -7,7 +7,8 @@ import {
   type Container,
   ContainerSchema,
   ContainerService,
-  DesiredState
+  DesiredState,
+  type Security
 } from "../../../proto/generated/ironwood/v1/container_pb.ts"
 import {
   type Actor,
@@ -148,6 +149,7 @@ const facts = (container: Container, now: number): ReadonlyArray<readonly [strin
     ["requires", (spec?.requires ?? []).map(Text.clean).join(", ")],
     ["bound to", (spec?.bindsTo ?? []).map(Text.clean).join(", ")],
     ["limits", limits.join(", ")],
+    ["security", security(spec?.security)],
     ["root filesystem", spec?.readonlyRootfs === true ? "read-only" : ""],
     [
       "stop",
@@ -158,6 +160,16 @@ const facts = (container: Container, now: number): ReadonlyArray<readonly [strin
     ["uid", container.uid]
   ]
 }
+
+const security = (wanted: Security | undefined): string =>
+  wanted === undefined
+    ? ""
+    : [
+        ...(wanted.privileged ? ["privileged"] : []),
+        ...(wanted.seccompUnconfined ? ["every system call"] : []),
+        ...wanted.addCapabilities.map((name) => `and ${Text.clean(name)}`),
+        ...wanted.dropCapabilities.map((name) => `without ${Text.clean(name)}`)
+      ].join(", ")
 
 const history = (
   entries: ReadonlyArray<HistoryEntry>,

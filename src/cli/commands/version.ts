@@ -1,5 +1,4 @@
 /** `ironwood version`: which Ironwood this is, and which one answers. */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
@@ -21,7 +20,6 @@ export const version = Command.make(
   Effect.fnUntraced(function* () {
     const client = yield* Client
     const format = yield* OutputSetting
-    const now = yield* Clock.currentTimeMillis
     const node = `node ${process.versions.node}`
     const answer = yield* client.call(HostService.method.getVersion, {}, { timeout: "5 seconds" }).pipe(
       Effect.asSome,
@@ -39,7 +37,9 @@ export const version = Command.make(
       )
     }
     const server = answer.value
-    const started = ActorText.momentOf(server.brainStartTime)
+    // not from its start time: the clock may have been set since, and ours may differ
+    const uptime =
+      server.brainUptime === undefined ? "" : `, up ${HumanText.span(ActorText.millisecondsOf(server.brainUptime))}`
     return yield* Output.answer(
       GetVersionResponseSchema,
       server,
@@ -51,10 +51,7 @@ export const version = Command.make(
             `${Text.clean(server.version)} (node ${Text.clean(server.nodeVersion).replace(/^v/, "")}) at ${client.address}`
           ],
           ["taproot", `pid ${server.taprootPid}, instance ${Text.clean(server.instance)}`],
-          [
-            "brain",
-            `pid ${server.brainPid}${started === undefined ? "" : `, up ${HumanText.span(now - started)}`}, started ${HumanText.count(server.brainStarts, "time")}`
-          ],
+          ["brain", `pid ${server.brainPid}${uptime}, started ${HumanText.count(server.brainStarts, "time")}`],
           ["state", Text.clean(server.stateDirectory)],
           ...(server.rescue === "" ? [] : [["rescue", Text.clean(server.rescue)] as const])
         ])

@@ -1,0 +1,234 @@
+/**
+ * `Executions`: further programs in containers that run, each started through the OCI runtime and then a child of taproot
+ * like the container's first process, so that its exit is exact and its output is pulled.
+ *
+ * An execution lives as long as the scope it was opened in (a client's call): when that closes, the program and what it
+ * has brought forth are killed. Only a detached one goes on; it is looked after until it ends, by the next brain too.
+ *
+ * Traps:
+ * - A new brain kills what an earlier one had under way for clients that are gone with it.
+ * - Labels tell what is whose: `exec/web#3/a-1f…` belongs to a caller, `exec/web#3/d-1f…` is detached.
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { randomBytes } from "node:crypto"
+import * as fs from "node:fs/promises"
+import type * as ProcessExit from "../taproot/ProcessExit.ts"
+import { type OutputStream, type Process, Processes } from "../taproot/Processes.ts"
+import { ExecFailed, ExecProgramMissing, ExecProgramRefused } from "./ContainerError.ts"
+import type { ContainerRun } from "./ContainerRuns.ts"
+import * as ContainerUser from "./ContainerUser.ts"
+import type { ExecSpec } from "./ExecSpec.ts"
+import { creatorLabel, OciRuntime, type RuntimeFailed } from "./OciRuntime.ts"
+import { killAll } from "./ProcessTree.ts"
+import type * as RuntimePaths from "./RuntimePaths.ts"
+import { startFailure } from "./StartFailure.ts"
+
+/** A program that runs for somebody. */
+export interface Execution {
+  readonly process: Process
+  /** What it writes, as it comes; ends soon after the program, also when something it left behind could still write. */
+  readonly output: (stream: OutputStream) => Stream.Stream<Uint8Array>
+}
+
+export type ExecError = ExecFailed | ExecProgramMissing | ExecProgramRefused | ContainerUser.UserNotFound
+
+export class Executions extends Context.Service<
+  Executions,
+  {
+    readonly open: (run: ContainerRun, spec: ExecSpec) => Effect.Effect<Execution, ExecError, Scope.Scope>
+  }
+>()("ironwood/runtime/Executions") {}
+
+const PREFIX = "exec/"
+const UNKILLABLE = "20 seconds"
+/** How long output is waited for after the end of the program; as long as there is some it is read. */
+const LINGER = "500 millis"
+
+/** What is taken over from the bundle of a run: of our own writing (`RuntimeSpec`). */
+const Bundle = Schema.fromJsonString(
+  Schema.Struct({
+    process: Schema.Struct({
+      user: Schema.Struct({
+        uid: Schema.Int,
+        gid: Schema.Int,
+        additionalGids: Schema.optionalKey(Schema.Array(Schema.Int))
+      }),
+      env: Schema.Array(Schema.String),
+      cwd: Schema.String,
+      capabilities: Schema.Struct({ bounding: Schema.Array(Schema.String) }),
+      noNewPrivileges: Schema.Boolean
+    })
+  })
+)
+const decodeBundle = Schema.decodeUnknownEffect(Bundle)
+
+const environmentOf = (present: ReadonlyArray<string>, spec: ExecSpec): ReadonlyArray<string> => {
+  const variables = new Map(
+    present.map((variable) => {
+      const equals = variable.indexOf("=")
+      return [variable.slice(0, equals), variable.slice(equals + 1)] as const
+    })
+  )
+  if (spec.terminal !== undefined && !variables.has("TERM")) variables.set("TERM", "xterm")
+  // Another user has another home: the runtime looks it up.
+  if (spec.user !== undefined) variables.delete("HOME")
+  for (const [name, value] of Object.entries(spec.environment)) variables.set(name, value)
+  return [...variables].map(([name, value]) => `${name}=${value}`)
+}
+
+const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
+  const processes = yield* Processes
+  const runtime = yield* OciRuntime
+  const scope = yield* Effect.scope
+
+  const words = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+  const removeDirectory = (directory: string) =>
+    Effect.ignore(Effect.tryPromise(() => fs.rm(directory, { recursive: true, force: true })))
+
+  /** Kills it with what it has brought forth, if it lives, and gives its entry back. */
+  const end = (process: Process) =>
+    Effect.gen(function* () {
+      if (Option.isNone(yield* process.exitNow)) {
+        yield* killAll(process.pid, processes.hello.taprootPid)
+        const ended = yield* Effect.timeoutOption(process.exit, UNKILLABLE)
+        if (Option.isNone(ended)) yield* Effect.logError(`${process.label} does not end although it was killed`)
+      }
+      yield* process.acknowledge
+    })
+
+  /** Waits for its end; what it still writes is dropped. */
+  const lookAfter = (process: Process) =>
+    Effect.gen(function* () {
+      const drain = (stream: OutputStream) => Stream.runDrain(process.output(stream))
+      yield* Effect.forkChild(Effect.all([drain("stdout"), drain("stderr")], { concurrency: "unbounded" }))
+      yield* process.exit
+      yield* process.acknowledge
+    })
+
+  /** What the runtime reads, in a directory of its own below the bundle of the run. */
+  const prepare = Effect.fnUntraced(function* (run: ContainerRun, directory: string, spec: ExecSpec) {
+    const failed = (detail: string) => new ExecFailed({ name: run.container, detail })
+    const text = yield* Effect.tryPromise({
+      try: () => fs.readFile(`${run.bundle}/config.json`, "utf8"),
+      catch: (error) => failed(words(error))
+    })
+    const { process } = yield* Effect.mapError(decodeBundle(text), ({ message }) => failed(message))
+    const { user } = spec
+    const who =
+      user === undefined
+        ? process.user
+        : yield* ContainerUser.lookUp(`/proc/${run.process.pid}/root`, user).pipe(
+            Effect.map(({ gid, groups, uid }) => ({
+              uid,
+              gid,
+              ...(groups.length > 0 ? { additionalGids: groups } : {})
+            })),
+            Effect.catchTag("RootedFileRefused", ({ message }) => Effect.fail(failed(message)))
+          )
+    const { bounding } = process.capabilities
+    const held = who.uid === 0 ? bounding : []
+    const content = {
+      terminal: spec.terminal !== undefined,
+      ...(spec.terminal === undefined
+        ? {}
+        : { consoleSize: { height: spec.terminal.rows, width: spec.terminal.columns } }),
+      user: who,
+      args: spec.command,
+      env: environmentOf(process.env, spec),
+      cwd: spec.workingDirectory ?? process.cwd,
+      capabilities: { bounding, effective: held, permitted: held },
+      noNewPrivileges: process.noNewPrivileges
+    }
+    yield* Effect.tryPromise({
+      try: async () => {
+        await fs.mkdir(directory, { mode: 0o700 })
+        await fs.writeFile(`${directory}/process.json`, JSON.stringify(content), { mode: 0o600 })
+      },
+      catch: (error) => failed(words(error))
+    })
+  })
+
+  const failureOf = (name: string, program: string, error: RuntimeFailed): ExecError => {
+    const failure = startFailure(name, program, error)
+    if (failure._tag === "ProgramNotFound") return new ExecProgramMissing({ name, program })
+    if (failure._tag === "ProgramNotExecutable")
+      return new ExecProgramRefused({ name, program, detail: failure.detail })
+    return new ExecFailed({ name, detail: error.stderr === "" ? error.message : error.stderr })
+  }
+
+  const start = (run: ContainerRun, spec: ExecSpec) => {
+    const id = `${spec.detach ? "d" : "a"}-${randomBytes(6).toString("hex")}`
+    const directory = `${run.bundle}/exec-${id}`
+    return prepare(run, directory, spec).pipe(
+      Effect.andThen(
+        runtime.exec({
+          id: run.id,
+          directory,
+          label: `${PREFIX}${run.id}/${id}`,
+          terminal: spec.terminal !== undefined,
+          stdin: spec.stdin,
+          output: !spec.detach
+        })
+      ),
+      Effect.catchTags({
+        RuntimeMissing: ({ message }) => Effect.fail(new ExecFailed({ name: run.container, detail: message })),
+        RuntimeFailed: (error) => Effect.fail(failureOf(run.container, spec.command[0] ?? "", error))
+      }),
+      Effect.ensuring(removeDirectory(directory))
+    )
+  }
+
+  const output = (process: Process) => (stream: OutputStream) =>
+    Stream.unwrap(
+      Effect.gen(function* () {
+        const pull = yield* Stream.toPull(process.output(stream))
+        const lingering = process.exit.pipe(Effect.andThen(Effect.sleep(LINGER)), Effect.andThen(Cause.done()))
+        return Stream.fromPull(Effect.succeed(Effect.raceFirst(pull, lingering)))
+      })
+    ).pipe(
+      Stream.scoped,
+      Stream.map(({ bytes }) => bytes)
+    )
+
+  // --- what an earlier brain has left ---
+
+  const inherited = yield* processes.takeAll(PREFIX)
+  for (const process of inherited) {
+    const detached = /\/d-[0-9a-f]+$/.test(process.label)
+    yield* Effect.forkIn(detached ? lookAfter(process) : end(process), scope)
+  }
+  for (const creator of yield* processes.takeAll(creatorLabel(PREFIX))) {
+    const [run, id] = creator.label.slice(creatorLabel(PREFIX).length).split("/")
+    const directory = `${paths.bundles}/${run}/exec-${id}`
+    const clear = Effect.gen(function* () {
+      yield* end(creator)
+      const text = yield* Effect.option(Effect.tryPromise(() => fs.readFile(`${directory}/pid`, "latin1")))
+      const pid = Number(Option.getOrElse(text, () => ""))
+      if (pid > 1) yield* killAll(pid, processes.hello.taprootPid)
+      yield* removeDirectory(directory)
+    })
+    yield* Effect.forkIn(clear, scope)
+  }
+
+  return Executions.of({
+    open: Effect.fnUntraced(function* (run, spec) {
+      const process = yield* Effect.acquireRelease(start(run, spec), (process) =>
+        spec.detach ? Effect.forkIn(lookAfter(process), scope) : end(process)
+      )
+      return { process, output: output(process) }
+    })
+  })
+})
+
+export const layer = (paths: RuntimePaths.RuntimePaths) => Layer.effect(Executions, make(paths))
+
+/** The code that a shell gives for the end of a program: its own, or 128 and the signal's number. */
+export const codeOf = (exit: ProcessExit.ProcessExit): number =>
+  exit._tag === "Exited" ? exit.code : exit._tag === "Signaled" ? 128 + exit.number : 126
