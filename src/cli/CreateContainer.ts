@@ -8,12 +8,13 @@ import { ContainerService, type ContainerSpecSchema } from "../../proto/generate
 import { NetworkMode, SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { Client, orElseStatus, status } from "./Client.ts"
 import { exitCodes } from "./ExitCode.ts"
-import { type Failure, withNext } from "./Failure.ts"
+import { changed, type Failure, withNext } from "./Failure.ts"
 import { type FlagProblem, flagOf, wrongFlags } from "./FlagProblems.ts"
 import { pullImage } from "./ImagePull.ts"
 import { withMissing } from "./Missing.ts"
 import { generateName } from "./Names.ts"
 import { requestId } from "./RequestId.ts"
+import * as Text from "./Text.ts"
 import { flagOfField, type Pull, read, type RunFlags } from "./RunFlags.ts"
 
 /** Creates it, and starts it unless `notStarted`. `command` is what was typed, for messages. */
@@ -42,13 +43,22 @@ export const createContainer = Effect.fnUntraced(function* (
   const { container } = yield* create.pipe(
     Effect.catchIf(
       (error) => pull === "missing" && error.status === status.notFound && error.about?.type === "image",
-      () => Effect.andThen(pullImage({ reference: flags.image }), create)
+      () => Effect.andThen(pullMissing(flags.image), create)
     ),
     Effect.mapError((error) => explained(command, error, name)),
     Effect.tapError(() => (ownSandbox ? removeEmptySandbox(name) : Effect.void))
   )
   return container ?? (yield* Effect.die("CreateContainer answered without a container"))
 })
+
+/** Pulls an image that is not here. Who cannot have it pulled may have it as a file. */
+const pullMissing = (reference: string) =>
+  Effect.mapError(pullImage({ reference }), (error) =>
+    changed(error, {
+      summary: `image ${Text.clean(reference)} is not here, and cannot be pulled: ${error.summary}`,
+      next: error.next ?? "`ironwood image ls` lists those that are here, `ironwood image import PATH` brings one in"
+    })
+  )
 
 /** What the flags are to blame for, and what to do about the rest. */
 const explained = (command: string, error: Failure, name: string): Failure => {

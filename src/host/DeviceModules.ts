@@ -47,40 +47,52 @@ export const aliases = (text: string): ((modalias: string) => ReadonlyArray<stri
 
 const names = (directory: string): Promise<ReadonlyArray<string>> => readdir(directory).catch(() => [])
 
-/** What the devices without a driver are. */
-const waiting = async (): Promise<ReadonlyArray<string>> => {
-  const found = new Set<string>()
+/** What the devices are, and whether they have a driver. */
+const present = async (): Promise<ReadonlyArray<{ readonly modalias: string; readonly driven: boolean }>> => {
+  const found: Array<{ readonly modalias: string; readonly driven: boolean }> = []
   for (const bus of await names("/sys/bus")) {
     for (const device of await names(`/sys/bus/${bus}/devices`)) {
       const directory = `/sys/bus/${bus}/devices/${device}`
-      if (existsSync(join(directory, "driver"))) continue
       const modalias = await readFile(join(directory, "modalias"), "utf8").catch(() => "")
-      if (modalias.trim() !== "") found.add(modalias.trim())
+      if (modalias.trim() === "") continue
+      found.push({ modalias: modalias.trim(), driven: existsSync(join(directory, "driver")) })
     }
   }
-  return [...found]
+  return found
 }
 
-/** What was loaded since the brain started; and what could not be, with why. */
-const loaded = new Set<string>()
+/** What this brain has tried to load, and what could not be, with why. */
+const tried = new Set<string>()
 const refused = new Map<string, string>()
 
-/** Loads what devices need that have no driver; how many modules that were. */
+/** As the kernel writes their names. */
+const loadedModules = async (): Promise<ReadonlySet<string>> => {
+  const text = await readFile("/proc/modules", "latin1").catch(() => "")
+  return new Set(text.split("\n").map((line) => line.slice(0, line.indexOf(" "))))
+}
+
+/**
+ * Loads what devices need that have no driver. `count`: how many modules that were; `inUse`: those that devices need and the
+ * kernel has, whoever loaded them: an earlier brain, too.
+ */
 const loadMissing = Effect.gen(function* () {
   const directory = `/lib/modules/${release()}`
   const text = yield* Effect.promise(() => readFile(join(directory, "aliases"), "utf8").catch(() => ""))
-  if (text === "") return 0
+  if (text === "") return { count: 0, inUse: [] }
   const modulesFor = aliases(text)
-  const wanted = new Set((yield* Effect.promise(waiting)).flatMap(modulesFor))
-  const missing = [...wanted].filter((name) => !loaded.has(name) && !refused.has(name))
-  if (missing.length === 0) return 0
-  const files = yield* Effect.promise(() => filesBelow(directory))
-  for (const name of missing) {
-    const problem = yield* load({ name, parameters: "" }, files)
-    if (problem === "") loaded.add(name)
-    else refused.set(name, problem)
+  const devices = yield* Effect.promise(present)
+  const needed = (of: typeof devices) => [...new Set(of.flatMap(({ modalias }) => modulesFor(modalias)))]
+  const missing = needed(devices.filter(({ driven }) => !driven)).filter((name) => !tried.has(name))
+  if (missing.length > 0) {
+    const files = yield* Effect.promise(() => filesBelow(directory))
+    for (const name of missing) {
+      tried.add(name)
+      const problem = yield* load({ name, parameters: "" }, files)
+      if (problem !== "") refused.set(name, problem)
+    }
   }
-  return missing.length
+  const there = yield* Effect.promise(loadedModules)
+  return { count: missing.length, inUse: needed(devices).filter((name) => there.has(name.replaceAll("-", "_"))) }
 })
 
 const partitions = Effect.promise(() => readFile("/proc/partitions", "utf8").catch(() => ""))
@@ -98,16 +110,16 @@ const untilQuiet = Effect.gen(function* () {
 
 /** Before anything looks for a disk or a link. A device may be behind another one, so it is looked again. */
 export const loadAtStart: Effect.Effect<void, never, Processes> = Effect.gen(function* () {
-  for (let rounds = 0; rounds < 4 && (yield* loadMissing) > 0; rounds++) yield* untilQuiet
+  for (let rounds = 0; rounds < 4 && (yield* loadMissing).count > 0; rounds++) yield* untilQuiet
 })
 
 export const devicesStep = step(
   "devices",
   { description: "kernel modules that devices need", deadline: "1 minute" },
   Effect.gen(function* () {
-    yield* loadMissing
+    const { inUse } = yield* loadMissing
     return {
-      facts: loaded.size === 0 ? {} : { modules: [...loaded].sort().join(" ") },
+      facts: inUse.length === 0 ? {} : { modules: inUse.toSorted().join(" ") },
       again: "10 seconds" as const,
       ...(refused.size === 0 ? {} : { degraded: [...refused.values()].join("; ") })
     }

@@ -333,9 +333,9 @@ restart: { backoff: { initial: 100ms }, maxConsecutive: 2, whenSpent: fallback, 
         4,
         "ironwood: image hello is in use by container web. Remove those first.\n"
       ])
-      assert.deepStrictEqual(yield* of("run nowhere"), [
+      assert.deepStrictEqual(yield* of("run --pull never nowhere"), [
         3,
-        "ironwood: no image nowhere:latest here. `ironwood image ls` lists the images, `ironwood image import PATH` brings one in.\n"
+        "ironwood: no image nowhere:latest here. `ironwood image ls` lists the images, `ironwood image pull NAME` and `ironwood image import PATH` bring one in.\n"
       ])
       assert.deepStrictEqual(yield* of("run --sandbox none hello"), [
         3,

@@ -413,7 +413,7 @@ describe("the spine", () => {
       const instance = yield* start()
       const ran = yield* instance.try("run", "--name", "ghost", "nowhere:1.2")
       assert.notStrictEqual(ran.code, 0)
-      assert.include(ran.stderr, "nowhere:1.2")
+      assert.include(ran.stderr, "image nowhere:1.2 is not here, and cannot be pulled: registry docker.io ")
       assert.include(ran.stderr, "image import")
     })
   )
