@@ -74,7 +74,8 @@ const directory = Effect.acquireRelease(
   (path) => Effect.sync(() => rmSync(path, { recursive: true }))
 )
 
-describe("the brain of a machine", () => {
+/** More boots than CI has time for; `test/integration/upgrade.test.ts` shows the same without a machine. */
+describe.skipIf(process.env["IRONWOOD_BOOT"] !== "all" && !long)("the brain of a machine", () => {
   it.live(
     "is upgraded while a container runs, and falls back from one that cannot live",
     () =>

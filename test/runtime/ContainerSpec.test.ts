@@ -85,7 +85,7 @@ describe("ContainerSpec", () => {
     })
   )
 
-  const { restart: _, stopGracePeriod: __, ...fields } = ContainerSpec.fields
+  const { probes: _, restart: __, stopGracePeriod: ___, ...fields } = ContainerSpec.fields
   const Given = Schema.Struct(fields)
   const codec = Schema.fromJsonString(ContainerSpec)
   it.effect.prop("stored as JSON and read back it is the same", { given: Given }, ({ given }) =>
@@ -93,6 +93,16 @@ describe("ContainerSpec", () => {
       // An endless duration fits the types but not what is decoded; the policy's own tests are about that.
       const spec = new ContainerSpec({
         ...given,
+        probes: {
+          readiness: {
+            http: { port: 80, path: "/healthz", host: "localhost" },
+            initialDelay: Duration.zero,
+            period: Duration.seconds(10),
+            timeout: Duration.millis(500),
+            successThreshold: 2,
+            failureThreshold: 3
+          }
+        },
         restart: RestartPolicy.workload,
         stopGracePeriod: Duration.seconds(3)
       })
