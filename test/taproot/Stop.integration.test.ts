@@ -180,7 +180,7 @@ const suite = (name: string): void => {
         const { status, stderr, stdout } = spawnSync(taproot[0] ?? "", words, { encoding: "utf8" })
         return { status, said: stderr + stdout }
       }
-      assert.deepInclude(said("--version"), { status: 0, said: "taproot 0.1.0 (protocol 1)\n" })
+      assert.deepInclude(said("--version"), { status: 0, said: "taproot 0.1.0 (protocol 2)\n" })
       assert.match(said("--help").said, /^usage: taproot [^]*--lifeline FD/)
       for (const [words, sentence] of [
         [[], "say which brain to start"],
