@@ -1,6 +1,7 @@
 /**
  * What `start`, `stop` and `restart` share: each takes containers and other actors alike, several at once. A container is
- * steered through its own service, which remembers the wish; any other actor through the tree.
+ * steered through its own service, which remembers the wish; any other actor through the tree. `pause` and `resume` take
+ * containers alone ({@link steerContainers}).
  */
 import { create } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
@@ -18,14 +19,19 @@ export const targets = Argument.String("NAME|PATH").pipe(
   Argument.variadic({ min: 1 })
 )
 
+/** What a service answers about a container. */
+interface AboutContainer {
+  readonly container?: Container | undefined
+}
+
+const containerAnswered = (word: string, name: string, { container }: AboutContainer) =>
+  answered(word, ContainerSchema, container ?? create(ContainerSchema, { spec: { name } }))
+
 /** Does it to each of them and prints their names (with `-o json` what they are then); see `forEach` for what happens when some fail. */
 export const steer = Effect.fnUntraced(function* (
   words: ReadonlyArray<string>,
   how: {
-    readonly container: (
-      client: Connection,
-      name: string
-    ) => Effect.Effect<{ readonly container?: Container | undefined }, Failure>
+    readonly container: (client: Connection, name: string) => Effect.Effect<AboutContainer, Failure>
     readonly actor: (client: Connection, path: string) => Effect.Effect<{ readonly actor?: Actor | undefined }, Failure>
   }
 ) {
@@ -35,11 +41,31 @@ export const steer = Effect.fnUntraced(function* (
     Effect.fnUntraced(function* (word) {
       const target = yield* Target.resolve(word)
       if (target._tag === "Container") {
-        const { container } = yield* how.container(client, target.name)
-        return answered(word, ContainerSchema, container ?? create(ContainerSchema, { spec: { name: target.name } }))
+        return containerAnswered(word, target.name, yield* how.container(client, target.name))
       }
       const { actor } = yield* how.actor(client, target.path)
       return answered(word, ActorSchema, actor ?? create(ActorSchema, { path: target.path }))
+    })
+  )
+})
+
+/** The argument: one name at least. */
+export const containers = Argument.String("NAME").pipe(
+  Argument.withDescription("Containers"),
+  Argument.variadic({ min: 1 })
+)
+
+/** As {@link steer}, of containers alone. */
+export const steerContainers = Effect.fnUntraced(function* (
+  words: ReadonlyArray<string>,
+  how: (client: Connection, name: string) => Effect.Effect<AboutContainer, Failure>
+) {
+  const client = yield* Client
+  yield* forEach(
+    words,
+    Effect.fnUntraced(function* (word) {
+      const name = yield* Target.container(word)
+      return containerAnswered(word, name, yield* how(client, name))
     })
   )
 })

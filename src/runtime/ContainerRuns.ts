@@ -54,6 +54,7 @@ import { creatorLabel, OciRuntime, type RunRequest, type RuntimeFailed } from ".
 import * as ProcessLimits from "./ProcessLimits.ts"
 import type { ContainerRecord, SandboxRecord } from "./Records.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
+import * as Capabilities from "./Capabilities.ts"
 import * as Isolation from "./Isolation.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import { SeccompFilters } from "./SeccompFilters.ts"
@@ -158,7 +159,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const cgroups = yield* Cgroups
   const scope = yield* Effect.scope
   const limitSwap = yield* cgroups.limitsSwap
-  const held = yield* Isolation.held
+  const held = yield* Capabilities.held
   const filters = new SeccompFilters()
   const processLimits = yield* ProcessLimits.ofHost
   const init = helperPath(processes.hello.taprootPid, "init")

@@ -7,7 +7,6 @@
  * a container is made; one that is there stays as it is.
  */
 import * as Context from "effect/Context"
-import * as Effect from "effect/Effect"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import * as Capabilities from "./Capabilities.ts"
 import type { Security } from "./ContainerSpec.ts"
@@ -61,6 +60,3 @@ export const problemsOf = (
     problem: `${why}; this host does not allow it: set containers.allowPrivileged in its machine config`
   }))
 }
-
-/** What the host has to give; read once. */
-export const held: Effect.Effect<ReadonlyArray<Capabilities.Capability>> = Capabilities.held

@@ -24,6 +24,7 @@ import { root } from "./ContainerUser.ts"
 import type { RuntimeCandidate, RuntimeFacts } from "./OciRuntime.ts"
 import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import type { RuntimePaths } from "./RuntimePaths.ts"
+import * as Capabilities from "./Capabilities.ts"
 import * as Isolation from "./Isolation.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import { trialProgram } from "./TrialProgram.ts"
@@ -120,7 +121,7 @@ const trial = ({ cgroups, paths, processes }: Services, path: string, id: TrialI
         hostFiles: [],
         init: "",
         limitSwap: yield* cgroups.limitsSwap,
-        isolation: Isolation.of(trialSpec.security, yield* Isolation.held),
+        isolation: Isolation.of(trialSpec.security, yield* Capabilities.held),
         seccompFilter: undefined,
         processLimit: 64
       })
