@@ -31,6 +31,12 @@ char **boot_arguments(int *count);
 char **boot_usual_arguments(int *count);
 /* Makes the brain's cgroup and its limit; cgroup2 or nothing. */
 void boot_brain_cgroup(const char *directory, uint64_t memory_most);
+/*
+ * Reads the files that a brain's command line names, so that their pages in memory are charged to nobody's limit: the first who
+ * reads a page is. Charged to the brain, its own program is what the kernel takes away first when it comes near its limit, and
+ * it reads and unpacks that again and again instead of being ended.
+ */
+void boot_brain_program(char **words);
 /* Watches the machine's power buttons in the loop (TOKEN_BUTTON). */
 void boot_watch_buttons(void);
 /* The loop says that one may be pressed; true: it is. */

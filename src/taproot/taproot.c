@@ -102,6 +102,7 @@ static int start(int count, char **arguments)
     if (!understood) give_up(EX_USAGE);
     log_open();
     if (options.brain_cgroup) boot_brain_cgroup(options.brain_cgroup, options.brain_memory);
+    if (options.brain_cgroup && options.brain_memory > 0) boot_brain_program(options.brain);
     if (options.lock) take_lock(options.lock);
     if (options.private_mounts) take_private_mounts();
     spawn_prepare();
