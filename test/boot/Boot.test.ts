@@ -296,7 +296,9 @@ watchdog: { timeoutSeconds: 45 }
           serves: next
         })
         yield* machine.up
-        assert.match(yield* machine.run("tree", "--all", "init/host"), /devices .*modules=.*\bsd_mod\b.*\bvmw_pvscsi\b/)
+        yield* eventually("the card's drivers", machine.run("tree", "--all", "init/host"), (text) =>
+          /devices .*modules=.*\bsd_mod\b.*\bvmw_pvscsi\b/.test(text)
+        )
         assert.include(yield* machine.run("config", "get", "--revision", "1"), "# mine")
         yield* eventually("the config from the network", machine.run("host"), (text) => text.includes("downloaded"), 60)
         yield* containerPid(machine)
