@@ -37,7 +37,7 @@ export const sandboxActor = (sandbox: SandboxRecord, records: Records): Effect.E
       const containers = yield* records.containers.partition
       const own = byAge(containers.records).filter(({ value }) => value.sandbox === name)
       return yield* Effect.forEach(own, ({ value }) =>
-        Effect.map(isLeft(value.spec.name), (left) => containerActor(value, sandbox, records, !left))
+        Effect.map(isLeft(value), (left) => containerActor(value, sandbox, records, !left))
       )
     })
   })
