@@ -58,7 +58,8 @@ import * as Capabilities from "./Capabilities.ts"
 import * as Isolation from "./Isolation.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import { SeccompFilters } from "./SeccompFilters.ts"
-import * as SandboxNetworks from "./SandboxNetworks.ts"
+import * as PidNamespaces from "./PidNamespaces.ts"
+import * as SandboxNamespaces from "./SandboxNamespaces.ts"
 import { orFullDisk, startFailure } from "./StartFailure.ts"
 
 /** One run of a container. */
@@ -81,7 +82,8 @@ export class ContainerRuns extends Context.Service<
   {
     readonly paths: RuntimePaths.RuntimePaths
     readonly processLimits: ProcessLimits.ProcessLimits
-    readonly networks: SandboxNetworks.SandboxNetworks
+    readonly namespaces: SandboxNamespaces.SandboxNamespaces
+    readonly pidNamespaces: PidNamespaces.PidNamespaces
     /** The run that nobody has judged yet, if any: made by whichever actor or brain. Older ones beside it are ended. */
     readonly find: (record: ContainerRecord) => Effect.Effect<Option.Option<ContainerRun>>
     /** Whether taproot has anything of it: a process that lives, one whose end nobody has judged, a start that is half-way. */
@@ -163,7 +165,8 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const filters = new SeccompFilters()
   const processLimits = yield* ProcessLimits.ofHost
   const init = helperPath(processes.hello.taprootPid, "init")
-  const networks = SandboxNetworks.make(processes, paths)
+  const pidNamespaces = PidNamespaces.make(processes, runtime, paths, init)
+  const namespaces = SandboxNamespaces.make(processes, pidNamespaces, paths)
   const preparing = Semaphore.makeUnsafe(PREPARED_AT_ONCE)
 
   const room = DiskRoom.outputRoom(dirname(paths.logs))
@@ -324,7 +327,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const configure = Effect.fnUntraced(function* (
     record: ContainerRecord,
     request: RunRequest,
-    surroundings: SandboxNetworks.Surroundings
+    surroundings: SandboxNamespaces.Surroundings
   ) {
     const { spec } = record
     const { name } = spec
@@ -372,7 +375,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     const { name } = record.spec
     const request = requestOf(record, incarnation)
     for (const run of known.values()) if (run.container === name) yield* run.process.exit
-    const process = yield* networks
+    const process = yield* namespaces
       .within(sandbox, name, (surroundings) =>
         Effect.flatMap(preparing.withPermit(configure(record, request, surroundings)), ({ program, seccomp }) =>
           runtime.run(request).pipe(
@@ -381,7 +384,10 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
           )
         )
       )
-      .pipe(Effect.onError(() => Effect.promise(() => fs.rm(request.bundle, { recursive: true, force: true }))))
+      .pipe(
+        Effect.catchTag("RuntimeFailed", ({ message }) => Effect.fail(new CreateFailed({ name, detail: message }))),
+        Effect.onError(() => Effect.promise(() => fs.rm(request.bundle, { recursive: true, force: true })))
+      )
     return yield* register(record, process, incarnation)
   })
 
@@ -406,7 +412,8 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   return ContainerRuns.of({
     paths,
     processLimits,
-    networks,
+    namespaces,
+    pidNamespaces,
     log,
     start,
     find: Effect.fnUntraced(function* (record) {

@@ -13,13 +13,12 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
-import * as SchemaTransformation from "effect/SchemaTransformation"
 import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import { parseSignal } from "../taproot/Signals.ts"
 import { ProbesSpec } from "./ProbeSpec.ts"
 import { SpecInvalid } from "./ContainerError.ts"
 import * as Capabilities from "./Capabilities.ts"
-import { Labels, SandboxSpec, WorkloadName } from "./SandboxSpec.ts"
+import { GracePeriod, Labels, SandboxSpec, WorkloadName } from "./SandboxSpec.ts"
 
 const noNul = (maximum: number) =>
   Schema.String.pipe(
@@ -122,12 +121,6 @@ const Names = Schema.Array(WorkloadName).pipe(
   Schema.withDecodingDefaultKey(Effect.succeed([]))
 )
 
-/** From 0 (killed at once) to one day, stored as milliseconds. */
-export const GracePeriod = Schema.Finite.pipe(
-  Schema.check(Schema.isBetween({ minimum: 0, maximum: 86_400_000 }, { expected: "0 to 24h" })),
-  Schema.decodeTo(Schema.Duration, SchemaTransformation.durationFromMillis)
-)
-
 /** As people write it: SIGTERM, term or 15. */
 export const StopSignal = Schema.String.pipe(
   Schema.check(
@@ -217,6 +210,7 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
   log: LogRetention.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
   /** What it needs of the other containers of its sandbox; see `Dependencies.ts`. */
   after: Names,
+  afterSuccess: Names,
   requires: Names,
   bindsTo: Names
 }) {}
