@@ -34,7 +34,7 @@ import { helperPath } from "../taproot/Helper.ts"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import { type Process, Processes } from "../taproot/Processes.ts"
 import { parseSignal, type SignalName } from "../taproot/Signals.ts"
-import { Cgroups } from "./Cgroups.ts"
+import { Cgroups } from "../host/Cgroups.ts"
 import {
   type ContainerFailure,
   ContainerExited,
@@ -47,7 +47,7 @@ import {
   type RuntimeMissing,
   UserUnknown
 } from "./ContainerExit.ts"
-import * as ContainerLog from "./ContainerLog.ts"
+import * as ProcessLog from "../storage/logs/ProcessLog.ts"
 import * as ContainerUser from "./ContainerUser.ts"
 import * as Crowding from "./Crowding.ts"
 import { creatorLabel, OciRuntime, type RunRequest, type RuntimeFailed } from "./OciRuntime.ts"
@@ -134,7 +134,7 @@ export class ContainerRuns extends Context.Service<
     readonly current: (container: string) => Effect.Effect<Option.Option<ContainerRun>>
     /** The same of all containers, by their names. */
     readonly currents: Effect.Effect<ReadonlyMap<string, ContainerRun>>
-    readonly log: (record: ContainerRecord) => ContainerLog.ContainerLog
+    readonly log: (record: ContainerRecord) => ProcessLog.ProcessLog
     /** Tells for ever, from now on, in what a run is less than it should be; an empty text when that is over. */
     readonly troubles: (record: ContainerRecord, run: ContainerRun, tell: (why: string) => void) => Effect.Effect<never>
     /** After `stop`: closes and removes the log, forgets the rest. */
@@ -170,7 +170,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const preparing = Semaphore.makeUnsafe(PREPARED_AT_ONCE)
 
   const room = DiskRoom.outputRoom(dirname(paths.logs))
-  const logs = new Map<string, ContainerLog.ContainerLog>()
+  const logs = new Map<string, ProcessLog.ProcessLog>()
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => Effect.forEach(logs.values(), ({ close }) => close, { discard: true }))
   )
@@ -186,10 +186,10 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const tellPaused = (container: string, paused: boolean) =>
     Effect.sync(() => listeners.get(container)?.forEach((tell) => tell(paused)))
 
-  const log = ({ sandbox, spec }: ContainerRecord): ContainerLog.ContainerLog => {
+  const log = ({ sandbox, spec }: ContainerRecord): ProcessLog.ProcessLog => {
     let found = logs.get(spec.name)
     if (found === undefined) {
-      found = ContainerLog.make(`${paths.logs}/${sandbox}/${spec.name}`, spec.log, room)
+      found = ProcessLog.make(`${paths.logs}/${sandbox}/${spec.name}`, spec.log, room)
       logs.set(spec.name, found)
     }
     return found

@@ -18,7 +18,9 @@ import { parseSignal } from "../taproot/Signals.ts"
 import { ProbesSpec } from "./ProbeSpec.ts"
 import { SpecInvalid } from "./ContainerError.ts"
 import * as Capabilities from "./Capabilities.ts"
-import { GracePeriod, Labels, SandboxSpec, WorkloadName } from "./SandboxSpec.ts"
+import { GracePeriod, Labels, WorkloadName } from "../storage/Workload.ts"
+import { LogRetention } from "../storage/logs/LogRetention.ts"
+import { SandboxSpec } from "./SandboxSpec.ts"
 
 const noNul = (maximum: number) =>
   Schema.String.pipe(
@@ -74,19 +76,6 @@ export const Resources = Schema.Struct({
   )
 })
 export type Resources = typeof Resources.Type
-
-/** How much of a container's output is kept: `maxFiles` files of about `maxBytes` each, the current one included. */
-export const LogRetention = Schema.Struct({
-  maxBytes: Schema.Int.pipe(
-    Schema.check(Schema.isBetween({ minimum: 65_536, maximum: 2 ** 40 }, { expected: "a number of bytes from 65536" })),
-    Schema.withDecodingDefaultKey(Effect.succeed(10 * 1024 * 1024))
-  ),
-  maxFiles: Schema.Int.pipe(
-    Schema.check(Schema.isBetween({ minimum: 1, maximum: 100 }, { expected: "a number from 1 to 100" })),
-    Schema.withDecodingDefaultKey(Effect.succeed(3))
-  )
-})
-export type LogRetention = typeof LogRetention.Type
 
 /** An absolute directory. */
 export const WorkingDirectory = noNul(4095).pipe(

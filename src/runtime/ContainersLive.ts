@@ -36,7 +36,7 @@ import {
   SpecInvalid,
   WrongState
 } from "./ContainerError.ts"
-import { Cgroups } from "./Cgroups.ts"
+import { Cgroups } from "../host/Cgroups.ts"
 import { CLEARING } from "./ContainerActor.ts"
 import type { RuntimeMissing } from "./ContainerExit.ts"
 import * as ContainerRuns from "./ContainerRuns.ts"

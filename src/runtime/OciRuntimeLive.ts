@@ -23,7 +23,7 @@ import { availableParallelism } from "node:os"
 import { kill as killProcess } from "node:process"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import { type Process, Processes, type SpawnRequest } from "../taproot/Processes.ts"
-import { Cgroups, type CgroupStuck } from "./Cgroups.ts"
+import { Cgroups, type CgroupStuck } from "../host/Cgroups.ts"
 import type { RuntimeMissing } from "./ContainerExit.ts"
 import * as OciProbe from "./OciProbe.ts"
 import {

@@ -64,7 +64,7 @@ export class Cgroups extends Context.Service<
     /** Whether a limit of memory and swap together can be set here (there is swap, and the kernel accounts for it). */
     readonly limitsSwap: Effect.Effect<boolean>
   }
->()("ironwood/runtime/Cgroups") {
+>()("ironwood/host/Cgroups") {
   /** The real one, seen from taproot's mount namespace. */
   static readonly layer: Layer.Layer<Cgroups, never, Processes> = Layer.effect(
     Cgroups,
