@@ -151,13 +151,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
       const words = yield* launching(TRIAL_USER, [{ descriptor: 3, path: program, writable: false }], false)
       return {
         label: "accelerator trial",
-        argv: [
-          ...words,
-          path,
-          ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35", "-m", "64"],
-          ...["-accel", "kvm", "-cpu", "host", "-kernel", "/dev/fd/3"],
-          ...["-device", "isa-debug-exit,iobase=0x501,iosize=1"]
-        ],
+        argv: [...words, path, ...TRIAL],
         environment: { PATH }
       }
     })
@@ -280,6 +274,12 @@ const make = Effect.fnUntraced(function* (options: Options) {
     })
   })
 })
+
+/** A machine as others are made, with a debug port; the program is its first file. */
+const TRIAL = (
+  "-nodefaults -no-user-config -display none -no-reboot -machine q35 -m 64 -accel kvm -cpu host -kernel /dev/fd/3 " +
+  "-device isa-debug-exit,iobase=0x501,iosize=1"
+).split(" ")
 
 /** Nobody: what is tried needs no user of its own. */
 const TRIAL_USER = 65_534
