@@ -31,6 +31,12 @@ export class CgroupStuck extends Schema.TaggedError<CgroupStuck>()("CgroupStuck"
   }
 }
 
+/** The limits of a cgroup. */
+export interface Limits {
+  readonly memoryBytes: number
+  readonly pids: number
+}
+
 export class Cgroups extends Context.Service<
   Cgroups,
   {
@@ -44,6 +50,11 @@ export class Cgroups extends Context.Service<
     readonly moreRefusedForks: (path: string) => Effect.Effect<void>
     /** Lets the cgroup and all below it have no more processes than these; makes it. Does what can be done on this host. */
     readonly limitProcesses: (path: string, most: number) => Effect.Effect<void>
+    /**
+     * Makes a cgroup for a program that no container runtime starts, with what limits this host can set, and tells the
+     * directories that the program must join.
+     */
+    readonly prepare: (path: string, limits: Limits) => Effect.Effect<ReadonlyArray<string>>
     /** What has been used there, and may be. */
     readonly stats: (path: string) => Effect.Effect<CgroupStats.CgroupStats>
     /** Whether its processes are frozen. */
@@ -119,6 +130,12 @@ const keyed = (text: string, key: string): number => {
 
 /** Where crun writes plain files as if there were a cgroup2 beside cgroup v1, after it was unmounted for its sake. */
 const WITHOUT_UNIFIED = "/sys/fs/cgroup/unified"
+
+/** The cgroups above one, the topmost first: `/a/b/c` has "", `/a` and `/a/b`. */
+const ancestors = (path: string): ReadonlyArray<string> => {
+  const names = path.split("/").slice(0, -1)
+  return names.map((_, index) => names.slice(0, index + 1).join("/"))
+}
 
 const LOOK_AGAIN = "10 millis"
 const PATIENCE = "5 seconds"
@@ -230,6 +247,29 @@ export const make = Effect.fnUntraced(function* (
         yield* files
           .makeDirectory(`${mountPoint}${path}`)
           .pipe(Effect.andThen(files.write(`${mountPoint}${path}/pids.max`, String(most))), Effect.ignore)
+      }),
+    prepare: (path, { memoryBytes, pids }) =>
+      Effect.gen(function* () {
+        const seen = yield* layout
+        const limits = [
+          { controller: "memory", file: { 1: "memory.limit_in_bytes", 2: "memory.max" }, value: memoryBytes },
+          { controller: "pids", file: { 1: "pids.max", 2: "pids.max" }, value: pids }
+        ] as const
+        const joined = new Set<string>()
+        for (const { controller, file, value } of limits) {
+          const hierarchy = hierarchyOf(seen, controller)
+          if (hierarchy === undefined) continue
+          const { mountPoint, version } = hierarchy
+          const directory = `${mountPoint}${path}`
+          yield* Effect.ignore(files.makeDirectory(directory))
+          // each of those above must hand the controller down, the topmost first
+          for (const above of version === 2 ? ancestors(path) : []) {
+            yield* Effect.ignore(files.write(`${mountPoint}${above}/cgroup.subtree_control`, `+${controller}`))
+          }
+          yield* Effect.ignore(files.write(`${directory}/${file[version]}`, String(value)))
+          if (yield* unlessGone(false, Effect.as(files.list(directory), true))) joined.add(directory)
+        }
+        return [...joined]
       }),
     outOfMemoryKills: (path) =>
       Effect.gen(function* () {

@@ -54,7 +54,8 @@ import * as RuntimePaths from "./RuntimePaths.ts"
 import * as Isolation from "./Isolation.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import { SeccompFilters } from "./SeccompFilters.ts"
-import type * as SandboxNetworks from "./SandboxNetworks.ts"
+import type * as PidNamespaces from "./PidNamespaces.ts"
+import type * as SandboxNamespaces from "./SandboxNamespaces.ts"
 import { orFullDisk, startFailure } from "./StartFailure.ts"
 import { type System, Systems } from "./System.ts"
 
@@ -79,7 +80,8 @@ export class ContainerRuns extends Context.Service<
   ContainerRuns,
   {
     readonly paths: RuntimePaths.RuntimePaths
-    readonly networks: SandboxNetworks.SandboxNetworks
+    readonly namespaces: SandboxNamespaces.SandboxNamespaces
+    readonly pidNamespaces: PidNamespaces.PidNamespaces
     /** The run that nobody has judged yet, if any: made by whichever actor or brain. Older ones beside it are ended. */
     readonly find: (record: ContainerRecord) => Effect.Effect<Option.Option<ContainerRun>>
     /** Whether taproot has anything of it: a process that lives, one whose end nobody has judged, a start that is half-way. */
@@ -154,7 +156,7 @@ const make = Effect.gen(function* () {
   const systems = yield* Systems
   const scope = yield* Effect.scope
   const filters = new SeccompFilters()
-  const { networks, paths } = systems
+  const { namespaces, paths, pidNamespaces } = systems
   const preparing = Semaphore.makeUnsafe(PREPARED_AT_ONCE)
 
   const room = DiskRoom.outputRoom(dirname(paths.logs))
@@ -328,7 +330,7 @@ const make = Effect.gen(function* () {
     system: System,
     record: ContainerRecord,
     request: RunRequest,
-    surroundings: SandboxNetworks.Surroundings
+    surroundings: SandboxNamespaces.Surroundings
   ) {
     const { spec } = record
     const { name } = spec
@@ -382,6 +384,7 @@ const make = Effect.gen(function* () {
         )
       )
       .pipe(
+        Effect.catchTag("RuntimeFailed", ({ message }) => Effect.fail(new CreateFailed({ name, detail: message }))),
         Effect.onError(() => Effect.ignore(system.files.remove(request.bundle))),
         Effect.catch((error) => Effect.flatMap(endedWith(system, name), (ended) => Effect.fail(ended ?? error)))
       )
@@ -416,7 +419,8 @@ const make = Effect.gen(function* () {
 
   return ContainerRuns.of({
     paths,
-    networks,
+    namespaces,
+    pidNamespaces,
     log,
     start,
     find: Effect.fnUntraced(function* (record) {

@@ -199,6 +199,7 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
   log: LogRetention.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
   /** What it needs of the other containers of its sandbox; see `Dependencies.ts`. */
   after: Names,
+  afterSuccess: Names,
   requires: Names,
   bindsTo: Names
 }) {}

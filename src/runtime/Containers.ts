@@ -214,6 +214,16 @@ export class Containers extends Context.Service<
     ) => Effect.Effect<Option.Option<Sandbox>, SandboxAlreadyExists | StateError>
     readonly listSandboxes: Effect.Effect<ReadonlyArray<Sandbox>, StateError>
     readonly getSandbox: (name: string) => Effect.Effect<Sandbox, SandboxNotFound | StateError>
+    /**
+     * Stops all its containers and remembers it: those that need others first, all together within one time: that given, else
+     * the sandbox's own, else the longest that one of them has. Answers when they have ended.
+     */
+    readonly stopSandbox: (
+      name: string,
+      options?: Pick<StopOptions, "gracePeriod">
+    ) => Effect.Effect<Sandbox, SandboxNotFound | StateError>
+    /** Starts those of its containers that are down, in the order of their needs; init containers first when none is up. */
+    readonly startSandbox: (name: string) => Effect.Effect<Sandbox, SandboxNotFound | StateError>
     /** Refused while it has containers, unless `force`: then they are removed first, forced too. */
     readonly removeSandbox: (
       name: string,

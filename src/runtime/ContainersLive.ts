@@ -54,6 +54,7 @@ import { nothingAssumed } from "./References.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import * as RuntimeSupervisor from "./RuntimeSupervisor.ts"
+import * as SandboxSteering from "./SandboxSteering.ts"
 import { SandboxSpec } from "./SandboxSpec.ts"
 import * as System from "./System.ts"
 import type { StopOptions } from "./StopOptions.ts"
@@ -255,6 +256,21 @@ const make = Effect.gen(function* () {
       if (command !== "stop") yield* runtime.settled(path)
       return yield* get(name)
     })
+
+  const membersOf = (sandbox: string) =>
+    Effect.flatMap(inSandbox(sandbox), (found) =>
+      Effect.forEach(found, ({ value }) =>
+        Effect.map(stateOf(value), (state): SandboxSteering.Member => ({ spec: value.spec, state }))
+      )
+    )
+
+  /** Somebody may remove it meanwhile. */
+  const unlessGone = <A, E, R>(effect: Effect.Effect<A, E | ContainerNotFound, R>) =>
+    Effect.catchIf(
+      effect,
+      (error): error is Extract<E | ContainerNotFound, ContainerNotFound> => error instanceof ContainerNotFound,
+      () => Effect.void
+    )
 
   const eraseFiles = (record: Records.ContainerRecord) =>
     releasing.withPermit(rootfs.release(record.spec.name)).pipe(
@@ -518,6 +534,31 @@ const make = Effect.gen(function* () {
           return yield* describeSandbox(stored)
         }).pipe(Effect.uninterruptible)
       ),
+    stopSandbox: (name, options = {}) =>
+      Effect.gen(function* () {
+        const { value } = yield* findSandbox(name)
+        const members = yield* membersOf(name)
+        const grace = SandboxSteering.graceOf(value.spec, members, options.gracePeriod)
+        yield* SandboxSteering.stop(members, grace, {
+          commit: Effect.fnUntraced(function* (names) {
+            for (const member of names) {
+              yield* records.containers.update(member, (record) => ({
+                ...record.value,
+                desired: "stopped",
+                ending: { gracePeriod: grace }
+              }))
+            }
+          }),
+          stop: (member, gracePeriod) => unlessGone(steer(member, "stop", { gracePeriod }))
+        })
+        return yield* Effect.flatMap(findSandbox(name), describeSandbox)
+      }),
+    startSandbox: (name) =>
+      Effect.gen(function* () {
+        yield* findSandbox(name)
+        yield* SandboxSteering.start(yield* membersOf(name), (member) => unlessGone(steer(member, "start")))
+        return yield* Effect.flatMap(findSandbox(name), describeSandbox)
+      }),
     validateSandbox: (spec) => Effect.flatMap(sameSandbox(spec), (found) => described(found, describeSandbox)),
     listSandboxes: Effect.flatMap(records.sandboxes.list, (found) => Effect.forEach(found, describeSandbox)),
     getSandbox: (name) => Effect.flatMap(findSandbox(name), describeSandbox),

@@ -1,6 +1,6 @@
 /**
  * What a person asks for when they ask for a sandbox: the place where containers that belong together run. They share
- * its network namespace and its cgroup.
+ * its network and IPC namespaces, `/dev/shm` and its cgroup; where it says so, also the numbers of their processes.
  *
  * A container that names no sandbox gets one of its own, called like the container, without network, gone with it.
  *
@@ -9,7 +9,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { Labels, WorkloadName } from "../storage/Workload.ts"
+import { GracePeriod, Labels, WorkloadName } from "../storage/Workload.ts"
 
 /** `none`: a network namespace with nothing but loopback; `host`: the host's own network. */
 export const NetworkMode = Schema.Literals(["none", "host"])
@@ -37,6 +37,9 @@ export const MicroVmSize = Schema.Struct({
   )
 })
 export type MicroVmSize = typeof MicroVmSize.Type
+/** `own`: each container sees its own processes, the first as number 1; `shared`: all see those of all. */
+export const ProcessMode = Schema.Literals(["own", "shared"])
+export type ProcessMode = typeof ProcessMode.Type
 
 export class SandboxSpec extends Schema.Class<SandboxSpec>("ironwood/SandboxSpec")({
   name: WorkloadName,
@@ -51,5 +54,11 @@ export class SandboxSpec extends Schema.Class<SandboxSpec>("ironwood/SandboxSpec
   ),
   /** What `hostname` says inside; default: the container's name. With the host's network it is the host's. */
   hostname: Schema.optionalKey(WorkloadName),
+  processes: ProcessMode.pipe(
+    Schema.withConstructorDefault(Effect.succeed("own" as const)),
+    Schema.withDecodingDefaultKey(Effect.succeed("own" as const))
+  ),
+  /** In what time all its containers together stop when it is stopped; default: the longest that one of them has. */
+  stopGracePeriod: Schema.optionalKey(GracePeriod),
   labels: Labels.pipe(Schema.withDecodingDefaultKey(Effect.succeed({})))
 }) {}

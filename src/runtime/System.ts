@@ -29,7 +29,8 @@ import * as ProcessLimits from "./ProcessLimits.ts"
 import type { SandboxRecord } from "./Records.ts"
 import { readFileInRoot, type RootedFileRefused } from "./RootedFile.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
-import * as SandboxNetworks from "./SandboxNetworks.ts"
+import * as PidNamespaces from "./PidNamespaces.ts"
+import * as SandboxNamespaces from "./SandboxNamespaces.ts"
 
 /** Reads a file as who lives in `root` sees it; none when it is not there. */
 export type ReadInRoot = (
@@ -63,8 +64,8 @@ export interface System {
   readonly within: <E, R>(
     sandbox: SandboxRecord,
     container: string,
-    start: (surroundings: SandboxNetworks.Surroundings) => Effect.Effect<Process, E, R>
-  ) => Effect.Effect<Process, E, R>
+    start: (surroundings: SandboxNamespaces.Surroundings) => Effect.Effect<Process, E, R>
+  ) => Effect.Effect<Process, E | PidNamespaces.PidNamespaceFailure, R>
   /** Why it is not there any more. */
   readonly gone: Effect.Effect<Option.Option<string>>
 }
@@ -77,7 +78,8 @@ export class Systems extends Context.Service<
   {
     readonly host: System
     readonly paths: RuntimePaths.RuntimePaths
-    readonly networks: SandboxNetworks.SandboxNetworks
+    readonly namespaces: SandboxNamespaces.SandboxNamespaces
+    readonly pidNamespaces: PidNamespaces.PidNamespaces
     /** That of a sandbox, if it is there now. */
     readonly present: (sandbox: string) => Effect.Effect<Option.Option<System>>
     /** That of a sandbox, as soon as it is there. */
@@ -96,8 +98,9 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const runtime = yield* OciRuntime
   const rootfs = yield* Rootfs
   const cgroups = yield* Cgroups
-  const networks = SandboxNetworks.make(processes, paths)
   const { taprootPid } = processes.hello
+  const pidNamespaces = PidNamespaces.make(processes, runtime, paths, helperPath(taprootPid, "init"))
+  const namespaces = SandboxNamespaces.make(processes, pidNamespaces, paths)
   const host: System = {
     processes,
     files: filesOfHost,
@@ -117,7 +120,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
           error._tag === "ImageNotFound" ? error : new RootfsFailed({ name, detail: error.message })
         )
       ),
-    within: networks.within,
+    within: namespaces.within,
     gone: Effect.succeedNone
   }
 
@@ -126,7 +129,8 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   return Systems.of({
     host,
     paths,
-    networks,
+    namespaces,
+    pidNamespaces,
     present: (sandbox) =>
       Effect.suspend(() => {
         const guest = guests.get(sandbox)

@@ -149,7 +149,7 @@ export const leftovers = (state: string): ReadonlyArray<string> => {
   for (const { mountPoint } of fromMounts(parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8"))).hierarchies) {
     if (existsSync(mountPoint + cgroup)) found.push(`cgroup ${mountPoint}${cgroup}`)
   }
-  for (const directory of ["runtime/oci", "runtime/bundles", "runtime/networks"]) {
+  for (const directory of ["runtime/oci", "runtime/bundles", "runtime/networks", "runtime/ipc", "runtime/shm"]) {
     const path = join(state, directory)
     if (existsSync(path)) found.push(...readdirSync(path).map((name) => `${directory}/${name}`))
   }
