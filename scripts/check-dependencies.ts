@@ -14,7 +14,7 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   network: ["storage", "host", "taproot", "actor"],
   config: ["storage", "network", "host", "taproot", "actor"],
   upgrade: ["storage", "host", "taproot", "actor"],
-  runtime: ["storage", "network", "host", "taproot", "actor"],
+  runtime: ["vmm", "storage", "network", "host", "taproot", "actor"],
   vmm: ["storage", "network", "host", "taproot", "actor"],
   gateway: ["config", "upgrade", "runtime", "vmm", "network", "storage", "host", "taproot", "actor", "proto"],
   cli: ["proto"],

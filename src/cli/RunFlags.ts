@@ -34,12 +34,12 @@ const positive = (text: string): Result.Result<number, string> =>
 const positiveInteger = (text: string): Result.Result<number, string> =>
   /^\d{1,9}$/.test(text) && Number(text) > 0 ? Result.succeed(Number(text)) : Result.fail("a whole number above 0")
 
-const networks: ReadonlyMap<string, NetworkMode> = new Map([
+export const networks: ReadonlyMap<string, NetworkMode> = new Map([
   ["none", NetworkMode.NONE],
   ["host", NetworkMode.HOST]
 ])
 
-const parseNetwork = (text: string): Result.Result<NetworkMode, string> =>
+export const parseNetwork = (text: string): Result.Result<NetworkMode, string> =>
   Result.fromOption(Option.fromUndefinedOr(networks.get(text)), () => [...networks.keys()].join(" or "))
 
 const pulls = ["always", "missing", "never"] as const
@@ -122,8 +122,14 @@ export const runFlags = {
     Flag.withDescription("Only loopback, or the host's own network (default: none)"),
     Flag.optional
   ),
-  sandbox: text("sandbox", "NAME", "Run in this sandbox, with the containers there (default: one of its own)"),
+  sandbox: text("sandbox", "NAME", "Run in this pod, with the containers there (default: one of its own)").pipe(
+    Flag.withAlias("pod")
+  ),
   after: names("after", "Start it once this container of its sandbox has come up or failed; may be repeated"),
+  afterSuccess: names(
+    "after-success",
+    "Start it once this container of its sandbox has run to its end with success; may be repeated"
+  ),
   requires: names("requires", "It needs this container of its sandbox: starts only while that runs; may be repeated"),
   bindsTo: names("binds-to", "As --requires, and it ends whenever that one ends; may be repeated"),
   stopSignal: text("stop-signal", "SIGNAL", "The signal that asks it to end"),
@@ -214,6 +220,7 @@ export const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.restart", "--restart"],
   ["spec.stop_signal", "--stop-signal"],
   ["spec.after", "--after"],
+  ["spec.after_success", "--after-success"],
   ["spec.requires", "--requires"],
   ["spec.binds_to", "--binds-to"],
   ["spec.stop_grace_period", "--stop-timeout"],
@@ -277,6 +284,7 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
     user: flags.user,
     stopSignal: flags.stopSignal,
     after: [...flags.after],
+    afterSuccess: [...flags.afterSuccess],
     requires: [...flags.requires],
     bindsTo: [...flags.bindsTo],
     labels: Object.fromEntries(flags.labels.flatMap(value)),

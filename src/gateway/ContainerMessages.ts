@@ -112,6 +112,7 @@ export const specToProto = (spec: ContainerSpec) =>
     ),
     log: { maxBytes: BigInt(spec.log.maxBytes), maxFiles: spec.log.maxFiles },
     after: [...spec.after],
+    afterSuccess: [...spec.afterSuccess],
     requires: [...spec.requires],
     bindsTo: [...spec.bindsTo],
     security: {
@@ -208,6 +209,7 @@ const encodedOf = (spec: Proto.ContainerSpec) =>
     }),
     log: given({ maxBytes: size(spec.log?.maxBytes), maxFiles: spec.log?.maxFiles }),
     after: spec.after,
+    afterSuccess: spec.afterSuccess,
     requires: spec.requires,
     bindsTo: spec.bindsTo,
     security: given({
@@ -241,6 +243,7 @@ export const referencesFromProto = (spec: Proto.ContainerSpec | undefined): Refe
   pulls: spec?.imagePull === PullPolicy.ALWAYS || spec?.imagePull === PullPolicy.IF_NOT_PRESENT,
   fallback: spec?.restart?.fallback || undefined,
   after: spec?.after ?? [],
+  afterSuccess: spec?.afterSuccess ?? [],
   requires: spec?.requires ?? [],
   bindsTo: spec?.bindsTo ?? []
 })
@@ -249,13 +252,17 @@ export const referencesFromProto = (spec: Proto.ContainerSpec | undefined): Refe
 export const assumedFromProto = (assumed: Proto.Assumed | undefined): Assumed => ({
   images: assumed?.images ?? [],
   sandboxes: assumed?.sandboxes ?? [],
-  containers: (assumed?.containers ?? []).map(({ after, bindsTo, name, requires, sandbox }) => ({
-    name,
-    sandbox: sandbox || undefined,
-    after,
-    requires,
-    bindsTo
-  }))
+  containers: (assumed?.containers ?? []).map(
+    ({ after, afterSuccess, bindsTo, name, permanent, requires, sandbox }) => ({
+      name,
+      sandbox: sandbox || undefined,
+      after,
+      afterSuccess,
+      requires,
+      bindsTo,
+      permanent
+    })
+  )
 })
 
 /** What is wrong with a spec that could not be read, together with what it refers to and is not there. One word a field. */

@@ -13,13 +13,14 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
-import * as SchemaTransformation from "effect/SchemaTransformation"
 import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import { parseSignal } from "../taproot/Signals.ts"
 import { ProbesSpec } from "./ProbeSpec.ts"
 import { SpecInvalid } from "./ContainerError.ts"
 import * as Capabilities from "./Capabilities.ts"
-import { Labels, SandboxSpec, WorkloadName } from "./SandboxSpec.ts"
+import { GracePeriod, Labels, WorkloadName } from "../storage/Workload.ts"
+import { LogRetention } from "../storage/logs/LogRetention.ts"
+import { SandboxSpec } from "./SandboxSpec.ts"
 
 const noNul = (maximum: number) =>
   Schema.String.pipe(
@@ -76,19 +77,6 @@ export const Resources = Schema.Struct({
 })
 export type Resources = typeof Resources.Type
 
-/** How much of a container's output is kept: `maxFiles` files of about `maxBytes` each, the current one included. */
-export const LogRetention = Schema.Struct({
-  maxBytes: Schema.Int.pipe(
-    Schema.check(Schema.isBetween({ minimum: 65_536, maximum: 2 ** 40 }, { expected: "a number of bytes from 65536" })),
-    Schema.withDecodingDefaultKey(Effect.succeed(10 * 1024 * 1024))
-  ),
-  maxFiles: Schema.Int.pipe(
-    Schema.check(Schema.isBetween({ minimum: 1, maximum: 100 }, { expected: "a number from 1 to 100" })),
-    Schema.withDecodingDefaultKey(Effect.succeed(3))
-  )
-})
-export type LogRetention = typeof LogRetention.Type
-
 /** An absolute directory. */
 export const WorkingDirectory = noNul(4095).pipe(
   Schema.check(Schema.isStartingWith("/", { expected: "an absolute path" }))
@@ -120,12 +108,6 @@ const Names = Schema.Array(WorkloadName).pipe(
   Schema.check(Schema.isMaxLength(64, { expected: "at most 64 names" })),
   Schema.withConstructorDefault(Effect.succeed([])),
   Schema.withDecodingDefaultKey(Effect.succeed([]))
-)
-
-/** From 0 (killed at once) to one day, stored as milliseconds. */
-export const GracePeriod = Schema.Finite.pipe(
-  Schema.check(Schema.isBetween({ minimum: 0, maximum: 86_400_000 }, { expected: "0 to 24h" })),
-  Schema.decodeTo(Schema.Duration, SchemaTransformation.durationFromMillis)
 )
 
 /** As people write it: SIGTERM, term or 15. */
@@ -217,6 +199,7 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
   log: LogRetention.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
   /** What it needs of the other containers of its sandbox; see `Dependencies.ts`. */
   after: Names,
+  afterSuccess: Names,
   requires: Names,
   bindsTo: Names
 }) {}

@@ -22,6 +22,8 @@ import type { RestartPolicy } from "../actor/RestartPolicy.ts"
 import type { TreeNode } from "../actor/Tree.ts"
 import type { ImageNotFound, StorageFailed } from "../storage/ContentError.ts"
 import type { Digest } from "../storage/Digest.ts"
+import type { LogEntry } from "../storage/logs/LogEntry.ts"
+import type { LogOptions } from "../storage/logs/LogRetention.ts"
 import type { StateFailure, StateValueInvalid } from "../storage/StateErrors.ts"
 import type { ProcessGone, SignalRefused } from "../taproot/Processes.ts"
 import type { SignalName } from "../taproot/Signals.ts"
@@ -38,13 +40,12 @@ import type {
   WrongState
 } from "./ContainerError.ts"
 import type { ContainerRun } from "./ContainerRuns.ts"
-import type { CgroupStats } from "./CgroupStats.ts"
+import type { CgroupStats } from "../host/CgroupStats.ts"
 import type { ListedProcess } from "./ProcessList.ts"
 import type { ContainerSpec, Resources } from "./ContainerSpec.ts"
 import type { ExecSpec } from "./ExecSpec.ts"
 import type { ExecError, Execution } from "./Executions.ts"
 import type { ContainerState, Desired } from "./Lifecycle.ts"
-import type { LogEntry } from "./LogEntry.ts"
 import type { Assumed, References, Unresolved } from "./References.ts"
 import type { StopOptions } from "./StopOptions.ts"
 import type { SandboxSpec } from "./SandboxSpec.ts"
@@ -113,17 +114,6 @@ export interface CreateOptions {
   readonly wait?: boolean
   /** What the caller makes next: a container among it may be the one to fall back to. Default: nothing. */
   readonly assumed?: Assumed
-}
-
-export interface LogOptions {
-  /** Go on with what is written later, until the reader stops or the container is removed. Default false. */
-  readonly follow?: boolean
-  /** Begin with the last so many entries. Default: all. */
-  readonly tail?: number
-  /** Leave out entries older than this: nanoseconds since the Unix epoch. */
-  readonly since?: bigint
-  /** Default: both. */
-  readonly streams?: ReadonlyArray<"stdout" | "stderr">
 }
 
 /** What any call that reads or writes the desired state can fail with. */
@@ -224,6 +214,16 @@ export class Containers extends Context.Service<
     ) => Effect.Effect<Option.Option<Sandbox>, SandboxAlreadyExists | StateError>
     readonly listSandboxes: Effect.Effect<ReadonlyArray<Sandbox>, StateError>
     readonly getSandbox: (name: string) => Effect.Effect<Sandbox, SandboxNotFound | StateError>
+    /**
+     * Stops all its containers and remembers it: those that need others first, all together within one time: that given, else
+     * the sandbox's own, else the longest that one of them has. Answers when they have ended.
+     */
+    readonly stopSandbox: (
+      name: string,
+      options?: Pick<StopOptions, "gracePeriod">
+    ) => Effect.Effect<Sandbox, SandboxNotFound | StateError>
+    /** Starts those of its containers that are down, in the order of their needs; init containers first when none is up. */
+    readonly startSandbox: (name: string) => Effect.Effect<Sandbox, SandboxNotFound | StateError>
     /** Refused while it has containers, unless `force`: then they are removed first, forced too. */
     readonly removeSandbox: (
       name: string,

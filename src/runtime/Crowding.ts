@@ -3,7 +3,7 @@
  * looks like a program that hangs, and nothing of it is in any log.
  */
 import * as Effect from "effect/Effect"
-import type { Cgroups } from "./Cgroups.ts"
+import type { Cgroups } from "../host/Cgroups.ts"
 
 /** A container that forks without end would have us look without end. */
 const BETWEEN_LOOKS = "1 second"

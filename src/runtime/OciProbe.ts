@@ -16,8 +16,8 @@ import { constants } from "node:fs"
 import * as fs from "node:fs/promises"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import type { Processes } from "../taproot/Processes.ts"
-import { fromMounts, parseMountInfo } from "./CgroupLayout.ts"
-import type { Cgroups } from "./Cgroups.ts"
+import { fromMounts, parseMountInfo } from "../host/CgroupLayout.ts"
+import type { Cgroups } from "../host/Cgroups.ts"
 import { RuntimeMissing } from "./ContainerExit.ts"
 import { ContainerSpec } from "./ContainerSpec.ts"
 import { root } from "./ContainerUser.ts"
@@ -117,6 +117,9 @@ const trial = ({ cgroups, paths, processes }: Services, path: string, id: TrialI
         user: root,
         cgroupsPath: cgroup,
         hostname: "probe",
+        ipc: "new",
+        pid: "new",
+        sharedMemory: undefined,
         network: "new",
         hostFiles: [],
         init: "",

@@ -15,7 +15,7 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { Process } from "../taproot/Processes.ts"
-import type { CgroupStuck } from "./Cgroups.ts"
+import type { CgroupStuck } from "../host/Cgroups.ts"
 import type { RuntimeMissing } from "./ContainerExit.ts"
 
 /** A call of the runtime's command line failed. */

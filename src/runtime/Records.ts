@@ -12,7 +12,8 @@ import { Digest } from "../storage/Digest.ts"
 import type { Collection, State, StateRecord } from "../storage/State.ts"
 import { ContainerSpec } from "./ContainerSpec.ts"
 import { StopOptions } from "./StopOptions.ts"
-import { SandboxSpec, WorkloadName } from "./SandboxSpec.ts"
+import { WorkloadName } from "../storage/Workload.ts"
+import { SandboxSpec } from "./SandboxSpec.ts"
 
 export const ContainerRecord = Schema.Struct({
   spec: ContainerSpec,

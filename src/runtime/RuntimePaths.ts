@@ -21,6 +21,10 @@ export interface RuntimePaths {
   readonly consoles: string
   /** One file per sandbox on which its network namespace is pinned. */
   readonly networks: string
+  /** The same for its IPC namespace. */
+  readonly ipcs: string
+  /** One directory per sandbox: its memory at `/dev/shm`. */
+  readonly sharedMemory: string
   /** One directory per sandbox, one below per container. */
   readonly logs: string
   /** The cgroup of everything here: `/ironwood-1a2b3c4d`. */
@@ -49,6 +53,8 @@ export const make = (directory: string, logs: string): RuntimePaths => {
     bundles: join(absolute, "bundles"),
     consoles: join(absolute, "tty"),
     networks: join(absolute, "networks"),
+    ipcs: join(absolute, "ipc"),
+    sharedMemory: join(absolute, "shm"),
     logs: realPath(logs),
     cgroup: cgroupOf(dirname(absolute))
   }

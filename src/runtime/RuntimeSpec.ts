@@ -20,6 +20,9 @@ import type { Isolation } from "./Isolation.ts"
 import type { Seccomp } from "./Seccomp.ts"
 import type { ImageConfig } from "../storage/OciImage.ts"
 
+/** `new`: the runtime makes one; a path: that one. */
+export type Namespace = "new" | { readonly path: string }
+
 /** What {@link make} needs to know. */
 export interface Input {
   readonly spec: ContainerSpec
@@ -31,7 +34,12 @@ export interface Input {
   readonly cgroupsPath: string
   readonly hostname: string
   /** `host`: no network namespace of its own; `new`: the runtime makes one; `{ path }`: that of the sandbox. */
-  readonly network: "host" | "new" | { readonly path: string }
+  readonly network: "host" | Namespace
+  /** As `network`: what its sandbox has for all. */
+  readonly ipc: Namespace
+  readonly pid: Namespace
+  /** The directory that is its `/dev/shm`, shared with others; undefined: one of its own. */
+  readonly sharedMemory: string | undefined
   /** Files of the host to be seen inside, read-only, under the same path (`/etc/resolv.conf` with the host's network). */
   readonly hostFiles: ReadonlyArray<string>
   readonly limitSwap: boolean
@@ -114,12 +122,18 @@ const mounts: ReadonlyArray<Mount> = [
   mount("proc", "proc", "/proc", "nosuid", "noexec", "nodev"),
   mount("tmpfs", "tmpfs", "/dev", "nosuid", "strictatime", "mode=755", "size=65536k"),
   mount("devpts", "devpts", "/dev/pts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
-  mount("tmpfs", "shm", "/dev/shm", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k"),
   mount("mqueue", "mqueue", "/dev/mqueue", "nosuid", "noexec", "nodev"),
   mount("sysfs", "sysfs", "/sys", "nosuid", "noexec", "nodev", "ro"),
   // Programs size their heaps and thread pools by what they find here.
   mount("cgroup", "cgroup", "/sys/fs/cgroup", "nosuid", "noexec", "nodev", "relatime", "ro")
 ]
+
+const sharedMemoryOf = (directory: string | undefined): Mount =>
+  directory === undefined
+    ? mount("tmpfs", "shm", "/dev/shm", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k")
+    : mount("bind", directory, "/dev/shm", "bind", "rw", "nosuid", "noexec", "nodev")
+
+const namespace = (type: string, of: Namespace) => (of === "new" ? { type } : { type, path: of.path })
 
 /** The same where nothing is kept from a container. */
 const writable = ({ options, ...rest }: Mount): Mount => ({
@@ -194,10 +208,7 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
   const program = args[0]
   if (program === undefined || program === "") return yield* new NothingToRun({ name: spec.name, image: spec.image })
   const held = user.uid === 0 ? capabilities : []
-  const network =
-    input.network === "host"
-      ? []
-      : [input.network === "new" ? { type: "network" } : { type: "network", path: input.network.path }]
+  const network = input.network === "host" ? [] : [namespace("network", input.network)]
   return {
     ociVersion: "1.0.2",
     hostname: input.hostname,
@@ -220,6 +231,7 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
     },
     mounts: [
       ...(privileged ? mounts.map(writable) : mounts),
+      sharedMemoryOf(input.sharedMemory),
       ...tmpfsOf(spec),
       // on our own /dev, so that the image's files stay as they are
       ...(spec.init ? [mount("bind", input.init, INIT, "bind", "ro", "nosuid", "nodev")] : []),
@@ -228,9 +240,9 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
     linux: {
       cgroupsPath: input.cgroupsPath,
       namespaces: [
-        { type: "pid" },
+        namespace("pid", input.pid),
         { type: "mount" },
-        { type: "ipc" },
+        namespace("ipc", input.ipc),
         { type: "uts" },
         { type: "cgroup" },
         ...network
@@ -240,5 +252,38 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
       ...(seccomp === undefined ? {} : { seccomp }),
       resources: resourcesOf(spec.resources, input)
     }
+  }
+})
+
+/** Of a process that does nothing but keep a pid namespace; see `PidNamespaces.ts`. `root` has the directories proc, dev and sys. */
+export const keeper = (input: {
+  readonly hostname: string
+  readonly root: string
+  readonly init: string
+  readonly cgroupsPath: string
+}): OciSpec => ({
+  ociVersion: "1.0.2",
+  hostname: input.hostname,
+  root: { path: input.root, readonly: true },
+  process: {
+    terminal: false,
+    user: { uid: 65534, gid: 65534 },
+    args: [INIT],
+    env: [],
+    cwd: "/",
+    capabilities: { bounding: [], effective: [], permitted: [] },
+    noNewPrivileges: true
+  },
+  mounts: [
+    mount("proc", "proc", "/proc", "nosuid", "noexec", "nodev"),
+    mount("tmpfs", "tmpfs", "/dev", "nosuid", "strictatime", "mode=755", "size=64k"),
+    mount("bind", input.init, INIT, "bind", "ro", "nosuid", "nodev")
+  ],
+  linux: {
+    cgroupsPath: input.cgroupsPath,
+    namespaces: ["pid", "mount", "ipc", "uts", "cgroup", "network"].map((type) => ({ type })),
+    maskedPaths,
+    readonlyPaths,
+    resources: { devices: [{ allow: false, access: "rwm" }], pids: { limit: 16 } }
   }
 })

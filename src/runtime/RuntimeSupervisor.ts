@@ -22,7 +22,7 @@ import { Tree, type TreeEvent, type TreeNode } from "../actor/Tree.ts"
 import type { Rootfs } from "../storage/Rootfs.ts"
 import { State } from "../storage/State.ts"
 import type { Processes } from "../taproot/Processes.ts"
-import { Cgroups } from "./Cgroups.ts"
+import { Cgroups } from "../host/Cgroups.ts"
 import { containerActor } from "./ContainerActor.ts"
 import { ContainerRuns } from "./ContainerRuns.ts"
 import type { Executions } from "./Executions.ts"
@@ -30,9 +30,10 @@ import type { OciRuntime } from "./OciRuntime.ts"
 import { reconcile } from "./Reconcile.ts"
 import * as Records from "./Records.ts"
 import { sandboxActor, type SandboxSupervisor } from "./SandboxActor.ts"
+import { Systems } from "./System.ts"
 
 /** What the branch stands on. */
-export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes
+export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes | Systems
 
 export class RuntimeSupervisor extends Context.Service<
   RuntimeSupervisor,
@@ -110,7 +111,8 @@ const make = Effect.gen(function* () {
     kind: "runtime",
     description: "sandboxes and their containers",
     children: Effect.gen(function* () {
-      const { paths, processLimits, quiet } = yield* ContainerRuns
+      const { paths, quiet } = yield* ContainerRuns
+      const { processLimits } = (yield* Systems).host
       const cgroups = yield* Cgroups
       yield* Actor.onStop(Effect.andThen(quiet, cgroups.remove(paths.cgroup)))
       if (!begun) yield* Records.forgetStops(records)

@@ -5,7 +5,8 @@
  * with it as it was asked for.
  */
 import * as Schema from "effect/Schema"
-import { GracePeriod, StopSignal } from "./ContainerSpec.ts"
+import { GracePeriod } from "../storage/Workload.ts"
+import { StopSignal } from "./ContainerSpec.ts"
 
 export const StopOptions = Schema.Struct({
   /** Time between the signal and SIGKILL; zero: SIGKILL at once. Default: as the spec says. */

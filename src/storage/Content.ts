@@ -28,6 +28,7 @@ import type { StateFailure, StateValueInvalid } from "./StateErrors.ts"
 import { Digest } from "./Digest.ts"
 import type { Look } from "./DiskRoom.ts"
 import { ImageConfig, Platform } from "./OciImage.ts"
+import type { RootImage, RootImageError } from "./RootImages.ts"
 import type { PullNotAllowed, RegistryError } from "./registry/RegistryError.ts"
 import type { Credentials } from "./registry/RegistrySettings.ts"
 
@@ -238,6 +239,8 @@ export class Content extends Context.Service<
     readonly list: Effect.Effect<ReadonlyArray<ImageRecord>, IndexError>
     /** By `name[:tag][@digest]`, manifest digest or configuration digest. */
     readonly get: (reference: string) => Effect.Effect<ImageRecord, ImageNotFound | ReferenceInvalid | IndexError>
+    /** All its layers as one read-only file system in a file, for guests. Made when it is not there; goes with the image. */
+    readonly rootImage: (image: Digest) => Effect.Effect<RootImage, RootImageError | ImageNotFound | IndexError>
     /** Points a name at an image; whatever it pointed at before stays. */
     readonly tag: (
       reference: string,

@@ -95,6 +95,16 @@ export class UnpackFailed extends Schema.TaggedError<UnpackFailed>()("UnpackFail
   }
 }
 
+/** The root file system of an image for microVMs could not be made. Nothing of it was kept. */
+export class RootImageFailed extends Schema.TaggedError<RootImageFailed>()("RootImageFailed", {
+  image: Schema.String,
+  problem: Schema.String
+}) {
+  override get message(): string {
+    return `the root file system of image ${this.image} for microVMs could not be made: ${this.problem}`
+  }
+}
+
 /** The file system refused an operation: full, read-only, broken, not permitted. */
 export class StorageFailed extends Schema.TaggedError<StorageFailed>()("StorageFailed", {
   operation: Schema.String,

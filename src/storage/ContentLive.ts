@@ -16,7 +16,7 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as path from "node:path"
-import type { Processes } from "../taproot/Processes.ts"
+import { Processes } from "../taproot/Processes.ts"
 import * as Blobs from "./Blobs.ts"
 import { decompress } from "./Compression.ts"
 import {
@@ -52,6 +52,7 @@ import * as KeyedLock from "./KeyedLock.ts"
 import type { LayerLimits } from "./LayerFilter.ts"
 import { Layers } from "./Layers.ts"
 import * as Reference from "./Reference.ts"
+import * as RootImages from "./RootImages.ts"
 import * as RegistryClient from "./registry/RegistryClient.ts"
 import { PullNotAllowed, type RegistryError } from "./registry/RegistryError.ts"
 import * as RegistrySource from "./registry/RegistrySource.ts"
@@ -91,12 +92,17 @@ export const layer = (options: ContentOptions): Layer.Layer<Content | Layers, In
 }
 
 const make = Effect.fnUntraced(function* (
-  { directory, registries = () => usualSettings }: ContentOptions,
+  { directory, limits, registries = () => usualSettings }: ContentOptions,
   temporary: string
 ) {
   const state = yield* State
   const layers = yield* Layers
   const blobs = yield* Blobs.make(path.join(directory, "blobs"), temporary)
+  const roots = yield* RootImages.make(yield* Processes, blobs, {
+    directory: path.join(directory, "roots"),
+    temporary,
+    ...(limits === undefined ? {} : { limits })
+  })
   const images = yield* state.collection("image", Image)
   const names = yield* state.collection("image-name", NameRecord)
   const locks = KeyedLock.make()
@@ -449,6 +455,7 @@ const make = Effect.fnUntraced(function* (
     for (const { value } of yield* images.list) {
       wanted.add(value.digest).add(value.configDigest)
       for (const { chainId, digest } of value.layers) wanted.add(digest).add(chainKey(chainId))
+      wanted.add(rootKey(RootImages.chainOf(value)))
     }
     const report = { blobs: 0, layers: 0, freedBytes: 0 }
     // An import may have pinned more since: the answer counts at the moment of removal, under the thing's own lock.
@@ -466,7 +473,19 @@ const make = Effect.fnUntraced(function* (
       report.layers++
       report.freedBytes += bytes
     }
+    for (const { bytes, chainId } of yield* roots.list) {
+      if (!(yield* unlessWanted(rootKey(chainId), roots.remove(chainId)))) continue
+      report.freedBytes += bytes
+    }
     return report
+  })
+
+  /** Nothing that it is made of, nor itself, may go meanwhile. */
+  const rootImage = Effect.fn("Content.rootImage")(function* (digest: Digest) {
+    const image = yield* byDigest(digest)
+    if (image === undefined) return yield* new ImageNotFound({ reference: digest })
+    const keys = [rootKey(RootImages.chainOf(image)), ...image.layers.map((layer) => layer.digest)]
+    return yield* pinned(keys, roots.make(image))
   })
 
   const tag = Effect.fn("Content.tag")(function* (reference: string, name: string) {
@@ -531,6 +550,7 @@ const make = Effect.fnUntraced(function* (
     pull,
     list,
     get,
+    rootImage,
     tag,
     remove,
     collect: (options = {}) => index.withPermit(care.collect(options)),
@@ -564,6 +584,9 @@ const make = Effect.fnUntraced(function* (
 
 /** A chain id can be equal to the digest of an uncompressed blob, so the two have keys of different kinds. */
 const chainKey = (chainId: Digest): string => `chain ${chainId}`
+
+/** Of the file with all layers up to one. */
+const rootKey = (chainId: Digest): string => `root ${chainId}`
 
 /** Whether a name, with a tag or a digest, points to it. */
 const isCalled = ({ digests, references }: ImageRecord, name: string): boolean =>

@@ -138,10 +138,15 @@ void loop_change(int descriptor, uint64_t token, uint32_t events)
         say("cannot watch descriptor %d: %s", descriptor, strerror(errno));
 }
 
+void loop_remove(int descriptor)
+{
+    epoll_ctl(loop, EPOLL_CTL_DEL, descriptor, NULL);
+}
+
 void loop_close(int *descriptor)
 {
     if (*descriptor < 0) return;
-    epoll_ctl(loop, EPOLL_CTL_DEL, *descriptor, NULL);
+    loop_remove(*descriptor);
     close(*descriptor);
     *descriptor = -1;
 }

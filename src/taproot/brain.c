@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "brain.h"
 #include "channel.h"
+#include "guest.h"
 #include "printer.h"
 #include "spawn.h"
 #include "successor.h"
@@ -151,6 +152,7 @@ static void rest_begin(void);
 
 void brain_condemn(enum brain_ending why, int64_t grace_ms)
 {
+    if (options.guest) return; /* it is not ours to end: it may call again */
     if (options.channel >= 0) {
         if (why == BRAIN_FAULTY) exit_code = EX_PROTOCOL;
         rest_begin();
@@ -165,7 +167,7 @@ void brain_condemn(enum brain_ending why, int64_t grace_ms)
 void brain_channel_ended(void)
 {
     if (options.channel >= 0) rest_begin();
-    else if (!stop_is_ending()) brain_condemn(BRAIN_FAULTY, 1000);
+    else if (!options.guest && !stop_is_ending()) brain_condemn(BRAIN_FAULTY, 1000);
 }
 
 void brain_replace(void)
@@ -262,13 +264,13 @@ void stop_ask(enum stop_why why, enum stop_action action)
     phase = ASKED;
     stop_action = (uint8_t)action;
     phase_until = clock_ms() + options.stop_ms;
-    if (options.channel < 0 && brain.pid == 0) rest_begin();
+    if (options.guest ? !guest_is_connected() : options.channel < 0 && brain.pid == 0) rest_begin();
     else channel_announce_stop((uint8_t)why, (uint8_t)action, (uint32_t)options.stop_ms);
 }
 
 static void end_brain(void)
 {
-    if (options.channel >= 0 || brain.pid == 0) {
+    if (brain.pid == 0) {
         rest_begin();
         return;
     }
@@ -375,6 +377,7 @@ int64_t brain_tick(void)
     const int64_t now = clock_ms();
     int64_t next = stop_tick(now);
     if (options.channel >= 0) return next;
+    if (options.guest) return earlier(next, guest_tick(now));
     if (brain.pid == 0) {
         if (phase != RUNNING) return next;
         if (now >= brain.start_at) start();

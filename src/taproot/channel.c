@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "channel.h"
 #include "brain.h"
+#include "guest.h"
 #include "process.h"
 #include "spawn.h"
 #include "stream.h"
@@ -209,10 +210,10 @@ static void answer_welcome(void)
     }
     const size_t frame = frame_begin(WELCOME);
     put_u16(&out, PROTOCOL_VERSION);
-    put_u32(&out, FEATURE_MODULE | FEATURE_WATCHDOG | (options.channel < 0 ? FEATURE_SUCCESSOR : 0));
+    put_u32(&out, FEATURE_MODULE | FEATURE_WATCHDOG | (options.brain ? FEATURE_SUCCESSOR : 0));
     put_blob(&out, instance, sizeof instance);
     put_u32(&out, (uint32_t)getpid());
-    put_u8(&out, options.channel >= 0 && getpid() == 1 ? 2 : getpid() == 1 ? 1 : 0);
+    put_u8(&out, !options.brain && getpid() == 1 ? 2 : getpid() == 1 ? 1 : 0);
     put_u32(&out, brain_starts);
     put_brain_end(&brain_last_end);
     put_u8(&out, successor.state);
@@ -526,7 +527,7 @@ static void on_succeed(struct reader *reader)
     for (uint32_t i = 0; i < count; i++) arguments[i] = take_string(reader, FRAME_LONGEST);
     if (patience_ms < 1000 || tries == 0) reader_reject(reader);
     if (!reader_done(reader)) return;
-    if (options.channel >= 0) {
+    if (!options.brain) {
         answer_refused(request, INVALID, 0, "this taproot starts no brains");
     } else if (stop_is_ending()) {
         answer_refused(request, INVALID, 0, "taproot is stopping");
@@ -605,9 +606,35 @@ static void handle(uint8_t type, struct reader reader)
 
 /* ---- the turn ---- */
 
+static void forget_brain(void)
+{
+    greeting_next = 0;
+    helpers_forget_brain();
+    for (struct process *process = process_oldest(); process; process = process_after(process))
+        streams_forget_brain(process);
+}
+
+/* In a guest: the call of another brain, if it is all there. One that is repeated before HELLO has been answered. */
+static bool dispatch_call(void)
+{
+    uint8_t answer[GUEST_CALL];
+    if (in_end - in_start < GUEST_CALL) return false;
+    guest_answer(in + in_start, answer);
+    in_start += GUEST_CALL;
+    if (!greeted) return true;
+    greeted = false;
+    forget_brain();
+    memcpy(out.bytes, answer, sizeof answer);
+    out_start = 0;
+    out.length = sizeof answer;
+    return true;
+}
+
 /* The next frame, if it is all there and may be handled now. */
 static bool dispatch(void)
 {
+    if (options.guest && !deaf && in_end - in_start >= FRAME_HEADER && guest_is_call(in + in_start, in_end - in_start))
+        return dispatch_call();
     if (deaf || greeting_next || in_end - in_start < FRAME_HEADER || !has_room(ROOM_FOR_ANSWER)) return false;
     struct reader header = reader_over(in + in_start, FRAME_HEADER);
     const uint32_t length = take_u32(&header);
@@ -732,14 +759,16 @@ bool channel_open(int descriptor)
     return true;
 }
 
+bool channel_is_open(void)
+{
+    return channel >= 0;
+}
+
 void channel_close(void)
 {
     if (channel < 0) return;
     loop_close(&channel);
-    greeting_next = 0;
-    helpers_forget_brain();
-    for (struct process *process = process_oldest(); process; process = process_after(process))
-        streams_forget_brain(process);
+    forget_brain();
 }
 
 void channel_announce_stop(uint8_t why, uint8_t action, uint32_t deadline_ms)

@@ -12,6 +12,7 @@
 
 /* Takes a connected stream socket (or another descriptor that can be read and written) and waits for HELLO. */
 bool channel_open(int descriptor);
+bool channel_is_open(void);
 /* Ends it: what was on the way is dropped, what the next brain has to know stays in the tables. */
 void channel_close(void);
 /* Reads once. False: nothing was there. */

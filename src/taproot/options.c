@@ -13,6 +13,7 @@ struct options options = {
     .private_mounts = false,
     .lifeline = -1,
     .channel = -1,
+    .guest = NULL,
     .heartbeat_ms = 2500,
     .hello_ms = 30000,
     .stop_ms = 60000,
@@ -29,7 +30,7 @@ struct options options = {
 
 static const char help[] =
     "usage: taproot [options] -- BRAIN [ARGUMENT...] [++ RESCUE [ARGUMENT...]]\n"
-    "       taproot [options] --channel FD\n"
+    "       taproot [options] --channel FD | --guest NAME\n"
     "\n"
     "Keeps processes for a brain: starts them, reaps them, holds their output and their exits until the brain has\n"
     "dealt with them, and starts the brain again when it dies or hangs. The two speak on the brain's descriptor 3.\n"
@@ -38,6 +39,7 @@ static const char help[] =
     "  --private-mounts    use a mount namespace of its own: mounts vanish with the last process\n"
     "  --lifeline FD       stop in order when FD (a pipe, socket or terminal) ends\n"
     "  --channel FD        speak the protocol on FD instead of starting a brain; end in order when FD ends\n"
+    "  --guest NAME        the brain is whoever is connected at the virtio-serial port of this name\n"
     "  --heartbeat MS      longest silence of a brain before it is killed and started again (2500)\n"
     "  --hello MS          time a new brain has to say hello (30000)\n"
     "  --stop-deadline MS  time a brain has to stop everything (60000)\n"
@@ -106,6 +108,9 @@ bool options_read(int count, char **arguments)
         } else if (strcmp(name, "--channel") == 0) {
             if (!number(name, value, 0, &figure)) return false;
             options.channel = (int)figure;
+        } else if (strcmp(name, "--guest") == 0) {
+            if (!value || !*value || strlen(value) > 64) return wrong("--guest takes the name of a port", value ? value : "");
+            options.guest = value;
         } else if (strcmp(name, "--heartbeat") == 0) {
             if (!number(name, value, 1, &options.heartbeat_ms)) return false;
         } else if (strcmp(name, "--hello") == 0) {
@@ -148,7 +153,8 @@ bool options_read(int count, char **arguments)
         break;
     }
     if (options.brain && !options.brain[0]) options.brain = NULL;
-    if (options.brain && options.channel >= 0) return wrong("a brain and --channel exclude each other", "");
-    if (!options.brain && options.channel < 0) return wrong("say which brain to start, after --, or --channel FD", "");
+    const int ways = (options.brain ? 1 : 0) + (options.channel >= 0 ? 1 : 0) + (options.guest ? 1 : 0);
+    if (ways > 1) return wrong("a brain, --channel and --guest exclude each other", "");
+    if (ways == 0) return wrong("say which brain to start, after --, or --channel FD, or --guest NAME", "");
     return true;
 }

@@ -9,6 +9,7 @@
 #include "boot.h"
 #include "brain.h"
 #include "channel.h"
+#include "guest.h"
 #include "process.h"
 #include "spawn.h"
 #include "stream.h"
@@ -242,6 +243,7 @@ int main(int count, char **arguments)
             else if (token == TOKEN_CHANNEL) channel_receive();
             else if (token == TOKEN_LIFELINE) on_lifeline();
             else if (token == TOKEN_BUTTON) on_button();
+            else if (token == TOKEN_PORT) guest_event();
             else {
                 struct process *process = process_by_id(token / 8); /* NULL: acknowledged earlier in this turn */
                 if (process) streams_event(process, (enum source)(token % 8));

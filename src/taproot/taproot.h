@@ -46,6 +46,7 @@ struct options {
     bool private_mounts;     /* a mount namespace of our own */
     int lifeline;            /* descriptor whose end of file means SIGTERM, or -1 */
     int channel;             /* speak on this descriptor instead of starting a brain, or -1 */
+    const char *guest;       /* name of the virtio-serial port whose other end is the brain's, or NULL */
     int64_t heartbeat_ms;    /* longest silence of a brain [2500] */
     int64_t hello_ms;        /* time a new brain has for HELLO [30000] */
     int64_t stop_ms;         /* time a brain has to stop the tree [60000] */
@@ -85,12 +86,13 @@ void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * least PROCESS_CAPACITY, so the two never meet). Trap: a registration outlives close(2) while a fork holds a copy of
  * the descriptor, so descriptors of the loop are closed with loop_close() and nothing else.
  */
-enum { TOKEN_SIGNAL = 1, TOKEN_CHANNEL = 2, TOKEN_LIFELINE = 3, TOKEN_BUTTON = 4, TOKENS_FIXED = 8 };
+enum { TOKEN_SIGNAL = 1, TOKEN_CHANNEL = 2, TOKEN_LIFELINE = 3, TOKEN_BUTTON = 4, TOKEN_PORT = 5, TOKENS_FIXED = 8 };
 enum source { SOURCE_STDOUT = 0, SOURCE_STDERR = 1, SOURCE_STDIN = 2, SOURCE_STATUS = 3, SOURCE_CONSOLE = 4 };
 int loop_open(void);
 bool loop_add(int descriptor, uint64_t token, uint32_t events); /* false: errno says why */
 void loop_change(int descriptor, uint64_t token, uint32_t events);
 void loop_close(int *descriptor); /* -1 is left alone; becomes -1 */
+void loop_remove(int descriptor); /* it stays open */
 
 /*
  * Descriptors held back so that the machinery that must not fail (reading /proc to reap, starting a brain) works when

@@ -8,8 +8,8 @@ import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 import { LogStream, StreamContainerLogsRequestSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { logMessages, messagesOf } from "../../src/gateway/LogMessages.ts"
-import type { LogOptions } from "../../src/runtime/Containers.ts"
-import type { LogEntry } from "../../src/runtime/LogEntry.ts"
+import type { LogOptions } from "../../src/storage/logs/LogRetention.ts"
+import type { LogEntry } from "../../src/storage/logs/LogEntry.ts"
 
 const entry = (millis: number, size = 5): LogEntry => ({
   time: BigInt(millis) * 1_000_000n,

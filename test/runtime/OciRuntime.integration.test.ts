@@ -21,7 +21,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Capabilities from "../../src/runtime/Capabilities.ts"
-import { Cgroups } from "../../src/runtime/Cgroups.ts"
+import { Cgroups } from "../../src/host/Cgroups.ts"
 import { decodeContainerSpec } from "../../src/runtime/ContainerSpec.ts"
 import { lookUp } from "../../src/runtime/ContainerUser.ts"
 import * as Isolation from "../../src/runtime/Isolation.ts"
@@ -88,6 +88,9 @@ const prepare = (state: string, id: string, fields: object, network: RuntimeSpec
       cgroupsPath: request.cgroup,
       hostname: "inside",
       network,
+      ipc: "new",
+      pid: "new",
+      sharedMemory: undefined,
       hostFiles: [],
       limitSwap: false,
       isolation: Isolation.of(spec.security, yield* Capabilities.held),

@@ -17,8 +17,9 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as Root from "../../src/actor/Root.ts"
 import * as Supervisor from "../../src/actor/Supervisor.ts"
-import { fromMounts, parseMountInfo } from "../../src/runtime/CgroupLayout.ts"
-import { type Container, Containers, type LogOptions } from "../../src/runtime/Containers.ts"
+import { fromMounts, parseMountInfo } from "../../src/host/CgroupLayout.ts"
+import { type Container, Containers } from "../../src/runtime/Containers.ts"
+import type { LogOptions } from "../../src/storage/logs/LogRetention.ts"
 import * as ContainersLive from "../../src/runtime/ContainersLive.ts"
 import { decodeContainerSpec } from "../../src/runtime/ContainerSpec.ts"
 import * as OciRuntimeLive from "../../src/runtime/OciRuntimeLive.ts"
@@ -148,7 +149,7 @@ export const leftovers = (state: string): ReadonlyArray<string> => {
   for (const { mountPoint } of fromMounts(parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8"))).hierarchies) {
     if (existsSync(mountPoint + cgroup)) found.push(`cgroup ${mountPoint}${cgroup}`)
   }
-  for (const directory of ["runtime/oci", "runtime/bundles", "runtime/networks"]) {
+  for (const directory of ["runtime/oci", "runtime/bundles", "runtime/networks", "runtime/ipc", "runtime/shm"]) {
     const path = join(state, directory)
     if (existsSync(path)) found.push(...readdirSync(path).map((name) => `${directory}/${name}`))
   }

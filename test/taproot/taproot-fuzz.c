@@ -30,7 +30,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-struct options options = {.lifeline = -1, .channel = -1, .heartbeat_ms = 1000, .hello_ms = 1000};
+static char brain_name[] = "brain", *brain[] = {brain_name, NULL};
+struct options options = {.lifeline = -1, .channel = -1, .heartbeat_ms = 1000, .hello_ms = 1000, .brain = brain};
 struct brain_end brain_last_end;
 uint32_t brain_starts = 1;
 
@@ -379,6 +380,10 @@ static size_t answer_length;
 
 static void check_answers(int peer)
 {
+    if (options.guest) { /* a call drops what was on its way: a frame may be cut */
+        while (read(peer, answers, sizeof answers) > 0) continue;
+        return;
+    }
     for (ssize_t got; (got = read(peer, answers + answer_length, sizeof answers - answer_length)) > 0;) {
         answer_length += (size_t)got;
         size_t at = 0;
@@ -450,8 +455,19 @@ static void turn(void)
     check_entries();
 }
 
+/* What a brain of a guest begins with, and may repeat. */
+static void put_call(struct writer *out)
+{
+    static const char call[16] = "\xff\xff\xff\xff" "ironwoodcall";
+    for (size_t i = 0; i < sizeof call; i++) put_u8(out, (uint8_t)call[i]);
+    for (size_t i = 0; i < 16; i++) put_u8(out, (uint8_t)any(256));
+    if (any(4)) put_frame(out, 0x01);
+}
+
 static void run_session(void)
 {
+    options.guest = any(3) == 0 ? "port" : NULL;
+    options.brain = options.guest ? NULL : brain;
     static uint8_t bytes[1 << 20];
     int pair[2];
     faulted = false;
@@ -464,7 +480,8 @@ static void run_session(void)
     const uint8_t theme = (uint8_t)(any(2) ? 2 + any(17) : 0); /* and the frame it likes, if any */
     for (uint32_t frames = any(40); frames > 0; frames--) {
         const size_t start = out.length;
-        put_frame(&out, (uint8_t)(theme && any(2) ? theme : any(400) ? 2 + any(17) : any(256)));
+        if (options.guest && any(12) == 0) put_call(&out);
+        else put_frame(&out, (uint8_t)(theme && any(2) ? theme : any(400) ? 2 + any(17) : any(256)));
         if (out.overflow) failed("the session does not fit");
         size_t length = out.length - start;
         if (any(120) == 0) mutate(bytes + start, &length);
@@ -486,6 +503,8 @@ static void run_session(void)
     turn();
     if (any(2)) channel_drain();
     else channel_close();
+    options.guest = NULL;
+    options.brain = brain;
 }
 
 /* Everything ends and is acknowledged by a last, good brain; then nothing may be left. */

@@ -146,6 +146,7 @@ const facts = (container: Container, now: number): ReadonlyArray<readonly [strin
     ["labels", words(spec?.labels ?? {})],
     ["sandbox", Text.clean(spec?.sandbox ?? "")],
     ["starts after", (spec?.after ?? []).map(Text.clean).join(", ")],
+    ["after success of", (spec?.afterSuccess ?? []).map(Text.clean).join(", ")],
     ["requires", (spec?.requires ?? []).map(Text.clean).join(", ")],
     ["bound to", (spec?.bindsTo ?? []).map(Text.clean).join(", ")],
     ["limits", limits.join(", ")],

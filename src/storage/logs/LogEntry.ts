@@ -10,7 +10,7 @@
  * is a piece of a line (a long one, or one whose end had not been written yet); its line ends with the next `F` of the same
  * stream. The time is that of the chunk of output (`Processes`), so all lines of one write have the same.
  */
-import type { OutputStream } from "../taproot/Processes.ts"
+import type { OutputStream } from "../../taproot/Processes.ts"
 
 export interface LogEntry {
   /** Nanoseconds since the Unix epoch. */

@@ -1,6 +1,6 @@
 /** The same figures from the files of either cgroup version. */
 import { assert, describe, it } from "@effect/vitest"
-import { ofV1, ofV2, type Read } from "../../src/runtime/CgroupStats.ts"
+import { ofV1, ofV2, type Read } from "../../src/host/CgroupStats.ts"
 
 const files =
   (texts: Readonly<Record<string, string>>): Read =>

@@ -1,5 +1,5 @@
 /**
- * The log of one container over all its runs: output of its processes in, CRI lines on disk (`LogEntry`, `LogFile`), read
+ * The log of one workload (a container, a VM) over all its runs: output of its processes in, CRI lines on disk (`LogEntry`, `LogFile`), read
  * again by people (`LogReader`).
  *
  * Every byte that taproot has served is stored exactly once, also when the brain dies between two instructions: a chunk of
@@ -18,15 +18,14 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as DiskRoom from "../storage/DiskRoom.ts"
-import type { OutputChunk, OutputStream, Process } from "../taproot/Processes.ts"
-import type { LogRetention } from "./ContainerSpec.ts"
-import type { LogOptions } from "./Containers.ts"
+import * as DiskRoom from "../DiskRoom.ts"
+import type { OutputChunk, OutputStream, Process } from "../../taproot/Processes.ts"
+import type { LogOptions, LogRetention } from "./LogRetention.ts"
 import { chunkCounter, formatChunk, formatTime, type LogEntry } from "./LogEntry.ts"
 import * as LogFile from "./LogFile.ts"
 import * as LogReader from "./LogReader.ts"
 
-export interface ContainerLog {
+export interface ProcessLog {
   /** Stores a chunk of output. Never fails: see the traps. */
   readonly store: (chunk: OutputChunk) => Effect.Effect<void>
   /** The part of a chunk, perhaps served before, that is not stored yet. */
@@ -66,7 +65,7 @@ export const make = (
   directory: string,
   retention: LogRetention,
   room: DiskRoom.OutputRoom = DiskRoom.unlimited
-): ContainerLog => {
+): ProcessLog => {
   const file = LogFile.make(directory, retention)
   let lost: { readonly time: bigint; readonly bytes: number; readonly reason: string } | undefined
   const listeners = new Set<(why: string) => void>()

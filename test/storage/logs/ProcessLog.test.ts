@@ -17,11 +17,10 @@ import {
 } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import * as ContainerLog from "../../src/runtime/ContainerLog.ts"
-import type { LogRetention } from "../../src/runtime/ContainerSpec.ts"
-import type { LogOptions } from "../../src/runtime/Containers.ts"
-import { look, outputRoom } from "../../src/storage/DiskRoom.ts"
-import type { OutputChunk, OutputStream } from "../../src/taproot/Processes.ts"
+import * as ProcessLog from "../../../src/storage/logs/ProcessLog.ts"
+import type { LogOptions, LogRetention } from "../../../src/storage/logs/LogRetention.ts"
+import { look, outputRoom } from "../../../src/storage/DiskRoom.ts"
+import type { OutputChunk, OutputStream } from "../../../src/taproot/Processes.ts"
 
 const plenty: LogRetention = { maxBytes: 1_000_000, maxFiles: 3 }
 
@@ -38,24 +37,24 @@ const chunk = (time: bigint, output: string, stream: OutputStream = "stdout"): O
 })
 
 /** What a reader gets, put together again per stream. */
-const outputOf = (log: ContainerLog.ContainerLog, stream: OutputStream, options: LogOptions = {}) =>
+const outputOf = (log: ProcessLog.ProcessLog, stream: OutputStream, options: LogOptions = {}) =>
   Stream.runFold(
     log.read({ ...options, streams: [stream] }),
     () => "",
     (text, entry) => `${text}${Buffer.from(entry.content).toString()}${entry.complete ? "\n" : ""}`
   )
 
-const collect = (log: ContainerLog.ContainerLog, options: LogOptions = {}) =>
+const collect = (log: ProcessLog.ProcessLog, options: LogOptions = {}) =>
   Effect.map(Stream.runCollect(log.read(options)), (entries) =>
     entries.map(
       ({ complete, content, stream }) => `${stream[3]}${complete ? "" : "+"}:${Buffer.from(content).toString()}`
     )
   )
 
-describe("ContainerLog", () => {
+describe("ProcessLog", () => {
   it.live("stores chunks and reads them back, by stream, tail and since", () =>
     Effect.gen(function* () {
-      const log = ContainerLog.make(join(yield* temporary, "web"), plenty)
+      const log = ProcessLog.make(join(yield* temporary, "web"), plenty)
       assert.deepStrictEqual(yield* collect(log), [], "a log that nobody wrote is empty")
       yield* log.store(chunk(1n, "a\nb\n"))
       yield* log.store(chunk(2n, "E\n", "stderr"))
@@ -75,7 +74,7 @@ describe("ContainerLog", () => {
   it.live("rotates by size and keeps so many files; reading goes over all of them", () =>
     Effect.gen(function* () {
       const directory = join(yield* temporary, "web")
-      const log = ContainerLog.make(directory, { maxBytes: 1_000, maxFiles: 3 })
+      const log = ProcessLog.make(directory, { maxBytes: 1_000, maxFiles: 3 })
       for (let index = 0; index < 100; index++) yield* log.store(chunk(BigInt(index + 1), `line ${index}\n`))
       const files = readdirSync(directory).sort()
       assert.strictEqual(files.length, 3)
@@ -96,7 +95,7 @@ describe("ContainerLog", () => {
 
   it.live("a follower gets what comes later, over rotations, and ends when the log is closed", () =>
     Effect.gen(function* () {
-      const log = ContainerLog.make(join(yield* temporary, "web"), { maxBytes: 500, maxFiles: 50 })
+      const log = ProcessLog.make(join(yield* temporary, "web"), { maxBytes: 500, maxFiles: 50 })
       yield* log.store(chunk(1n, "line 0\n"))
       const reader = yield* Effect.forkChild(collect(log, { follow: true }))
       for (let index = 1; index < 60; index++) {
@@ -119,7 +118,7 @@ describe("ContainerLog", () => {
 
   it.live("idle gives the file back, the next chunk goes on in it", () =>
     Effect.gen(function* () {
-      const log = ContainerLog.make(join(yield* temporary, "web"), plenty)
+      const log = ProcessLog.make(join(yield* temporary, "web"), plenty)
       yield* log.store(chunk(1n, "a\n"))
       yield* log.idle
       yield* log.store(chunk(2n, "b\n"))
@@ -131,11 +130,11 @@ describe("ContainerLog", () => {
   it.live("damaged lines are skipped and do not stop readers", () =>
     Effect.gen(function* () {
       const directory = join(yield* temporary, "web")
-      const log = ContainerLog.make(directory, plenty)
+      const log = ProcessLog.make(directory, plenty)
       yield* log.store(chunk(1n, "a\n"))
       yield* log.close
       appendFileSync(join(directory, "current.log"), `${"\0".repeat(70_000)}\nnot a log line\n`)
-      const again = ContainerLog.make(directory, plenty)
+      const again = ProcessLog.make(directory, plenty)
       yield* again.store(chunk(2n, "b\n"))
       assert.deepStrictEqual(yield* collect(again), ["o:a", "o:b"])
       assert.deepStrictEqual(yield* collect(again, { tail: 2 }), ["o:a", "o:b"])
@@ -149,7 +148,7 @@ describe("ContainerLog", () => {
       Effect.gen(function* () {
         const directory = join(yield* temporary, "web")
         writeFileSync(directory, "a file where the log's directory should be")
-        const log = ContainerLog.make(directory, plenty)
+        const log = ProcessLog.make(directory, plenty)
         const told: Array<string> = []
         yield* log.onLoss((why) => told.push(why))
         yield* log.store(chunk(1n, "lost\n"))
@@ -173,7 +172,7 @@ describe("ContainerLog", () => {
         Effect.sync(() => execFileSync("mount", ["-t", "tmpfs", "-o", "size=2m", "none", disk])),
         () => Effect.sync(() => execFileSync("umount", ["--lazy", disk]))
       )
-      const log = ContainerLog.make(join(disk, "web"), { maxBytes: 10_000_000, maxFiles: 2 }, outputRoom(disk))
+      const log = ProcessLog.make(join(disk, "web"), { maxBytes: 10_000_000, maxFiles: 2 }, outputRoom(disk))
       const line = `${"x".repeat(999)}\n`
       for (let index = 0; index < 2_100; index++) yield* log.store(chunk(BigInt(index + 1), line))
       const { floor, left } = yield* look(disk)
@@ -185,7 +184,7 @@ describe("ContainerLog", () => {
       const stored = yield* collect(log)
       truncateSync(join(disk, "web/current.log"), 0)
       yield* log.close
-      const again = ContainerLog.make(join(disk, "web"), plenty, outputRoom(disk))
+      const again = ProcessLog.make(join(disk, "web"), plenty, outputRoom(disk))
       yield* again.store(chunk(3_000n, "room\n"))
       assert.deepStrictEqual(yield* collect(again), ["o:room"])
       assert.isAbove(stored.length, 1_500)
@@ -210,7 +209,7 @@ describe("ContainerLog", () => {
       Effect.gen(function* () {
         const directory = join(yield* temporary, "web")
         const retention = { maxBytes: rotation, maxFiles: 100 }
-        const first = ContainerLog.make(directory, retention)
+        const first = ProcessLog.make(directory, retention)
         const expected = { stdout: "", stderr: "" }
         let time = 1_000n
         for (const { pieces, stream } of before) {
@@ -230,7 +229,7 @@ describe("ContainerLog", () => {
         truncateSync(current, from + Math.floor((statSync(current).size - from) * cut))
 
         // The next brain is served the same chunk, grown by what came meanwhile.
-        const second = ContainerLog.make(directory, retention)
+        const second = ProcessLog.make(directory, retention)
         const again = chunk(time, `${last.pieces.join("")}${grown.join("")}`, last.stream)
         yield* second.store(yield* second.rest(again))
         expected[last.stream] += Buffer.from(again.bytes).toString()
@@ -238,7 +237,7 @@ describe("ContainerLog", () => {
         assert.strictEqual(yield* outputOf(second, "stderr"), expected.stderr)
         // And the one after that, when it was stored wholly but not confirmed.
         yield* second.close
-        const third = ContainerLog.make(directory, retention)
+        const third = ProcessLog.make(directory, retention)
         yield* third.store(yield* third.rest(again))
         assert.strictEqual(yield* outputOf(third, last.stream), expected[last.stream])
         yield* third.close

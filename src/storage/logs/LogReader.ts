@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { FileHandle } from "node:fs/promises"
-import type { LogOptions } from "./Containers.ts"
+import type { LogOptions } from "./LogRetention.ts"
 import { type LogEntry, parseLine } from "./LogEntry.ts"
 import { type LogFile, type LogFileFailed, type LogPosition, readAt } from "./LogFile.ts"
 

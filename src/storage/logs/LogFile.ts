@@ -15,7 +15,7 @@ import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
 import { constants } from "node:fs"
 import * as fs from "node:fs/promises"
-import type { LogRetention } from "./ContainerSpec.ts"
+import type { LogRetention } from "./LogRetention.ts"
 
 /** A place between two lines. */
 export interface LogPosition {

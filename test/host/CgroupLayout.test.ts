@@ -1,6 +1,6 @@
 /** Layouts from mount tables as they are on v1, hybrid and v2 hosts. */
 import { assert, describe, it } from "@effect/vitest"
-import { directories, fromMounts, hierarchyOf, parseMountInfo } from "../../src/runtime/CgroupLayout.ts"
+import { directories, fromMounts, hierarchyOf, parseMountInfo } from "../../src/host/CgroupLayout.ts"
 
 const v2 = `
 25 30 0:23 / /sys rw,nosuid,nodev,noexec,relatime shared:7 - sysfs sysfs rw

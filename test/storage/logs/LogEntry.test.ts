@@ -9,7 +9,7 @@ import {
   MAXIMUM_CONTENT,
   parseLine,
   parseTime
-} from "../../src/runtime/LogEntry.ts"
+} from "../../../src/storage/logs/LogEntry.ts"
 
 const linesOf = (text: Uint8Array): ReadonlyArray<Uint8Array> => {
   const lines: Array<Uint8Array> = []

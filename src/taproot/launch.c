@@ -1,0 +1,101 @@
+/*
+ * launch [--no-network] UID GID[,GROUP…] [N=ro:PATH | N=rw:PATH]… -- PROGRAM [ARGUMENT…]: a program with its files and nothing
+ * else. Virtual machine monitors are started so: they never run as root, and never open a file by its path.
+ *
+ * The files are opened as whoever calls this, and given as the descriptors N; they must be regular files or block devices. Then it
+ * gets System V objects of its own (and with --no-network no network at all), becomes UID (- for both: stays who it is), can never
+ * gain a privilege again, and becomes PROGRAM.
+ *
+ * Exit codes: 66 a file cannot be opened, 69 PROGRAM cannot be executed, 71 anything else; standard error says why.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MOST_GROUPS = 8, FIRST_FILE = 3, LAST_FILE = 255 };
+enum { NO_INPUT = 66, UNAVAILABLE = 69, OS_ERROR = 71, USAGE = 64 };
+
+static _Noreturn void fail(int code, const char *what)
+{
+    fprintf(stderr, "launch: %s: %s\n", what, strerror(errno));
+    exit(code);
+}
+
+static _Noreturn void usage(void)
+{
+    fprintf(stderr, "usage: launch [--no-network] UID GID[,GROUP...] [N=ro:PATH | N=rw:PATH]... -- PROGRAM [ARGUMENT...]\n");
+    exit(USAGE);
+}
+
+static long number(const char **text, char end)
+{
+    char *rest;
+    const long value = strtol(*text, &rest, 10);
+    if (rest == *text || value < 0 || (*rest != end && *rest != '\0')) usage();
+    *text = *rest == '\0' ? rest : rest + 1;
+    return value;
+}
+
+static void give(const char *word)
+{
+    const long place = number(&word, '=');
+    const bool writes = strncmp(word, "rw:", 3) == 0;
+    if (place < FIRST_FILE || place > LAST_FILE || (!writes && strncmp(word, "ro:", 3) != 0)) usage();
+    const char *path = word + 3;
+    /* not waiting for anybody at a pipe that somebody has put there */
+    const int file = open(path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat what;
+    if (file < 0 || fstat(file, &what) != 0) fail(NO_INPUT, path);
+    if (!S_ISREG(what.st_mode) && !S_ISBLK(what.st_mode)) {
+        errno = S_ISDIR(what.st_mode) ? EISDIR : ENODEV;
+        fail(NO_INPUT, path);
+    }
+    if (fcntl(file, F_SETFL, 0) != 0) fail(NO_INPUT, path);
+    if (file == (int)place ? fcntl(file, F_SETFD, 0) != 0 : dup2(file, (int)place) < 0) fail(OS_ERROR, path);
+    if (file != (int)place) close(file);
+}
+
+static void become(const char *user, const char *groups)
+{
+    gid_t list[MOST_GROUPS];
+    size_t count = 0;
+    const long uid = number(&user, '\0');
+    while (*groups != '\0') {
+        if (count == MOST_GROUPS) usage();
+        list[count++] = (gid_t)number(&groups, ',');
+    }
+    if (count == 0) usage();
+    if (setgroups(count - 1, list + 1) != 0 || setresgid(list[0], list[0], list[0]) != 0 ||
+        setresuid((uid_t)uid, (uid_t)uid, (uid_t)uid) != 0)
+        fail(OS_ERROR, "becoming another user");
+}
+
+int main(int count, char **words)
+{
+    int next = 1;
+    const bool alone = next < count && strcmp(words[next], "--no-network") == 0;
+    if (alone) next++;
+    if (next + 2 >= count) usage();
+    const char *user = words[next++], *groups = words[next++];
+    for (; next < count && strcmp(words[next], "--") != 0; next++) give(words[next]);
+    if (++next >= count) usage();
+    /* without the right to it there is none to lose */
+    if (unshare(CLONE_NEWIPC) == 0 && alone && unshare(CLONE_NEWNET) != 0) fail(OS_ERROR, "a network of its own");
+    if (strcmp(user, "-") != 0) become(user, groups);
+    /* a core would have the guest's memory in it */
+    const struct rlimit none = {0, 0};
+    if (setrlimit(RLIMIT_CORE, &none) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail(OS_ERROR, "giving up");
+    umask(077);
+    execvp(words[next], words + next);
+    fail(UNAVAILABLE, words[next]);
+}

@@ -1,0 +1,160 @@
+/**
+ * `Hypervisor`: what makes machines here, and the handles on those that were made. One driver per program that can; each
+ * declares what it can ({@link Capabilities}), and what it cannot is refused before anything is touched ({@link refusals}).
+ *
+ * A machine's process is taproot's, like every other: it outlives the brain. `control` takes hold of one that runs, whoever
+ * started it. Layer: `qemu/Qemu.ts`.
+ *
+ * Traps:
+ * - A machine is made stopped (`created`): `resume` sets it going.
+ * - A machine whose guest has come to an end (`powered-off`, `panicked`, `hung`) is still there, for whoever asks, until its
+ *   process is ended.
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import type { Process, SpawnRefused } from "../taproot/Processes.ts"
+import type { Accelerated } from "./Accelerator.ts"
+import type { Chipset, Machine } from "./Machine.ts"
+
+/** What a driver can do; whatever a machine wants must be among it. */
+export interface Capabilities {
+  readonly chipsets: ReadonlyArray<Chipset>
+  readonly firmware: ReadonlyArray<Chipset>
+  readonly diskFormats: ReadonlyArray<"raw" | "qcow2">
+  readonly mostDisks: number
+  readonly userNetwork: boolean
+  readonly ports: boolean
+  readonly watchdog: ReadonlyArray<Chipset>
+  readonly balloon: boolean
+  readonly powerButton: boolean
+  readonly pause: boolean
+}
+
+/** A driver on this host. `problem` says why it cannot be used. */
+export interface DriverFacts {
+  readonly name: string
+  readonly path: string
+  readonly version: string
+  readonly problem: string | undefined
+  readonly acceleration: Accelerated | undefined
+  readonly capabilities: Capabilities
+}
+
+/** There is no program on this host that makes machines. */
+export class HypervisorMissing extends Schema.TaggedError<HypervisorMissing>()("HypervisorMissing", {
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `no hypervisor works on this host (${this.detail}); ${this.hint}`
+  }
+  get hint(): string {
+    return "install qemu-system-x86"
+  }
+}
+
+/** A machine that runs could not be spoken to, or did not do what it was told. */
+export class ControlLost extends Schema.TaggedError<ControlLost>()("ControlLost", {
+  command: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `its hypervisor did not do "${this.command}": ${this.detail}`
+  }
+}
+
+/** What a machine needs could not be prepared: its directory, its cgroup. */
+export class PlaceFailed extends Schema.TaggedError<PlaceFailed>()("PlaceFailed", { detail: Schema.String }) {
+  override get message(): string {
+    return `its place could not be made: ${this.detail}`
+  }
+}
+
+/** How a machine is with its guest. `stalled`: stopped by itself, because a disk of it took no more. */
+export type GuestState = "created" | "running" | "paused" | "stalled" | "powered-off" | "panicked" | "hung"
+
+/** Something that a machine says by itself. */
+export type GuestEvent =
+  /** Its state may be another one. */
+  | { readonly _tag: "Changed" }
+  /** The guest has rebooted. */
+  | { readonly _tag: "Rebooted" }
+
+/** The hold on a machine that runs. */
+export interface Control {
+  readonly state: Effect.Effect<GuestState, ControlLost>
+  /** What happens from now on, kept for whoever runs the stream; it ends with the hold. */
+  readonly events: Effect.Effect<Stream.Stream<GuestEvent>, never, Scope.Scope>
+  readonly resume: Effect.Effect<void, ControlLost>
+  readonly pause: Effect.Effect<void, ControlLost>
+  readonly reset: Effect.Effect<void, ControlLost>
+  /** Presses the power button: the guest powers off, if it wants to. */
+  readonly powerButton: Effect.Effect<void, ControlLost>
+  /** Waits until the hold is lost, and why. */
+  readonly lost: Effect.Effect<ControlLost>
+}
+
+/** A machine's place on the host. */
+export interface Place {
+  /** Its own, absolute; made for it and given to it. */
+  readonly directory: string
+  /** Its own, as `Cgroups` names it; made for it. */
+  readonly cgroup: string
+  /** Whom its process runs as, on a host where we may choose. */
+  readonly user: number
+  /** Bytes: what its process may use of the host, the guest's memory included. */
+  readonly memoryBytes: number
+}
+
+export interface LaunchRequest {
+  /** taproot's label of its process. */
+  readonly label: string
+  readonly machine: Machine
+  readonly place: Place
+}
+
+export class Hypervisor extends Context.Service<
+  Hypervisor,
+  {
+    /** What was found at first, and is looked for again when nothing was. */
+    readonly facts: Effect.Effect<ReadonlyArray<DriverFacts>>
+    /** What the machine wants and the driver cannot: fields of {@link Machine} and why. Empty when all is well. */
+    readonly refusals: (machine: Machine) => ReadonlyArray<{ readonly field: string; readonly problem: string }>
+    /**
+     * Makes the machine, stopped; its console is the process's standard input and output, what its hypervisor says standard
+     * error. Returns when the process is there: that it has come up, `control` tells.
+     */
+    readonly launch: (request: LaunchRequest) => Effect.Effect<Process, HypervisorMissing | PlaceFailed | SpawnRefused>
+    /** Takes hold of the machine in a directory; waits while its process is coming up. One hold at a time. */
+    readonly control: (directory: string, process: Process) => Effect.Effect<Control, ControlLost, Scope.Scope>
+  }
+>()("ironwood/vmm/Hypervisor") {}
+
+/** What `machine` wants beyond `capabilities`. */
+export const beyond = (
+  name: string,
+  capabilities: Capabilities,
+  machine: Machine
+): ReadonlyArray<{ readonly field: string; readonly problem: string }> => {
+  const { boot, chipset, disks, nics, ports } = machine
+  const wants: ReadonlyArray<readonly [beyond: boolean, field: string, problem: string]> = [
+    [!capabilities.chipsets.includes(chipset), "chipset", `${name} has no ${chipset}`],
+    [
+      boot._tag === "Firmware" && !capabilities.firmware.includes(chipset),
+      "boot",
+      `a ${chipset} of ${name} has no firmware: give a kernel`
+    ],
+    [disks.length > capabilities.mostDisks, "disks", `${name} takes at most ${capabilities.mostDisks} disks`],
+    ...disks.map(
+      ({ format }, index) =>
+        [!capabilities.diskFormats.includes(format), `disks[${index}].format`, `${name} cannot read ${format}`] as const
+    ),
+    [nics.length > 0 && !capabilities.userNetwork, "nics", `${name} has no user-mode network`],
+    [ports.length > 0 && !capabilities.ports, "ports", `${name} has no virtio-serial`],
+    [machine.watchdog && !capabilities.watchdog.includes(chipset), "watchdog", `a ${chipset} of ${name} has none`],
+    [machine.balloon && !capabilities.balloon, "balloon", `${name} has none`]
+  ]
+  return wants.filter(([isBeyond]) => isBeyond).map(([, field, problem]) => ({ field, problem }))
+}

@@ -1,0 +1,71 @@
+/**
+ * A virtual machine as a hypervisor is told to make it: everything resolved, nothing left to be looked up. What people ask
+ * for is `VmSpec.ts`; whoever makes machines for another purpose (a sandbox of containers) starts here.
+ *
+ * Trap: files are named by absolute paths of the host, but no hypervisor opens them: `launch` does, and hands them over as
+ * descriptors (`Hypervisor.ts`). What is a socket's name here is relative to the machine's own directory.
+ */
+
+/** `q35`: a PC with PCI, firmware and all that; `microvm`: virtio over memory-mapped registers, and a kernel at once. */
+export type Chipset = "q35" | "microvm"
+
+/** What is booted. */
+export type Boot =
+  | {
+      readonly _tag: "Kernel"
+      readonly kernel: string
+      readonly initrd?: string
+      readonly commandLine: string
+    }
+  /** UEFI from these files, `variables` being the machine's own; without files the hypervisor's own firmware (BIOS). */
+  | { readonly _tag: "Firmware"; readonly code?: string; readonly variables?: string }
+
+export interface Disk {
+  /** Names it in the machine: letters, digits, hyphens. */
+  readonly id: string
+  /** A regular file or a block device. */
+  readonly file: string
+  readonly format: "raw" | "qcow2"
+  readonly readOnly: boolean
+  /** At most 20 characters, as virtio-blk has it. */
+  readonly serial?: string
+}
+
+/** A port of the host that leads to one of the guest. */
+export interface Forward {
+  readonly protocol: "tcp" | "udp"
+  readonly hostAddress: string
+  readonly hostPort: number
+  readonly guestPort: number
+}
+
+/** A card on a network of its own, which the hypervisor translates to the host's. */
+export interface Nic {
+  readonly id: string
+  readonly mac: string
+  readonly forwards: ReadonlyArray<Forward>
+  /** The guest reaches nothing but what is forwarded to it. */
+  readonly restricted: boolean
+}
+
+/** A virtio-serial port, `/dev/virtio-ports/<name>` in the guest, that the host has as a unix socket. */
+export interface Port {
+  readonly name: string
+  /** The socket's name in the machine's directory. */
+  readonly socket: string
+}
+
+export interface Machine {
+  readonly name: string
+  readonly chipset: Chipset
+  readonly memoryBytes: number
+  readonly cpus: number
+  readonly boot: Boot
+  readonly disks: ReadonlyArray<Disk>
+  readonly nics: ReadonlyArray<Nic>
+  readonly ports: ReadonlyArray<Port>
+  /** A device that fires when the guest does not feed it. */
+  readonly watchdog: boolean
+  /** A device by which the host takes memory back from the guest. */
+  readonly balloon: boolean
+}

@@ -1,0 +1,108 @@
+/** QEMU's command line of a machine. */
+import { assert, describe, it } from "@effect/vitest"
+import { beyond } from "../../src/vmm/Hypervisor.ts"
+import type { Machine } from "../../src/vmm/Machine.ts"
+import * as Arguments from "../../src/vmm/qemu/Arguments.ts"
+import { capabilities } from "../../src/vmm/qemu/Qemu.ts"
+
+const machine: Machine = {
+  name: "web",
+  chipset: "q35",
+  memoryBytes: 256 * 1024 ** 2,
+  cpus: 2,
+  boot: { _tag: "Kernel", kernel: "/k", initrd: "/i", commandLine: "console=ttyS0" },
+  disks: [],
+  nics: [],
+  ports: [],
+  watchdog: false,
+  balloon: false
+}
+
+const after = (words: ReadonlyArray<string>, option: string): ReadonlyArray<string> =>
+  words.flatMap((word, index) => (word === option ? [words[index + 1] ?? ""] : []))
+
+describe("QEMU's arguments", () => {
+  it("every file is a descriptor; nothing is there that was not asked for", () => {
+    const { files, words } = Arguments.make("qemu", machine, "tcg")
+    assert.deepStrictEqual(files, [
+      { descriptor: 3, path: "/k", writable: false },
+      { descriptor: 4, path: "/i", writable: false }
+    ])
+    assert.deepStrictEqual(after(words, "-kernel"), ["/dev/fd/3"])
+    assert.deepStrictEqual(after(words, "-initrd"), ["/dev/fd/4"])
+    assert.deepStrictEqual(after(words, "-append"), ["console=ttyS0 no_timer_check"])
+    assert.deepStrictEqual(after(words, "-device"), ["virtio-rng-pci", "pvpanic-pci"])
+    assert.includeMembers([...words], ["-nodefaults", "-no-user-config", "-S"])
+    assert.include(after(words, "-sandbox")[0], "spawn=deny")
+    assert.deepStrictEqual(after(words, "-netdev"), [])
+  })
+
+  it("disks say their format, have no backing file, and are writable only when they shall be", () => {
+    const { files, words } = Arguments.make(
+      "qemu",
+      {
+        ...machine,
+        disks: [
+          { id: "disk0", file: "/a,b", format: "qcow2", readOnly: false, serial: "a,b" },
+          { id: "disk1", file: "/c", format: "raw", readOnly: true }
+        ]
+      },
+      "kvm"
+    )
+    assert.deepStrictEqual(files.slice(2), [
+      { descriptor: 5, path: "/a,b", writable: true },
+      { descriptor: 6, path: "/c", writable: false }
+    ])
+    assert.deepStrictEqual(
+      after(words, "-blockdev").map((text): unknown => JSON.parse(text)),
+      [
+        { driver: "file", "node-name": "disk0-file", filename: "/dev/fdset/5", "read-only": false },
+        { driver: "qcow2", "node-name": "disk0", "read-only": false, file: "disk0-file", backing: null },
+        { driver: "file", "node-name": "disk1-file", filename: "/dev/fdset/6", "read-only": true },
+        { driver: "raw", "node-name": "disk1", "read-only": true, file: "disk1-file" }
+      ]
+    )
+    assert.include(
+      after(words, "-device"),
+      "virtio-blk-pci,drive=disk0,id=disk0-device,serial=a,,b,werror=stop,rerror=report"
+    )
+  })
+
+  it("a microvm has its devices beside PCI, and a clock that it is told", () => {
+    const { words } = Arguments.make(
+      "qemu",
+      {
+        ...machine,
+        chipset: "microvm",
+        nics: [
+          {
+            id: "net0",
+            mac: "52:54:00:00:00:01",
+            restricted: true,
+            forwards: [{ protocol: "tcp", hostAddress: "127.0.0.1", hostPort: 2222, guestPort: 22 }]
+          }
+        ],
+        ports: [{ name: "org.ironwood.channel", socket: "channel" }]
+      },
+      "tcg"
+    )
+    assert.deepStrictEqual(after(words, "-device"), [
+      "virtio-rng-device",
+      "pvpanic",
+      "virtio-net-device,netdev=net0,mac=52:54:00:00:00:01",
+      "virtio-serial-device",
+      "virtserialport,chardev=port0,name=org.ironwood.channel"
+    ])
+    assert.include(after(words, "-append")[0], "tsc_early_khz=")
+    assert.deepStrictEqual(after(words, "-netdev"), ["user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22"])
+  })
+
+  it("what the driver cannot do is told with its field", () => {
+    const wanted: Machine = { ...machine, chipset: "microvm", boot: { _tag: "Firmware" }, watchdog: true }
+    assert.deepStrictEqual(beyond("QEMU", capabilities, wanted), [
+      { field: "boot", problem: "a microvm of QEMU has no firmware: give a kernel" },
+      { field: "watchdog", problem: "a microvm of QEMU has none" }
+    ])
+    assert.deepStrictEqual(beyond("QEMU", capabilities, machine), [])
+  })
+})

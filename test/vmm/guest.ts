@@ -1,0 +1,98 @@
+/**
+ * A guest for tests: Debian's cloud kernel and an initramfs of busybox that does what its command line says.
+ *
+ * `guest.do=` is one of `idle` (powers off at the power button), `deaf` (does not), `off`, `reboot`, `panic`, `silent` (stops
+ * feeding its watchdog); it says what it does on its console: `guest: ready`. What is typed at its console comes back as
+ * `guest: heard …`, and `off`, `reboot` and `panic` are obeyed there, too.
+ */
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { archive, device, directory, file, link, withParents } from "../../scripts/image/Cpio.ts"
+import { kernel, moduleFiles } from "../../scripts/image/Kernel.ts"
+import { checkout } from "../support/ironwood.ts"
+
+const modules = [
+  "virtio_pci",
+  "virtio_mmio",
+  "virtio_blk",
+  "virtio_rng",
+  "virtio_net",
+  "pvpanic_mmio",
+  "pvpanic_pci",
+  "button",
+  "evdev",
+  "i6300esb"
+]
+
+const applets = [
+  "sh",
+  "insmod",
+  "mount",
+  "cat",
+  "sleep",
+  "poweroff",
+  "reboot",
+  "echo",
+  "sync",
+  "dd",
+  "head",
+  "ls",
+  "wc"
+]
+
+const script = (files: ReadonlyArray<string>): string => `#!/bin/sh
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+exec </dev/console >/dev/console 2>&1
+${files.map((_, index) => `insmod /modules/${index}.ko 2>/dev/null`).join("\n")}
+for word in $(cat /proc/cmdline); do case $word in guest.do=*) do=\${word#guest.do=};; esac; done
+obey() {
+  case $1 in
+    off) echo "guest: off"; poweroff -f;;
+    reboot) echo "guest: reboot"; reboot -f;;
+    panic) echo "guest: panic"; echo c >/proc/sysrq-trigger;;
+    silent) echo "guest: silent"; exec 9>/dev/watchdog; echo >&9; sleep 1000;;
+  esac
+}
+button() { for event in /dev/input/event*; do (head -c 24 $event >/dev/null; echo "guest: power button"; poweroff -f) & done; }
+[ "$do" = idle ] && button
+for disk in /sys/block/vd*; do
+  [ -e "$disk" ] && echo "guest: disk \${disk##*/} serial=$(cat $disk/serial) ro=$(cat $disk/ro) sectors=$(cat $disk/size)"
+done
+for link in /sys/class/net/*; do echo "guest: link \${link##*/} $(cat $link/address)"; done
+echo "guest: memory $(head -1 /proc/meminfo) rng $(cat /sys/devices/virtual/misc/hw_random/rng_current 2>/dev/null)"
+echo "guest: ready $(cat /proc/sys/kernel/random/boot_id)"
+obey "$do"
+while read -r line; do echo "guest: heard $line"; obey "$line"; done
+sleep 100000
+`
+
+export interface Guest {
+  readonly kernel: string
+  readonly initrd: string
+}
+
+/** Made once for all tests, in `build/`. */
+export const guest = (): Guest => {
+  const home = join(checkout, "build/test-guest")
+  mkdirSync(home, { recursive: true })
+  const chosen = kernel(join(checkout, "build/image-cache"), () => {})
+  const files = moduleFiles(chosen.modules, modules)
+  const entries = withParents([
+    file("bin/busybox", readFileSync("/usr/bin/busybox"), 0o755),
+    ...applets.map((applet) => link(`bin/${applet}`, "busybox")),
+    ...files.map((path, index) => file(`modules/${index}.ko`, readFileSync(join(chosen.modules, path)))),
+    ...["proc", "sys", "dev"].map((path) => directory(path)),
+    device("dev/console", 5, 1),
+    file("init", script(files), 0o755)
+  ])
+  const initrd = join(home, "initrd.cpio")
+  const bytes = archive(entries)
+  if (!existsSync(initrd) || !readFileSync(initrd).equals(bytes)) {
+    writeFileSync(`${initrd}.${process.pid}`, bytes)
+    renameSync(`${initrd}.${process.pid}`, initrd)
+  }
+  return { kernel: chosen.file, initrd }
+}
