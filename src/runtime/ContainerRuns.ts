@@ -58,7 +58,10 @@ import * as Capabilities from "./Capabilities.ts"
 import * as Isolation from "./Isolation.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import { SeccompFilters } from "./SeccompFilters.ts"
+import * as HostPaths from "./HostPaths.ts"
+import * as MountPoints from "./MountPoints.ts"
 import * as PidNamespaces from "./PidNamespaces.ts"
+import { Secrets } from "./Secrets.ts"
 import * as SandboxNamespaces from "./SandboxNamespaces.ts"
 import { orFullDisk, startFailure } from "./StartFailure.ts"
 
@@ -84,6 +87,7 @@ export class ContainerRuns extends Context.Service<
     readonly processLimits: ProcessLimits.ProcessLimits
     readonly namespaces: SandboxNamespaces.SandboxNamespaces
     readonly pidNamespaces: PidNamespaces.PidNamespaces
+    readonly hostPaths: HostPaths.HostPaths
     /** The run that nobody has judged yet, if any: made by whichever actor or brain. Older ones beside it are ended. */
     readonly find: (record: ContainerRecord) => Effect.Effect<Option.Option<ContainerRun>>
     /** Whether taproot has anything of it: a process that lives, one whose end nobody has judged, a start that is half-way. */
@@ -166,7 +170,10 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const processLimits = yield* ProcessLimits.ofHost
   const init = helperPath(processes.hello.taprootPid, "init")
   const pidNamespaces = PidNamespaces.make(processes, runtime, paths, init)
-  const namespaces = SandboxNamespaces.make(processes, pidNamespaces, paths)
+  const points = MountPoints.make(processes)
+  const namespaces = SandboxNamespaces.make(points, pidNamespaces, paths)
+  const hostPaths = HostPaths.make(points, yield* Isolation.Allowance, paths)
+  const secrets = yield* Secrets
   const preparing = Semaphore.makeUnsafe(PREPARED_AT_ONCE)
 
   const room = DiskRoom.outputRoom(dirname(paths.logs))
@@ -250,6 +257,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         )
       )
       yield* Effect.ignore(Effect.tryPromise(() => fs.rm(run.bundle, { recursive: true, force: true })))
+      yield* secrets.takeBack(run.id)
       known.delete(run.process.id)
       frozen.delete(run.process.id)
       forgetting.delete(run.process.id)
@@ -347,6 +355,9 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         new UserUnknown({ name, user: asUser, detail: error._tag === "UserNotFound" ? error.problem : error.message })
     )
     const isolation = Isolation.of(spec.security, held)
+    const given = yield* Effect.catchTag(secrets.give(request.id, spec, user), "SecretNotKept", ({ message }) =>
+      Effect.fail(new CreateFailed({ name, detail: message }))
+    )
     const config = yield* RuntimeSpec.make({
       spec,
       image: image.config,
@@ -358,6 +369,8 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       seccompFilter: filters.of(isolation.seccomp),
       processLimit: processLimits.each,
       init,
+      binds: [...(yield* hostPaths.stage(request.id, spec)), ...given],
+      devices: yield* hostPaths.devices(spec),
       ...surroundings
     })
     yield* Effect.tryPromise({
@@ -382,11 +395,16 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
             Effect.tap(filters.learn(seccomp, `${paths.oci}/${request.id}`)),
             Effect.catchTag("RuntimeFailed", (error) => Effect.fail(startFailure(name, program, error)))
           )
-        )
+        ).pipe(Effect.scoped)
       )
       .pipe(
         Effect.catchTag("RuntimeFailed", ({ message }) => Effect.fail(new CreateFailed({ name, detail: message }))),
-        Effect.onError(() => Effect.promise(() => fs.rm(request.bundle, { recursive: true, force: true })))
+        Effect.onError(() =>
+          Effect.andThen(
+            Effect.promise(() => fs.rm(request.bundle, { recursive: true, force: true })),
+            secrets.takeBack(request.id)
+          )
+        )
       )
     return yield* register(record, process, incarnation)
   })
@@ -414,6 +432,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     processLimits,
     namespaces,
     pidNamespaces,
+    hostPaths,
     log,
     start,
     find: Effect.fnUntraced(function* (record) {

@@ -29,10 +29,11 @@ import type { Executions } from "./Executions.ts"
 import type { OciRuntime } from "./OciRuntime.ts"
 import { reconcile } from "./Reconcile.ts"
 import * as Records from "./Records.ts"
+import type { Secrets } from "./Secrets.ts"
 import { sandboxActor, type SandboxSupervisor } from "./SandboxActor.ts"
 
 /** What the branch stands on. */
-export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes
+export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes | Secrets
 
 export class RuntimeSupervisor extends Context.Service<
   RuntimeSupervisor,
