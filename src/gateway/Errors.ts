@@ -31,6 +31,7 @@ import { StatusSchema } from "../../proto/generated/google/rpc/status_pb.ts"
 import type * as Actor from "../actor/Errors.ts"
 import type { ConfigError } from "../config/ConfigErrors.ts"
 import type { HostFactsUnavailable } from "../host/HostFacts.ts"
+import type { NoKernelLoaded } from "../host/LoadedKernel.ts"
 import type * as Runtime from "../runtime/ContainerError.ts"
 import type { SecretNotKept } from "../runtime/Secrets.ts"
 import type { UserNotFound } from "../runtime/ContainerUser.ts"
@@ -51,6 +52,7 @@ export type GatewayError =
   | UpgradeError
   | ServiceUnknown
   | HostFactsUnavailable
+  | NoKernelLoaded
   | Actor.NoSuchActor
   | Actor.NotSupervised
   | Actor.StartFailed
@@ -166,6 +168,10 @@ const describe = Match.typeTags<GatewayError, Description>()({
   }),
   ServiceUnknown: ({ service }) => notFound("service", service),
   HostFactsUnavailable: ({ file }) => ({ code: Code.UNAVAILABLE, resource: ["file", file] }),
+  NoKernelLoaded: ({ message }) => ({
+    code: Code.FAILED_PRECONDITION,
+    blockers: [{ type: "kernel", subject: "kernel", description: message }]
+  }),
 
   NoSuchActor: ({ path }) => notFound("actor", path),
   NotSupervised: ({ path }) => ({ code: Code.FAILED_PRECONDITION, resource: ["actor", path] }),

@@ -144,6 +144,27 @@ export class RootfsFailed extends Schema.TaggedError<RootfsFailed>()("RootfsFail
   }
 }
 
+/** The microVM of its sandbox is not there. */
+export class MicroVmFailed extends Schema.TaggedError<MicroVmFailed>()("MicroVmFailed", {
+  /** Of the sandbox. */
+  name: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `the microVM of sandbox ${this.name} could not be started: ${this.detail}`
+  }
+}
+
+/** The microVM that it ran in has ended under it. */
+export class MicroVmEnded extends Schema.TaggedError<MicroVmEnded>()("MicroVmEnded", {
+  name: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `ended with its microVM: ${this.detail}`
+  }
+}
+
 /** The user or group it shall run as is not in its image. */
 export class UserUnknown extends Schema.TaggedError<UserUnknown>()("UserUnknown", {
   name: Schema.String,
@@ -207,6 +228,8 @@ export const ContainerFailure = Schema.Union([
   ImageMissing,
   ImagePullFailed,
   RootfsFailed,
+  MicroVmFailed,
+  MicroVmEnded,
   UserUnknown,
   HostPathRefused,
   SecretMissing,

@@ -50,7 +50,7 @@ import { type Action, type Command, commands, type ContainerState, hint } from "
 import * as HostPaths from "./HostPaths.ts"
 import * as Secrets from "./Secrets.ts"
 import * as Executions from "./Executions.ts"
-import { OciRuntime, type RuntimeFailed } from "./OciRuntime.ts"
+import type { RuntimeFailed } from "./OciRuntime.ts"
 import * as ProcessList from "./ProcessList.ts"
 import * as Records from "./Records.ts"
 import * as References from "./References.ts"
@@ -60,6 +60,7 @@ import * as RuntimeSpec from "./RuntimeSpec.ts"
 import * as RuntimeSupervisor from "./RuntimeSupervisor.ts"
 import * as SandboxSteering from "./SandboxSteering.ts"
 import { SandboxSpec } from "./SandboxSpec.ts"
+import * as System from "./System.ts"
 import type { StopOptions } from "./StopOptions.ts"
 
 export interface Options {
@@ -114,8 +115,6 @@ const make = Effect.gen(function* () {
   const secrets = yield* Secrets.Secrets
   const runtime = yield* RuntimeSupervisor.RuntimeSupervisor
   const executions = yield* Executions.Executions
-  const cgroups = yield* Cgroups
-  const oci = yield* OciRuntime
   const scope = yield* Effect.scope
   const records = yield* Records.open(state)
   const locks = KeyedLock.make()
@@ -472,8 +471,9 @@ const make = Effect.gen(function* () {
             const resources = { ...value.spec.resources, ...change }
             const run = yield* runs.current(name)
             if (commands[yield* stateOf(value)].update === "limit" && Option.isSome(run)) {
-              const limits = JSON.stringify(RuntimeSpec.limitsOf(resources, yield* cgroups.limitsSwap))
-              yield* controlled(name, "update", oci.control("update", run.value.id, limits))
+              const { id, system } = run.value
+              const limits = JSON.stringify(RuntimeSpec.limitsOf(resources, system.limitSwap))
+              yield* controlled(name, "update", system.runtime.control("update", id, limits))
             }
             const { resources: _, ...spec } = value.spec
             const changed = new ContainerSpec({ ...spec, resources })
@@ -487,8 +487,9 @@ const make = Effect.gen(function* () {
         Effect.catchTag("WrongState", ({ hint, state }) =>
           Effect.fail(new WrongState({ name, command: "look at the processes of", state, hint }))
         ),
-        Effect.flatMap(({ cgroup }) => cgroups.processes(cgroup)),
-        Effect.flatMap(ProcessList.list)
+        Effect.flatMap(({ cgroup, system: { cgroups, files } }) =>
+          Effect.flatMap(cgroups.processes(cgroup), (pids) => ProcessList.list(files, pids))
+        )
       ),
     stats: (names) =>
       Effect.gen(function* () {
@@ -504,7 +505,7 @@ const make = Effect.gen(function* () {
               const run = currents.get(name)
               if (run === undefined) return []
               const time = yield* Clock.currentTimeNanos
-              return [{ name, time, ...(yield* cgroups.stats(run.cgroup)) }]
+              return [{ name, time, ...(yield* run.system.cgroups.stats(run.cgroup)) }]
             }),
           { concurrency: 4 }
         )
@@ -624,8 +625,15 @@ export const layer = (options: Options) => {
   const paths = RuntimePaths.make(options.directory, options.logs)
   return Layer.effect(Containers, make).pipe(
     Layer.provideMerge(RuntimeSupervisor.layer),
+<<<<<<< HEAD
     Layer.provideMerge(Executions.layer(paths)),
     Layer.provideMerge(ContainerRuns.layer(paths)),
     Layer.provideMerge(Secrets.layer(paths))
+=======
+    Layer.provideMerge(Executions.layer),
+    Layer.provideMerge(ContainerRuns.layer),
+    Layer.provideMerge(System.layer(paths)),
+    Layer.provideMerge(Cgroups.layer)
+>>>>>>> 1e43d5ec86062bae6b61d2e00c167f93d394175f
   )
 }

@@ -31,9 +31,14 @@ import { reconcile } from "./Reconcile.ts"
 import * as Records from "./Records.ts"
 import type { Secrets } from "./Secrets.ts"
 import { sandboxActor, type SandboxSupervisor } from "./SandboxActor.ts"
+import { Systems } from "./System.ts"
 
 /** What the branch stands on. */
+<<<<<<< HEAD
 export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes | Secrets
+=======
+export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes | Systems
+>>>>>>> 1e43d5ec86062bae6b61d2e00c167f93d394175f
 
 export class RuntimeSupervisor extends Context.Service<
   RuntimeSupervisor,
@@ -111,7 +116,8 @@ const make = Effect.gen(function* () {
     kind: "runtime",
     description: "sandboxes and their containers",
     children: Effect.gen(function* () {
-      const { paths, processLimits, quiet } = yield* ContainerRuns
+      const { paths, quiet } = yield* ContainerRuns
+      const { processLimits } = (yield* Systems).host
       const cgroups = yield* Cgroups
       yield* Actor.onStop(Effect.andThen(quiet, cgroups.remove(paths.cgroup)))
       if (!begun) yield* Records.forgetStops(records)

@@ -54,7 +54,7 @@ export const sandboxActor = (sandbox: SandboxRecord, records: Records): Effect.E
       const containers = yield* records.containers.partition
       const own = byAge(containers.records).flatMap(({ value }) => (value.sandbox === name ? [value] : []))
       const left = new Set<string>()
-      for (const { spec } of own) if (yield* isLeft(spec.name)) left.add(spec.name)
+      for (const record of own) if (yield* isLeft(record)) left.add(record.spec.name)
       const goesOn = sandbox.implicit || left.size > 0 || (yield* namespaces.exist(name))
       const again = goesOn ? new Set<string>() : toRunAgain(own)
       return yield* Effect.forEach(

@@ -15,6 +15,28 @@ import { GracePeriod, Labels, WorkloadName } from "../storage/Workload.ts"
 export const NetworkMode = Schema.Literals(["none", "host"])
 export type NetworkMode = typeof NetworkMode.Type
 
+/** `namespace`: on the host, in namespaces of its own; `microvm`: in a virtual machine of its own, with a kernel of its own. */
+export const IsolationMode = Schema.Literals(["namespace", "microvm"])
+export type IsolationMode = typeof IsolationMode.Type
+
+/** Of a microVM; absent: what its containers need. */
+export const MicroVmSize = Schema.Struct({
+  /** Memory of the whole guest in bytes; from 128 MiB. */
+  memoryBytes: Schema.optionalKey(
+    Schema.Int.pipe(
+      Schema.check(
+        Schema.isBetween(
+          { minimum: 128 * 1024 * 1024, maximum: 2 ** 42 },
+          { expected: "a number of bytes from 134217728 (128 MiB) to 2^42" }
+        )
+      )
+    )
+  ),
+  cpus: Schema.optionalKey(
+    Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 1, maximum: 64 }, { expected: "a number from 1 to 64" })))
+  )
+})
+export type MicroVmSize = typeof MicroVmSize.Type
 /** `own`: each container sees its own processes, the first as number 1; `shared`: all see those of all. */
 export const ProcessMode = Schema.Literals(["own", "shared"])
 export type ProcessMode = typeof ProcessMode.Type
@@ -22,6 +44,14 @@ export type ProcessMode = typeof ProcessMode.Type
 export class SandboxSpec extends Schema.Class<SandboxSpec>("ironwood/SandboxSpec")({
   name: WorkloadName,
   network: NetworkMode.pipe(Schema.withDecodingDefaultKey(Effect.succeed("none" as const))),
+  isolation: IsolationMode.pipe(
+    Schema.withConstructorDefault(Effect.succeed("namespace" as const)),
+    Schema.withDecodingDefaultKey(Effect.succeed("namespace" as const))
+  ),
+  microvm: MicroVmSize.pipe(
+    Schema.withConstructorDefault(Effect.succeed({})),
+    Schema.withDecodingDefaultKey(Effect.succeed({}))
+  ),
   /** What `hostname` says inside; default: the container's name. With the host's network it is the host's. */
   hostname: Schema.optionalKey(WorkloadName),
   processes: ProcessMode.pipe(
