@@ -54,16 +54,9 @@ import * as RuntimePaths from "./RuntimePaths.ts"
 import * as Isolation from "./Isolation.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import { SeccompFilters } from "./SeccompFilters.ts"
-<<<<<<< HEAD
-import * as HostPaths from "./HostPaths.ts"
-import * as MountPoints from "./MountPoints.ts"
-import * as PidNamespaces from "./PidNamespaces.ts"
-import { Secrets } from "./Secrets.ts"
-import * as SandboxNamespaces from "./SandboxNamespaces.ts"
-=======
+import type * as HostPaths from "./HostPaths.ts"
 import type * as PidNamespaces from "./PidNamespaces.ts"
 import type * as SandboxNamespaces from "./SandboxNamespaces.ts"
->>>>>>> 1e43d5ec86062bae6b61d2e00c167f93d394175f
 import { orFullDisk, startFailure } from "./StartFailure.ts"
 import { type System, Systems } from "./System.ts"
 
@@ -165,17 +158,7 @@ const make = Effect.gen(function* () {
   const systems = yield* Systems
   const scope = yield* Effect.scope
   const filters = new SeccompFilters()
-<<<<<<< HEAD
-  const processLimits = yield* ProcessLimits.ofHost
-  const init = helperPath(processes.hello.taprootPid, "init")
-  const pidNamespaces = PidNamespaces.make(processes, runtime, paths, init)
-  const points = MountPoints.make(processes)
-  const namespaces = SandboxNamespaces.make(points, pidNamespaces, paths)
-  const hostPaths = HostPaths.make(points, yield* Isolation.Allowance, paths)
-  const secrets = yield* Secrets
-=======
-  const { namespaces, paths, pidNamespaces } = systems
->>>>>>> 1e43d5ec86062bae6b61d2e00c167f93d394175f
+  const { hostPaths, namespaces, paths, pidNamespaces } = systems
   const preparing = Semaphore.makeUnsafe(PREPARED_AT_ONCE)
 
   const room = DiskRoom.outputRoom(dirname(paths.logs))
@@ -269,20 +252,12 @@ const make = Effect.gen(function* () {
             Cause.squash(cause)
           )
         )
-<<<<<<< HEAD
-      )
-      yield* Effect.ignore(Effect.tryPromise(() => fs.rm(run.bundle, { recursive: true, force: true })))
-      yield* secrets.takeBack(run.id)
-      known.delete(run.process.id)
-      frozen.delete(run.process.id)
-      forgetting.delete(run.process.id)
-=======
         yield* Effect.ignore(run.system.files.remove(run.bundle))
       }
+      yield* run.system.belongings.takeBack(run.id)
       known.delete(run.process)
       frozen.delete(run.process)
       forgetting.delete(run.process)
->>>>>>> 1e43d5ec86062bae6b61d2e00c167f93d394175f
       if (![...known.values()].some(({ container }) => container === run.container)) {
         yield* logs.get(run.container)?.idle ?? Effect.void
       }
@@ -376,14 +351,8 @@ const make = Effect.gen(function* () {
       (error) =>
         new UserUnknown({ name, user: asUser, detail: error._tag === "UserNotFound" ? error.problem : error.message })
     )
-<<<<<<< HEAD
-    const isolation = Isolation.of(spec.security, held)
-    const given = yield* Effect.catchTag(secrets.give(request.id, spec, user), "SecretNotKept", ({ message }) =>
-      Effect.fail(new CreateFailed({ name, detail: message }))
-    )
-=======
     const isolation = Isolation.of(spec.security, system.capabilities)
->>>>>>> 1e43d5ec86062bae6b61d2e00c167f93d394175f
+    const belongings = yield* system.belongings.give(request.id, spec, user)
     const config = yield* RuntimeSpec.make({
       spec,
       image: image.config,
@@ -393,15 +362,9 @@ const make = Effect.gen(function* () {
       limitSwap: system.limitSwap,
       isolation,
       seccompFilter: filters.of(isolation.seccomp),
-<<<<<<< HEAD
-      processLimit: processLimits.each,
-      init,
-      binds: [...(yield* hostPaths.stage(request.id, spec)), ...given],
-      devices: yield* hostPaths.devices(spec),
-=======
       processLimit: system.processLimits.each,
       init: system.helper("init"),
->>>>>>> 1e43d5ec86062bae6b61d2e00c167f93d394175f
+      ...belongings,
       ...surroundings
     })
     yield* system.files.makeDirectory(request.bundle).pipe(
@@ -427,17 +390,10 @@ const make = Effect.gen(function* () {
       )
       .pipe(
         Effect.catchTag("RuntimeFailed", ({ message }) => Effect.fail(new CreateFailed({ name, detail: message }))),
-<<<<<<< HEAD
         Effect.onError(() =>
-          Effect.andThen(
-            Effect.promise(() => fs.rm(request.bundle, { recursive: true, force: true })),
-            secrets.takeBack(request.id)
-          )
-        )
-=======
-        Effect.onError(() => Effect.ignore(system.files.remove(request.bundle))),
+          Effect.andThen(Effect.ignore(system.files.remove(request.bundle)), system.belongings.takeBack(request.id))
+        ),
         Effect.catch((error) => Effect.flatMap(endedWith(system, name), (ended) => Effect.fail(ended ?? error)))
->>>>>>> 1e43d5ec86062bae6b61d2e00c167f93d394175f
       )
     return yield* register(system, record, process, incarnation)
   })

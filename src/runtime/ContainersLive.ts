@@ -625,15 +625,10 @@ export const layer = (options: Options) => {
   const paths = RuntimePaths.make(options.directory, options.logs)
   return Layer.effect(Containers, make).pipe(
     Layer.provideMerge(RuntimeSupervisor.layer),
-<<<<<<< HEAD
-    Layer.provideMerge(Executions.layer(paths)),
-    Layer.provideMerge(ContainerRuns.layer(paths)),
-    Layer.provideMerge(Secrets.layer(paths))
-=======
     Layer.provideMerge(Executions.layer),
     Layer.provideMerge(ContainerRuns.layer),
     Layer.provideMerge(System.layer(paths)),
+    Layer.provideMerge(Secrets.layer(paths)),
     Layer.provideMerge(Cgroups.layer)
->>>>>>> 1e43d5ec86062bae6b61d2e00c167f93d394175f
   )
 }

@@ -34,11 +34,7 @@ import { sandboxActor, type SandboxSupervisor } from "./SandboxActor.ts"
 import { Systems } from "./System.ts"
 
 /** What the branch stands on. */
-<<<<<<< HEAD
-export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes | Secrets
-=======
-export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes | Systems
->>>>>>> 1e43d5ec86062bae6b61d2e00c167f93d394175f
+export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes | Systems | Secrets
 
 export class RuntimeSupervisor extends Context.Service<
   RuntimeSupervisor,
