@@ -33,6 +33,8 @@ import {
   SandboxAlreadyExists,
   SandboxInUse,
   SandboxNotFound,
+  SecretInUse,
+  SecretNotFound,
   SpecInvalid,
   WrongState
 } from "./ContainerError.ts"
@@ -45,6 +47,8 @@ import { ContainerSpec } from "./ContainerSpec.ts"
 import { fallbackProblems } from "./Dependencies.ts"
 import * as Isolation from "./Isolation.ts"
 import { type Action, type Command, commands, type ContainerState, hint } from "./Lifecycle.ts"
+import * as HostPaths from "./HostPaths.ts"
+import * as Secrets from "./Secrets.ts"
 import * as Executions from "./Executions.ts"
 import type { RuntimeFailed } from "./OciRuntime.ts"
 import * as ProcessList from "./ProcessList.ts"
@@ -108,6 +112,7 @@ const make = Effect.gen(function* () {
   const rootfs = yield* Rootfs
   const runs = yield* ContainerRuns.ContainerRuns
   const allowance = yield* Isolation.Allowance
+  const secrets = yield* Secrets.Secrets
   const runtime = yield* RuntimeSupervisor.RuntimeSupervisor
   const executions = yield* Executions.Executions
   const scope = yield* Effect.scope
@@ -348,13 +353,29 @@ const make = Effect.gen(function* () {
   const lookUp = References.make(records, content)
   /** What a spec refers to; fails when any of it is not so, or when this host does not allow what it wants. */
   const resolve = (spec: ContainerSpec, assumed: References.Assumed, options: { readonly check: boolean }) =>
-    Effect.tap(lookUp(References.referencesOf(spec), assumed, options), ({ problems }) => {
-      const denied = Isolation.problemsOf(spec.security, { privileged: allowance.privileged() })
-      return Option.match(References.refusalOf([...problems, ...denied]), {
-        onNone: () => Effect.void,
-        onSome: Effect.fail
+    Effect.tap(lookUp(References.referencesOf(spec), assumed, options), ({ problems }) =>
+      Effect.flatMap(spec.secrets.length === 0 ? Effect.succeed([]) : secrets.list, (there) => {
+        const lacking = spec.secrets.flatMap(({ name }, index) =>
+          there.some((secret) => secret.name === name)
+            ? []
+            : [
+                {
+                  field: `secrets[${index}].name`,
+                  problem: `there is no secret "${name}": make it with \`ironwood secret create\``
+                }
+              ]
+        )
+        const denied = [
+          ...Isolation.problemsOf(spec.security, { privileged: allowance.privileged() }),
+          ...HostPaths.problemsOf(spec, allowance),
+          ...lacking
+        ]
+        return Option.match(References.refusalOf([...problems, ...denied]), {
+          onNone: () => Effect.void,
+          onSome: Effect.fail
+        })
       })
-    })
+    )
 
   /** The sandbox that has the name, if it is what `spec` says. */
   const sameSandbox = Effect.fnUntraced(function* (spec: SandboxSpec) {
@@ -534,6 +555,14 @@ const make = Effect.gen(function* () {
           return yield* describeSandbox(stored)
         }).pipe(Effect.uninterruptible)
       ),
+    putSecret: secrets.put,
+    listSecrets: secrets.list,
+    removeSecret: Effect.fnUntraced(function* (name) {
+      const { records: all } = yield* records.containers.partition
+      const users = all.filter(({ value }) => value.spec.secrets.some((secret) => secret.name === name))
+      if (users.length > 0) return yield* new SecretInUse({ name, containers: users.map((user) => user.name) })
+      return (yield* secrets.remove(name)) ? undefined : yield* new SecretNotFound({ name })
+    }),
     stopSandbox: (name, options = {}) =>
       Effect.gen(function* () {
         const { value } = yield* findSandbox(name)
@@ -599,6 +628,7 @@ export const layer = (options: Options) => {
     Layer.provideMerge(Executions.layer),
     Layer.provideMerge(ContainerRuns.layer),
     Layer.provideMerge(System.layer(paths)),
+    Layer.provideMerge(Secrets.layer(paths)),
     Layer.provideMerge(Cgroups.layer)
   )
 }

@@ -27,6 +27,7 @@ import { type Finding, findings } from "./Lifecycle.ts"
 import { creatorLabel, OciRuntime } from "./OciRuntime.ts"
 import { type ContainerRecord, isWanted, type Records } from "./Records.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
+import { Secrets } from "./Secrets.ts"
 
 const namesIn = (directory: string) => Effect.promise(() => fs.readdir(directory).catch((): Array<string> => []))
 
@@ -132,6 +133,8 @@ export const reconcile = Effect.fn("runtime.reconcile")(function* (records: Reco
   }
   for (const id of yield* runs.pidNamespaces.reconcile(sandboxNames)) live.add(id)
   yield* clearRuns(live)
+  yield* runs.hostPaths.reconcile
+  yield* (yield* Secrets).reconcile(live)
 
   yield* Effect.catchCause(rootfs.reconcile(containerNames), warn("root file systems"))
   for (const sandbox of yield* runs.namespaces.list) {

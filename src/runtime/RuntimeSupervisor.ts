@@ -29,11 +29,12 @@ import type { Executions } from "./Executions.ts"
 import type { OciRuntime } from "./OciRuntime.ts"
 import { reconcile } from "./Reconcile.ts"
 import * as Records from "./Records.ts"
+import type { Secrets } from "./Secrets.ts"
 import { sandboxActor, type SandboxSupervisor } from "./SandboxActor.ts"
 import { Systems } from "./System.ts"
 
 /** What the branch stands on. */
-export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes | Systems
+export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes | Systems | Secrets
 
 export class RuntimeSupervisor extends Context.Service<
   RuntimeSupervisor,
