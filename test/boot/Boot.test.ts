@@ -321,15 +321,19 @@ watchdog: { timeoutSeconds: 45 }
     "whose config asks for it reboots when no brain keeps itself up",
     () =>
       Effect.gen(function* () {
+        const config = "version: ironwood/v1\nhostname: configured\nupgrade: { whenBrainFails: reboot }\n"
         const machine = yield* boot({
-          files: [file("usr/lib/ironwood/brain.bundle.cjs", endsOnceMounted())],
           parameters: ["ironwood.state_format=/dev/vda"],
-          more: [
-            ...driveOf(yield* disk(64)),
-            ...(yield* handedOver("version: ironwood/v1\nupgrade: { whenBrainFails: reboot }\n"))
-          ]
+          more: [...driveOf(yield* disk(64)), ...(yield* handedOver(config))]
         })
         yield* machine.up
+        yield* eventually("the config", machine.run("host"), (text) => text.includes("configured"), 60)
+        const rescue = Effect.orElseSucceed(machine.json(Rescued, "version"), () => ({ brainStarts: 0, rescue: "" }))
+        for (let brains = 0; brains < 10 && (yield* rescue).rescue === ""; brains++) {
+          const { brainStarts: before } = yield* rescue
+          yield* machine.failBrain("KILL")
+          yield* eventually("another brain", rescue, ({ brainStarts }) => brainStarts > before, 60)
+        }
         assert.include(yield* machine.run("tree"), "could not keep itself up")
         yield* machine.prints("brain: the host reboots: the ordinary brain could not keep itself up", 600)
         assert.strictEqual(yield* machine.ended, 0)
