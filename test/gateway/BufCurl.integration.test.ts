@@ -41,6 +41,7 @@ const services = [
   "ironwood.v1.ImageService",
   "ironwood.v1.PolicyService",
   "ironwood.v1.SandboxService",
+  "ironwood.v1.SecretService",
   "ironwood.v1.TreeService",
   "ironwood.v1.UpgradeService"
 ]
