@@ -16,7 +16,7 @@ import { file } from "../../scripts/image/Cpio.ts"
 import { taprootFile } from "../../scripts/image.ts"
 import { digestOf } from "../../src/config/Document.ts"
 import { checkout, eventually } from "../support/ironwood.ts"
-import { boot, type Machine } from "../support/machine.ts"
+import { boot, type Machine, stopping } from "../support/machine.ts"
 
 const Version = Schema.Struct({ taprootPid: Schema.Int, brainPid: Schema.Int, brainStarts: Schema.Int })
 
@@ -194,7 +194,7 @@ watchdog: { timeoutSeconds: 45 }
         const another = yield* machine.try("down", "--then", "kexec")
         assert.include(another.stderr, "no kernel is loaded for kexec, so nothing was stopped")
         const down = yield* machine.run("down")
-        assert.strictEqual(down, "stopped\n")
+        assert.strictEqual(down, stopping)
         assert.strictEqual(yield* machine.ended, 0)
         assert.include(machine.console(), "reboot: Power down")
         assert.notInclude(machine.console(), "Kernel panic")
@@ -219,7 +219,7 @@ watchdog: { timeoutSeconds: 45 }
         const sent = yield* machine.run("upgrade", "install", join(checkout, "build/brain.tar"), "--deadline", "10m")
         assert.include(sent, "runs and has proved itself")
         assert.strictEqual((yield* machine.json(Rescued, "version")).rescue, "")
-        assert.strictEqual(yield* machine.run("down"), "stopped\n")
+        assert.strictEqual(yield* machine.run("down"), stopping)
         assert.strictEqual(yield* machine.ended, 0)
       }).pipe(Effect.scoped),
     900_000

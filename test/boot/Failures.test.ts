@@ -15,7 +15,7 @@ import { sampleDirectory } from "../../scripts/boot/Samples.ts"
 import { file } from "../../scripts/image/Cpio.ts"
 import { taprootFile } from "../../scripts/image.ts"
 import { checkout, eventually } from "../support/ironwood.ts"
-import { boot, type Machine } from "../support/machine.ts"
+import { boot, type Machine, stopping } from "../support/machine.ts"
 
 const Tree = Schema.Struct({
   actors: Schema.Array(
@@ -143,7 +143,7 @@ describe.skipIf(process.env["IRONWOOD_BOOT"] !== "all")("a machine on which some
         assert.match(yield* machine.run("tree", "--troubled"), /bomb .*refused/)
         yield* says(machine, "init/host/console", "it shows emergencies only: it has not taken what it was sent")
         yield* machine.run("rm", "--force", "bomb")
-        assert.strictEqual(yield* machine.run("down"), "stopped\n")
+        assert.strictEqual(yield* machine.run("down"), stopping)
         assert.strictEqual(yield* machine.ended, 0)
       }).pipe(Effect.scoped),
     900_000
