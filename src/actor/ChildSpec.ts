@@ -30,6 +30,7 @@ export interface Intensity {
  * Siblings that a child needs, by their ids; under `one_for_one` only (the other strategies *are* a dependency).
  *
  * - `after`: it starts once these have come up, or have failed to: order, nothing else.
+ * - `afterSuccess`: it starts once each of these has finished: has ended with success, and is not started again.
  * - `requires`: it starts only while these run, and ends when a person stops or restarts one. A crash of theirs it
  *   survives, but its own next start waits for them.
  * - `bindsTo`: as `requires`, and it ends whenever one of these ends, for whatever reason; back up, it follows.
@@ -38,11 +39,12 @@ export interface Intensity {
  */
 export interface Dependencies {
   readonly after: ReadonlyArray<string>
+  readonly afterSuccess: ReadonlyArray<string>
   readonly requires: ReadonlyArray<string>
   readonly bindsTo: ReadonlyArray<string>
 }
 
-export const noDependencies: Dependencies = { after: [], requires: [], bindsTo: [] }
+export const noDependencies: Dependencies = { after: [], afterSuccess: [], requires: [], bindsTo: [] }
 
 /** Whether the end of significant children ends their supervisor, normally: never, that of any, or that of the last. */
 export type AutoShutdown = "never" | "any_significant" | "all_significant"

@@ -48,20 +48,22 @@ export const ofRestartRate = (
   return problems
 }
 
-/** The names of all three lists, each with its list. */
-const lists = ({ after, bindsTo, requires }: Dependencies) => [
+/** The names of all lists, each with its list. */
+const lists = ({ after, afterSuccess, bindsTo, requires }: Dependencies) => [
   ["after", after] as const,
+  ["afterSuccess", afterSuccess] as const,
   ["requires", requires] as const,
   ["bindsTo", bindsTo] as const
 ]
 
 /** True when a child names a sibling at all. */
-export const depends = ({ after, bindsTo, requires }: Dependencies): boolean =>
-  after.length + requires.length + bindsTo.length > 0
+export const depends = ({ after, afterSuccess, bindsTo, requires }: Dependencies): boolean =>
+  after.length + afterSuccess.length + requires.length + bindsTo.length > 0
 
 /** Every sibling that a child names. */
-export const named = ({ after, bindsTo, requires }: Dependencies): ReadonlyArray<string> => [
+export const named = ({ after, afterSuccess, bindsTo, requires }: Dependencies): ReadonlyArray<string> => [
   ...after,
+  ...afterSuccess,
   ...requires,
   ...bindsTo
 ]

@@ -7,15 +7,28 @@
  * of all documents are told at once, beside the objects as far as they could be read: the server, which knows the rules of
  * the values, is asked about those ({@link ManifestObject.isWrong} says what needs no second word).
  *
+ * A `kind: Pod` is a sandbox with its containers in one document: the fields of a sandbox, `initContainers` and `containers`.
+ * It is read as these objects (`PodManifest.ts`).
+ *
  * Beside the fields of its spec a container may say `notStarted: true`, as the request that creates it.
  *
  * Driven by the protobuf descriptors: a new field of the API is understood here without a change.
  */
 import { type DescMessage, fromJson, type MessageShape } from "@bufbuild/protobuf"
 import * as Result from "effect/Result"
-import { isMap, isScalar, LineCounter, parseAllDocuments, parseDocument, type Document, type YAMLMap } from "yaml"
+import {
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  parseAllDocuments,
+  parseDocument,
+  type Document,
+  type YAMLMap
+} from "yaml"
 import { ContainerSpecSchema, type ContainerSpec } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { SandboxSpecSchema, type SandboxSpec } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import * as PodManifest from "./PodManifest.ts"
 import { nearest } from "./Suggest.ts"
 import * as YamlMessage from "./YamlMessage.ts"
 
@@ -56,7 +69,10 @@ export type ManifestObject = {
     }
 )
 
-const kinds = ["Image", "Sandbox", "Container"] as const
+/** A container among the objects. */
+export type ContainerObject = Extract<ManifestObject, { readonly kind: "Container" }>
+
+const kinds = ["Image", "Sandbox", "Pod", "Container"] as const
 
 /** More text than this is not a spec. */
 const maximumCharacters = 4 * 1024 * 1024
@@ -107,8 +123,7 @@ export const parse = (text: string, file: string): Parsed => {
       problems.push({ at, text: "a document is fields, beginning with kind: Container" })
       continue
     }
-    const object = objectOf(context, contents)
-    if (object !== undefined) objects.push(object)
+    objects.push(...objectsOf(context, contents))
   }
   return problems.length + objects.length === 0 ? noObjects(file, "nothing in it") : { objects, problems }
 }
@@ -137,34 +152,71 @@ export const parseMessage = <D extends DescMessage>(
 /** Whether the text holds objects (documents with a `kind`) rather than one message. */
 export const hasKinds = (text: string): boolean => /^["']?kind["']?\s*:/m.test(text)
 
-const objectOf = (context: Context, contents: YAMLMap): ManifestObject | undefined => {
+const objectsOf = (context: Context, contents: YAMLMap): ReadonlyArray<ManifestObject> => {
   const { problems } = context
   const where = positionOf(context, contents.range?.[0] ?? 0)
   const kind = contents.get("kind")
   if (typeof kind !== "string") {
     problems.push({ at: where, text: `kind is missing; it is one of ${kinds.join(", ")}` })
-    return undefined
+    return []
   }
   switch (kind) {
     case "Image":
-      return imageOf(context, contents, where)
-    case "Sandbox": {
-      const read = messageOf(context, contents, SandboxSpecSchema)
-      return read && { kind, name: read.spec.name, where, ...read }
-    }
-    case "Container": {
-      const read = messageOf(context, contents, ContainerSpecSchema, ["notStarted", "not_started"])
-      return read && { kind, name: read.spec.name, where, notStarted: notStartedOf(context, contents), ...read }
-    }
+      return orNone(imageOf(context, contents, where))
+    case "Sandbox":
+      return orNone(sandboxOf(context, contents))
+    case "Container":
+      return orNone(containerOf(context, contents))
+    case "Pod":
+      return podOf(context, contents)
     default: {
       const near = nearest(kind, kinds)
       problems.push({
         at: where,
         text: `kind: no such kind "${kind}"; ${near === undefined ? `it is one of ${kinds.join(", ")}` : `did you mean ${near}?`}`
       })
-      return undefined
+      return []
     }
   }
+}
+
+const orNone = <A>(found: A | undefined): ReadonlyArray<A> => (found === undefined ? [] : [found])
+
+const sandboxOf = (context: Context, contents: YAMLMap, besides: ReadonlyArray<string> = []) => {
+  const where = positionOf(context, contents.range?.[0] ?? 0)
+  const read = messageOf(context, contents, SandboxSpecSchema, besides)
+  return read && { kind: "Sandbox" as const, name: read.spec.name, where, ...read }
+}
+
+const containerOf = (context: Context, contents: YAMLMap): ContainerObject | undefined => {
+  const where = positionOf(context, contents.range?.[0] ?? 0)
+  const read = messageOf(context, contents, ContainerSpecSchema, ["notStarted", "not_started"])
+  return (
+    read && { kind: "Container", name: read.spec.name, where, notStarted: notStartedOf(context, contents), ...read }
+  )
+}
+
+const podOf = (context: Context, contents: YAMLMap): ReadonlyArray<ManifestObject> => {
+  const sandbox = sandboxOf(context, contents, [...PodManifest.initFields, ...PodManifest.fields])
+  const list = (names: ReadonlyArray<string>): ReadonlyArray<ContainerObject> => {
+    const pair = contents.items.find(({ key }) => isScalar(key) && names.includes(String(key.value)))
+    if (pair === undefined) return []
+    const at = positionOf(context, isScalar(pair.key) ? (pair.key.range?.[0] ?? 0) : 0)
+    if (!isSeq(pair.value)) {
+      context.problems.push({ at, text: `${names[0]}: expected a list of containers` })
+      return []
+    }
+    return pair.value.items.flatMap((item) => {
+      if (isMap(item)) return orNone(containerOf(context, item))
+      context.problems.push({ at, text: `${names[0]}: expected containers, each with its fields` })
+      return []
+    })
+  }
+  const containers = PodManifest.inPod(sandbox?.name ?? "", list(PodManifest.initFields), list(PodManifest.fields))
+  for (const { fieldAt, spec } of containers.elsewhere) {
+    context.problems.push({ at: fieldAt("sandbox"), text: `sandbox: ${spec.name} is in this pod: leave it out` })
+  }
+  return [...orNone(sandbox), ...containers.objects]
 }
 
 const notStartedOf = (context: Context, contents: YAMLMap): boolean => {

@@ -8,7 +8,10 @@ import { type Failure, withNext } from "./Failure.ts"
 export const withMissing = (error: Failure): Failure => {
   if (error.status !== status.notFound) return error
   return error.about?.type === "sandbox"
-    ? withNext(error, "Make it with a `kind: Sandbox` document; `ironwood sandbox ls` lists those there are")
+    ? withNext(
+        error,
+        "Make it with `ironwood pod create`, or a `kind: Pod` document; `ironwood pod ls` lists those there are"
+      )
     : withNext(
         error,
         "`ironwood image ls` lists the images, `ironwood image pull NAME` and `ironwood image import PATH` bring one in"

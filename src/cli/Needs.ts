@@ -1,11 +1,16 @@
 /**
- * The order in which the containers of spec files are made: whoever needs others (`after`, `requires`, `bindsTo`) after
- * them. Whether they can need each other the server says.
+ * The order in which the containers of spec files are made: whoever needs others (`after`, `afterSuccess`, `requires`,
+ * `bindsTo`) after them. Whether they can need each other the server says.
  */
 import type { ContainerSpec } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import type { ManifestObject } from "./Manifest.ts"
 
-const needsOf = ({ after, bindsTo, requires }: ContainerSpec) => [...after, ...requires, ...bindsTo]
+const needsOf = ({ after, afterSuccess, bindsTo, requires }: ContainerSpec) => [
+  ...after,
+  ...afterSuccess,
+  ...requires,
+  ...bindsTo
+]
 
 /** Each container after those it needs; else as they are. Circles are left as they are. */
 export const inOrder = (objects: ReadonlyArray<ManifestObject>): ReadonlyArray<ManifestObject> => {

@@ -15,6 +15,7 @@ import { RestartPolicySchema, RestartType } from "../../proto/generated/ironwood
 import { NetworkMode } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { check, type Checked, checked, type FlagProblem } from "./FlagProblems.ts"
 import { parsePair } from "./Labels.ts"
+import { parseDevice, parseMount, parseSecret, parseTmpfs, parseVolume } from "./MountFlags.ts"
 import { parseRestart, withRestart } from "./PolicyFlags.ts"
 import { parseBytes } from "./Quantity.ts"
 import { secondsOrDuration, toProto } from "./QuantityFlags.ts"
@@ -34,12 +35,12 @@ const positive = (text: string): Result.Result<number, string> =>
 const positiveInteger = (text: string): Result.Result<number, string> =>
   /^\d{1,9}$/.test(text) && Number(text) > 0 ? Result.succeed(Number(text)) : Result.fail("a whole number above 0")
 
-const networks: ReadonlyMap<string, NetworkMode> = new Map([
+export const networks: ReadonlyMap<string, NetworkMode> = new Map([
   ["none", NetworkMode.NONE],
   ["host", NetworkMode.HOST]
 ])
 
-const parseNetwork = (text: string): Result.Result<NetworkMode, string> =>
+export const parseNetwork = (text: string): Result.Result<NetworkMode, string> =>
   Result.fromOption(Option.fromUndefinedOr(networks.get(text)), () => [...networks.keys()].join(" or "))
 
 const pulls = ["always", "missing", "never"] as const
@@ -56,13 +57,19 @@ const parseSecurityOption = (text: string): Result.Result<"confined" | "unconfin
     : text === "no-new-privileges" || text === "no-new-privileges=true"
       ? Result.succeed("confined")
       : Result.fail("seccomp=unconfined (no-new-privileges is always so)")
-/** `/tmp`, `/tmp:size=16m`; docker's other options of tmpfs are told to be none. */
-const parseTmpfs = (text: string): Result.Result<readonly [string, { readonly sizeBytes?: bigint }], string> => {
-  const [path = "", options] = text.split(":", 2)
-  if (options === undefined || options === "") return Result.succeed([path, {}])
-  const size = /^size=(.+)$/.exec(options)?.[1]
-  if (size === undefined) return Result.fail(`a path, or a path and its size as in ${path}:size=16MiB`)
-  return Result.map(parseBytes(size), (sizeBytes) => [path, { sizeBytes }] as const)
+
+/** As docker's json-file has them. */
+interface LogOption {
+  readonly maxBytes?: bigint
+  readonly maxFiles?: number
+}
+
+const parseLogOption = (text: string): Result.Result<LogOption, string> => {
+  const [, name, word = ""] = /^(max-size|max-file)=(.+)$/.exec(text) ?? []
+  if (name === "max-size") return Result.map(parseBytes(word), (maxBytes) => ({ maxBytes }))
+  return name === "max-file"
+    ? Result.map(positiveInteger(word), (maxFiles) => ({ maxFiles }))
+    : Result.fail("max-size=10m, or max-file=3")
 }
 
 /** The limits of a container. */
@@ -122,8 +129,14 @@ export const runFlags = {
     Flag.withDescription("Only loopback, or the host's own network (default: none)"),
     Flag.optional
   ),
-  sandbox: text("sandbox", "NAME", "Run in this sandbox, with the containers there (default: one of its own)"),
+  sandbox: text("sandbox", "NAME", "Run in this pod, with the containers there (default: one of its own)").pipe(
+    Flag.withAlias("pod")
+  ),
   after: names("after", "Start it once this container of its sandbox has come up or failed; may be repeated"),
+  afterSuccess: names(
+    "after-success",
+    "Start it once this container of its sandbox has run to its end with success; may be repeated"
+  ),
   requires: names("requires", "It needs this container of its sandbox: starts only while that runs; may be repeated"),
   bindsTo: names("binds-to", "As --requires, and it ends whenever that one ends; may be repeated"),
   stopSignal: text("stop-signal", "SIGNAL", "The signal that asks it to end"),
@@ -158,6 +171,37 @@ export const runFlags = {
   init: yes("init", "An init as its first process, which hands on signals and reaps orphans"),
   tmpfs: checked("tmpfs", "PATH[:size=SIZE]", parseTmpfs).pipe(
     Flag.withDescription("A file system in memory there, 64MiB unless it says otherwise; may be repeated"),
+    Flag.atLeast(0)
+  ),
+  volumes: checked("volume", "SOURCE:TARGET[:ro]", parseVolume).pipe(
+    Flag.withAlias("v"),
+    Flag.withDescription(
+      "A path of the host, if the machine config allows it (containers.allowMounts); may be repeated"
+    ),
+    Flag.atLeast(0)
+  ),
+  mounts: checked("mount", "type=bind|tmpfs,…", parseMount).pipe(
+    Flag.withDescription("The same as --volume or --tmpfs, in more words; may be repeated"),
+    Flag.atLeast(0)
+  ),
+  devices: checked("device", "PATH[:TARGET][:rwm]", parseDevice).pipe(
+    Flag.withDescription(
+      "A device of the host, if the machine config allows it (containers.allowDevices); may be repeated"
+    ),
+    Flag.atLeast(0)
+  ),
+  secrets: checked("secret", "NAME[:PATH]", parseSecret).pipe(
+    Flag.withDescription("A secret as a file, in /run/secrets unless it says otherwise; may be repeated"),
+    Flag.atLeast(0)
+  ),
+  sharedMemory: checked("shm-size", "SIZE", parseBytes).pipe(
+    Flag.withDescription("A /dev/shm of its own, of this size (default: 64MiB)"),
+    Flag.optional
+  ),
+  logOptions: checked("log-opt", "max-size=SIZE|max-file=N", parseLogOption).pipe(
+    Flag.withDescription(
+      "How large a file of its log becomes (default: 10MiB), and how many there are (3); may be repeated"
+    ),
     Flag.atLeast(0)
   ),
   healthCommand: text(
@@ -214,11 +258,16 @@ export const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.restart", "--restart"],
   ["spec.stop_signal", "--stop-signal"],
   ["spec.after", "--after"],
+  ["spec.after_success", "--after-success"],
   ["spec.requires", "--requires"],
   ["spec.binds_to", "--binds-to"],
   ["spec.stop_grace_period", "--stop-timeout"],
   ["spec.labels", "--label"],
   ["spec.tmpfs", "--tmpfs"],
+  ["spec.log", "--log-opt"],
+  ["spec.mounts", "--volume"],
+  ["spec.devices", "--device"],
+  ["spec.secrets", "--secret"],
   ["spec.probes.liveness.period", "--health-interval"],
   ["spec.probes.liveness.timeout", "--health-timeout"],
   ["spec.probes.liveness.failure_threshold", "--health-retries"],
@@ -256,6 +305,8 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
     given(flags.healthRetries),
     given(flags.healthStartPeriod)
   ]
+  const sharedMemory = given(flags.sharedMemory)
+  const mounts = flags.mounts.flatMap(value)
   const asked = [interval, timeout, retries, startPeriod].some((setting) => setting !== undefined)
   if (asked && flags.healthCommand === "") {
     problems.push({ flag: "--health-cmd", text: "is missing: the other --health flags say how it is run" })
@@ -277,6 +328,7 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
     user: flags.user,
     stopSignal: flags.stopSignal,
     after: [...flags.after],
+    afterSuccess: [...flags.afterSuccess],
     requires: [...flags.requires],
     bindsTo: [...flags.bindsTo],
     labels: Object.fromEntries(flags.labels.flatMap(value)),
@@ -287,7 +339,15 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
       seccompUnconfined: flags.securityOptions.flatMap(value).includes("unconfined"),
       privileged: flags.privileged
     },
-    tmpfs: Object.fromEntries(flags.tmpfs.flatMap(value)),
+    tmpfs: Object.fromEntries([
+      ...(sharedMemory === undefined ? [] : [["/dev/shm", { sizeBytes: sharedMemory }] as const]),
+      ...flags.tmpfs.flatMap(value),
+      ...mounts.flatMap((one) => ("tmpfs" in one ? [one.tmpfs] : []))
+    ]),
+    mounts: [...flags.volumes.flatMap(value), ...mounts.flatMap((one) => ("bind" in one ? [one.bind] : []))],
+    devices: flags.devices.flatMap(value),
+    secrets: flags.secrets.flatMap(value),
+    log: flags.logOptions.flatMap(value).reduce<LogOption>((all, one) => ({ ...all, ...one }), {}),
     init: flags.init,
     ...(flags.healthCommand === "" ? {} : { probes: { liveness } }),
     terminal: flags.terminal,

@@ -110,8 +110,12 @@ export const specToProto = (spec: ContainerSpec) =>
     tmpfs: Object.fromEntries(
       Object.entries(spec.tmpfs).map(([path, { sizeBytes }]) => [path, { sizeBytes: BigInt(sizeBytes) }])
     ),
+    mounts: spec.mounts.map((mount) => ({ ...mount })),
+    devices: spec.devices.map(({ access, path, target = "" }) => ({ access, path, target })),
+    secrets: spec.secrets.map(({ name, target = "" }) => ({ name, target })),
     log: { maxBytes: BigInt(spec.log.maxBytes), maxFiles: spec.log.maxFiles },
     after: [...spec.after],
+    afterSuccess: [...spec.afterSuccess],
     requires: [...spec.requires],
     bindsTo: [...spec.bindsTo],
     security: {
@@ -206,8 +210,14 @@ const encodedOf = (spec: Proto.ContainerSpec) =>
       readiness: probeFromProto(spec.probes?.readiness),
       liveness: probeFromProto(spec.probes?.liveness)
     }),
+    mounts: spec.mounts.map(({ readOnly, source, target }) => ({ readOnly, source, target })),
+    devices: spec.devices.map(({ access, path, target }) =>
+      given({ path, target: target || undefined, access: access || undefined })
+    ),
+    secrets: spec.secrets.map(({ name, target }) => given({ name, target: target || undefined })),
     log: given({ maxBytes: size(spec.log?.maxBytes), maxFiles: spec.log?.maxFiles }),
     after: spec.after,
+    afterSuccess: spec.afterSuccess,
     requires: spec.requires,
     bindsTo: spec.bindsTo,
     security: given({
@@ -241,6 +251,7 @@ export const referencesFromProto = (spec: Proto.ContainerSpec | undefined): Refe
   pulls: spec?.imagePull === PullPolicy.ALWAYS || spec?.imagePull === PullPolicy.IF_NOT_PRESENT,
   fallback: spec?.restart?.fallback || undefined,
   after: spec?.after ?? [],
+  afterSuccess: spec?.afterSuccess ?? [],
   requires: spec?.requires ?? [],
   bindsTo: spec?.bindsTo ?? []
 })
@@ -249,13 +260,17 @@ export const referencesFromProto = (spec: Proto.ContainerSpec | undefined): Refe
 export const assumedFromProto = (assumed: Proto.Assumed | undefined): Assumed => ({
   images: assumed?.images ?? [],
   sandboxes: assumed?.sandboxes ?? [],
-  containers: (assumed?.containers ?? []).map(({ after, bindsTo, name, requires, sandbox }) => ({
-    name,
-    sandbox: sandbox || undefined,
-    after,
-    requires,
-    bindsTo
-  }))
+  containers: (assumed?.containers ?? []).map(
+    ({ after, afterSuccess, bindsTo, name, permanent, requires, sandbox }) => ({
+      name,
+      sandbox: sandbox || undefined,
+      after,
+      afterSuccess,
+      requires,
+      bindsTo,
+      permanent
+    })
+  )
 })
 
 /** What is wrong with a spec that could not be read, together with what it refers to and is not there. One word a field. */

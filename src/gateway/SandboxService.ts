@@ -6,24 +6,32 @@ import * as Proto from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { Containers } from "../runtime/Containers.ts"
 import type { Sandbox } from "../runtime/Containers.ts"
 import { SandboxSpec } from "../runtime/SandboxSpec.ts"
-import type { NetworkMode } from "../runtime/SandboxSpec.ts"
+import type { NetworkMode, ProcessMode } from "../runtime/SandboxSpec.ts"
+import { StopOptions } from "../runtime/StopOptions.ts"
 import { service, unary } from "./EffectGrpc.ts"
 import { hasLabels, pageBy } from "./Page.ts"
 import { decoder, given, invalid, wordOf } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
-import { timestamp } from "./Time.ts"
+import { millisOf, timestamp, wireDuration } from "./Time.ts"
 
 const networkModes = {
   none: Proto.NetworkMode.NONE,
   host: Proto.NetworkMode.HOST
 } as const satisfies Record<NetworkMode, Proto.NetworkMode>
 
+const processModes = {
+  own: Proto.ProcessMode.OWN,
+  shared: Proto.ProcessMode.SHARED
+} as const satisfies Record<ProcessMode, Proto.ProcessMode>
+
 /** A sandbox's spec as it goes over the wire. */
 export const specToProto = (spec: SandboxSpec): MessageInitShape<typeof Proto.SandboxSpecSchema> => ({
   name: spec.name,
   network: networkModes[spec.network],
   hostname: spec.hostname ?? "",
-  labels: { ...spec.labels }
+  labels: { ...spec.labels },
+  processes: processModes[spec.processes],
+  ...(spec.stopGracePeriod === undefined ? {} : { stopGracePeriod: wireDuration(spec.stopGracePeriod) })
 })
 
 /** A sandbox as it goes over the wire. */
@@ -48,9 +56,13 @@ export const specFromProto = (spec: Proto.SandboxSpec | undefined) =>
           name: spec.name,
           network: wordOf(networkModes, spec.network),
           hostname: spec.hostname || undefined,
-          labels: spec.labels
+          labels: spec.labels,
+          processes: wordOf(processModes, spec.processes),
+          stopGracePeriod: spec.stopGracePeriod && millisOf(spec.stopGracePeriod)
         })
       )
+
+const decodeStopOptions = decoder("", Proto.StopSandboxRequestSchema, StopOptions)
 
 const sandbox = (found: Sandbox) => ({ sandbox: sandboxToProto(found) })
 
@@ -91,6 +103,19 @@ export const makeSandboxService = () => {
           { schema: Proto.SandboxSchema, toProto: sandboxToProto, key: ({ name }) => name }
         )
         return { sandboxes: page, nextPageToken }
+      })
+    ),
+    stopSandbox: unaryOnce(
+      method.stopSandbox,
+      Effect.fn("SandboxService.stopSandbox")(function* ({ gracePeriod, name }) {
+        const options = yield* decodeStopOptions(given({ gracePeriod: gracePeriod && millisOf(gracePeriod) }))
+        return sandbox(yield* (yield* Containers).stopSandbox(name, options))
+      })
+    ),
+    startSandbox: unaryOnce(
+      method.startSandbox,
+      Effect.fn("SandboxService.startSandbox")(function* ({ name }) {
+        return sandbox(yield* (yield* Containers).startSandbox(name))
       })
     ),
     removeSandbox: unaryOnce(

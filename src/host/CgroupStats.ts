@@ -6,8 +6,8 @@
  * what it would give back first. Pressure is on v2 only. A limit near 2^63 is none.
  */
 import * as Effect from "effect/Effect"
-import { readFile } from "node:fs/promises"
 import { type CgroupLayout, hierarchyOf } from "./CgroupLayout.ts"
+import { type SystemFiles, textOf } from "./SystemFiles.ts"
 
 /** How much of the time somebody waited for it, in percent of the last 10 s, and in microseconds in all. */
 export interface Pressure {
@@ -157,15 +157,20 @@ const filesV2 = [
 ] as const
 
 /** Reads the figures of a cgroup; zeros where it has gone. */
-export const read = (layout: CgroupLayout, path: string): Effect.Effect<CgroupStats> =>
-  Effect.promise(async () => {
+export const read = (files: SystemFiles, layout: CgroupLayout, path: string): Effect.Effect<CgroupStats> =>
+  Effect.gen(function* () {
     const isV2 = layout.kind === "v2"
-    const texts = await Promise.all(
-      (isV2 ? filesV2 : filesV1).map(async ([controller, file]) => {
+    const texts = yield* Effect.forEach(
+      isV2 ? filesV2 : filesV1,
+      ([controller, file]): Effect.Effect<readonly [string, string]> => {
         const hierarchy = hierarchyOf(layout, controller)
-        if (hierarchy === undefined) return ["", ""] as const
-        return [file, await readFile(`${hierarchy.mountPoint}${path}/${file}`, "latin1").catch(() => "")] as const
-      })
+        if (hierarchy === undefined) return Effect.succeed(["", ""] as const)
+        return textOf(files, `${hierarchy.mountPoint}${path}/${file}`).pipe(
+          Effect.orElseSucceed(() => ""),
+          Effect.map((text) => [file, text] as const)
+        )
+      },
+      { concurrency: "unbounded" }
     )
     const found = new Map<string, string>(texts)
     return (isV2 ? ofV2 : ofV1)((_, file) => found.get(file) ?? "")

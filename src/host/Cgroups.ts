@@ -14,15 +14,12 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import { type FSWatcher, watch } from "node:fs"
-import { mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises"
-import { kill as killProcess } from "node:process"
 import { Processes } from "../taproot/Processes.ts"
 import * as CgroupStats from "./CgroupStats.ts"
 import { type CgroupLayout, directories, fromMounts, hierarchyOf, parseMountInfo } from "./CgroupLayout.ts"
+import { type FileFailed, isGone, ofHost, type SystemFiles, textOf } from "./SystemFiles.ts"
 
 /** Something in the cgroup would not end, or its directory would not go. */
 export class CgroupStuck extends Schema.TaggedError<CgroupStuck>()("CgroupStuck", {
@@ -79,67 +76,56 @@ export class Cgroups extends Context.Service<
   /** The real one, seen from taproot's mount namespace. */
   static readonly layer: Layer.Layer<Cgroups, never, Processes> = Layer.effect(
     Cgroups,
-    Effect.flatMap(Processes, ({ hello }) => make(hello.taprootPid))
+    Effect.flatMap(Processes, ({ hello }) => make(hello.taprootPid, ofHost))
   )
 }
 
-const codeOf = (error: unknown): string =>
-  Predicate.hasProperty(error, "code") && typeof error.code === "string" ? error.code : String(error)
+/** What is read of something that may vanish at any time; then the answer is `otherwise`. */
+const unlessGone = <A>(otherwise: A, effect: Effect.Effect<A, FileFailed>): Effect.Effect<A> =>
+  effect.pipe(
+    Effect.catchIf(isGone, () => Effect.succeed(otherwise)),
+    Effect.orDie
+  )
 
-const isGone = (error: unknown): boolean => ["ENOENT", "ENODEV"].includes(codeOf(error))
-
-/** Runs a file operation on something that may vanish at any time; then the answer is `otherwise`. */
-const unlessGone = <A>(otherwise: A, operation: () => Promise<A>): Effect.Effect<A> =>
-  Effect.promise(() => operation().catch((error: unknown) => (isGone(error) ? otherwise : Promise.reject(error))))
-
-const subdirectories = (directory: string) =>
-  unlessGone<ReadonlyArray<string>>([], async () => {
-    const entries = await readdir(directory, { withFileTypes: true })
-    return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name)
-  })
+const subdirectories = (files: SystemFiles, directory: string) =>
+  unlessGone<ReadonlyArray<string>>(
+    [],
+    Effect.map(files.list(directory), (entries) =>
+      entries.filter(({ isDirectory }) => isDirectory).map(({ name }) => name)
+    )
+  )
 
 /** The names of the cgroups directly below, in any hierarchy. */
-const childrenIn = (layout: CgroupLayout, path: string) =>
+const childrenIn = (files: SystemFiles, layout: CgroupLayout, path: string) =>
   Effect.map(
-    Effect.forEach(directories(layout, path), subdirectories, { concurrency: "unbounded" }),
+    Effect.forEach(directories(layout, path), (directory) => subdirectories(files, directory), {
+      concurrency: "unbounded"
+    }),
     (names): ReadonlyArray<string> => [...new Set(names.flat())]
   )
 
 /** The directory and all below it, deepest first. */
-const tree = (directory: string): Effect.Effect<ReadonlyArray<string>> =>
+const tree = (files: SystemFiles, directory: string): Effect.Effect<ReadonlyArray<string>> =>
   Effect.gen(function* () {
-    const below = yield* Effect.forEach(yield* subdirectories(directory), (name) => tree(`${directory}/${name}`))
+    const below = yield* Effect.forEach(yield* subdirectories(files, directory), (name) =>
+      tree(files, `${directory}/${name}`)
+    )
     return [...below.flat(), directory]
   })
 
-const pidsIn = (directory: string) =>
-  unlessGone<ReadonlyArray<number>>([], async () => {
-    const text = await readFile(`${directory}/cgroup.procs`, "latin1")
-    return text
+const pidsIn = (files: SystemFiles, directory: string): Effect.Effect<ReadonlyArray<number>> =>
+  Effect.map(unlessGone("", textOf(files, `${directory}/cgroup.procs`)), (text) =>
+    text
       .split("\n")
       .map(Number)
       .filter((pid) => pid > 0)
-  })
+  )
 
 /** The value of `key` in a file of lines `key value`. */
 const keyed = (text: string, key: string): number => {
   const line = text.split("\n").find((line) => line.startsWith(`${key} `))
   const value = Number(line?.slice(key.length + 1))
   return Number.isSafeInteger(value) ? value : 0
-}
-
-const readOrEmpty = (path: string) => unlessGone("", () => readFile(path, "latin1"))
-
-/** Calls `changed` when the kernel has news about a file of a cgroup; undefined where there is no such file. */
-const watched = (file: string, changed: () => void): FSWatcher | undefined => {
-  try {
-    const watcher = watch(file, { persistent: false }, changed)
-    // it is gone, which nobody waits for
-    watcher.on("error", () => {})
-    return watcher
-  } catch {
-    return undefined
-  }
 }
 
 /** Where crun writes plain files as if there were a cgroup2 beside cgroup v1, after it was unmounted for its sake. */
@@ -154,25 +140,34 @@ const ancestors = (path: string): ReadonlyArray<string> => {
 const LOOK_AGAIN = "10 millis"
 const PATIENCE = "5 seconds"
 
-const make = Effect.fnUntraced(function* (processId: number): Effect.fn.Return<Cgroups["Service"]> {
+/** Those of a system, as its process `processId` sees them. */
+export const make = Effect.fnUntraced(function* (
+  processId: number,
+  files: SystemFiles
+): Effect.fn.Return<Cgroups["Service"]> {
+  const readOrEmpty = (path: string) => unlessGone("", textOf(files, path))
   // Looked up each time, parsed when it has changed: a hierarchy may go while we run (OciProbe unmounts one for crun).
   let seen: { readonly text: string; readonly layout: CgroupLayout } | undefined
-  const layout = Effect.map(
-    Effect.promise(() => readFile(`/proc/${processId}/mountinfo`, "utf8")),
-    (text) => {
-      if (seen?.text !== text) seen = { text, layout: fromMounts(parseMountInfo(text)) }
-      return seen.layout
-    }
-  )
+  const layout = Effect.map(Effect.orDie(files.read(`/proc/${processId}/mountinfo`)), (bytes) => {
+    const text = bytes.toString("utf8")
+    if (seen?.text !== text) seen = { text, layout: fromMounts(parseMountInfo(text)) }
+    return seen.layout
+  })
 
   const trees = (path: string) =>
     Effect.flatMap(layout, (layout) =>
-      Effect.map(Effect.forEach(directories(layout, path), tree, { concurrency: "unbounded" }), (found) => found.flat())
+      Effect.map(
+        Effect.forEach(directories(layout, path), (directory) => tree(files, directory), { concurrency: "unbounded" }),
+        (found) => found.flat()
+      )
     )
 
   const processes = (path: string) =>
     Effect.flatMap(trees(path), (found) =>
-      Effect.map(Effect.forEach(found, pidsIn, { concurrency: 16 }), (pids) => [...new Set(pids.flat())])
+      Effect.map(
+        Effect.forEach(found, (directory) => pidsIn(files, directory), { concurrency: 16 }),
+        (pids) => [...new Set(pids.flat())]
+      )
     )
 
   /** On cgroup v1, where nothing kills a cgroup as a whole: nobody in it can fork away from the killing. */
@@ -180,7 +175,7 @@ const make = Effect.fnUntraced(function* (processId: number): Effect.fn.Return<C
     Effect.gen(function* () {
       const hierarchy = hierarchyOf(yield* layout, "pids")
       if (hierarchy?.version !== 1) return
-      yield* Effect.ignore(Effect.tryPromise(() => writeFile(`${hierarchy.mountPoint}${path}/pids.max`, limit)))
+      yield* Effect.ignore(files.write(`${hierarchy.mountPoint}${path}/pids.max`, limit))
     })
 
   /** One round of killing; answers whom it met. */
@@ -189,11 +184,11 @@ const make = Effect.fnUntraced(function* (processId: number): Effect.fn.Return<C
       const { hierarchies } = yield* layout
       for (const { mountPoint, version } of hierarchies) {
         if (version === 1) continue
-        yield* Effect.ignore(Effect.tryPromise(() => writeFile(`${mountPoint}${path}/cgroup.kill`, "1")))
+        yield* Effect.ignore(files.write(`${mountPoint}${path}/cgroup.kill`, "1"))
       }
       const pids = yield* processes(path)
       for (const pid of pids) {
-        yield* Effect.ignore(Effect.try(() => killProcess(pid, "SIGKILL")))
+        yield* Effect.ignore(files.kill(pid))
       }
       return pids
     })
@@ -217,9 +212,9 @@ const make = Effect.fnUntraced(function* (processId: number): Effect.fn.Return<C
 
   /** Removes one directory; waits while the kernel still holds it. */
   const removeDirectory = (directory: string): Effect.Effect<void, CgroupStuck> =>
-    Effect.tryPromise({ try: () => rmdir(directory), catch: codeOf }).pipe(
-      Effect.retry({ while: (code) => code === "EBUSY", times: 500, schedule: Schedule.spaced(LOOK_AGAIN) }),
-      Effect.catch((code) =>
+    files.removeDirectory(directory).pipe(
+      Effect.retry({ while: ({ code }) => code === "EBUSY", times: 500, schedule: Schedule.spaced(LOOK_AGAIN) }),
+      Effect.catch(({ code }) =>
         code === "ENOENT"
           ? Effect.void
           : new CgroupStuck({ path: directory, problem: code === "EBUSY" ? "still busy" : code })
@@ -242,25 +237,16 @@ const make = Effect.fnUntraced(function* (processId: number): Effect.fn.Return<C
         file === undefined ? Effect.succeed(0) : Effect.map(readOrEmpty(file), (text) => keyed(text, "max"))
       ),
     moreRefusedForks: (path) =>
-      Effect.flatMap(ofPids(path, "pids.events"), (file) =>
-        Effect.callback<void>((resume) => {
-          const watcher = file === undefined ? undefined : watched(file, () => resume(Effect.void))
-          return Effect.sync(() => watcher?.close())
-        })
-      ),
+      Effect.flatMap(ofPids(path, "pids.events"), (file) => (file === undefined ? Effect.never : files.changed(file))),
     limitProcesses: (path, most) =>
       Effect.gen(function* () {
         const hierarchy = hierarchyOf(yield* layout, "pids")
         if (hierarchy === undefined) return
         const { mountPoint, version } = hierarchy
-        const enable = () => writeFile(`${mountPoint}/cgroup.subtree_control`, "+pids")
-        if (version === 2) yield* Effect.ignore(Effect.tryPromise(enable))
-        yield* Effect.ignore(
-          Effect.tryPromise(async () => {
-            await mkdir(`${mountPoint}${path}`, { recursive: true })
-            await writeFile(`${mountPoint}${path}/pids.max`, String(most))
-          })
-        )
+        if (version === 2) yield* Effect.ignore(files.write(`${mountPoint}/cgroup.subtree_control`, "+pids"))
+        yield* files
+          .makeDirectory(`${mountPoint}${path}`)
+          .pipe(Effect.andThen(files.write(`${mountPoint}${path}/pids.max`, String(most))), Effect.ignore)
       }),
     prepare: (path, { memoryBytes, pids }) =>
       Effect.gen(function* () {
@@ -275,14 +261,13 @@ const make = Effect.fnUntraced(function* (processId: number): Effect.fn.Return<C
           if (hierarchy === undefined) continue
           const { mountPoint, version } = hierarchy
           const directory = `${mountPoint}${path}`
-          const attempt = (make: () => Promise<unknown>) => Effect.ignore(Effect.tryPromise(make))
-          yield* attempt(() => mkdir(directory, { recursive: true }))
+          yield* Effect.ignore(files.makeDirectory(directory))
           // each of those above must hand the controller down, the topmost first
           for (const above of version === 2 ? ancestors(path) : []) {
-            yield* attempt(() => writeFile(`${mountPoint}${above}/cgroup.subtree_control`, `+${controller}`))
+            yield* Effect.ignore(files.write(`${mountPoint}${above}/cgroup.subtree_control`, `+${controller}`))
           }
-          yield* attempt(() => writeFile(`${directory}/${file[version]}`, String(value)))
-          if (yield* unlessGone(false, () => readdir(directory).then(() => true))) joined.add(directory)
+          yield* Effect.ignore(files.write(`${directory}/${file[version]}`, String(value)))
+          if (yield* unlessGone(false, Effect.as(files.list(directory), true))) joined.add(directory)
         }
         return [...joined]
       }),
@@ -293,7 +278,7 @@ const make = Effect.fnUntraced(function* (processId: number): Effect.fn.Return<C
         const file = hierarchy.version === 2 ? "memory.events" : "memory.oom_control"
         return keyed(yield* readOrEmpty(`${hierarchy.mountPoint}${path}/${file}`), "oom_kill")
       }),
-    stats: (path) => Effect.flatMap(layout, (layout) => CgroupStats.read(layout, path)),
+    stats: (path) => Effect.flatMap(layout, (layout) => CgroupStats.read(files, layout, path)),
     frozen: (path) =>
       Effect.gen(function* () {
         const hierarchy = hierarchyOf(yield* layout, "freezer")
@@ -302,13 +287,13 @@ const make = Effect.fnUntraced(function* (processId: number): Effect.fn.Return<C
         const text = yield* readOrEmpty(`${hierarchy.mountPoint}${path}/${file}`)
         return text.trim() === "1" || text.startsWith("FR")
       }),
-    children: (path) => Effect.flatMap(layout, (layout) => childrenIn(layout, path)),
+    children: (path) => Effect.flatMap(layout, (layout) => childrenIn(files, layout, path)),
     grandchildren: (path) =>
       Effect.gen(function* () {
         const seen = yield* layout
         const below = yield* Effect.forEach(
-          yield* childrenIn(seen, path),
-          (child) => Effect.map(childrenIn(seen, `${path}/${child}`), (names) => [child, names] as const),
+          yield* childrenIn(files, seen, path),
+          (child) => Effect.map(childrenIn(files, seen, `${path}/${child}`), (names) => [child, names] as const),
           { concurrency: 4 }
         )
         return new Map(below)
@@ -316,12 +301,12 @@ const make = Effect.fnUntraced(function* (processId: number): Effect.fn.Return<C
     remove: (path) =>
       Effect.gen(function* () {
         const found = yield* trees(path)
-        const pids = yield* Effect.forEach(found, pidsIn, { concurrency: 16 })
+        const pids = yield* Effect.forEach(found, (directory) => pidsIn(files, directory), { concurrency: 16 })
         if (pids.some((list) => list.length > 0)) yield* kill(path)
         for (const directory of found) yield* removeDirectory(directory)
         const { kind } = yield* layout
         if (kind === "v1") {
-          yield* Effect.ignore(Effect.tryPromise(() => rm(`${WITHOUT_UNIFIED}${path}`, { recursive: true })))
+          yield* Effect.ignore(files.remove(`${WITHOUT_UNIFIED}${path}`))
         }
       }),
     limitsSwap: Effect.gen(function* () {

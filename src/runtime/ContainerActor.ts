@@ -79,7 +79,7 @@ export const containerActor = (
       const found = yield* runs.find(record)
       const run = Option.isSome(found) ? found.value : yield* runs.start(yield* withImage, sandbox, incarnation)
       const facts = { pid: String(run.process.pid), run: run.id }
-      const age = yield* ProcessAge.of(run.process)
+      const age = yield* ProcessAge.of(run.process, run.system.files.uptime)
       yield* Option.isSome(found) ? Actor.adopted(facts, age) : Actor.ready(facts, age)
 
       const troubles = runs.troubles(record, run, (why) => self.annotate({ degraded: why }))

@@ -16,9 +16,13 @@ const advice = {
   ImagePullFailed:
     "its next start tries again; the registry's words above say what is wrong, `ironwood image pull` shows it at once",
   RootfsFailed: "look at the disk and the mounts of the host: the words above say where",
+  MicroVmFailed: "the words above say what the host lacks; `ironwood host` tells what it has",
+  MicroVmEnded: "the log of its sandbox's microVM says what the guest had to say before",
   UserUnknown: "name a user that its image has, or a number",
   ProgramNotFound: "name a program that its image has, with its path, or a shell that finds it",
   ProgramNotExecutable: "give the file the right to be executed in the image, or run its interpreter with it",
+  HostPathRefused: "make the path, or allow it in the machine config: containers.allowMounts, containers.allowDevices",
+  SecretMissing: "give it again: `ironwood secret create NAME FILE`; its next start finds it",
   NothingToRun: "remove it and say what to run: its image does not",
   RuntimeMissing: "install crun or runc; its next start finds it"
 } as const satisfies Record<ContainerFailure["_tag"], string>

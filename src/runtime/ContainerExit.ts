@@ -144,6 +144,27 @@ export class RootfsFailed extends Schema.TaggedError<RootfsFailed>()("RootfsFail
   }
 }
 
+/** The microVM of its sandbox is not there. */
+export class MicroVmFailed extends Schema.TaggedError<MicroVmFailed>()("MicroVmFailed", {
+  /** Of the sandbox. */
+  name: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `the microVM of sandbox ${this.name} could not be started: ${this.detail}`
+  }
+}
+
+/** The microVM that it ran in has ended under it. */
+export class MicroVmEnded extends Schema.TaggedError<MicroVmEnded>()("MicroVmEnded", {
+  name: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `ended with its microVM: ${this.detail}`
+  }
+}
+
 /** The user or group it shall run as is not in its image. */
 export class UserUnknown extends Schema.TaggedError<UserUnknown>()("UserUnknown", {
   name: Schema.String,
@@ -152,6 +173,27 @@ export class UserUnknown extends Schema.TaggedError<UserUnknown>()("UserUnknown"
 }) {
   override get message(): string {
     return `cannot run as user "${this.user}": ${this.detail}`
+  }
+}
+
+/** A file, directory or device of the host that it shall have is not there, or not to be had. */
+export class HostPathRefused extends Schema.TaggedError<HostPathRefused>()("HostPathRefused", {
+  name: Schema.String,
+  path: Schema.String,
+  problem: Schema.String
+}) {
+  override get message(): string {
+    return `it cannot have ${this.path} of the host: ${this.problem}`
+  }
+}
+
+/** A secret that it shall have is not there. */
+export class SecretMissing extends Schema.TaggedError<SecretMissing>()("SecretMissing", {
+  name: Schema.String,
+  secret: Schema.String
+}) {
+  override get message(): string {
+    return `the secret "${this.secret}" that it needs is not here; secrets are gone with a restart of the host`
   }
 }
 
@@ -186,7 +228,11 @@ export const ContainerFailure = Schema.Union([
   ImageMissing,
   ImagePullFailed,
   RootfsFailed,
+  MicroVmFailed,
+  MicroVmEnded,
   UserUnknown,
+  HostPathRefused,
+  SecretMissing,
   NothingToRun,
   RuntimeMissing
 ])

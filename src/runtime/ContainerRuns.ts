@@ -29,12 +29,9 @@ import { dirname } from "node:path"
 import { Content } from "../storage/Content.ts"
 import type { Digest } from "../storage/Digest.ts"
 import * as DiskRoom from "../storage/DiskRoom.ts"
-import { Rootfs } from "../storage/Rootfs.ts"
-import { helperPath } from "../taproot/Helper.ts"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
-import { type Process, Processes } from "../taproot/Processes.ts"
+import type { Process } from "../taproot/Processes.ts"
 import { parseSignal, type SignalName } from "../taproot/Signals.ts"
-import { Cgroups } from "../host/Cgroups.ts"
 import {
   type ContainerFailure,
   ContainerExited,
@@ -43,6 +40,7 @@ import {
   CreateFailed,
   ImageMissing,
   ImagePullFailed,
+  MicroVmEnded,
   RootfsFailed,
   type RuntimeMissing,
   UserUnknown
@@ -50,19 +48,22 @@ import {
 import * as ProcessLog from "../storage/logs/ProcessLog.ts"
 import * as ContainerUser from "./ContainerUser.ts"
 import * as Crowding from "./Crowding.ts"
-import { creatorLabel, OciRuntime, type RunRequest, type RuntimeFailed } from "./OciRuntime.ts"
-import * as ProcessLimits from "./ProcessLimits.ts"
+import { creatorLabel, type RunRequest, type RuntimeFailed } from "./OciRuntime.ts"
 import type { ContainerRecord, SandboxRecord } from "./Records.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
-import * as Capabilities from "./Capabilities.ts"
 import * as Isolation from "./Isolation.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import { SeccompFilters } from "./SeccompFilters.ts"
-import * as SandboxNetworks from "./SandboxNetworks.ts"
+import type * as HostPaths from "./HostPaths.ts"
+import type * as PidNamespaces from "./PidNamespaces.ts"
+import type * as SandboxNamespaces from "./SandboxNamespaces.ts"
 import { orFullDisk, startFailure } from "./StartFailure.ts"
+import { type System, Systems } from "./System.ts"
 
 /** One run of a container. */
 export interface ContainerRun extends RunRequest {
+  /** Where it runs. */
+  readonly system: System
   readonly container: string
   readonly incarnation: number
   readonly process: Process
@@ -80,12 +81,13 @@ export class ContainerRuns extends Context.Service<
   ContainerRuns,
   {
     readonly paths: RuntimePaths.RuntimePaths
-    readonly processLimits: ProcessLimits.ProcessLimits
-    readonly networks: SandboxNetworks.SandboxNetworks
+    readonly namespaces: SandboxNamespaces.SandboxNamespaces
+    readonly pidNamespaces: PidNamespaces.PidNamespaces
+    readonly hostPaths: HostPaths.HostPaths
     /** The run that nobody has judged yet, if any: made by whichever actor or brain. Older ones beside it are ended. */
     readonly find: (record: ContainerRecord) => Effect.Effect<Option.Option<ContainerRun>>
     /** Whether taproot has anything of it: a process that lives, one whose end nobody has judged, a start that is half-way. */
-    readonly isLeft: (container: string) => Effect.Effect<boolean>
+    readonly isLeft: (record: ContainerRecord) => Effect.Effect<boolean>
     /** What a start of it runs: the image that it has, or the one that is pulled for it. Undefined: there is none. */
     readonly image: (record: ContainerRecord) => Effect.Effect<Digest | undefined, ContainerFailure>
     /** Makes a new run. Interrupted or failed, it leaves nothing. */
@@ -151,19 +153,12 @@ const STEP_ASIDE = Duration.millis(50)
 /** Root file systems mounted at a time: taproot takes 16 mounts at once, and refuses more. */
 const PREPARED_AT_ONCE = 6
 
-const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
-  const processes = yield* Processes
-  const runtime = yield* OciRuntime
+const make = Effect.gen(function* () {
   const content = yield* Content
-  const rootfs = yield* Rootfs
-  const cgroups = yield* Cgroups
+  const systems = yield* Systems
   const scope = yield* Effect.scope
-  const limitSwap = yield* cgroups.limitsSwap
-  const held = yield* Capabilities.held
   const filters = new SeccompFilters()
-  const processLimits = yield* ProcessLimits.ofHost
-  const init = helperPath(processes.hello.taprootPid, "init")
-  const networks = SandboxNetworks.make(processes, paths)
+  const { hostPaths, namespaces, paths, pidNamespaces } = systems
   const preparing = Semaphore.makeUnsafe(PREPARED_AT_ONCE)
 
   const room = DiskRoom.outputRoom(dirname(paths.logs))
@@ -171,14 +166,14 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => Effect.forEach(logs.values(), ({ close }) => close, { discard: true }))
   )
-  /** Runs by taproot's id of their process, until they are forgotten. */
-  const known = new Map<bigint, ContainerRun>()
+  /** Runs by their process, until they are forgotten. */
+  const known = new Map<Process, ContainerRun>()
   /** Of them, those that have been judged and are being forgotten, and those that are being ended. */
-  const forgetting = new Map<bigint, Fiber.Fiber<void>>()
-  const ending = new Set<bigint>()
+  const forgetting = new Map<Process, Fiber.Fiber<void>>()
+  const ending = new Set<Process>()
   const hurried = new Set<string>()
-  /** The containers of runs that are frozen, by taproot's id; and who wants to hear of that, by container. */
-  const frozen = new Map<bigint, string>()
+  /** The containers of runs that are frozen, by their process; and who wants to hear of that, by container. */
+  const frozen = new Map<Process, string>()
   const listeners = new Map<string, Set<(paused: boolean) => void>>()
   const tellPaused = (container: string, paused: boolean) =>
     Effect.sync(() => listeners.get(container)?.forEach((tell) => tell(paused)))
@@ -192,7 +187,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     return found
   }
 
-  const requestOf = ({ sandbox, spec }: ContainerRecord, incarnation: number): RunRequest => {
+  const requestOf = ({ paths }: System, { sandbox, spec }: ContainerRecord, incarnation: number): RunRequest => {
     const container = spec.name
     const id = RuntimePaths.runId(container, incarnation)
     return {
@@ -206,29 +201,38 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   }
 
   /** The run of a process, met for the first time or again. Its output is stored from here on. */
-  const register = Effect.fnUntraced(function* (record: ContainerRecord, process: Process, incarnation: number) {
-    const before = known.get(process.id)
+  const register = Effect.fnUntraced(function* (
+    system: System,
+    record: ContainerRecord,
+    process: Process,
+    incarnation: number
+  ) {
+    const before = known.get(process)
     if (before !== undefined) return before
     const container = record.spec.name
     const stored = yield* Scope.provide(log(record).attach(process), scope)
-    const run = { ...requestOf(record, incarnation), container, incarnation, process, stored }
-    known.set(process.id, run)
+    const run = { ...requestOf(system, record, incarnation), system, container, incarnation, process, stored }
+    known.set(process, run)
     // an earlier brain may have frozen it
-    if (process.adopted && (yield* cgroups.frozen(run.cgroup))) frozen.set(process.id, container)
+    if (process.adopted && (yield* system.cgroups.frozen(run.cgroup))) frozen.set(process, container)
     return run
   })
 
   /** Every run of a container that is not forgotten, oldest first; starts that a dead brain left half-way included. */
   const all = Effect.fnUntraced(function* (record: ContainerRecord) {
     const { name } = record.spec
+    const present = yield* systems.present(record.sandbox)
+    if (Option.isNone(present)) return []
+    const system = present.value
+    const { processes, runtime } = system
     for (const { label } of yield* processes.takeAll(creatorLabel(RuntimePaths.labelPrefix(name)))) {
       const parsed = RuntimePaths.parseLabel(label.slice(creatorLabel("").length))
-      if (Option.isSome(parsed)) yield* runtime.recover(requestOf(record, parsed.value.incarnation))
+      if (Option.isSome(parsed)) yield* runtime.recover(requestOf(system, record, parsed.value.incarnation))
     }
     const found: Array<ContainerRun> = []
     for (const process of yield* processes.takeAll(RuntimePaths.labelPrefix(name))) {
       const parsed = RuntimePaths.parseLabel(process.label)
-      if (Option.isSome(parsed)) found.push(yield* register(record, process, parsed.value.incarnation))
+      if (Option.isSome(parsed)) found.push(yield* register(system, record, process, parsed.value.incarnation))
     }
     return found
   })
@@ -240,16 +244,20 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       yield* Effect.timeoutOption(Deferred.await(run.stored), LOG_PATIENCE)
       yield* Effect.sleep(after)
       yield* run.process.acknowledge
-      yield* Effect.catchCause(runtime.remove(run), (cause) =>
-        Effect.logWarning(
-          `run ${run.id} was not removed wholly; the next start of Ironwood tries again`,
-          Cause.squash(cause)
+      // what is gone with its system needs no clearing away
+      if (Option.isNone(yield* run.system.gone)) {
+        yield* Effect.catchCause(run.system.runtime.remove(run), (cause) =>
+          Effect.logWarning(
+            `run ${run.id} was not removed wholly; the next start of Ironwood tries again`,
+            Cause.squash(cause)
+          )
         )
-      )
-      yield* Effect.ignore(Effect.tryPromise(() => fs.rm(run.bundle, { recursive: true, force: true })))
-      known.delete(run.process.id)
-      frozen.delete(run.process.id)
-      forgetting.delete(run.process.id)
+        yield* Effect.ignore(run.system.files.remove(run.bundle))
+      }
+      yield* run.system.belongings.takeBack(run.id)
+      known.delete(run.process)
+      frozen.delete(run.process)
+      forgetting.delete(run.process)
       if (![...known.values()].some(({ container }) => container === run.container)) {
         yield* logs.get(run.container)?.idle ?? Effect.void
       }
@@ -261,10 +269,10 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
    */
   const forget = (run: ContainerRun, after: Duration.Duration) =>
     Effect.suspend(() => {
-      const under = forgetting.get(run.process.id)
+      const under = forgetting.get(run.process)
       if (under !== undefined) return Effect.succeed(under)
       return Effect.tap(Effect.forkIn(forgetNow(run, after), scope), (fiber) =>
-        Effect.sync(() => forgetting.set(run.process.id, fiber))
+        Effect.sync(() => forgetting.set(run.process, fiber))
       )
     })
 
@@ -272,7 +280,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const forgotten = (container?: string) =>
     Effect.suspend(() => {
       const runs = [...known.values()].filter((run) => container === undefined || run.container === container)
-      const fibers = runs.flatMap(({ process }) => forgetting.get(process.id) ?? [])
+      const fibers = runs.flatMap(({ process }) => forgetting.get(process) ?? [])
       return Effect.forEach(fibers, (fiber) => Fiber.await(fiber), { discard: true })
     })
 
@@ -284,9 +292,9 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
 
   const setPaused = (run: ContainerRun, paused: boolean) =>
     Effect.gen(function* () {
-      yield* runtime.control(paused ? "pause" : "resume", run.id)
-      if (paused) frozen.set(run.process.id, run.container)
-      else frozen.delete(run.process.id)
+      yield* run.system.runtime.control(paused ? "pause" : "resume", run.id)
+      if (paused) frozen.set(run.process, run.container)
+      else frozen.delete(run.process)
       yield* tellPaused(run.container, paused)
     }).pipe(Effect.uninterruptible)
 
@@ -295,7 +303,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     Effect.gen(function* () {
       if (yield* hasEnded(run)) return
       // a frozen process takes no signal; on cgroup v1 not even the last one
-      if (frozen.has(run.process.id)) yield* Effect.ignore(setPaused(run, false))
+      if (frozen.has(run.process)) yield* Effect.ignore(setPaused(run, false))
       if (!hurried.has(run.container) && Duration.toMillis(grace) > 0) {
         yield* Effect.ignore(run.process.signal(signal))
         yield* Effect.timeoutOption(run.process.exit, grace)
@@ -308,7 +316,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   /** Ends one run and forgets it; how it ended. */
   const endRun = (record: ContainerRecord, run: ContainerRun, how: Ending) =>
     Effect.gen(function* () {
-      ending.add(run.process.id)
+      ending.add(run.process)
       yield* terminate(run, how)
       const exit = yield* run.process.exitNow
       // before it is forgotten: with the cgroup its counters go
@@ -316,15 +324,16 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         ? Option.none()
         : Option.some(yield* Effect.exit(meaningOf(record, run, exit.value)))
       yield* Effect.flatMap(forget(run, Duration.zero), Fiber.await)
-      ending.delete(run.process.id)
+      ending.delete(run.process)
       return ended
     })
 
   /** Writes what the runtime reads; gives the program that it is to execute. */
   const configure = Effect.fnUntraced(function* (
+    system: System,
     record: ContainerRecord,
     request: RunRequest,
-    surroundings: SandboxNetworks.Surroundings
+    surroundings: SandboxNamespaces.Surroundings
   ) {
     const { spec } = record
     const { name } = spec
@@ -333,57 +342,67 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     const image = yield* Effect.mapError(content.get(digest), (error) =>
       error._tag === "StorageFailed" ? new RootfsFailed({ name, detail: error.message }) : missing
     )
-    const mount = yield* Effect.mapError(rootfs.acquire(digest, name), (error) =>
-      error._tag === "ImageNotFound" ? missing : new RootfsFailed({ name, detail: error.message })
+    const mount = yield* Effect.mapError(system.root(digest, name), (error) =>
+      error._tag === "ImageNotFound" ? missing : error
     )
     const asUser = spec.user ?? image.config.user
-    // Seen through taproot, whose mount it is.
     const user = yield* Effect.mapError(
-      ContainerUser.lookUp(`/proc/${processes.hello.taprootPid}/root${mount.path}`, asUser),
+      ContainerUser.lookUp(mount.seen, asUser, system.readInRoot),
       (error) =>
         new UserUnknown({ name, user: asUser, detail: error._tag === "UserNotFound" ? error.problem : error.message })
     )
-    const isolation = Isolation.of(spec.security, held)
+    const isolation = Isolation.of(spec.security, system.capabilities)
+    const belongings = yield* system.belongings.give(request.id, spec, user)
     const config = yield* RuntimeSpec.make({
       spec,
       image: image.config,
       rootfs: mount.path,
       user,
       cgroupsPath: request.cgroup,
-      limitSwap,
+      limitSwap: system.limitSwap,
       isolation,
       seccompFilter: filters.of(isolation.seccomp),
-      processLimit: processLimits.each,
-      init,
+      processLimit: system.processLimits.each,
+      init: system.helper("init"),
+      ...belongings,
       ...surroundings
     })
-    yield* Effect.tryPromise({
-      try: async () => {
-        await fs.mkdir(request.bundle, { recursive: true, mode: 0o700 })
-        await fs.writeFile(`${request.bundle}/config.json`, JSON.stringify(config), { mode: 0o600 })
-      },
-      catch: (error) =>
-        new CreateFailed({ name, detail: orFullDisk(error instanceof Error ? error.message : String(error)) })
-    })
+    yield* system.files.makeDirectory(request.bundle).pipe(
+      Effect.andThen(system.files.write(`${request.bundle}/config.json`, JSON.stringify(config))),
+      Effect.mapError(({ message }) => new CreateFailed({ name, detail: orFullDisk(message) }))
+    )
     return { program: config.process.args[0] ?? "", seccomp: isolation.seccomp }
   })
 
   const start: ContainerRuns["Service"]["start"] = Effect.fnUntraced(function* (record, sandbox, incarnation) {
     const { name } = record.spec
-    const request = requestOf(record, incarnation)
     for (const run of known.values()) if (run.container === name) yield* run.process.exit
-    const process = yield* networks
+    const system = yield* systems.ready(sandbox)
+    const request = requestOf(system, record, incarnation)
+    const process = yield* system
       .within(sandbox, name, (surroundings) =>
-        Effect.flatMap(preparing.withPermit(configure(record, request, surroundings)), ({ program, seccomp }) =>
-          runtime.run(request).pipe(
-            Effect.tap(filters.learn(seccomp, `${paths.oci}/${request.id}`)),
+        Effect.flatMap(preparing.withPermit(configure(system, record, request, surroundings)), ({ program, seccomp }) =>
+          system.runtime.run(request).pipe(
+            Effect.tap(filters.learn(seccomp, `${system.paths.oci}/${request.id}`, system.files)),
             Effect.catchTag("RuntimeFailed", (error) => Effect.fail(startFailure(name, program, error)))
           )
-        )
+        ).pipe(Effect.scoped)
       )
-      .pipe(Effect.onError(() => Effect.promise(() => fs.rm(request.bundle, { recursive: true, force: true }))))
-    return yield* register(record, process, incarnation)
+      .pipe(
+        Effect.catchTag("RuntimeFailed", ({ message }) => Effect.fail(new CreateFailed({ name, detail: message }))),
+        Effect.onError(() =>
+          Effect.andThen(Effect.ignore(system.files.remove(request.bundle)), system.belongings.takeBack(request.id))
+        ),
+        Effect.catch((error) => Effect.flatMap(endedWith(system, name), (ended) => Effect.fail(ended ?? error)))
+      )
+    return yield* register(system, record, process, incarnation)
   })
+
+  /** The end of the system that it ran on, when that is why it is not there any more. */
+  const endedWith = (system: System, name: string): Effect.Effect<MicroVmEnded | undefined> =>
+    Effect.map(system.gone, (gone) =>
+      Option.getOrUndefined(Option.map(gone, (detail) => new MicroVmEnded({ name, detail })))
+    )
 
   const failureOf = Effect.fnUntraced(function* (
     record: ContainerRecord,
@@ -391,7 +410,9 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     exit: ProcessExit.ProcessExit
   ): Effect.fn.Return<ContainerFailure> {
     const { name, resources } = record.spec
-    const kills = yield* cgroups.outOfMemoryKills(run.cgroup)
+    const ended = yield* endedWith(run.system, name)
+    if (ended !== undefined) return ended
+    const kills = yield* run.system.cgroups.outOfMemoryKills(run.cgroup)
     if (kills > 0) {
       const limit = resources.memoryBytes
       return new ContainerOomKilled({ name, kills, ...(limit === undefined ? {} : { limit }) })
@@ -405,21 +426,25 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
 
   return ContainerRuns.of({
     paths,
-    processLimits,
-    networks,
+    namespaces,
+    pidNamespaces,
+    hostPaths,
     log,
     start,
     find: Effect.fnUntraced(function* (record) {
-      const open = (yield* all(record)).filter(({ process: { id } }) => !forgetting.has(id) && !ending.has(id))
+      const open = (yield* all(record)).filter(({ process }) => !forgetting.has(process) && !ending.has(process))
       const newest = open.at(-1)
       for (const run of open.slice(0, -1)) {
         yield* Effect.forkIn(endRun(record, run, { signal: "SIGKILL", grace: Duration.zero }), scope)
       }
       return Option.fromUndefinedOr(newest)
     }),
-    isLeft: (container) =>
+    isLeft: ({ sandbox, spec }) =>
       Effect.gen(function* () {
-        const label = RuntimePaths.labelPrefix(container)
+        const system = yield* systems.present(sandbox)
+        if (Option.isNone(system)) return false
+        const { processes } = system.value
+        const label = RuntimePaths.labelPrefix(spec.name)
         const found = [...(yield* processes.takeAll(label)), ...(yield* processes.takeAll(creatorLabel(label)))]
         return found.length > 0
       }),
@@ -467,9 +492,9 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         const lost = about("output")
         yield* log(record).onLoss((why) => lost(why === "" ? "" : `its output is dropped: ${why}`))
         return yield* Crowding.follow(
-          cgroups,
+          run.system.cgroups,
           run.cgroup,
-          record.spec.resources.pids ?? processLimits.each,
+          record.spec.resources.pids ?? run.system.processLimits.each,
           about("processes")
         )
       }).pipe(Effect.scoped),
@@ -499,7 +524,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         return Effect.forEach(
           [...known.values()].filter((run) => run.container === container),
           (run) =>
-            Effect.andThen(kill(run), frozen.has(run.process.id) ? Effect.ignore(setPaused(run, false)) : Effect.void),
+            Effect.andThen(kill(run), frozen.has(run.process) ? Effect.ignore(setPaused(run, false)) : Effect.void),
           { discard: true }
         )
       }),
@@ -533,5 +558,4 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
 })
 
 /** The real one. */
-export const layer = (paths: RuntimePaths.RuntimePaths) =>
-  Layer.effect(ContainerRuns, make(paths)).pipe(Layer.provideMerge(Cgroups.layer))
+export const layer = Layer.effect(ContainerRuns, make)

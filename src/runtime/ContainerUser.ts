@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { readFileInRoot, type RootedFileRefused } from "./RootedFile.ts"
+import type { ReadInRoot } from "./System.ts"
 
 export interface ContainerUser {
   readonly uid: number
@@ -107,19 +108,20 @@ export const resolve = Effect.fnUntraced(function* (
   return { uid: who.uid, gid, groups: [] }
 })
 
-const text = (rootfs: string, path: string) =>
-  Effect.map(readFileInRoot(rootfs, path, MAXIMUM_FILE), (bytes) =>
+const text = (read: ReadInRoot, rootfs: string, path: string) =>
+  Effect.map(read(rootfs, path, MAXIMUM_FILE), (bytes) =>
     Option.match(bytes, { onNone: () => "", onSome: (found) => new TextDecoder().decode(found) })
   )
 
 const numbers = /^(\d{1,10}):(\d{1,10})$/
 
-/** Looks up who `user` is in the root file system at `rootfs`. Reads no file when the text says it all. */
+/** Looks up who `user` is in the root file system at `rootfs`, which `read` reads. Reads no file when the text says it all. */
 export const lookUp = Effect.fnUntraced(function* (
   rootfs: string,
-  user: string
+  user: string,
+  read: ReadInRoot = readFileInRoot
 ): Effect.fn.Return<ContainerUser, UserNotFound | RootedFileRefused> {
   if (user === "") return root
   if (numbers.test(user)) return yield* resolve(user, "", "")
-  return yield* resolve(user, yield* text(rootfs, "/etc/passwd"), yield* text(rootfs, "/etc/group"))
+  return yield* resolve(user, yield* text(read, rootfs, "/etc/passwd"), yield* text(read, rootfs, "/etc/group"))
 })

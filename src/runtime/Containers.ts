@@ -36,6 +36,8 @@ import type {
   SandboxAlreadyExists,
   SandboxInUse,
   SandboxNotFound,
+  SecretInUse,
+  SecretNotFound,
   SpecInvalid,
   WrongState
 } from "./ContainerError.ts"
@@ -48,6 +50,7 @@ import type { ExecError, Execution } from "./Executions.ts"
 import type { ContainerState, Desired } from "./Lifecycle.ts"
 import type { Assumed, References, Unresolved } from "./References.ts"
 import type { StopOptions } from "./StopOptions.ts"
+import type { Secret, SecretNotKept } from "./Secrets.ts"
 import type { SandboxSpec } from "./SandboxSpec.ts"
 
 /** A container as it is wanted and as it is. Times are milliseconds since 1970. */
@@ -214,6 +217,22 @@ export class Containers extends Context.Service<
     ) => Effect.Effect<Option.Option<Sandbox>, SandboxAlreadyExists | StateError>
     readonly listSandboxes: Effect.Effect<ReadonlyArray<Sandbox>, StateError>
     readonly getSandbox: (name: string) => Effect.Effect<Sandbox, SandboxNotFound | StateError>
+    /**
+     * Stops all its containers and remembers it: those that need others first, all together within one time: that given, else
+     * the sandbox's own, else the longest that one of them has. Answers when they have ended.
+     */
+    readonly stopSandbox: (
+      name: string,
+      options?: Pick<StopOptions, "gracePeriod">
+    ) => Effect.Effect<Sandbox, SandboxNotFound | StateError>
+    /** Starts those of its containers that are down, in the order of their needs; init containers first when none is up. */
+    readonly startSandbox: (name: string) => Effect.Effect<Sandbox, SandboxNotFound | StateError>
+    /** Creates or replaces; a container's next start finds it. */
+    readonly putSecret: (name: string, value: Uint8Array) => Effect.Effect<Secret, SecretNotKept>
+    /** By name. */
+    readonly listSecrets: Effect.Effect<ReadonlyArray<Secret>>
+    /** Refused while a container needs it. */
+    readonly removeSecret: (name: string) => Effect.Effect<void, SecretNotFound | SecretInUse>
     /** Refused while it has containers, unless `force`: then they are removed first, forced too. */
     readonly removeSandbox: (
       name: string,

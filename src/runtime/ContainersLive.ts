@@ -33,6 +33,8 @@ import {
   SandboxAlreadyExists,
   SandboxInUse,
   SandboxNotFound,
+  SecretInUse,
+  SecretNotFound,
   SpecInvalid,
   WrongState
 } from "./ContainerError.ts"
@@ -45,8 +47,10 @@ import { ContainerSpec } from "./ContainerSpec.ts"
 import { fallbackProblems } from "./Dependencies.ts"
 import * as Isolation from "./Isolation.ts"
 import { type Action, type Command, commands, type ContainerState, hint } from "./Lifecycle.ts"
+import * as HostPaths from "./HostPaths.ts"
+import * as Secrets from "./Secrets.ts"
 import * as Executions from "./Executions.ts"
-import { OciRuntime, type RuntimeFailed } from "./OciRuntime.ts"
+import type { RuntimeFailed } from "./OciRuntime.ts"
 import * as ProcessList from "./ProcessList.ts"
 import * as Records from "./Records.ts"
 import * as References from "./References.ts"
@@ -54,7 +58,9 @@ import { nothingAssumed } from "./References.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import * as RuntimeSupervisor from "./RuntimeSupervisor.ts"
+import * as SandboxSteering from "./SandboxSteering.ts"
 import { SandboxSpec } from "./SandboxSpec.ts"
+import * as System from "./System.ts"
 import type { StopOptions } from "./StopOptions.ts"
 
 export interface Options {
@@ -106,10 +112,9 @@ const make = Effect.gen(function* () {
   const rootfs = yield* Rootfs
   const runs = yield* ContainerRuns.ContainerRuns
   const allowance = yield* Isolation.Allowance
+  const secrets = yield* Secrets.Secrets
   const runtime = yield* RuntimeSupervisor.RuntimeSupervisor
   const executions = yield* Executions.Executions
-  const cgroups = yield* Cgroups
-  const oci = yield* OciRuntime
   const scope = yield* Effect.scope
   const records = yield* Records.open(state)
   const locks = KeyedLock.make()
@@ -257,6 +262,21 @@ const make = Effect.gen(function* () {
       return yield* get(name)
     })
 
+  const membersOf = (sandbox: string) =>
+    Effect.flatMap(inSandbox(sandbox), (found) =>
+      Effect.forEach(found, ({ value }) =>
+        Effect.map(stateOf(value), (state): SandboxSteering.Member => ({ spec: value.spec, state }))
+      )
+    )
+
+  /** Somebody may remove it meanwhile. */
+  const unlessGone = <A, E, R>(effect: Effect.Effect<A, E | ContainerNotFound, R>) =>
+    Effect.catchIf(
+      effect,
+      (error): error is Extract<E | ContainerNotFound, ContainerNotFound> => error instanceof ContainerNotFound,
+      () => Effect.void
+    )
+
   const eraseFiles = (record: Records.ContainerRecord) =>
     releasing.withPermit(rootfs.release(record.spec.name)).pipe(
       Effect.mapError(({ message }) => new CleanupFailed({ name: `container ${record.spec.name}`, problem: message })),
@@ -333,13 +353,29 @@ const make = Effect.gen(function* () {
   const lookUp = References.make(records, content)
   /** What a spec refers to; fails when any of it is not so, or when this host does not allow what it wants. */
   const resolve = (spec: ContainerSpec, assumed: References.Assumed, options: { readonly check: boolean }) =>
-    Effect.tap(lookUp(References.referencesOf(spec), assumed, options), ({ problems }) => {
-      const denied = Isolation.problemsOf(spec.security, { privileged: allowance.privileged() })
-      return Option.match(References.refusalOf([...problems, ...denied]), {
-        onNone: () => Effect.void,
-        onSome: Effect.fail
+    Effect.tap(lookUp(References.referencesOf(spec), assumed, options), ({ problems }) =>
+      Effect.flatMap(spec.secrets.length === 0 ? Effect.succeed([]) : secrets.list, (there) => {
+        const lacking = spec.secrets.flatMap(({ name }, index) =>
+          there.some((secret) => secret.name === name)
+            ? []
+            : [
+                {
+                  field: `secrets[${index}].name`,
+                  problem: `there is no secret "${name}": make it with \`ironwood secret create\``
+                }
+              ]
+        )
+        const denied = [
+          ...Isolation.problemsOf(spec.security, { privileged: allowance.privileged() }),
+          ...HostPaths.problemsOf(spec, allowance),
+          ...lacking
+        ]
+        return Option.match(References.refusalOf([...problems, ...denied]), {
+          onNone: () => Effect.void,
+          onSome: Effect.fail
+        })
       })
-    })
+    )
 
   /** The sandbox that has the name, if it is what `spec` says. */
   const sameSandbox = Effect.fnUntraced(function* (spec: SandboxSpec) {
@@ -435,8 +471,9 @@ const make = Effect.gen(function* () {
             const resources = { ...value.spec.resources, ...change }
             const run = yield* runs.current(name)
             if (commands[yield* stateOf(value)].update === "limit" && Option.isSome(run)) {
-              const limits = JSON.stringify(RuntimeSpec.limitsOf(resources, yield* cgroups.limitsSwap))
-              yield* controlled(name, "update", oci.control("update", run.value.id, limits))
+              const { id, system } = run.value
+              const limits = JSON.stringify(RuntimeSpec.limitsOf(resources, system.limitSwap))
+              yield* controlled(name, "update", system.runtime.control("update", id, limits))
             }
             const { resources: _, ...spec } = value.spec
             const changed = new ContainerSpec({ ...spec, resources })
@@ -450,8 +487,9 @@ const make = Effect.gen(function* () {
         Effect.catchTag("WrongState", ({ hint, state }) =>
           Effect.fail(new WrongState({ name, command: "look at the processes of", state, hint }))
         ),
-        Effect.flatMap(({ cgroup }) => cgroups.processes(cgroup)),
-        Effect.flatMap(ProcessList.list)
+        Effect.flatMap(({ cgroup, system: { cgroups, files } }) =>
+          Effect.flatMap(cgroups.processes(cgroup), (pids) => ProcessList.list(files, pids))
+        )
       ),
     stats: (names) =>
       Effect.gen(function* () {
@@ -467,7 +505,7 @@ const make = Effect.gen(function* () {
               const run = currents.get(name)
               if (run === undefined) return []
               const time = yield* Clock.currentTimeNanos
-              return [{ name, time, ...(yield* cgroups.stats(run.cgroup)) }]
+              return [{ name, time, ...(yield* run.system.cgroups.stats(run.cgroup)) }]
             }),
           { concurrency: 4 }
         )
@@ -517,6 +555,39 @@ const make = Effect.gen(function* () {
           return yield* describeSandbox(stored)
         }).pipe(Effect.uninterruptible)
       ),
+    putSecret: secrets.put,
+    listSecrets: secrets.list,
+    removeSecret: Effect.fnUntraced(function* (name) {
+      const { records: all } = yield* records.containers.partition
+      const users = all.filter(({ value }) => value.spec.secrets.some((secret) => secret.name === name))
+      if (users.length > 0) return yield* new SecretInUse({ name, containers: users.map((user) => user.name) })
+      return (yield* secrets.remove(name)) ? undefined : yield* new SecretNotFound({ name })
+    }),
+    stopSandbox: (name, options = {}) =>
+      Effect.gen(function* () {
+        const { value } = yield* findSandbox(name)
+        const members = yield* membersOf(name)
+        const grace = SandboxSteering.graceOf(value.spec, members, options.gracePeriod)
+        yield* SandboxSteering.stop(members, grace, {
+          commit: Effect.fnUntraced(function* (names) {
+            for (const member of names) {
+              yield* records.containers.update(member, (record) => ({
+                ...record.value,
+                desired: "stopped",
+                ending: { gracePeriod: grace }
+              }))
+            }
+          }),
+          stop: (member, gracePeriod) => unlessGone(steer(member, "stop", { gracePeriod }))
+        })
+        return yield* Effect.flatMap(findSandbox(name), describeSandbox)
+      }),
+    startSandbox: (name) =>
+      Effect.gen(function* () {
+        yield* findSandbox(name)
+        yield* SandboxSteering.start(yield* membersOf(name), (member) => unlessGone(steer(member, "start")))
+        return yield* Effect.flatMap(findSandbox(name), describeSandbox)
+      }),
     validateSandbox: (spec) => Effect.flatMap(sameSandbox(spec), (found) => described(found, describeSandbox)),
     listSandboxes: Effect.flatMap(records.sandboxes.list, (found) => Effect.forEach(found, describeSandbox)),
     getSandbox: (name) => Effect.flatMap(findSandbox(name), describeSandbox),
@@ -554,7 +625,10 @@ export const layer = (options: Options) => {
   const paths = RuntimePaths.make(options.directory, options.logs)
   return Layer.effect(Containers, make).pipe(
     Layer.provideMerge(RuntimeSupervisor.layer),
-    Layer.provideMerge(Executions.layer(paths)),
-    Layer.provideMerge(ContainerRuns.layer(paths))
+    Layer.provideMerge(Executions.layer),
+    Layer.provideMerge(ContainerRuns.layer),
+    Layer.provideMerge(System.layer(paths)),
+    Layer.provideMerge(Secrets.layer(paths)),
+    Layer.provideMerge(Cgroups.layer)
   )
 }

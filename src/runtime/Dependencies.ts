@@ -1,7 +1,9 @@
 /**
- * What a container needs of the others in its sandbox (`after`, `requires`, `bindsTo`; their meaning is that of
+ * What a container needs of the others in its sandbox (`after`, `afterSuccess`, `requires`, `bindsTo`; their meaning is that of
  * `actor/ChildSpec.ts`), and what can be wrong with it: a name nobody has there, itself, a circle. All of it is told, each
  * with its field.
+ *
+ * One that others name in `afterSuccess` is an *init container*: it runs to its end before they start.
  *
  * Traps: a sandbox's containers are what can depend on each other, since they have one supervisor; a name of another
  * sandbox is refused. What is needed must be there first, so that a circle can only close when a container that others
@@ -11,13 +13,33 @@ import type { Dependencies } from "../actor/ChildSpec.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import type { ContainerSpec } from "./ContainerSpec.ts"
 
-const lists = ["after", "requires", "bindsTo"] as const
+const lists = ["after", "afterSuccess", "requires", "bindsTo"] as const
 
 /** Whom a container needs, by name. */
 export type Needs = Pick<ContainerSpec, (typeof lists)[number]>
 
+/** One that can be needed. */
+export interface Needed extends Needs {
+  /** Its policy starts it again however it ends, so that it never finishes. */
+  readonly permanent: boolean
+}
+
+/** What others need to know of a container with this spec. */
+export const neededOf = ({ after, afterSuccess, bindsTo, requires, restart }: ContainerSpec): Needed => ({
+  after,
+  afterSuccess,
+  bindsTo,
+  requires,
+  permanent: restart.restart === "permanent"
+})
+
 /** As the supervisor takes them. */
-export const dependenciesOf = ({ after, bindsTo, requires }: Needs): Dependencies => ({ after, bindsTo, requires })
+export const dependenciesOf = ({ after, afterSuccess, bindsTo, requires }: Needs): Dependencies => ({
+  after,
+  afterSuccess,
+  bindsTo,
+  requires
+})
 
 /** Whether it needs anybody. */
 export const dependsOnAny = (spec: Needs): boolean => lists.some((list) => spec[list].length > 0)
@@ -25,7 +47,7 @@ export const dependsOnAny = (spec: Needs): boolean => lists.some((list) => spec[
 /** What is known of other containers. */
 export interface Others {
   /** Those in the same sandbox, by name. */
-  readonly siblings: ReadonlyMap<string, Needs>
+  readonly siblings: ReadonlyMap<string, Needed>
   /** The sandbox of any container. */
   readonly sandboxOf: (name: string) => string | undefined
 }
@@ -70,13 +92,17 @@ export const problemsOf = (
     spec[list].flatMap((name, index): ReadonlyArray<FieldProblem> => {
       const wrong = (problem: string) => [{ field: `${list}[${index}]`, problem }]
       if (name === spec.name) return wrong("names the container itself")
-      if (!siblings.has(name)) {
+      const sibling = siblings.get(name)
+      if (sibling === undefined) {
         const sandbox = sandboxOf(name)
         return wrong(
           sandbox === undefined
             ? `no container of its sandbox is named "${name}": create that one first`
             : `"${name}" is in the sandbox "${sandbox}", and only containers of one sandbox can need each other: put both into one`
         )
+      }
+      if (list === "afterSuccess" && sibling.permanent) {
+        return wrong(`"${name}" never finishes, since its policy is permanent: make that transient or temporary`)
       }
       const way = wayTo(name, spec.name, siblings)
       return way === undefined ? [] : wrong(`goes round in a circle: ${[spec.name, ...way].join(" → ")}`)

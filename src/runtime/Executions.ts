@@ -18,17 +18,17 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
-import * as fs from "node:fs/promises"
+import { textOf } from "../host/SystemFiles.ts"
 import type * as ProcessExit from "../taproot/ProcessExit.ts"
-import { type OutputStream, type Process, Processes } from "../taproot/Processes.ts"
+import type { OutputStream, Process } from "../taproot/Processes.ts"
 import { ExecFailed, ExecProgramMissing, ExecProgramRefused } from "./ContainerError.ts"
 import type { ContainerRun } from "./ContainerRuns.ts"
 import * as ContainerUser from "./ContainerUser.ts"
 import type { ExecSpec } from "./ExecSpec.ts"
-import { creatorLabel, OciRuntime, type RuntimeFailed } from "./OciRuntime.ts"
+import { creatorLabel, type RuntimeFailed } from "./OciRuntime.ts"
 import { killAll } from "./ProcessTree.ts"
-import type * as RuntimePaths from "./RuntimePaths.ts"
 import { startFailure } from "./StartFailure.ts"
+import { type System, Systems } from "./System.ts"
 
 /** A program that runs for somebody. */
 export interface Execution {
@@ -43,6 +43,8 @@ export class Executions extends Context.Service<
   Executions,
   {
     readonly open: (run: ContainerRun, spec: ExecSpec) => Effect.Effect<Execution, ExecError, Scope.Scope>
+    /** Takes over what an earlier brain had under way on a system. */
+    readonly inherit: (system: System) => Effect.Effect<void>
   }
 >()("ironwood/runtime/Executions") {}
 
@@ -96,20 +98,17 @@ export const untilQuiet = <A, E, R>(
     })
   ).pipe(Stream.scoped)
 
-const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
-  const processes = yield* Processes
-  const runtime = yield* OciRuntime
+const make = Effect.gen(function* () {
+  const systems = yield* Systems
   const scope = yield* Effect.scope
 
-  const words = (error: unknown): string => (error instanceof Error ? error.message : String(error))
-  const removeDirectory = (directory: string) =>
-    Effect.ignore(Effect.tryPromise(() => fs.rm(directory, { recursive: true, force: true })))
+  const removeDirectory = ({ files }: System, directory: string) => Effect.ignore(files.remove(directory))
 
   /** Kills it with what it has brought forth, if it lives, and gives its entry back. */
-  const end = (process: Process) =>
+  const end = ({ files, processes }: System, process: Process) =>
     Effect.gen(function* () {
       if (Option.isNone(yield* process.exitNow)) {
-        yield* killAll(process.pid, processes.hello.taprootPid)
+        yield* killAll(files, process.pid, processes.hello.taprootPid)
         const ended = yield* Effect.timeoutOption(process.exit, UNKILLABLE)
         if (Option.isNone(ended)) yield* Effect.logError(`${process.label} does not end although it was killed`)
       }
@@ -127,17 +126,15 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
 
   /** What the runtime reads, in a directory of its own below the bundle of the run. */
   const prepare = Effect.fnUntraced(function* (run: ContainerRun, directory: string, spec: ExecSpec) {
+    const { files, readInRoot } = run.system
     const failed = (detail: string) => new ExecFailed({ name: run.container, detail })
-    const text = yield* Effect.tryPromise({
-      try: () => fs.readFile(`${run.bundle}/config.json`, "utf8"),
-      catch: (error) => failed(words(error))
-    })
-    const { process } = yield* Effect.mapError(decodeBundle(text), ({ message }) => failed(message))
+    const text = yield* Effect.mapError(files.read(`${run.bundle}/config.json`), ({ message }) => failed(message))
+    const { process } = yield* Effect.mapError(decodeBundle(text.toString("utf8")), ({ message }) => failed(message))
     const { user } = spec
     const who =
       user === undefined
         ? process.user
-        : yield* ContainerUser.lookUp(`/proc/${run.process.pid}/root`, user).pipe(
+        : yield* ContainerUser.lookUp(`/proc/${run.process.pid}/root`, user, readInRoot).pipe(
             Effect.map(({ gid, groups, uid }) => ({
               uid,
               gid,
@@ -159,13 +156,10 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       capabilities: { bounding, effective: held, permitted: held },
       noNewPrivileges: process.noNewPrivileges
     }
-    yield* Effect.tryPromise({
-      try: async () => {
-        await fs.mkdir(directory, { mode: 0o700 })
-        await fs.writeFile(`${directory}/process.json`, JSON.stringify(content), { mode: 0o600 })
-      },
-      catch: (error) => failed(words(error))
-    })
+    yield* files.makeDirectory(directory).pipe(
+      Effect.andThen(files.write(`${directory}/process.json`, JSON.stringify(content))),
+      Effect.mapError(({ message }) => failed(message))
+    )
   })
 
   const failureOf = (name: string, program: string, error: RuntimeFailed): ExecError => {
@@ -181,7 +175,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     const directory = `${run.bundle}/exec-${id}`
     return prepare(run, directory, spec).pipe(
       Effect.andThen(
-        runtime.exec({
+        run.system.runtime.exec({
           id: run.id,
           directory,
           label: `${PREFIX}${run.id}/${id}`,
@@ -194,7 +188,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         RuntimeMissing: ({ message }) => Effect.fail(new ExecFailed({ name: run.container, detail: message })),
         RuntimeFailed: (error) => Effect.fail(failureOf(run.container, spec.command[0] ?? "", error))
       }),
-      Effect.ensuring(removeDirectory(directory))
+      Effect.ensuring(removeDirectory(run.system, directory))
     )
   }
 
@@ -203,35 +197,38 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
 
   // --- what an earlier brain has left ---
 
-  const inherited = yield* processes.takeAll(PREFIX)
-  for (const process of inherited) {
-    const detached = /\/d-[0-9a-f]+$/.test(process.label)
-    yield* Effect.forkIn(detached ? lookAfter(process) : end(process), scope)
-  }
-  for (const creator of yield* processes.takeAll(creatorLabel(PREFIX))) {
-    const [run, id] = creator.label.slice(creatorLabel(PREFIX).length).split("/")
-    const directory = `${paths.bundles}/${run}/exec-${id}`
-    const clear = Effect.gen(function* () {
-      yield* end(creator)
-      const text = yield* Effect.option(Effect.tryPromise(() => fs.readFile(`${directory}/pid`, "latin1")))
-      const pid = Number(Option.getOrElse(text, () => ""))
-      if (pid > 1) yield* killAll(pid, processes.hello.taprootPid)
-      yield* removeDirectory(directory)
-    })
-    yield* Effect.forkIn(clear, scope)
-  }
+  const inherit = Effect.fnUntraced(function* (system: System) {
+    const { files, paths, processes } = system
+    for (const process of yield* processes.takeAll(PREFIX)) {
+      const detached = /\/d-[0-9a-f]+$/.test(process.label)
+      yield* Effect.forkIn(detached ? lookAfter(process) : end(system, process), scope)
+    }
+    for (const creator of yield* processes.takeAll(creatorLabel(PREFIX))) {
+      const [run, id] = creator.label.slice(creatorLabel(PREFIX).length).split("/")
+      const directory = `${paths.bundles}/${run}/exec-${id}`
+      const clear = Effect.gen(function* () {
+        yield* end(system, creator)
+        const pid = Number(yield* Effect.orElseSucceed(textOf(files, `${directory}/pid`), () => ""))
+        if (pid > 1) yield* killAll(files, pid, processes.hello.taprootPid)
+        yield* removeDirectory(system, directory)
+      })
+      yield* Effect.forkIn(clear, scope)
+    }
+  })
+  yield* inherit(systems.host)
 
   return Executions.of({
+    inherit,
     open: Effect.fnUntraced(function* (run, spec) {
       const process = yield* Effect.acquireRelease(start(run, spec), (process) =>
-        spec.detach ? Effect.forkIn(lookAfter(process), scope) : end(process)
+        spec.detach ? Effect.forkIn(lookAfter(process), scope) : end(run.system, process)
       )
       return { process, output: output(process) }
     })
   })
 })
 
-export const layer = (paths: RuntimePaths.RuntimePaths) => Layer.effect(Executions, make(paths))
+export const layer = Layer.effect(Executions, make)
 
 /** The code that a shell gives for the end of a program: its own, or 128 and the signal's number. */
 export const codeOf = (exit: ProcessExit.ProcessExit): number =>

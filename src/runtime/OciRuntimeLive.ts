@@ -18,12 +18,11 @@ import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
-import * as fs from "node:fs/promises"
 import { availableParallelism } from "node:os"
-import { kill as killProcess } from "node:process"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import { type Process, Processes, type SpawnRequest } from "../taproot/Processes.ts"
 import { Cgroups, type CgroupStuck } from "../host/Cgroups.ts"
+import { type FileFailed, ofHost as filesOfHost, type SystemFiles, textOf } from "../host/SystemFiles.ts"
 import type { RuntimeMissing } from "./ContainerExit.ts"
 import * as OciProbe from "./OciProbe.ts"
 import {
@@ -43,6 +42,17 @@ export interface Options {
   readonly candidates?: ReadonlyArray<string>
   /** How many calls of the runtime run at a time; default: two per processor. */
   readonly concurrency?: number
+}
+
+/** Where a runtime is called: on this host, or in a guest. */
+export interface Where {
+  readonly processes: Processes["Service"]
+  readonly files: SystemFiles
+  readonly cgroups: Cgroups["Service"]
+  readonly paths: Pick<RuntimePaths.RuntimePaths, "oci" | "consoles">
+  readonly facts: OciRuntime["Service"]["facts"]
+  readonly candidates: OciRuntime["Service"]["candidates"]
+  readonly concurrency: number
 }
 
 const DEADLINE = "30 seconds"
@@ -82,57 +92,23 @@ interface Making {
   readonly clear: Effect.Effect<void, CgroupStuck>
 }
 
-const make = Effect.fnUntraced(function* (options: Options) {
-  const processes = yield* Processes
-  const cgroups = yield* Cgroups
-  const paths = RuntimePaths.make(options.directory, options.directory)
-  const candidates = options.candidates ?? ["crun", "runc"]
-  const calls = Semaphore.makeUnsafe(options.concurrency ?? availableParallelism() * 2)
-  const search = Semaphore.makeUnsafe(1)
-  yield* Effect.promise(async () => {
-    await fs.mkdir(paths.oci, { recursive: true, mode: 0o700 })
-    // what an earlier brain left there
-    await fs.rm(paths.consoles, { recursive: true, force: true })
-    await fs.mkdir(paths.consoles, { mode: 0o700 })
-  })
+/** The runtime's command line, called there. */
+export const make = Effect.fnUntraced(function* ({
+  candidates,
+  cgroups,
+  concurrency,
+  facts,
+  files,
+  paths,
+  processes
+}: Where): Effect.fn.Return<OciRuntime["Service"], FileFailed> {
+  const calls = Semaphore.makeUnsafe(concurrency)
+  yield* files.makeDirectory(paths.oci)
+  // what an earlier brain left there
+  yield* files.remove(paths.consoles)
+  yield* files.makeDirectory(paths.consoles)
 
-  let known: { readonly at: number; readonly found: Result.Result<RuntimeFacts, RuntimeMissing> } | undefined
-  const facts = search.withPermit(
-    Effect.gen(function* () {
-      const now = yield* Clock.currentTimeMillis
-      if (known === undefined || (Result.isFailure(known.found) && now - known.at > LOOK_AGAIN)) {
-        const found = yield* Effect.result(OciProbe.find({ processes, cgroups, paths }, candidates))
-        known = { at: yield* Clock.currentTimeMillis, found }
-      }
-      return yield* Effect.fromResult(known.found)
-    })
-  )
-
-  const examined = new Map<string, { readonly at: number; readonly found: RuntimeCandidate }>()
-  // Not that of the search: a runtime that hangs and that nobody uses holds up no container.
-  const survey = Semaphore.makeUnsafe(1)
-  const surveyed = Effect.gen(function* () {
-    const used = yield* Effect.option(facts)
-    const others = survey.withPermit(
-      Effect.forEach(candidates, (candidate) =>
-        Effect.gen(function* () {
-          const now = yield* Clock.currentTimeMillis
-          const seen = examined.get(candidate)
-          // one that did not serve may have been mended since, but whoever asks often shall not have it tried as often
-          if (seen !== undefined && (seen.found.problem === undefined || now - seen.at < EXAMINE_AGAIN))
-            return seen.found
-          const found = yield* OciProbe.examine({ processes, cgroups, paths }, candidate)
-          examined.set(candidate, { at: now, found })
-          return found
-        })
-      )
-    )
-    if (Option.isNone(used)) return yield* others
-    const inUse = { ...used.value, problem: undefined, inUse: true }
-    return [inUse, ...(yield* others).filter(({ path }) => path !== inUse.path)]
-  })
-
-  const exists = (path: string) => Effect.map(Effect.option(Effect.tryPromise(() => fs.access(path))), Option.isSome)
+  const exists = (path: string) => Effect.map(Effect.option(files.list(path)), Option.isSome)
 
   /** The runtime deletes what it can; what it leaves, or cannot read any more, goes without it. */
   const removeNow = ({ cgroup, id }: Pick<RunRequest, "id" | "cgroup">) =>
@@ -145,20 +121,15 @@ const make = Effect.fnUntraced(function* (options: Options) {
         yield* Effect.ignore(Effect.timeout(deletion, DEADLINE))
       }
       yield* cgroups.remove(cgroup)
-      yield* Effect.promise(() => fs.rm(state, { recursive: true, force: true }))
+      yield* Effect.orDie(files.remove(state))
     })
 
   /** Kills processes of the runtime that work on something, wherever they are. They are known by this argument. */
   const killWorkers = (marker: string) =>
     Effect.gen(function* () {
-      const pids = yield* Effect.promise(() => fs.readdir("/proc"))
-      const isWorker = (pid: string) =>
-        Effect.promise(() => fs.readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).pipe(
-          Effect.map((text) => text.split("\0").includes(marker))
-        )
-      const numbers = pids.filter((name) => /^\d+$/.test(name))
-      const workers = yield* Effect.filter(numbers, isWorker, { concurrency: 16 })
-      for (const pid of workers) yield* Effect.ignore(Effect.try(() => killProcess(Number(pid), "SIGKILL")))
+      const all = yield* files.processes()
+      const workers = all.filter(({ command }) => command.split("\0").includes(marker))
+      for (const { pid } of workers) yield* Effect.ignore(files.kill(pid))
     })
 
   /** Clears what a call that did not come to its end has left, and hears what it had to say. */
@@ -186,14 +157,11 @@ const make = Effect.fnUntraced(function* (options: Options) {
       }
       const claimed = yield* Effect.result(
         Effect.gen(function* () {
-          const text = yield* Effect.tryPromise(() => fs.readFile(making.pidFile, "latin1"))
-          return yield* Effect.retry(
-            processes.claim({ pid: Number(text), label: making.label, streamsFrom: creator.id }),
-            {
-              while: (refused) => refused._tag === "ClaimRefused" && refused.reason === "not-a-child",
-              ...UNTIL_ORPHANED
-            }
-          )
+          const pid = Number(yield* textOf(files, making.pidFile))
+          return yield* Effect.retry(processes.claim({ pid, label: making.label, streamsFrom: creator.id }), {
+            while: (refused) => refused._tag === "ClaimRefused" && refused.reason === "not-a-child",
+            ...UNTIL_ORPHANED
+          })
         })
       )
       if (Result.isFailure(claimed)) {
@@ -241,7 +209,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
             )
             return yield* Effect.ensuring(
               takeOver(named, creator, exit),
-              terminal ? Effect.promise(() => fs.rm(socket, { force: true })) : Effect.void
+              terminal ? Effect.ignore(files.remove(socket)) : Effect.void
             )
           })
         )
@@ -270,9 +238,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
     const file = `${directory}/process.json`
     const pidFile = `${directory}/pid`
     const clear = Effect.gen(function* () {
-      const text = yield* Effect.option(Effect.tryPromise(() => fs.readFile(pidFile, "latin1")))
-      const pid = Number(Option.getOrElse(text, () => ""))
-      if (pid > 1) yield* Effect.ignore(Effect.try(() => killProcess(pid, "SIGKILL")))
+      const pid = Number(yield* Effect.orElseSucceed(textOf(files, pidFile), () => ""))
+      if (pid > 1) yield* Effect.ignore(files.kill(pid))
     })
     return makeProcess(
       { command: "exec", label, pidFile, marker: file, clear },
@@ -320,15 +287,72 @@ const make = Effect.fnUntraced(function* (options: Options) {
 
   return OciRuntime.of({
     facts,
-    candidates: surveyed,
+    candidates,
     run,
     exec,
     control,
     recover,
     remove: (request) => calls.withPermit(removeNow(request)),
-    list: Effect.promise(() => fs.readdir(paths.oci))
+    list: Effect.orDie(Effect.map(files.list(paths.oci), (entries) => entries.map(({ name }) => name)))
   })
 })
 
+/** The one of this host, once it has been found out which works. */
+const ofHost = Effect.fnUntraced(function* (options: Options) {
+  const processes = yield* Processes
+  const cgroups = yield* Cgroups
+  const paths = RuntimePaths.make(options.directory, options.directory)
+  const candidates = options.candidates ?? ["crun", "runc"]
+  const search = Semaphore.makeUnsafe(1)
+
+  let known: { readonly at: number; readonly found: Result.Result<RuntimeFacts, RuntimeMissing> } | undefined
+  const facts = search.withPermit(
+    Effect.gen(function* () {
+      const now = yield* Clock.currentTimeMillis
+      if (known === undefined || (Result.isFailure(known.found) && now - known.at > LOOK_AGAIN)) {
+        const found = yield* Effect.result(OciProbe.find({ processes, cgroups, paths }, candidates))
+        known = { at: yield* Clock.currentTimeMillis, found }
+      }
+      return yield* Effect.fromResult(known.found)
+    })
+  )
+
+  const examined = new Map<string, { readonly at: number; readonly found: RuntimeCandidate }>()
+  // Not that of the search: a runtime that hangs and that nobody uses holds up no container.
+  const survey = Semaphore.makeUnsafe(1)
+  const surveyed = Effect.gen(function* () {
+    const used = yield* Effect.option(facts)
+    const others = survey.withPermit(
+      Effect.forEach(candidates, (candidate) =>
+        Effect.gen(function* () {
+          const now = yield* Clock.currentTimeMillis
+          const seen = examined.get(candidate)
+          // one that did not serve may have been mended since, but whoever asks often shall not have it tried as often
+          if (seen !== undefined && (seen.found.problem === undefined || now - seen.at < EXAMINE_AGAIN))
+            return seen.found
+          const found = yield* OciProbe.examine({ processes, cgroups, paths }, candidate)
+          examined.set(candidate, { at: now, found })
+          return found
+        })
+      )
+    )
+    if (Option.isNone(used)) return yield* others
+    const inUse = { ...used.value, problem: undefined, inUse: true }
+    return [inUse, ...(yield* others).filter(({ path }) => path !== inUse.path)]
+  })
+
+  return yield* Effect.orDie(
+    make({
+      processes,
+      files: filesOfHost,
+      cgroups,
+      paths,
+      facts,
+      candidates: surveyed,
+      concurrency: options.concurrency ?? availableParallelism() * 2
+    })
+  )
+})
+
 export const layer = (options: Options): Layer.Layer<OciRuntime, never, Processes> =>
-  Layer.effect(OciRuntime, make(options)).pipe(Layer.provide(Cgroups.layer))
+  Layer.effect(OciRuntime, ofHost(options)).pipe(Layer.provide(Cgroups.layer))

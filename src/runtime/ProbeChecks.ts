@@ -10,9 +10,8 @@ import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import * as http2 from "node:http2"
 import { Duplex } from "node:stream"
-import { helperPath } from "../taproot/Helper.ts"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
-import { type Process, Processes } from "../taproot/Processes.ts"
+import type { Process } from "../taproot/Processes.ts"
 import type { ContainerRun } from "./ContainerRuns.ts"
 import { codeOf, Executions } from "./Executions.ts"
 import { type Check, Unwell } from "./Probes.ts"
@@ -119,18 +118,16 @@ const health = (connection: Duplex, service: string) =>
 
 /** Asks of the container whose run this is. */
 export const make = Effect.gen(function* () {
-  const processes = yield* Processes
   const executions = yield* Executions
-  const enter = helperPath(processes.hello.taprootPid, "enter")
   const context = yield* Effect.context<never>()
 
   /** A connection to a port of the container's loopback; ends with the scope. */
   const connect = (run: ContainerRun, port: number) =>
     Effect.acquireRelease(
-      processes
+      run.system.processes
         .spawn({
           label: `probe:${run.id}`,
-          argv: [enter, String(run.process.pid), String(port)],
+          argv: [run.system.helper("enter"), String(run.process.pid), String(port)],
           stdin: { _tag: "Stream" },
           stdout: { _tag: "Stream" },
           stderr: { _tag: "Stream" }
@@ -160,14 +157,19 @@ export const make = Effect.gen(function* () {
     }).pipe(Effect.scoped)
 
   const tcp = (run: ContainerRun, port: number) =>
-    processes.run({ label: `probe:${run.id}`, argv: [enter, String(run.process.pid), String(port), "check"] }).pipe(
-      Effect.mapError(({ message }) => unwell(message)),
-      Effect.flatMap(({ exit, stderr }) =>
-        ProcessExit.isSuccess(exit)
-          ? Effect.void
-          : Effect.fail(unwell(lastLine(Buffer.from(stderr).toString()) || ProcessExit.describe(exit)))
+    run.system.processes
+      .run({
+        label: `probe:${run.id}`,
+        argv: [run.system.helper("enter"), String(run.process.pid), String(port), "check"]
+      })
+      .pipe(
+        Effect.mapError(({ message }) => unwell(message)),
+        Effect.flatMap(({ exit, stderr }) =>
+          ProcessExit.isSuccess(exit)
+            ? Effect.void
+            : Effect.fail(unwell(lastLine(Buffer.from(stderr).toString()) || ProcessExit.describe(exit)))
+        )
       )
-    )
 
   const grpc = (run: ContainerRun, { port, service }: { port: number; service: string }) =>
     Effect.gen(function* () {

@@ -1,9 +1,9 @@
-/** The processes of a container, as `ps` would show them: read from the host's /proc by the pids of its cgroup. */
+/** The processes of a container, as `ps` would show them: read from /proc by the pids of its cgroup. */
 import * as Effect from "effect/Effect"
-import { readFile } from "node:fs/promises"
+import type { ProcessFacts, SystemFiles } from "../host/SystemFiles.ts"
 
 export interface ListedProcess {
-  /** As the host numbers it. */
+  /** As the system that it runs on numbers it. */
   readonly pid: number
   /** As the container numbers it. */
   readonly innerPid: number
@@ -23,38 +23,29 @@ export interface ListedProcess {
 const [TICKS, PAGE] = [100, 4_096]
 const MOST_COMMAND = 1_024
 
-const read = async (pid: number, uptime: number): Promise<ListedProcess | undefined> => {
-  try {
-    const [stat, status, words] = await Promise.all([
-      readFile(`/proc/${pid}/stat`, "latin1"),
-      readFile(`/proc/${pid}/status`, "latin1"),
-      readFile(`/proc/${pid}/cmdline`, "utf8")
-    ])
-    const close = stat.lastIndexOf(")")
-    const fields = stat.slice(close + 2).split(" ")
-    const field = (number: number) => Number(fields[number - 3] ?? 0)
-    const name = stat.slice(stat.indexOf("(") + 1, close)
-    const command = words.replace(/\0+$/, "").replaceAll("\0", " ").slice(0, MOST_COMMAND)
-    return {
-      pid,
-      innerPid: Number(/^NSpid:.*\t(\d+)$/m.exec(status)?.[1] ?? pid),
-      parent: field(4),
-      uid: Number(/^Uid:\t(\d+)/m.exec(status)?.[1] ?? 0),
-      state: fields[0] ?? "?",
-      cpuMillis: ((field(14) + field(15)) * 1_000) / TICKS,
-      memoryBytes: field(24) * PAGE,
-      age: Math.max(0, uptime * 1_000 - (field(22) * 1_000) / TICKS),
-      command: command === "" ? `[${name}]` : command
-    }
-  } catch {
-    // it has ended
-    return undefined
+const listed = ({ command: words, pid, stat, status }: ProcessFacts, uptime: number): ListedProcess => {
+  const close = stat.lastIndexOf(")")
+  const fields = stat.slice(close + 2).split(" ")
+  const field = (number: number) => Number(fields[number - 3] ?? 0)
+  const name = stat.slice(stat.indexOf("(") + 1, close)
+  const command = words.replace(/\0+$/, "").replaceAll("\0", " ").slice(0, MOST_COMMAND)
+  return {
+    pid,
+    innerPid: Number(/^NSpid:.*\t(\d+)$/m.exec(status)?.[1] ?? pid),
+    parent: field(4),
+    uid: Number(/^Uid:\t(\d+)/m.exec(status)?.[1] ?? 0),
+    state: fields[0] ?? "?",
+    cpuMillis: ((field(14) + field(15)) * 1_000) / TICKS,
+    memoryBytes: field(24) * PAGE,
+    age: Math.max(0, uptime * 1_000 - (field(22) * 1_000) / TICKS),
+    command: command === "" ? `[${name}]` : command
   }
 }
 
-export const list = (pids: ReadonlyArray<number>): Effect.Effect<ReadonlyArray<ListedProcess>> =>
-  Effect.promise(async () => {
-    const uptime = Number((await readFile("/proc/uptime", "latin1")).split(" ")[0])
-    const found = await Promise.all(pids.map((pid) => read(pid, uptime)))
-    return found.filter((one) => one !== undefined).sort((left, right) => left.innerPid - right.innerPid)
+/** Those of a system that are still there. */
+export const list = (files: SystemFiles, pids: ReadonlyArray<number>): Effect.Effect<ReadonlyArray<ListedProcess>> =>
+  Effect.gen(function* () {
+    const uptime = yield* files.uptime
+    const found = yield* files.processes(pids)
+    return found.map((facts) => listed(facts, uptime)).sort((left, right) => left.innerPid - right.innerPid)
   })

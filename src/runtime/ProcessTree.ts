@@ -8,8 +8,7 @@
  *   that of taproot, of which everything else may be.
  */
 import * as Effect from "effect/Effect"
-import { readdir, readFile } from "node:fs/promises"
-import { kill } from "node:process"
+import type { ProcessFacts, SystemFiles } from "../host/SystemFiles.ts"
 
 interface Entry {
   readonly pid: number
@@ -17,23 +16,24 @@ interface Entry {
   readonly session: number
 }
 
-/** Of `/proc/PID/stat`; undefined when it is gone or a zombie. */
-const look = async (pid: string): Promise<Entry | undefined> => {
-  const text = await readFile(`/proc/${pid}/stat`, "latin1").catch(() => "")
+/** Of `/proc/PID/stat`; undefined of a zombie. */
+const entryOf = ({ pid, stat }: ProcessFacts): Entry | undefined => {
   // the name in parentheses may hold anything
-  const [state, parent, , session] = text.slice(text.lastIndexOf(")") + 2).split(" ")
+  const [state, parent, , session] = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
   if (parent === undefined || session === undefined || state === "Z") return undefined
-  return { pid: Number(pid), parent: Number(parent), session: Number(session) }
+  return { pid, parent: Number(parent), session: Number(session) }
 }
 
+const look = (files: SystemFiles, pids?: ReadonlyArray<number>) =>
+  Effect.map(files.processes(pids), (facts) => facts.flatMap((one) => entryOf(one) ?? []))
+
 /** The process itself, unless it has ended, and what belongs to it. `known`: those met before, whose children count too. */
-const belongingTo = async (
+const belongingTo = (
+  entries: ReadonlyArray<Entry>,
   leader: number,
   session: number | undefined,
   known: ReadonlySet<number>
-): Promise<ReadonlyArray<number>> => {
-  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name))
-  const entries = (await Promise.all(pids.map(look))).filter((entry) => entry !== undefined)
+): ReadonlyArray<number> => {
   const found = new Set(known)
   for (let size = -1; size !== found.size;) {
     size = found.size
@@ -47,17 +47,18 @@ const belongingTo = async (
 const ROUNDS = 10
 
 /** Kills a process and what belongs to it, and looks again until nothing is left. `taproot`: whose session is not its own. */
-export const killAll = (leader: number, taproot: number): Effect.Effect<void> =>
+export const killAll = (files: SystemFiles, leader: number, taproot: number): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const [own, others] = yield* Effect.promise(() => Promise.all([look(String(leader)), look(String(taproot))]))
+    const both = yield* look(files, [leader, taproot])
+    const [own, others] = [leader, taproot].map((wanted) => both.find(({ pid }) => pid === wanted))
     const session = own?.session === others?.session ? undefined : own?.session
     const known = new Set([leader])
     for (let round = 0; round < ROUNDS; round++) {
-      const found = yield* Effect.promise(() => belongingTo(leader, session, known))
+      const found = belongingTo(yield* look(files), leader, session, known)
       if (found.length === 0) return
       for (const pid of found) {
         known.add(pid)
-        yield* Effect.ignore(Effect.try(() => kill(pid, "SIGKILL")))
+        yield* Effect.ignore(files.kill(pid))
       }
       yield* Effect.sleep("5 millis")
     }

@@ -6,7 +6,7 @@
  *   stopped it (in the background: that may take its grace).
  * - States of the OCI runtime, bundles and cgroups of runs that have no process under taproot, with whatever still lives in
  *   such a cgroup: a taproot that was killed leaves its containers behind as orphans of somebody else.
- * - Root file systems, pinned networks and logs of containers and sandboxes that are gone.
+ * - Root file systems, what sandboxes share, and logs of containers and sandboxes that are gone.
  *
  * A container that runs in the place of a parked one (`whenSpent: "fallback"`) is wanted by no person, but by the tree: it is
  * left alone, and the tree takes it over.
@@ -27,6 +27,7 @@ import { type Finding, findings } from "./Lifecycle.ts"
 import { creatorLabel, OciRuntime } from "./OciRuntime.ts"
 import { type ContainerRecord, isWanted, type Records } from "./Records.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
+import { Secrets } from "./Secrets.ts"
 
 const namesIn = (directory: string) => Effect.promise(() => fs.readdir(directory).catch((): Array<string> => []))
 
@@ -130,11 +131,14 @@ export const reconcile = Effect.fn("runtime.reconcile")(function* (records: Reco
     const remedies = { adopt: leave, judge: leave, stop, kill, forget: stop, clear: Effect.void }
     yield* remedies[isBroken ? "adopt" : findings[finding][wanted]]
   }
+  for (const id of yield* runs.pidNamespaces.reconcile(sandboxNames)) live.add(id)
   yield* clearRuns(live)
+  yield* runs.hostPaths.reconcile
+  yield* (yield* Secrets).reconcile(live)
 
   yield* Effect.catchCause(rootfs.reconcile(containerNames), warn("root file systems"))
-  for (const sandbox of yield* runs.networks.list) {
-    if (!sandboxNames.has(sandbox)) yield* runs.networks.forget(sandbox)
+  for (const sandbox of yield* runs.namespaces.list) {
+    if (!sandboxNames.has(sandbox)) yield* runs.namespaces.forget(sandbox)
   }
   for (const sandbox of yield* cgroups.children(paths.cgroup)) {
     if (sandboxNames.has(sandbox)) continue

@@ -13,7 +13,7 @@ import * as Reference from "../storage/Reference.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import { SandboxNotFound, SpecInvalid } from "./ContainerError.ts"
 import type { StateError } from "./Containers.ts"
-import { dependsOnAny, fallbackProblems, type Needs, problemsOf } from "./Dependencies.ts"
+import { dependsOnAny, fallbackProblems, type Needed, type Needs, neededOf, problemsOf } from "./Dependencies.ts"
 import type { Records, StoredSandbox } from "./Records.ts"
 
 /** The part of a spec that names other things. Texts that nobody has checked yet are fine: they name nothing. */
@@ -32,7 +32,7 @@ export interface Assumed {
   /** Names with their tag, and digests. */
   readonly images: ReadonlyArray<string>
   readonly sandboxes: ReadonlyArray<string>
-  readonly containers: ReadonlyArray<Needs & { readonly name: string; readonly sandbox: string | undefined }>
+  readonly containers: ReadonlyArray<Needed & { readonly name: string; readonly sandbox: string | undefined }>
 }
 
 export const nothingAssumed: Assumed = { images: [], sandboxes: [], containers: [] }
@@ -84,9 +84,11 @@ export const make =
 
       const refersToOthers = fallback !== undefined || dependsOnAny(references)
       const stored = refersToOthers ? (yield* records.containers.partition).records : []
-      const there = new Map(stored.map(({ name, value }) => [name, { needs: value.spec, sandbox: value.sandbox }]))
+      const there = new Map(
+        stored.map(({ name, value }) => [name, { needs: neededOf(value.spec), sandbox: value.sandbox }])
+      )
       const coming = assumed.containers.map((one) => [one.name, { needs: one, sandbox: sandboxOf(one) }] as const)
-      const all = new Map<string, { readonly needs: Needs; readonly sandbox: string }>([...there, ...coming])
+      const all = new Map<string, { readonly needs: Needed; readonly sandbox: string }>([...there, ...coming])
       const siblingsIn = (others: typeof all) =>
         new Map([...others].flatMap(([name, { needs, sandbox }]) => (sandbox === own ? [[name, needs]] : [])))
       const others = check ? all : there
@@ -149,6 +151,7 @@ export const referencesOf = (
   pulls: spec.imagePull !== undefined && spec.imagePull !== "never",
   fallback: spec.restart.fallback,
   after: spec.after,
+  afterSuccess: spec.afterSuccess,
   requires: spec.requires,
   bindsTo: spec.bindsTo
 })

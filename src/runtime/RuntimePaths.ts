@@ -21,6 +21,14 @@ export interface RuntimePaths {
   readonly consoles: string
   /** One file per sandbox on which its network namespace is pinned. */
   readonly networks: string
+  /** The same for its IPC namespace. */
+  readonly ipcs: string
+  /** One directory per sandbox: its memory at `/dev/shm`. */
+  readonly sharedMemory: string
+  /** Where what is mounted into a container is put while that is made: one directory per run. */
+  readonly stages: string
+  /** Secrets: a file system in memory. */
+  readonly secrets: string
   /** One directory per sandbox, one below per container. */
   readonly logs: string
   /** The cgroup of everything here: `/ironwood-1a2b3c4d`. */
@@ -49,6 +57,10 @@ export const make = (directory: string, logs: string): RuntimePaths => {
     bundles: join(absolute, "bundles"),
     consoles: join(absolute, "tty"),
     networks: join(absolute, "networks"),
+    ipcs: join(absolute, "ipc"),
+    sharedMemory: join(absolute, "shm"),
+    stages: join(absolute, "stages"),
+    secrets: join(absolute, "secrets"),
     logs: realPath(logs),
     cgroup: cgroupOf(dirname(absolute))
   }

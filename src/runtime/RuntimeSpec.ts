@@ -20,6 +20,31 @@ import type { Isolation } from "./Isolation.ts"
 import type { Seccomp } from "./Seccomp.ts"
 import type { ImageConfig } from "../storage/OciImage.ts"
 
+/** What is at `source` is seen at `target` too. */
+export interface Bind {
+  readonly source: string
+  readonly target: string
+  readonly readOnly: boolean
+  /** Nothing in it can be executed. */
+  readonly noPrograms?: boolean
+}
+
+/** A device file, as the runtime makes it. */
+export interface Device {
+  readonly path: string
+  readonly type: "c" | "b"
+  readonly major: number
+  readonly minor: number
+  readonly fileMode: number
+  readonly uid: number
+  readonly gid: number
+  /** Some of `r`, `w` and `m`. */
+  readonly access: string
+}
+
+/** `new`: the runtime makes one; a path: that one. */
+export type Namespace = "new" | { readonly path: string }
+
 /** What {@link make} needs to know. */
 export interface Input {
   readonly spec: ContainerSpec
@@ -31,7 +56,15 @@ export interface Input {
   readonly cgroupsPath: string
   readonly hostname: string
   /** `host`: no network namespace of its own; `new`: the runtime makes one; `{ path }`: that of the sandbox. */
-  readonly network: "host" | "new" | { readonly path: string }
+  readonly network: "host" | Namespace
+  /** As `network`: what its sandbox has for all. */
+  readonly ipc: Namespace
+  readonly pid: Namespace
+  /** The directory that is its `/dev/shm`, shared with others; undefined: one of its own. */
+  readonly sharedMemory: string | undefined
+  /** Files and directories of the host, by where it has them. */
+  readonly binds: ReadonlyArray<Bind>
+  readonly devices: ReadonlyArray<Device>
   /** Files of the host to be seen inside, read-only, under the same path (`/etc/resolv.conf` with the host's network). */
   readonly hostFiles: ReadonlyArray<string>
   readonly limitSwap: boolean
@@ -74,11 +107,14 @@ export interface OciSpec {
   readonly linux: {
     readonly cgroupsPath: string
     readonly namespaces: ReadonlyArray<{ readonly type: string; readonly path?: string }>
+    readonly devices?: ReadonlyArray<Device>
     readonly maskedPaths: ReadonlyArray<string>
     readonly readonlyPaths: ReadonlyArray<string>
     readonly seccomp?: Seccomp
     readonly resources: {
-      readonly devices: ReadonlyArray<{ readonly allow: boolean; readonly access: string }>
+      readonly devices: ReadonlyArray<
+        { readonly allow: boolean; readonly access: string } & Partial<Pick<Device, "type" | "major" | "minor">>
+      >
       readonly memory?: { readonly limit: number; readonly swap?: number }
       readonly cpu?: { readonly quota: number; readonly period: number }
       readonly pids: { readonly limit: number }
@@ -114,12 +150,18 @@ const mounts: ReadonlyArray<Mount> = [
   mount("proc", "proc", "/proc", "nosuid", "noexec", "nodev"),
   mount("tmpfs", "tmpfs", "/dev", "nosuid", "strictatime", "mode=755", "size=65536k"),
   mount("devpts", "devpts", "/dev/pts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
-  mount("tmpfs", "shm", "/dev/shm", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k"),
   mount("mqueue", "mqueue", "/dev/mqueue", "nosuid", "noexec", "nodev"),
   mount("sysfs", "sysfs", "/sys", "nosuid", "noexec", "nodev", "ro"),
   // Programs size their heaps and thread pools by what they find here.
   mount("cgroup", "cgroup", "/sys/fs/cgroup", "nosuid", "noexec", "nodev", "relatime", "ro")
 ]
+
+const sharedMemoryOf = (directory: string | undefined): Mount =>
+  directory === undefined
+    ? mount("tmpfs", "shm", "/dev/shm", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k")
+    : mount("bind", directory, "/dev/shm", "bind", "rw", "nosuid", "noexec", "nodev")
+
+const namespace = (type: string, of: Namespace) => (of === "new" ? { type } : { type, path: of.path })
 
 /** The same where nothing is kept from a container. */
 const writable = ({ options, ...rest }: Mount): Mount => ({
@@ -128,11 +170,27 @@ const writable = ({ options, ...rest }: Mount): Mount => ({
 })
 const INIT = "/dev/init"
 
-/** The outer ones first. */
-const tmpfsOf = ({ tmpfs }: ContainerSpec): ReadonlyArray<Mount> =>
-  Object.entries(tmpfs)
-    .sort(([one], [other]) => (one < other ? -1 : 1))
-    .map(([path, { sizeBytes }]) => mount("tmpfs", "tmpfs", path, "nosuid", "nodev", "mode=1777", `size=${sizeBytes}`))
+const bindOf = ({ noPrograms = false, readOnly, source, target }: Bind): Mount =>
+  mount(
+    "bind",
+    source,
+    target,
+    "bind",
+    readOnly ? "ro" : "rw",
+    "nosuid",
+    "nodev",
+    "rprivate",
+    ...(noPrograms ? ["noexec"] : [])
+  )
+
+/** What a container has of its own wishes: the outer ones first. */
+const wishesOf = ({ tmpfs }: ContainerSpec, binds: ReadonlyArray<Bind>): ReadonlyArray<Mount> =>
+  [
+    ...Object.entries(tmpfs).map(([path, { sizeBytes }]) =>
+      mount("tmpfs", "tmpfs", path, "nosuid", "nodev", "mode=1777", `size=${sizeBytes}`)
+    ),
+    ...binds.map(bindOf)
+  ].sort((one, other) => (one.destination < other.destination ? -1 : 1))
 
 const withoutNul = (text: string): string => text.replaceAll("\0", "")
 
@@ -174,9 +232,12 @@ export const limitsOf = (resources: Resources, limitSwap: boolean) => ({
 
 const resourcesOf = (
   resources: Resources,
-  { isolation, limitSwap, processLimit }: Pick<Input, "isolation" | "limitSwap" | "processLimit">
+  { devices, isolation, limitSwap, processLimit }: Pick<Input, "devices" | "isolation" | "limitSwap" | "processLimit">
 ): OciSpec["linux"]["resources"] => ({
-  devices: [{ allow: isolation.privileged, access: "rwm" }],
+  devices: [
+    { allow: isolation.privileged, access: "rwm" },
+    ...devices.map(({ access, major, minor, type }) => ({ allow: true, access, type, major, minor }))
+  ],
   pids: { limit: processLimit },
   ...limitsOf(resources, limitSwap)
 })
@@ -194,10 +255,7 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
   const program = args[0]
   if (program === undefined || program === "") return yield* new NothingToRun({ name: spec.name, image: spec.image })
   const held = user.uid === 0 ? capabilities : []
-  const network =
-    input.network === "host"
-      ? []
-      : [input.network === "new" ? { type: "network" } : { type: "network", path: input.network.path }]
+  const network = input.network === "host" ? [] : [namespace("network", input.network)]
   return {
     ociVersion: "1.0.2",
     hostname: input.hostname,
@@ -220,7 +278,8 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
     },
     mounts: [
       ...(privileged ? mounts.map(writable) : mounts),
-      ...tmpfsOf(spec),
+      ...(spec.tmpfs["/dev/shm"] === undefined ? [sharedMemoryOf(input.sharedMemory)] : []),
+      ...wishesOf(spec, input.binds),
       // on our own /dev, so that the image's files stay as they are
       ...(spec.init ? [mount("bind", input.init, INIT, "bind", "ro", "nosuid", "nodev")] : []),
       ...input.hostFiles.map((file) => mount("bind", file, file, "bind", "ro", "nosuid", "nodev"))
@@ -228,17 +287,51 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
     linux: {
       cgroupsPath: input.cgroupsPath,
       namespaces: [
-        { type: "pid" },
+        namespace("pid", input.pid),
         { type: "mount" },
-        { type: "ipc" },
+        namespace("ipc", input.ipc),
         { type: "uts" },
         { type: "cgroup" },
         ...network
       ],
+      ...(input.devices.length === 0 ? {} : { devices: input.devices }),
       maskedPaths: privileged ? [] : maskedPaths,
       readonlyPaths: privileged ? [] : readonlyPaths,
       ...(seccomp === undefined ? {} : { seccomp }),
       resources: resourcesOf(spec.resources, input)
     }
+  }
+})
+
+/** Of a process that does nothing but keep a pid namespace; see `PidNamespaces.ts`. `root` has the directories proc, dev and sys. */
+export const keeper = (input: {
+  readonly hostname: string
+  readonly root: string
+  readonly init: string
+  readonly cgroupsPath: string
+}): OciSpec => ({
+  ociVersion: "1.0.2",
+  hostname: input.hostname,
+  root: { path: input.root, readonly: true },
+  process: {
+    terminal: false,
+    user: { uid: 65534, gid: 65534 },
+    args: [INIT],
+    env: [],
+    cwd: "/",
+    capabilities: { bounding: [], effective: [], permitted: [] },
+    noNewPrivileges: true
+  },
+  mounts: [
+    mount("proc", "proc", "/proc", "nosuid", "noexec", "nodev"),
+    mount("tmpfs", "tmpfs", "/dev", "nosuid", "strictatime", "mode=755", "size=64k"),
+    mount("bind", input.init, INIT, "bind", "ro", "nosuid", "nodev")
+  ],
+  linux: {
+    cgroupsPath: input.cgroupsPath,
+    namespaces: ["pid", "mount", "ipc", "uts", "cgroup", "network"].map((type) => ({ type })),
+    maskedPaths,
+    readonlyPaths,
+    resources: { devices: [{ allow: false, access: "rwm" }], pids: { limit: 16 } }
   }
 })

@@ -29,10 +29,12 @@ import type { Executions } from "./Executions.ts"
 import type { OciRuntime } from "./OciRuntime.ts"
 import { reconcile } from "./Reconcile.ts"
 import * as Records from "./Records.ts"
+import type { Secrets } from "./Secrets.ts"
 import { sandboxActor, type SandboxSupervisor } from "./SandboxActor.ts"
+import { Systems } from "./System.ts"
 
 /** What the branch stands on. */
-export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes
+export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes | Systems | Secrets
 
 export class RuntimeSupervisor extends Context.Service<
   RuntimeSupervisor,
@@ -110,7 +112,8 @@ const make = Effect.gen(function* () {
     kind: "runtime",
     description: "sandboxes and their containers",
     children: Effect.gen(function* () {
-      const { paths, processLimits, quiet } = yield* ContainerRuns
+      const { paths, quiet } = yield* ContainerRuns
+      const { processLimits } = (yield* Systems).host
       const cgroups = yield* Cgroups
       yield* Actor.onStop(Effect.andThen(quiet, cgroups.remove(paths.cgroup)))
       if (!begun) yield* Records.forgetStops(records)

@@ -1,6 +1,9 @@
 /**
  * The actor of a sandbox: supervises its containers, as many as desired state names, and clears away what they shared
- * (network namespace, cgroup) when somebody wants the sandbox gone.
+ * (namespaces, `/dev/shm`, cgroup) when somebody wants the sandbox gone.
+ *
+ * Each life of a sandbox has its init containers run once: those that others name in `afterSuccess`. A life begins when nothing
+ * of an earlier one is left: at first, and after a start of the host, of taproot, or of the sandbox as a whole.
  *
  * Containers start and fail independently. One whose policy escalates restarts the sandbox's supervisor, which *releases*
  * the others: they go on running and are found again. A sandbox itself never escalates: no container can take the runtime
@@ -15,29 +18,57 @@ import { Cgroups } from "../host/Cgroups.ts"
 import { containerActor } from "./ContainerActor.ts"
 import { ContainerRuns } from "./ContainerRuns.ts"
 import type { Executions } from "./Executions.ts"
-import { byAge, type Records, type SandboxRecord } from "./Records.ts"
+import { byAge, type ContainerRecord, isWanted, type Records, type SandboxRecord } from "./Records.ts"
 
 /** The services that containers and sandboxes stand on. */
 export type Services = ContainerRuns | Cgroups | Executions | Processes
 
 export type SandboxSupervisor = DynamicSupervisor.DynamicSupervisor<never, Services>
 
+/** The init containers that run again in a new life of their sandbox: they have run, and somebody waits for that. */
+export const toRunAgain = (containers: ReadonlyArray<ContainerRecord>): ReadonlySet<string> => {
+  const named = new Set(containers.flatMap(({ spec }) => spec.afterSuccess))
+  return containers.some(isWanted)
+    ? new Set(containers.flatMap(({ completed, spec: { name } }) => (completed && named.has(name) ? [name] : [])))
+    : new Set()
+}
+
+const descriptionOf = ({ network, processes }: SandboxRecord["spec"]): string =>
+  [
+    network === "host" ? "the host's network" : "no network",
+    ...(processes === "shared" ? ["shared processes"] : [])
+  ].join(", ")
+
 /** The supervisor of a sandbox; its spec goes below the runtime's. */
 export const sandboxActor = (sandbox: SandboxRecord, records: Records): Effect.Effect<SandboxSupervisor> => {
-  const { name, network } = sandbox.spec
+  const { name } = sandbox.spec
   return DynamicSupervisor.make(name, {
     kind: "sandbox",
-    description: network === "host" ? "the host's network" : "no network",
+    description: descriptionOf(sandbox.spec),
     policy: RestartPolicy.workload,
     children: Effect.gen(function* () {
-      const { isLeft, networks, paths } = yield* ContainerRuns
+      const { isLeft, namespaces, paths } = yield* ContainerRuns
       const cgroups = yield* Cgroups
-      yield* Actor.onStop(Effect.andThen(networks.forget(name), cgroups.remove(`${paths.cgroup}/${name}`)))
+      yield* Actor.onStop(Effect.andThen(namespaces.forget(name), cgroups.remove(`${paths.cgroup}/${name}`)))
       // A record that does not decode is no reason to lose the others.
       const containers = yield* records.containers.partition
-      const own = byAge(containers.records).filter(({ value }) => value.sandbox === name)
-      return yield* Effect.forEach(own, ({ value }) =>
-        Effect.map(isLeft(value.spec.name), (left) => containerActor(value, sandbox, records, !left))
+      const own = byAge(containers.records).flatMap(({ value }) => (value.sandbox === name ? [value] : []))
+      const left = new Set<string>()
+      for (const record of own) if (yield* isLeft(record)) left.add(record.spec.name)
+      const goesOn = sandbox.implicit || left.size > 0 || (yield* namespaces.exist(name))
+      const again = goesOn ? new Set<string>() : toRunAgain(own)
+      return yield* Effect.forEach(
+        own,
+        Effect.fnUntraced(function* (record) {
+          const anew = again.has(record.spec.name)
+          if (anew) {
+            yield* Effect.ignore(
+              records.containers.update(record.spec.name, ({ value }) => ({ ...value, completed: false }))
+            )
+          }
+          const wanted = anew ? { ...record, completed: false } : record
+          return containerActor(wanted, sandbox, records, !anew && !left.has(record.spec.name))
+        })
       )
     })
   })

@@ -1,6 +1,6 @@
 /**
  * What a person asks for when they ask for a sandbox: the place where containers that belong together run. They share
- * its network namespace and its cgroup.
+ * its network and IPC namespaces, `/dev/shm` and its cgroup; where it says so, also the numbers of their processes.
  *
  * A container that names no sandbox gets one of its own, called like the container, without network, gone with it.
  *
@@ -9,16 +9,56 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { Labels, WorkloadName } from "../storage/Workload.ts"
+import { GracePeriod, Labels, WorkloadName } from "../storage/Workload.ts"
 
 /** `none`: a network namespace with nothing but loopback; `host`: the host's own network. */
 export const NetworkMode = Schema.Literals(["none", "host"])
 export type NetworkMode = typeof NetworkMode.Type
 
+/** `namespace`: on the host, in namespaces of its own; `microvm`: in a virtual machine of its own, with a kernel of its own. */
+export const IsolationMode = Schema.Literals(["namespace", "microvm"])
+export type IsolationMode = typeof IsolationMode.Type
+
+/** Of a microVM; absent: what its containers need. */
+export const MicroVmSize = Schema.Struct({
+  /** Memory of the whole guest in bytes; from 128 MiB. */
+  memoryBytes: Schema.optionalKey(
+    Schema.Int.pipe(
+      Schema.check(
+        Schema.isBetween(
+          { minimum: 128 * 1024 * 1024, maximum: 2 ** 42 },
+          { expected: "a number of bytes from 134217728 (128 MiB) to 2^42" }
+        )
+      )
+    )
+  ),
+  cpus: Schema.optionalKey(
+    Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 1, maximum: 64 }, { expected: "a number from 1 to 64" })))
+  )
+})
+export type MicroVmSize = typeof MicroVmSize.Type
+/** `own`: each container sees its own processes, the first as number 1; `shared`: all see those of all. */
+export const ProcessMode = Schema.Literals(["own", "shared"])
+export type ProcessMode = typeof ProcessMode.Type
+
 export class SandboxSpec extends Schema.Class<SandboxSpec>("ironwood/SandboxSpec")({
   name: WorkloadName,
   network: NetworkMode.pipe(Schema.withDecodingDefaultKey(Effect.succeed("none" as const))),
+  isolation: IsolationMode.pipe(
+    Schema.withConstructorDefault(Effect.succeed("namespace" as const)),
+    Schema.withDecodingDefaultKey(Effect.succeed("namespace" as const))
+  ),
+  microvm: MicroVmSize.pipe(
+    Schema.withConstructorDefault(Effect.succeed({})),
+    Schema.withDecodingDefaultKey(Effect.succeed({}))
+  ),
   /** What `hostname` says inside; default: the container's name. With the host's network it is the host's. */
   hostname: Schema.optionalKey(WorkloadName),
+  processes: ProcessMode.pipe(
+    Schema.withConstructorDefault(Effect.succeed("own" as const)),
+    Schema.withDecodingDefaultKey(Effect.succeed("own" as const))
+  ),
+  /** In what time all its containers together stop when it is stopped; default: the longest that one of them has. */
+  stopGracePeriod: Schema.optionalKey(GracePeriod),
   labels: Labels.pipe(Schema.withDecodingDefaultKey(Effect.succeed({})))
 }) {}

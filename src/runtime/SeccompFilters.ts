@@ -9,7 +9,7 @@
  * `config.json` beside the annotation.
  */
 import * as Effect from "effect/Effect"
-import * as fs from "node:fs/promises"
+import { ofHost, type SystemFiles } from "../host/SystemFiles.ts"
 import type { Seccomp } from "./Seccomp.ts"
 
 /** Profiles differ by capabilities; nobody has more kinds of containers than this, and if so they are compiled again. */
@@ -27,10 +27,10 @@ export class SeccompFilters {
   }
 
   /** Reads what the runtime made of `profile` for a container, unless it is known; `directory`: its state of the container. */
-  learn(profile: Seccomp | undefined, directory: string): Effect.Effect<void> {
+  learn(profile: Seccomp | undefined, directory: string, files: SystemFiles = ofHost): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (profile === undefined || this.of(profile) !== undefined) return Effect.void
-      const read = Effect.tryPromise(() => fs.readFile(`${directory}/seccomp.bpf`))
+      const read = files.read(`${directory}/seccomp.bpf`)
       return Effect.ignore(
         Effect.map(read, (program) => {
           const isProgram = program.length % INSTRUCTION === 0 && program.length <= INSTRUCTION * MOST_INSTRUCTIONS

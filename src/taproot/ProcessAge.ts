@@ -13,5 +13,9 @@ import type { Process } from "./Processes.ts"
 const TICKS_PER_SECOND = 100
 
 /** Time since the process was started; never negative. */
-export const of = ({ startTime }: Pick<Process, "startTime">): Effect.Effect<Duration.Duration> =>
-  Effect.sync(() => Duration.seconds(Math.max(0, os.uptime() - Number(startTime) / TICKS_PER_SECOND)))
+export const of = (
+  { startTime }: Pick<Process, "startTime">,
+  /** Of the machine that it runs on, in seconds; default: this one. */
+  uptime: Effect.Effect<number> = Effect.sync(() => os.uptime())
+): Effect.Effect<Duration.Duration> =>
+  Effect.map(uptime, (now) => Duration.seconds(Math.max(0, now - Number(startTime) / TICKS_PER_SECOND)))

@@ -2,6 +2,8 @@
  * init PROGRAM [ARGUMENT...]: the first process of a container that wants one (`init` in its spec). It runs the program, hands on
  * every signal, reaps whoever is left to it, and ends as the program does: with its code, or 128 and the number of the signal.
  *
+ * init alone: the first process of a pid namespace that others share. It reaps, until it is killed.
+ *
  * A program that is a container's first process must do all of that itself: without a handler the kernel keeps signals from it,
  * and orphans become zombies. This does it for those that do not.
  */
@@ -32,12 +34,22 @@ static _Noreturn void become(char **words, const sigset_t *mask)
     _exit(errno == ENOENT ? 127 : 126);
 }
 
+/* Signals from within do nothing to it: it handles none, and it is the first of its namespace. */
+static _Noreturn void keep(void)
+{
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child, NULL);
+    for (;;) {
+        while (waitpid(-1, NULL, WNOHANG) > 0) continue;
+        sigwaitinfo(&child, NULL);
+    }
+}
+
 int main(int count, char **words)
 {
-    if (count < 2) {
-        fprintf(stderr, "usage: init PROGRAM [ARGUMENT...]\n");
-        return 64;
-    }
+    if (count < 2) keep();
     sigset_t all, before;
     sigfillset(&all);
     for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++) sigdelset(&all, crashes[i]);

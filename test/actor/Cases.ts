@@ -67,7 +67,7 @@ const significantIn = (autoShutdown: AutoShutdown, policy: RestartPolicy.Restart
 const Group = <S extends Schema.Constraint>(child: S) =>
   Schema.Struct({ strategy: Strategy, intensity: upTo(3), autoShutdown: AutoShutdowns, children: list(child, 1, 3) })
 /** How it depends on the sibling before it, and on the one before that. */
-const Need = Schema.optionalKey(Schema.Literals(["after", "requires", "bindsTo"]))
+const Need = Schema.optionalKey(Schema.Literals(["after", "afterSuccess", "requires", "bindsTo"]))
 const place = { policy: PolicyName, previous: Need, first: Need }
 const Leaf = Schema.Struct(place)
 const Inner = Schema.Struct({ ...place, group: Schema.optionalKey(Group(Leaf)) })
@@ -113,7 +113,12 @@ const dependenciesOf = (
   ids: ReadonlyArray<string>,
   index: number
 ): Partial<Dependencies> => {
-  const needs = { after: new Array<string>(), requires: new Array<string>(), bindsTo: new Array<string>() }
+  const needs = {
+    after: new Array<string>(),
+    afterSuccess: new Array<string>(),
+    requires: new Array<string>(),
+    bindsTo: new Array<string>()
+  }
   const [before, earlier] = [ids[index - 1], ids[0]]
   if (previous !== undefined && before !== undefined) needs[previous].push(before)
   if (first !== undefined && earlier !== undefined && index > 1) needs[first].push(earlier)

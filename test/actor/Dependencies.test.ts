@@ -34,6 +34,49 @@ const pod = Effect.fnUntraced(function* (options: Record<string, ProbeOptions>) 
 const slow = { readyAtOnce: false } as const
 const needs = (dependencies: Partial<Dependencies>): ProbeOptions => ({ dependencies })
 
+describe("afterSuccess", () => {
+  const once = RestartPolicy.make({ restart: "transient", backoff: { initial: 1_000, factor: 1, jitter: 0 } })
+
+  it.effect("holds a start back until the other has ended with success, however often that fails before", () =>
+    Effect.gen(function* () {
+      const { probes, states } = yield* pod({ app: needs({ afterSuccess: ["setup"] }), setup: { policy: once } })
+      assert.deepStrictEqual(yield* states, { app: "waiting for setup", setup: "running" })
+      yield* probes.crash("setup")
+      assert.deepStrictEqual(yield* states, { app: "waiting for setup", setup: "backing-off" })
+      yield* TestClock.adjust("1 second")
+      yield* probes.finish("setup")
+      assert.deepStrictEqual(yield* states, { app: "running", setup: "finished" })
+    })
+  )
+
+  it.effect("once it has, the other may crash and start again, and what was finished may run once more", () =>
+    Effect.gen(function* () {
+      const { probes, root, states } = yield* pod({
+        app: needs({ afterSuccess: ["setup"] }),
+        setup: { policy: once }
+      })
+      yield* probes.finish("setup")
+      yield* probes.crash("app")
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* states, { app: "running", setup: "finished" })
+      yield* root.tree.start("init/pod/setup")
+      assert.deepStrictEqual(yield* states, { app: "running", setup: "running" })
+    })
+  )
+
+  it.effect("one that is not there, was stopped, or has failed for good holds it up", () =>
+    Effect.gen(function* () {
+      const { probes, states } = yield* pod({
+        app: needs({ afterSuccess: ["elsewhere", "off", "setup"] }),
+        off: { autoStart: false },
+        setup: { policy: RestartPolicy.make({ restart: "temporary" }), keep: true }
+      })
+      yield* probes.crash("setup")
+      assert.deepStrictEqual(yield* states, { app: "waiting for elsewhere off setup", off: "stopped", setup: "failed" })
+    })
+  )
+})
+
 describe("after", () => {
   it.effect("holds a start back until the other is up, whatever the order of the list", () =>
     Effect.gen(function* () {

@@ -6,7 +6,7 @@
  * Only the order in which dependents of one child end and start side by side is left open.
  */
 import * as Duration from "effect/Duration"
-import { noDependencies } from "../../src/actor/ChildSpec.ts"
+import { type Dependencies, noDependencies } from "../../src/actor/ChildSpec.ts"
 import type { Rule } from "../../src/actor/RestartRule.ts"
 import { type Shape, WITHIN } from "./Shape.ts"
 
@@ -379,14 +379,20 @@ export class Model {
 
   /** For whom its start waits. */
   #unmet({ parent, shape }: Actor): ReadonlyArray<string> {
-    const { after, bindsTo, requires } = { ...noDependencies, ...shape.dependencies }
+    const { after, afterSuccess, bindsTo, requires } = { ...noDependencies, ...shape.dependencies }
     const sibling = (id: string) => parent?.children.find((child) => child.shape.id === id)
     const isUndecided = (id: string) => ["waiting", "starting"].includes(sibling(id)?.state ?? "")
     const isMissing = (id: string) => sibling(id)?.state !== "running" || sibling(id)?.departing === true
-    return [...new Set([...after.filter(isUndecided), ...[...requires, ...bindsTo].filter(isMissing)])]
+    const isUnfinished = (id: string) => sibling(id)?.state !== "finished"
+    const unmet = [
+      ...after.filter(isUndecided),
+      ...afterSuccess.filter(isUnfinished),
+      ...[...requires, ...bindsTo].filter(isMissing)
+    ]
+    return [...new Set(unmet)]
   }
 
-  #dependents({ parent, shape: { id } }: Actor, ...kinds: ReadonlyArray<"after" | "requires" | "bindsTo">) {
+  #dependents({ parent, shape: { id } }: Actor, ...kinds: ReadonlyArray<keyof Dependencies>) {
     const names = ({ shape: { dependencies = {} } }: Actor) => kinds.some((kind) => dependencies[kind]?.includes(id))
     return (parent?.children ?? []).filter(names)
   }
@@ -394,7 +400,7 @@ export class Model {
   /** `actor` has changed: who waited looks again, who is bound to it ends with it. */
   #tell(actor: Actor): void {
     const { parent } = actor
-    for (const dependent of this.#dependents(actor, "after", "requires", "bindsTo")) {
+    for (const dependent of this.#dependents(actor, "after", "afterSuccess", "requires", "bindsTo")) {
       if (parent === undefined || parent.phase === "down") return
       if (dependent.waitingFor.length > 0) this.#begin(dependent, dependent.automatic)
       else if (this.#dependents(actor, "bindsTo").includes(dependent) && actor.state !== "running") {

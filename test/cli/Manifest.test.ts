@@ -6,7 +6,7 @@ import * as Schema from "effect/Schema"
 import { readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { ContainerSpecSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
-import { RestartTypeSchema, WhenSpentSchema } from "../../proto/generated/ironwood/v1/policy_pb.ts"
+import { RestartType, RestartTypeSchema, WhenSpentSchema } from "../../proto/generated/ironwood/v1/policy_pb.ts"
 import { NetworkModeSchema, SandboxSpecSchema } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import * as Manifest from "../../src/cli/Manifest.ts"
 import { shortNames } from "../../src/cli/YamlMessage.ts"
@@ -35,6 +35,43 @@ describe("spec files", () => {
     assert.deepStrictEqual(problems("kind: Container\nname: a\nimage: b\nnotStarted: later\n"), [
       "a.yaml:4: notStarted: expected true or false"
     ])
+  })
+
+  it("may hold a pod, which is a sandbox and its containers, with init containers one after another", () => {
+    const pod = `
+kind: Pod
+name: site
+network: host
+stopGracePeriod: 5s
+initContainers:
+  - { name: first, image: a }
+  - { name: second, image: a, restart: { restart: temporary } }
+containers:
+  - { name: web, image: a, after: [db], notStarted: true }
+  - name: db
+    image: a
+`
+    const found = objects(pod).map((one) =>
+      one.kind === "Container"
+        ? [one.name, one.spec.sandbox, one.spec.afterSuccess, one.spec.after, one.spec.restart?.restart, one.notStarted]
+        : [one.kind, one.name, one.where.line]
+    )
+    assert.deepStrictEqual(found, [
+      ["Sandbox", "site", 2],
+      ["first", "site", [], [], RestartType.TRANSIENT, false],
+      ["second", "site", ["first"], [], RestartType.TEMPORARY, false],
+      ["web", "site", ["second"], ["db"], undefined, true],
+      ["db", "site", ["second"], [], undefined, false]
+    ])
+    assert.deepStrictEqual(
+      problems("kind: Pod\nname: p\ninitContainers: 3\ncontainers:\n  - 7\n  - { name: a, imag: b, sandbox: other }\n"),
+      [
+        "a.yaml:3: initContainers: expected a list of containers",
+        "a.yaml:4: containers: expected containers, each with its fields",
+        'a.yaml:6: no field "imag"; did you mean "image"?',
+        "a.yaml:6: sandbox: a is in this pod: leave it out"
+      ]
+    )
   })
 
   it("takes human forms, snake_case and camelCase", () => {

@@ -327,7 +327,7 @@ restart: { backoff: { initial: 100ms }, maxConsecutive: 2, whenSpent: fallback, 
       ])
       assert.deepStrictEqual(yield* of("sandbox rm pod"), [
         4,
-        "ironwood: sandbox pod still has container web. Remove them first, or `ironwood sandbox rm -f pod`.\n"
+        "ironwood: sandbox pod still has container web. Remove them first, or `ironwood pod rm -f pod`.\n"
       ])
       assert.deepStrictEqual(yield* of("image rm hello"), [
         4,
@@ -339,7 +339,7 @@ restart: { backoff: { initial: 100ms }, maxConsecutive: 2, whenSpent: fallback, 
       ])
       assert.deepStrictEqual(yield* of("run --sandbox none hello"), [
         3,
-        "ironwood: there is no sandbox none. Make it with a `kind: Sandbox` document; `ironwood sandbox ls` lists those there are.\n"
+        "ironwood: there is no sandbox none. Make it with `ironwood pod create`, or a `kind: Pod` document; `ironwood pod ls` lists those there are.\n"
       ])
       assert.deepStrictEqual(yield* of("run -d --name web hello:latest"), [
         4,

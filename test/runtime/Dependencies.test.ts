@@ -4,9 +4,11 @@ import { fallbackProblems, problemsOf } from "../../src/runtime/Dependencies.ts"
 
 const needs = (given: {
   readonly after?: ReadonlyArray<string>
+  readonly afterSuccess?: ReadonlyArray<string>
   readonly requires?: ReadonlyArray<string>
   readonly bindsTo?: ReadonlyArray<string>
-}) => ({ after: [], requires: [], bindsTo: [], ...given })
+  readonly permanent?: boolean
+}) => ({ after: [], afterSuccess: [], requires: [], bindsTo: [], permanent: true, ...given })
 
 const others = {
   siblings: new Map([
@@ -33,6 +35,20 @@ describe("the needs of a container", () => {
         field: "bindsTo[1]",
         problem:
           '"lonely" is in the sandbox "lonely", and only containers of one sandbox can need each other: put both into one'
+      }
+    ])
+  })
+
+  it("cannot be the success of one that is always started again", () => {
+    const siblings = new Map([
+      ["server", needs({})],
+      ["setup", needs({ permanent: false })]
+    ])
+    const app = { name: "app", ...needs({ afterSuccess: ["setup", "server"] }) }
+    assert.deepStrictEqual(problemsOf(app, { ...others, siblings }), [
+      {
+        field: "afterSuccess[1]",
+        problem: '"server" never finishes, since its policy is permanent: make that transient or temporary'
       }
     ])
   })

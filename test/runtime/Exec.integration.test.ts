@@ -281,6 +281,7 @@ describe("exec", () => {
         const second = yield* ownScope(brain(state))
         while (isAlive(attached.process.pid)) yield* Effect.sleep("5 millis")
         assert.isTrue(isAlive(detached.process.pid))
+        yield* until(second.value.containers, "web", ({ pid }) => pid !== undefined)
         assert.strictEqual((yield* run(second.value.containers, "web", shell("echo again"))).out, "again\n")
         yield* second.value.root.end("stop")
         const { processes } = yield* Effect.gen(function* () {

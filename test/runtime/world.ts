@@ -22,6 +22,7 @@ import { type Container, Containers } from "../../src/runtime/Containers.ts"
 import type { LogOptions } from "../../src/storage/logs/LogRetention.ts"
 import * as ContainersLive from "../../src/runtime/ContainersLive.ts"
 import { decodeContainerSpec } from "../../src/runtime/ContainerSpec.ts"
+import * as Isolation from "../../src/runtime/Isolation.ts"
 import * as OciRuntimeLive from "../../src/runtime/OciRuntimeLive.ts"
 import * as RuntimePaths from "../../src/runtime/RuntimePaths.ts"
 import { RuntimeSupervisor } from "../../src/runtime/RuntimeSupervisor.ts"
@@ -107,11 +108,15 @@ export const writeImage = (state: string, name: string, config: ConfigInput = {}
 
 export interface BrainOptions {
   readonly candidates?: ReadonlyArray<string>
+  /** What containers may have of the host; default nothing. */
+  readonly allowance?: Partial<Isolation.Allowances>
 }
 
 const services = (state: string, options: BrainOptions) => {
   const runtime = join(state, "runtime")
+  const nothing = { privileged: () => false, mounts: () => [], devices: () => [] }
   return ContainersLive.layer({ directory: runtime, logs: join(state, "logs") }).pipe(
+    Layer.provide(Layer.succeed(Isolation.Allowance, { ...nothing, ...options.allowance })),
     Layer.provideMerge(
       OciRuntimeLive.layer({
         directory: runtime,
@@ -149,7 +154,7 @@ export const leftovers = (state: string): ReadonlyArray<string> => {
   for (const { mountPoint } of fromMounts(parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8"))).hierarchies) {
     if (existsSync(mountPoint + cgroup)) found.push(`cgroup ${mountPoint}${cgroup}`)
   }
-  for (const directory of ["runtime/oci", "runtime/bundles", "runtime/networks"]) {
+  for (const directory of ["runtime/oci", "runtime/bundles", "runtime/networks", "runtime/ipc", "runtime/shm"]) {
     const path = join(state, directory)
     if (existsSync(path)) found.push(...readdirSync(path).map((name) => `${directory}/${name}`))
   }

@@ -72,12 +72,13 @@ export class Dependents<R> {
   /** For whom `child` has to wait before it can start. */
   unmet(child: Node<R>): ReadonlyArray<string> {
     if (this.#byName.size === 0) return []
-    const { after, bindsTo, requires } = child.spec.dependencies
+    const { after, afterSuccess, bindsTo, requires } = child.spec.dependencies
     const unmet = new Set<string>()
     for (const id of after) {
       const sibling = this.#siblings.get(id)
       if (this.expected.has(id) || (sibling !== undefined && isPending(sibling))) unmet.add(id)
     }
+    for (const id of afterSuccess) if (this.#siblings.get(id)?.state !== "finished") unmet.add(id)
     for (const id of [...requires, ...bindsTo]) {
       const sibling = this.#siblings.get(id)
       if (sibling?.state !== "running" || sibling.departing) unmet.add(id)

@@ -1,6 +1,6 @@
 /**
- * What dependencies between siblings mean while a group runs: who waits for whom before it starts (`after`, `requires`,
- * `bindsTo`), who ends with whom, and in what order.
+ * What dependencies between siblings mean while a group runs: who waits for whom before it starts (`after`,
+ * `afterSuccess`, `requires`, `bindsTo`), who ends with whom, and in what order.
  *
  * A group asks {@link holdBack} at every start, tells of every {@link changed} child, and before a person ends one lets
  * {@link endThoseThatNeed} go first.

@@ -29,7 +29,7 @@ export const apply = Command.make(
   describe({
     short: "Make what spec files say: images, sandboxes, containers",
     long: [
-      "A file is one or more YAML documents, each with a kind (Container, Sandbox, Image) and the fields of the API at the top:",
+      "A file is one or more YAML documents, each with a kind (Container, Sandbox, Pod, Image) and the fields of the API at the top:",
       "",
       "    kind: Container",
       "    name: web",
@@ -39,6 +39,7 @@ export const apply = Command.make(
       "    restart: { restart: permanent, backoff: { initial: 500ms, max: 1m } }",
       "",
       "Durations are 500ms or 1h30m, sizes 64MiB; `kind: Image` has a path (relative to the file) and imports it.",
+      "`kind: Pod` is a sandbox with its `initContainers` and `containers` in one (examples/pod.yaml).",
       "All files are read first and all objects checked by the server; one mistake anywhere changes nothing, and all mistakes are",
       "told at once. Applying again changes nothing. A container that is there and differs in its restart policy is changed live",
       "(`changed`): the file holds, also against an earlier `ironwood policy set`. Any other difference is a conflict, told field",

@@ -1,5 +1,9 @@
-/** `ironwood sandbox ls|rm`: what containers share. They are created by `apply`, `run`, or for a container of their own. */
-import { create } from "@bufbuild/protobuf"
+/**
+ * `ironwood pod` (or `sandbox`): what containers share, and all of them together. Containers are put in by `run --pod`, or with
+ * it by `apply`; one that names none gets one of its own.
+ */
+import { create as make, type MessageInitShape } from "@bufbuild/protobuf"
+import type { DurationSchema } from "@bufbuild/protobuf/wkt"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Argument from "effect/cli/Argument"
@@ -8,11 +12,15 @@ import * as Flag from "effect/cli/Flag"
 import {
   ListSandboxesResponseSchema,
   NetworkMode,
+  ProcessMode,
   type Sandbox,
   SandboxSchema,
   SandboxService
 } from "../../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as ActorText from "../ActorText.ts"
+import { type Checked, checked, flagOf, wrongFlags } from "../FlagProblems.ts"
 import { Client, orElseStatus, status } from "../Client.ts"
 import { exitCodes } from "../ExitCode.ts"
 import { withNext } from "../Failure.ts"
@@ -20,9 +28,12 @@ import { answered, forEach } from "../ForEach.ts"
 import { style as currentStyle } from "../Globals.ts"
 import { describe } from "../Help.ts"
 import * as HumanText from "../HumanText.ts"
+import { parsePair } from "../Labels.ts"
 import * as Output from "../Output.ts"
-import { stopContainer } from "../Remove.ts"
+import { durationFlag, secondsOrDuration, toProto } from "../QuantityFlags.ts"
+import { stopTimeout } from "../Remove.ts"
 import { requestId } from "../RequestId.ts"
+import { networks, parseNetwork, text, yes } from "../RunFlags.ts"
 import { Screen } from "../Screen.ts"
 import * as Table from "../Table.ts"
 import * as Text from "../Text.ts"
@@ -41,19 +52,26 @@ const ls = Command.make(
     } while (pageToken !== "")
     return yield* Output.answer(
       ListSandboxesResponseSchema,
-      create(ListSandboxesResponseSchema, { sandboxes }),
+      make(ListSandboxesResponseSchema, { sandboxes }),
       Effect.gen(function* () {
         const screen = yield* Screen
         const style = yield* currentStyle
         const now = yield* Clock.currentTimeMillis
         const size = yield* screen.size
         return Table.render(
-          [{ title: "NAME" }, { title: "NETWORK" }, { title: "CREATED" }, { title: "CONTAINERS", shrinkTo: 20 }],
+          [
+            { title: "NAME" },
+            { title: "NETWORK" },
+            { title: "PROCESSES" },
+            { title: "CREATED" },
+            { title: "CONTAINERS", shrinkTo: 20 }
+          ],
           sandboxes.map(({ containers, createTime, spec }) => {
             const created = ActorText.momentOf(createTime)
             return [
               Text.clean(spec?.name ?? ""),
               spec?.network === NetworkMode.HOST ? "host" : "none",
+              spec?.processes === ProcessMode.SHARED ? "shared" : "own",
               created === undefined ? "" : HumanText.ago(created, now),
               containers.map(Text.clean).join(", ")
             ]
@@ -65,7 +83,7 @@ const ls = Command.make(
   })
 ).pipe(
   Command.withAlias("list"),
-  describe({ short: "List the sandboxes with their containers", examples: [["ironwood sandbox ls", "All of them"]] })
+  describe({ short: "List the pods with their containers", examples: [["ironwood pod ls", "All of them"]] })
 )
 
 const rm = Command.make(
@@ -85,15 +103,9 @@ const rm = Command.make(
       Effect.fnUntraced(function* (name) {
         const { sandbox } = yield* client
           .call(SandboxService.method.getSandbox, { name })
-          .pipe(
-            orElseStatus(status.notFound, (error) => withNext(error, "`ironwood sandbox ls` lists those there are"))
-          )
+          .pipe(orElseStatus(status.notFound, (error) => withNext(error, "`ironwood pod ls` lists those there are")))
         if (force) {
-          yield* Effect.forEach(
-            sandbox?.containers ?? [],
-            (container) => stopContainer(container).pipe(orElseStatus(status.notFound, () => Effect.void)),
-            { concurrency: 8, discard: true }
-          )
+          yield* Effect.asVoid(stopAll(name, undefined)).pipe(orElseStatus(status.notFound, () => Effect.void))
         }
         const request = { name, force, requestId: requestId() }
         yield* client
@@ -101,22 +113,155 @@ const rm = Command.make(
           .pipe(
             Effect.mapError((error) =>
               error.exitCode === exitCodes.conflict && !force
-                ? withNext(error, `Remove them first, or \`ironwood sandbox rm -f ${name}\``)
+                ? withNext(error, `Remove them first, or \`ironwood pod rm -f ${name}\``)
                 : error
             )
           )
-        return answered(name, SandboxSchema, sandbox ?? create(SandboxSchema, { spec: { name } }))
+        return answered(name, SandboxSchema, sandbox ?? make(SandboxSchema, { spec: { name } }))
       })
     )
   })
 ).pipe(
   describe({
-    short: "Remove sandboxes that have no container; with -f, with their containers",
-    examples: [["ironwood sandbox rm -f web", "The sandbox and everything in it"]]
+    short: "Remove pods that have no container; with -f, with their containers",
+    examples: [["ironwood pod rm -f web", "The sandbox and everything in it"]]
   })
 )
 
-export const sandbox = Command.make("sandbox").pipe(
-  Command.withSubcommands([ls, rm]),
-  describe({ short: "List and remove sandboxes, which containers share" })
+const flagOfField: ReadonlyMap<string, string> = new Map([
+  ["spec.name", "NAME"],
+  ["spec.hostname", "--hostname"],
+  ["spec.labels", "--label"],
+  ["spec.stop_grace_period", "--stop-timeout"]
+])
+
+const create = Command.make(
+  "create",
+  {
+    network: checked("network", [...networks.keys()].join("|"), parseNetwork).pipe(
+      Flag.withDescription("Only loopback, or the host's own network (default: none)"),
+      Flag.optional
+    ),
+    hostname: text("hostname", "NAME", "The hostname that its containers see (default: each its own name)"),
+    shareProcesses: yes("share-processes", "Its containers see each other's processes"),
+    stopTimeout: checked("stop-timeout", "DURATION", secondsOrDuration).pipe(
+      Flag.withDescription("In what time all of them together stop (default: the longest that one of them has)"),
+      Flag.optional
+    ),
+    labels: checked("label", "NAME=VALUE", parsePair).pipe(
+      Flag.withAlias("l"),
+      Flag.withDescription("A label; may be repeated"),
+      Flag.atLeast(0)
+    ),
+    name: Argument.String("NAME").pipe(Argument.withDescription("Its name"))
+  },
+  Effect.fnUntraced(function* ({ hostname, labels, name, network, shareProcesses, stopTimeout }) {
+    const client = yield* Client
+    const problem = (found: Checked<unknown>) => (Result.isFailure(found) ? [found.failure] : [])
+    const problems = [
+      ...Option.toArray(network).flatMap(problem),
+      ...Option.toArray(stopTimeout).flatMap(problem),
+      ...labels.flatMap(problem)
+    ]
+    if (problems.length > 0) return yield* wrongFlags("pod create", problems)
+    const value = <A>(found: Option.Option<Checked<A>>) =>
+      Option.getOrUndefined(Option.flatMap(found, Result.getSuccess))
+    const grace = value(stopTimeout)
+    const spec = {
+      name,
+      network: value(network) ?? NetworkMode.NONE,
+      hostname,
+      processes: shareProcesses ? ProcessMode.SHARED : ProcessMode.OWN,
+      labels: Object.fromEntries(labels.flatMap((label) => Option.toArray(Result.getSuccess(label)))),
+      ...(grace === undefined ? {} : { stopGracePeriod: toProto(grace) })
+    }
+    const { sandbox } = yield* client.call(SandboxService.method.createSandbox, { spec, requestId: requestId() }).pipe(
+      Effect.mapError((error) =>
+        error.violations === undefined
+          ? error
+          : wrongFlags(
+              "pod create",
+              error.violations.map((violation) => flagOf(violation, flagOfField))
+            )
+      )
+    )
+    return yield* Output.answer(SandboxSchema, sandbox ?? make(SandboxSchema, { spec }), Effect.succeed([name]))
+  })
+).pipe(
+  describe({
+    short: "Make one, for `run --pod`",
+    examples: [
+      ["ironwood pod create --network host web", "An empty one; containers come with `ironwood run --pod web …`"]
+    ]
+  })
+)
+
+const named = Argument.String("NAME").pipe(Argument.withDescription("Pods"), Argument.variadic({ min: 1 }))
+
+const stopAll = Effect.fnUntraced(function* (name: string, time: MessageInitShape<typeof DurationSchema> | undefined) {
+  const client = yield* Client
+  const request = { name, requestId: requestId(), ...(time === undefined ? {} : { gracePeriod: time }) }
+  return yield* client.call(SandboxService.method.stopSandbox, request, { timeout: stopTimeout })
+})
+
+const startAll = Effect.fnUntraced(function* (name: string) {
+  const client = yield* Client
+  const request = { name, requestId: requestId() }
+  return yield* client.call(SandboxService.method.startSandbox, request, { timeout: "1 hour" })
+})
+
+const done = (name: string, sandbox: Sandbox | undefined) =>
+  answered(name, SandboxSchema, sandbox ?? make(SandboxSchema, { spec: { name } }))
+
+const time = durationFlag("time", secondsOrDuration).pipe(
+  Flag.withAlias("t"),
+  Flag.withDescription("In what time all of them together, before the rest is killed: 30s, or seconds"),
+  Flag.optional
+)
+
+const stop = Command.make("stop", { time, names: named }, ({ names, time }) =>
+  forEach(names, (name) =>
+    Effect.map(stopAll(name, Option.isSome(time) ? toProto(time.value) : undefined), ({ sandbox }) =>
+      done(name, sandbox)
+    )
+  )
+).pipe(
+  describe({
+    short: "Stop all containers of a pod, within one time for all, and keep them down",
+    long: ["Those that need others stop before those. When the time is over the rest is killed."],
+    examples: [["ironwood pod stop -t 30s web", "Half a minute for all of them together"]]
+  })
+)
+
+const start = Command.make("start", { names: named }, ({ names }) =>
+  forEach(names, (name) => Effect.map(startAll(name), ({ sandbox }) => done(name, sandbox)))
+).pipe(
+  describe({
+    short: "Start the containers of a pod that are down, in the order of their needs",
+    long: ["While none of them is up, its init containers run again first."],
+    examples: [["ironwood pod start web", "All of it"]]
+  })
+)
+
+const restart = Command.make("restart", { time, names: named }, ({ names, time }) =>
+  forEach(names, (name) =>
+    stopAll(name, Option.isSome(time) ? toProto(time.value) : undefined).pipe(
+      Effect.andThen(startAll(name)),
+      Effect.map(({ sandbox }) => done(name, sandbox))
+    )
+  )
+).pipe(
+  describe({
+    short: "Stop all containers of a pod, then start them, init containers first",
+    examples: [["ironwood pod restart web", "All of it anew"]]
+  })
+)
+
+export const sandbox = Command.make("pod").pipe(
+  Command.withAlias("sandbox"),
+  Command.withSubcommands([ls, create, start, stop, restart, rm]),
+  describe({
+    short: "Make, stop, start, list and remove pods: containers that share a sandbox",
+    examples: [["ironwood apply -f examples/pod.yaml", "Pods with their containers are best written down"]]
+  })
 )

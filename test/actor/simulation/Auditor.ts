@@ -124,10 +124,13 @@ export class Auditor {
     if (after.restarts === before.restarts) account.started(after.policy, since)
     if (this.#stopped.has(path)) wrong("although a person stopped it")
     const parent = this.fold.nodes.get(parentOf(path))
-    const { after: order = [], bindsTo = [], requires = [] } = this.#host.dependenciesOf(path)
+    const { after: order = [], afterSuccess = [], bindsTo = [], requires = [] } = this.#host.dependenciesOf(path)
     const sibling = (id: string) => this.fold.nodes.get(`${parentOf(path)}/${id}`)?.state
     for (const id of [...requires, ...bindsTo]) {
       if (sibling(id) !== "running") wrong(`while ${id}, which it needs, is ${sibling(id)}`)
+    }
+    for (const id of afterSuccess) {
+      if (sibling(id) !== "finished") wrong(`while ${id}, which has to succeed first, is ${sibling(id)}`)
     }
     for (const id of order) {
       if (sibling(id) === "waiting" || sibling(id) === "starting")
