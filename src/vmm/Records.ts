@@ -35,7 +35,10 @@ export const forgetStops = Effect.fnUntraced(function* (records: Records) {
   for (const { name, value } of found) {
     if (value.desired === "running" || value.spec.restart.rememberStop) continue
     yield* Effect.ignore(
-      records.update(name, ({ value: { grace: _, ...rest } }) => ({ ...rest, desired: "running", completed: false }))
+      records.update(name, (record) => {
+        const { grace: _, ...rest } = record.value
+        return { ...rest, desired: "running", completed: false }
+      })
     )
   }
 })

@@ -133,7 +133,8 @@ export const says = (vms: Vms["Service"], name: string, words: string, often = 1
 export const until = (vms: Vms["Service"], name: string, what: string, right: (vm: Vm) => boolean) =>
   eventually(
     `${name} to be ${what}`,
-    Effect.map(vms.get(name), ({ node: _, ...vm }) => vm),
-    (vm) => right({ ...vm, node: undefined }),
+    // without what would fill pages when it does not come
+    Effect.map(vms.get(name), (vm) => ({ ...vm, spec: vm.spec, node: undefined })),
+    right,
     150
   )
