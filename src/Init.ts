@@ -42,12 +42,14 @@ import * as RootfsLive from "./storage/RootfsLive.ts"
 import { storage } from "./storage/Storage.ts"
 import { upgradeActor } from "./upgrade/UpgradeActor.ts"
 import { databaseOf } from "./upgrade/Upgrades.ts"
+import * as Qemu from "./vmm/qemu/Qemu.ts"
 
 /** Where everything of one Ironwood is kept, below its state directory (absolute). */
 export const paths = (stateDirectory: string) => ({
   database: databaseOf(stateDirectory),
   content: join(stateDirectory, "content"),
   runtime: join(stateDirectory, "runtime"),
+  vmm: join(stateDirectory, "vmm"),
   logs: join(stateDirectory, "logs"),
   socket: join(stateDirectory, "ironwood.sock")
 })
@@ -100,13 +102,14 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
 
 /** The services that the actors use; what these stand on (the state, taproot) comes from `main`. */
 export const services = (stateDirectory: string) => {
-  const { content, logs, runtime } = paths(stateDirectory)
+  const { content, logs, runtime, vmm } = paths(stateDirectory)
   const allowance = Layer.effect(
     Allowance,
     Effect.map(MachineConfigs, ({ parts }) => ({ privileged: () => parts().containers.allowPrivileged }))
   )
   return ContainersLive.layer({ directory: runtime, logs }).pipe(
     Layer.provide(allowance),
+    Layer.provideMerge(Qemu.layer({ directory: vmm })),
     Layer.provideMerge(OciRuntimeLive.layer({ directory: runtime })),
     Layer.provideMerge(RootfsLive.layer({ directory: join(runtime, "rootfs") })),
     Layer.provideMerge(

@@ -44,6 +44,7 @@ import { type Container, Containers, type Sandbox, type StateError } from "./Con
 import { ContainerSpec } from "./ContainerSpec.ts"
 import { fallbackProblems } from "./Dependencies.ts"
 import * as Isolation from "./Isolation.ts"
+import * as MicroVms from "./microvm/MicroVms.ts"
 import { type Action, type Command, commands, type ContainerState, hint } from "./Lifecycle.ts"
 import * as Executions from "./Executions.ts"
 import type { RuntimeFailed } from "./OciRuntime.ts"
@@ -596,6 +597,7 @@ export const layer = (options: Options) => {
   const paths = RuntimePaths.make(options.directory, options.logs)
   return Layer.effect(Containers, make).pipe(
     Layer.provideMerge(RuntimeSupervisor.layer),
+    Layer.provideMerge(MicroVms.layer),
     Layer.provideMerge(Executions.layer),
     Layer.provideMerge(ContainerRuns.layer),
     Layer.provideMerge(System.layer(paths)),

@@ -25,6 +25,8 @@ export interface RuntimePaths {
   readonly ipcs: string
   /** One directory per sandbox: its memory at `/dev/shm`. */
   readonly sharedMemory: string
+  /** One directory per microVM, its console's log beside it. */
+  readonly microvms: string
   /** One directory per sandbox, one below per container. */
   readonly logs: string
   /** The cgroup of everything here: `/ironwood-1a2b3c4d`. */
@@ -55,6 +57,7 @@ export const make = (directory: string, logs: string): RuntimePaths => {
     networks: join(absolute, "networks"),
     ipcs: join(absolute, "ipc"),
     sharedMemory: join(absolute, "shm"),
+    microvms: join(absolute, "microvms"),
     logs: realPath(logs),
     cgroup: cgroupOf(dirname(absolute))
   }

@@ -41,6 +41,8 @@ import {
   symlink,
   writeLayout
 } from "../support/images.ts"
+import * as Qemu from "../../src/vmm/qemu/Qemu.ts"
+import { Cgroups } from "../../src/host/Cgroups.ts"
 import * as Taproot from "../support/taproot.ts"
 
 /** A temporary state directory, removed at the end. */
@@ -112,6 +114,8 @@ export interface BrainOptions {
 const services = (state: string, options: BrainOptions) => {
   const runtime = join(state, "runtime")
   return ContainersLive.layer({ directory: runtime, logs: join(state, "logs") }).pipe(
+    Layer.provideMerge(Qemu.layer({ directory: join(state, "vmm") })),
+    Layer.provideMerge(Cgroups.layer),
     Layer.provideMerge(
       OciRuntimeLive.layer({
         directory: runtime,
