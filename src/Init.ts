@@ -105,7 +105,11 @@ export const services = (stateDirectory: string) => {
   const { content, logs, runtime, vmm } = paths(stateDirectory)
   const allowance = Layer.effect(
     Allowance,
-    Effect.map(MachineConfigs, ({ parts }) => ({ privileged: () => parts().containers.allowPrivileged }))
+    Effect.map(MachineConfigs, ({ parts }) => ({
+      privileged: () => parts().containers.allowPrivileged,
+      mounts: () => parts().containers.allowMounts,
+      devices: () => parts().containers.allowDevices
+    }))
   )
   return ContainersLive.layer({ directory: runtime, logs }).pipe(
     Layer.provide(allowance),

@@ -4,7 +4,8 @@
  * V8 orders what it writes by hashes that are seeded anew in each process, so every run writes another cache. With
  * `--hash-seed` the bytes are always the same, and what reads them sorts them anew anyhow, but V8 takes a cache only from a
  * process that had its own flags. So one run makes the content, with a seed, and another one tells where it would have put
- * it and which flags it had; the former gets the words about flags of the latter. That the result is taken is tried in the end.
+ * it and which flags it had; the former gets the words about flags of the latter. A program's path is in its cache, too, so
+ * they are run by one that is the same everywhere. That the result is taken is tried in the end, by the path that it has.
  *
  * Trap: this knows the first bytes of a file of Node's cache (five numbers, the last one the checksum of the rest) and of V8's
  * (the fourth number is the hash of the flags). Another version of Node may have others: then the trial fails, not the machine.
@@ -20,9 +21,14 @@ const checksumAt = 16
 const contentAt = 20
 const flagsAt = contentAt + 12
 
-/** Runs a program once; the words that Node has about its cache. */
-const runOnce = (home: string, program: string, flags: ReadonlyArray<string>): string => {
-  const done = spawnSync(process.execPath, [...flags, join(home, program), "--version"], {
+/** Of whatever directory a program is run in; Node is to take it as it is. */
+const everywhere = "/proc/self/cwd"
+const asItIs = ["--preserve-symlinks", "--preserve-symlinks-main"]
+
+/** Runs a program of `home` once, by its path in `by`; the words that Node has about its cache. */
+const runOnce = (home: string, program: string, flags: ReadonlyArray<string>, by = home): string => {
+  const done = spawnSync(process.execPath, [...flags, join(by, program), "--version"], {
+    cwd: home,
     encoding: "utf8",
     env: { ...process.env, NODE_DEBUG_NATIVE: "COMPILE_CACHE" }
   })
@@ -33,7 +39,7 @@ const runOnce = (home: string, program: string, flags: ReadonlyArray<string>): s
 /** The files of the cache by their paths below `home`, after a run of each program. */
 const cacheOf = (home: string, programs: ReadonlyArray<string>, flags: ReadonlyArray<string>) => {
   rmSync(join(home, "cache"), { recursive: true, force: true })
-  for (const program of programs) runOnce(home, program, flags)
+  for (const program of programs) runOnce(home, program, [...flags, ...asItIs], everywhere)
   const [tag = ""] = readdirSync(join(home, "cache"))
   return readdirSync(join(home, "cache", tag))
     .sort()

@@ -11,9 +11,20 @@
  * (`src/host/BootAssessment.ts`), and one that does not is left for the next older image after three starts
  * (systemd.io/AUTOMATIC_BOOT_ASSESSMENT).
  *
- * Written without being root: nothing is mounted.
+ * Written without being root: nothing is mounted. The same options give the same bytes: what other disks have at random is
+ * made of what the disk holds. So two of them are not to be told apart by their UUIDs.
  */
-import { mkdirSync, mkdtempSync, renameSync, rmSync, truncateSync, utimesSync, writeFileSync } from "node:fs"
+import { createHash } from "node:crypto"
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { run } from "./Kernel.ts"
@@ -74,6 +85,23 @@ export const slots = (disk: string): ReadonlyArray<string> =>
 export const removeSlot = (disk: string, name: string): void =>
   void run("mdel", ["-i", `${disk}@@${esp.start}`, `::/EFI/Linux/${name}`])
 
+/** A UUID of its own for each use, version 8 of RFC 9562, made of what the slots hold. */
+const uuids = (slots: ReadonlyArray<Slot>) => {
+  const content = createHash("sha256")
+  for (const { file } of slots) content.update(readFileSync(file))
+  const digest = content.digest("hex")
+  return (use: string): string => {
+    const hex = createHash("sha256").update(`${digest} ${use}`).digest("hex")
+    return [
+      hex.slice(0, 8),
+      hex.slice(8, 12),
+      `8${hex.slice(13, 16)}`,
+      `8${hex.slice(17, 20)}`,
+      hex.slice(20, 32)
+    ].join("-")
+  }
+}
+
 /** Writes the disk. */
 export const disk = (target: string, { bytes, enrol, keys, slots, time }: Options): void => {
   const work = mkdtempSync(join(tmpdir(), "ironwood-disk-"))
@@ -82,13 +110,15 @@ export const disk = (target: string, { bytes, enrol, keys, slots, time }: Option
     rmSync(making, { force: true })
     writeFileSync(making, "")
     truncateSync(making, bytes)
+    const uuid = uuids(slots)
     const table = join(work, "table")
     writeFileSync(
       table,
       [
         "label: gpt",
-        `start=${esp.start / 512}, size=${esp.bytes / 512}, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, name=ironwood-esp`,
-        `start=${stateStart / 512}, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, name=ironwood-state`,
+        `label-id: ${uuid("disk")}`,
+        `start=${esp.start / 512}, size=${esp.bytes / 512}, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, uuid=${uuid("esp")}, name=ironwood-esp`,
+        `start=${stateStart / 512}, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, uuid=${uuid("state")}, name=ironwood-state`,
         ""
       ].join("\n")
     )
@@ -96,11 +126,11 @@ export const disk = (target: string, { bytes, enrol, keys, slots, time }: Option
     const sectors = ["-s", "2", "--offset", String(esp.start / 512)]
     run("mkfs.vfat", ["-F", "32", "-n", "IRONWOOD", "--invariant", ...sectors, making, String(esp.bytes / 1024)])
     for (const folder of ["EFI", "EFI/BOOT", "EFI/Linux", "loader", "loader/keys", "loader/keys/auto"]) {
-      run("mmd", ["-i", `${making}@@${esp.start}`, `::/${folder}`])
+      run("env", [`SOURCE_DATE_EPOCH=${time}`, "mmd", "-i", `${making}@@${esp.start}`, `::/${folder}`])
     }
     const copy = copier(making, time)
     const signed = join(work, "loader.efi")
-    sign(keys, loader, signed)
+    sign(keys, loader, signed, time)
     copy(signed, "/EFI/BOOT/BOOTX64.EFI")
     const configuration = join(work, "loader.conf")
     writeFileSync(configuration, `timeout 0\neditor no\nsecure-boot-enroll ${enrol}\n`)
@@ -113,8 +143,10 @@ export const disk = (target: string, { bytes, enrol, keys, slots, time }: Option
     for (const slot of slots) addSlot(making, slot, time)
     // the partition table's backup, at the disk's end, stays free
     const kibibytes = Math.floor((bytes - stateStart - mebibyte) / 1024)
-    const where = ["-E", `offset=${stateStart}`, making, `${kibibytes}k`]
-    run("mke2fs", ["-q", "-F", "-t", "ext4", "-L", "ironwood-state", "-m", "0", ...where])
+    const more = `offset=${stateStart},hash_seed=${uuid("directories")}`
+    const label = ["-L", "ironwood-state", "-U", uuid("file system")]
+    const options = ["-q", "-F", "-t", "ext4", ...label, "-m", "0", "-E", more, making, `${kibibytes}k`]
+    run("env", [`E2FSPROGS_FAKE_TIME=${time}`, "mke2fs", ...options])
     mkdirSync(join(target, ".."), { recursive: true })
     renameSync(making, target)
   } finally {

@@ -32,7 +32,7 @@ export const osRelease = (version: string): string =>
 
 /** Writes `ironwood.efi` into a directory, signed. */
 export const signedImage = (
-  { initramfs, kernel, version }: Source,
+  { initramfs, kernel, time, version }: Source,
   options: {
     readonly directory: string
     readonly keys: string
@@ -43,8 +43,8 @@ export const signedImage = (
   const keys = signingKeys(options.keys, options.say)
   const commandLine = [...consoles, ...options.parameters].join(" ")
   const file = join(options.directory, "ironwood.efi")
-  unifiedKernelImage({ kernel, initramfs, commandLine, osRelease: osRelease(version) }, file)
-  sign(keys, file, file)
+  unifiedKernelImage({ kernel, initramfs, commandLine, osRelease: osRelease(version), time }, file)
+  sign(keys, file, file, time)
   const mebibytes = readFileSync(file).length / 1024 / 1024
   options.say(`${file}: signed, ${mebibytes.toFixed(1)} MiB; its kernel command line is ${commandLine}`)
   return { file, commandLine, keys }

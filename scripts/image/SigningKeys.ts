@@ -59,8 +59,10 @@ export const signingKeys = (directory: string, say: (text: string) => void): Sig
   }
 }
 
-/** A signed copy of an EFI program. */
-export const sign = (keys: SigningKeys, program: string, signed: string): void => {
-  run("sbsign", ["--key", keys.key, "--cert", keys.certificate, "--output", `${signed}.new`, program])
+/** A signed copy of an EFI program. `time`, in seconds since 1970, is in the signature: the same one makes the same bytes. */
+export const sign = (keys: SigningKeys, program: string, signed: string, time: number): void => {
+  rmSync(`${signed}.new`, { force: true })
+  const signer = ["-key", keys.key, "-certs", keys.certificate, "-h", "sha256", "-time", `${time}`]
+  run("osslsigncode", ["sign", ...signer, "-in", program, "-out", `${signed}.new`])
   renameSync(`${signed}.new`, signed)
 }

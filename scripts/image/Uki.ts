@@ -3,7 +3,7 @@
  * (uapi-group.org/specifications/specs/unified_kernel_image). One signature covers all of it: under Secure Boot nobody can
  * give the kernel another command line.
  */
-import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { closeSync, openSync, readFileSync, readSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs"
 import { run } from "./Kernel.ts"
 
 /** From the Debian package systemd-boot-efi. */
@@ -18,6 +18,8 @@ export interface Parts {
   readonly commandLine: string
   /** os-release(5): boot loaders show PRETTY_NAME and sort by VERSION_ID. */
   readonly osRelease: string
+  /** Seconds since 1970. */
+  readonly time: number
 }
 
 /** Where the sections of an EFI program end in memory. */
@@ -33,8 +35,26 @@ const endOf = (program: string): number => {
   return Math.max(0, ...ends)
 }
 
+/** Gives the header of an EFI program this time instead of that of its making (PE format, section 3.3: TimeDateStamp). */
+const stamp = (program: string, time: number): void => {
+  const file = openSync(program, "r+")
+  try {
+    const word = Buffer.alloc(4)
+    // where the signature of the header is, after the one that only DOS reads
+    readSync(file, word, 0, 4, 0x3c)
+    const header = word.readUInt32LE()
+    word.writeUInt32LE(time >>> 0)
+    writeSync(file, word, 0, 4, header + 8)
+  } finally {
+    closeSync(file)
+  }
+}
+
 /** Writes the image, unsigned. */
-export const unifiedKernelImage = ({ commandLine, initramfs, kernel, osRelease }: Parts, target: string): void => {
+export const unifiedKernelImage = (
+  { commandLine, initramfs, kernel, osRelease, time }: Parts,
+  target: string
+): void => {
   const texts = { osRelease: `${target}.osrel`, commandLine: `${target}.cmdline` }
   writeFileSync(texts.osRelease, osRelease)
   writeFileSync(texts.commandLine, commandLine)
@@ -52,6 +72,7 @@ export const unifiedKernelImage = ({ commandLine, initramfs, kernel, osRelease }
     return ["--add-section", `${name}=${file}`, "--change-section-vma", `${name}=0x${at.toString(16)}`]
   })
   run("objcopy", [...args, stub, target])
+  stamp(target, time)
   for (const file of Object.values(texts)) rmSync(file)
 }
 

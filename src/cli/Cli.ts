@@ -36,6 +36,7 @@ import { restart } from "./commands/restart.ts"
 import { rm } from "./commands/rm.ts"
 import { run as runCommand } from "./commands/run.ts"
 import { sandbox } from "./commands/sandbox.ts"
+import { secret } from "./commands/secret.ts"
 import { start } from "./commands/start.ts"
 import { stats } from "./commands/stats.ts"
 import { stop } from "./commands/stop.ts"
@@ -79,7 +80,7 @@ export const root = Command.make("ironwood").pipe(
         policy
       ]
     },
-    { group: "Images and sandboxes", commands: [image, sandbox] },
+    { group: "Images, pods and secrets", commands: [image, sandbox, secret] },
     {
       group: "Ironwood itself",
       commands: [up, down, host, config, upgrade, version, completions((): Command.Command.Any => root)]

@@ -12,9 +12,10 @@ import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
 import type { ContainerSpecSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { RestartPolicySchema, RestartType } from "../../proto/generated/ironwood/v1/policy_pb.ts"
-import { NetworkMode } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { IsolationMode, NetworkMode } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { check, type Checked, checked, type FlagProblem } from "./FlagProblems.ts"
 import { parsePair } from "./Labels.ts"
+import { parseDevice, parseMount, parseSecret, parseTmpfs, parseVolume } from "./MountFlags.ts"
 import { parseRestart, withRestart } from "./PolicyFlags.ts"
 import { parseBytes } from "./Quantity.ts"
 import { secondsOrDuration, toProto } from "./QuantityFlags.ts"
@@ -39,6 +40,14 @@ export const networks: ReadonlyMap<string, NetworkMode> = new Map([
   ["host", NetworkMode.HOST]
 ])
 
+export const isolations: ReadonlyMap<string, IsolationMode> = new Map([
+  ["namespace", IsolationMode.NAMESPACE],
+  ["microvm", IsolationMode.MICROVM]
+])
+
+export const parseIsolation = (text: string): Result.Result<IsolationMode, string> =>
+  Result.fromOption(Option.fromUndefinedOr(isolations.get(text)), () => [...isolations.keys()].join(" or "))
+
 export const parseNetwork = (text: string): Result.Result<NetworkMode, string> =>
   Result.fromOption(Option.fromUndefinedOr(networks.get(text)), () => [...networks.keys()].join(" or "))
 
@@ -56,13 +65,19 @@ const parseSecurityOption = (text: string): Result.Result<"confined" | "unconfin
     : text === "no-new-privileges" || text === "no-new-privileges=true"
       ? Result.succeed("confined")
       : Result.fail("seccomp=unconfined (no-new-privileges is always so)")
-/** `/tmp`, `/tmp:size=16m`; docker's other options of tmpfs are told to be none. */
-const parseTmpfs = (text: string): Result.Result<readonly [string, { readonly sizeBytes?: bigint }], string> => {
-  const [path = "", options] = text.split(":", 2)
-  if (options === undefined || options === "") return Result.succeed([path, {}])
-  const size = /^size=(.+)$/.exec(options)?.[1]
-  if (size === undefined) return Result.fail(`a path, or a path and its size as in ${path}:size=16MiB`)
-  return Result.map(parseBytes(size), (sizeBytes) => [path, { sizeBytes }] as const)
+
+/** As docker's json-file has them. */
+interface LogOption {
+  readonly maxBytes?: bigint
+  readonly maxFiles?: number
+}
+
+const parseLogOption = (text: string): Result.Result<LogOption, string> => {
+  const [, name, word = ""] = /^(max-size|max-file)=(.+)$/.exec(text) ?? []
+  if (name === "max-size") return Result.map(parseBytes(word), (maxBytes) => ({ maxBytes }))
+  return name === "max-file"
+    ? Result.map(positiveInteger(word), (maxFiles) => ({ maxFiles }))
+    : Result.fail("max-size=10m, or max-file=3")
 }
 
 /** The limits of a container. */
@@ -122,6 +137,12 @@ export const runFlags = {
     Flag.withDescription("Only loopback, or the host's own network (default: none)"),
     Flag.optional
   ),
+  isolation: checked("isolation", [...isolations.keys()].join("|"), parseIsolation).pipe(
+    Flag.withDescription(
+      "What keeps it from the host: namespaces, or a virtual machine of its own (default: namespace)"
+    ),
+    Flag.optional
+  ),
   sandbox: text("sandbox", "NAME", "Run in this pod, with the containers there (default: one of its own)").pipe(
     Flag.withAlias("pod")
   ),
@@ -164,6 +185,37 @@ export const runFlags = {
   init: yes("init", "An init as its first process, which hands on signals and reaps orphans"),
   tmpfs: checked("tmpfs", "PATH[:size=SIZE]", parseTmpfs).pipe(
     Flag.withDescription("A file system in memory there, 64MiB unless it says otherwise; may be repeated"),
+    Flag.atLeast(0)
+  ),
+  volumes: checked("volume", "SOURCE:TARGET[:ro]", parseVolume).pipe(
+    Flag.withAlias("v"),
+    Flag.withDescription(
+      "A path of the host, if the machine config allows it (containers.allowMounts); may be repeated"
+    ),
+    Flag.atLeast(0)
+  ),
+  mounts: checked("mount", "type=bind|tmpfs,…", parseMount).pipe(
+    Flag.withDescription("The same as --volume or --tmpfs, in more words; may be repeated"),
+    Flag.atLeast(0)
+  ),
+  devices: checked("device", "PATH[:TARGET][:rwm]", parseDevice).pipe(
+    Flag.withDescription(
+      "A device of the host, if the machine config allows it (containers.allowDevices); may be repeated"
+    ),
+    Flag.atLeast(0)
+  ),
+  secrets: checked("secret", "NAME[:PATH]", parseSecret).pipe(
+    Flag.withDescription("A secret as a file, in /run/secrets unless it says otherwise; may be repeated"),
+    Flag.atLeast(0)
+  ),
+  sharedMemory: checked("shm-size", "SIZE", parseBytes).pipe(
+    Flag.withDescription("A /dev/shm of its own, of this size (default: 64MiB)"),
+    Flag.optional
+  ),
+  logOptions: checked("log-opt", "max-size=SIZE|max-file=N", parseLogOption).pipe(
+    Flag.withDescription(
+      "How large a file of its log becomes (default: 10MiB), and how many there are (3); may be repeated"
+    ),
     Flag.atLeast(0)
   ),
   healthCommand: text(
@@ -226,6 +278,10 @@ export const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.stop_grace_period", "--stop-timeout"],
   ["spec.labels", "--label"],
   ["spec.tmpfs", "--tmpfs"],
+  ["spec.log", "--log-opt"],
+  ["spec.mounts", "--volume"],
+  ["spec.devices", "--device"],
+  ["spec.secrets", "--secret"],
   ["spec.probes.liveness.period", "--health-interval"],
   ["spec.probes.liveness.timeout", "--health-timeout"],
   ["spec.probes.liveness.failure_threshold", "--health-retries"],
@@ -263,6 +319,8 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
     given(flags.healthRetries),
     given(flags.healthStartPeriod)
   ]
+  const sharedMemory = given(flags.sharedMemory)
+  const mounts = flags.mounts.flatMap(value)
   const asked = [interval, timeout, retries, startPeriod].some((setting) => setting !== undefined)
   if (asked && flags.healthCommand === "") {
     problems.push({ flag: "--health-cmd", text: "is missing: the other --health flags say how it is run" })
@@ -295,7 +353,15 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
       seccompUnconfined: flags.securityOptions.flatMap(value).includes("unconfined"),
       privileged: flags.privileged
     },
-    tmpfs: Object.fromEntries(flags.tmpfs.flatMap(value)),
+    tmpfs: Object.fromEntries([
+      ...(sharedMemory === undefined ? [] : [["/dev/shm", { sizeBytes: sharedMemory }] as const]),
+      ...flags.tmpfs.flatMap(value),
+      ...mounts.flatMap((one) => ("tmpfs" in one ? [one.tmpfs] : []))
+    ]),
+    mounts: [...flags.volumes.flatMap(value), ...mounts.flatMap((one) => ("bind" in one ? [one.bind] : []))],
+    devices: flags.devices.flatMap(value),
+    secrets: flags.secrets.flatMap(value),
+    log: flags.logOptions.flatMap(value).reduce<LogOption>((all, one) => ({ ...all, ...one }), {}),
     init: flags.init,
     ...(flags.healthCommand === "" ? {} : { probes: { liveness } }),
     terminal: flags.terminal,
@@ -313,10 +379,20 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
   if (flags.sandbox !== "" && network === NetworkMode.HOST) {
     problems.push({ flag: "--network", text: "belongs to the sandbox, which is there already: leave out one of them" })
   }
+  const isolation = given(flags.isolation) ?? IsolationMode.NAMESPACE
+  if (flags.sandbox !== "" && isolation === IsolationMode.MICROVM) {
+    problems.push({
+      flag: "--isolation",
+      text: "belongs to the sandbox, which is there already: leave out one of them"
+    })
+  }
+  if (network === NetworkMode.HOST && isolation === IsolationMode.MICROVM) {
+    problems.push({ flag: "--network", text: "a microVM does not have the host's network: leave out one of them" })
+  }
   if (flags.detach && flags.remove) {
     problems.push({ flag: "--rm", text: "needs the foreground: leave out -d, or remove it later with `ironwood rm`" })
   }
-  return { spec, network, pull, problems }
+  return { spec, network, isolation, pull, problems }
 })
 
 /** Variables of the files, then those of the flags; later ones win. `NAME` alone is taken from our own environment. */

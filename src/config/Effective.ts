@@ -31,7 +31,12 @@ export interface Parts {
   readonly watchdog: Watchdog | undefined
   /** Where the API is served on TCP. */
   readonly listen: ReadonlyArray<string>
-  readonly containers: { readonly allowPrivileged: boolean }
+  /** What containers may have. */
+  readonly containers: {
+    readonly allowPrivileged: boolean
+    readonly allowMounts: ReadonlyArray<{ readonly path: string; readonly readOnly: boolean }>
+    readonly allowDevices: ReadonlyArray<string>
+  }
   readonly restarts: RestartRate
   readonly upgrade: { readonly keys: ReadonlyArray<string>; readonly whenBrainFails: "wait" | "reboot" }
   /** How registries are reached. */
@@ -146,7 +151,11 @@ export const effective = (config: MachineConfig, kernel: KernelParameters | unde
     kernel !== undefined && kernel.listenInsecure.length > 0
       ? kernel.listenInsecure
       : [...new Set(config.api?.listenInsecure)],
-  containers: { allowPrivileged: config.containers?.allowPrivileged ?? false },
+  containers: {
+    allowPrivileged: config.containers?.allowPrivileged ?? false,
+    allowMounts: (config.containers?.allowMounts ?? []).map(({ path, readOnly = false }) => ({ path, readOnly })),
+    allowDevices: config.containers?.allowDevices ?? []
+  },
   restarts: {
     perSecond: config.restarts?.perSecond ?? usualRestarts.perSecond,
     burst: config.restarts?.burst ?? usualRestarts.burst

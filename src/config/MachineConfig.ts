@@ -162,13 +162,29 @@ const Upgrade = Schema.Struct({
   })
 })
 
+const HostPath = text(
+  /^\/(?:(?!\.{1,2}(?:\/|$))[^/\p{Cc}]+(?:\/(?!\.{1,2}(?:\/|$))[^/\p{Cc}]+)*)?$/u,
+  "an absolute path without . and .., like /srv/data"
+)
+
 const Containers = Schema.Struct({
   allowPrivileged: Schema.optionalKey(Schema.Boolean).annotate({
     description:
       "Whether a container may be made that asks for more than containers usually have: `privileged`, further capabilities, " +
       "no filter of system calls. **Whoever may call the API is then root of this machine.** Those that are there stay as " +
       "they are. Default: false."
-  })
+  }),
+  allowMounts: Schema.optionalKey(
+    list(Schema.Struct({ path: HostPath, readOnly: Schema.optionalKey(Schema.Boolean) }), 64)
+  ).annotate({
+    description:
+      "Directories and files of the host that containers may have, with what is in them: `path`, and `readOnly` for those that they " +
+      "may only read. Looked at when a container is made and at each of its starts; below `path` no symbolic link is followed. " +
+      "**Whoever may call the API then reads and writes what is there.** Default: none."
+  }),
+  allowDevices: Schema.optionalKey(
+    list(text(/^\/dev\/[A-Za-z0-9._/-]{1,128}$/u, "a device file, like /dev/kvm"), 64)
+  ).annotate({ description: "Device files of the host that containers may have, like `/dev/kvm`. Default: none." })
 })
 
 export const MachineConfig = Schema.Struct({

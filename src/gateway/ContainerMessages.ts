@@ -110,6 +110,9 @@ export const specToProto = (spec: ContainerSpec) =>
     tmpfs: Object.fromEntries(
       Object.entries(spec.tmpfs).map(([path, { sizeBytes }]) => [path, { sizeBytes: BigInt(sizeBytes) }])
     ),
+    mounts: spec.mounts.map((mount) => ({ ...mount })),
+    devices: spec.devices.map(({ access, path, target = "" }) => ({ access, path, target })),
+    secrets: spec.secrets.map(({ name, target = "" }) => ({ name, target })),
     log: { maxBytes: BigInt(spec.log.maxBytes), maxFiles: spec.log.maxFiles },
     after: [...spec.after],
     afterSuccess: [...spec.afterSuccess],
@@ -207,6 +210,11 @@ const encodedOf = (spec: Proto.ContainerSpec) =>
       readiness: probeFromProto(spec.probes?.readiness),
       liveness: probeFromProto(spec.probes?.liveness)
     }),
+    mounts: spec.mounts.map(({ readOnly, source, target }) => ({ readOnly, source, target })),
+    devices: spec.devices.map(({ access, path, target }) =>
+      given({ path, target: target || undefined, access: access || undefined })
+    ),
+    secrets: spec.secrets.map(({ name, target }) => given({ name, target: target || undefined })),
     log: given({ maxBytes: size(spec.log?.maxBytes), maxFiles: spec.log?.maxFiles }),
     after: spec.after,
     afterSuccess: spec.afterSuccess,

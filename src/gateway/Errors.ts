@@ -31,7 +31,9 @@ import { StatusSchema } from "../../proto/generated/google/rpc/status_pb.ts"
 import type * as Actor from "../actor/Errors.ts"
 import type { ConfigError } from "../config/ConfigErrors.ts"
 import type { HostFactsUnavailable } from "../host/HostFacts.ts"
+import type { NoKernelLoaded } from "../host/LoadedKernel.ts"
 import type * as Runtime from "../runtime/ContainerError.ts"
+import type { SecretNotKept } from "../runtime/Secrets.ts"
 import type { UserNotFound } from "../runtime/ContainerUser.ts"
 import type * as Content from "../storage/ContentError.ts"
 import type * as Registry from "../storage/registry/RegistryError.ts"
@@ -50,6 +52,7 @@ export type GatewayError =
   | UpgradeError
   | ServiceUnknown
   | HostFactsUnavailable
+  | NoKernelLoaded
   | Actor.NoSuchActor
   | Actor.NotSupervised
   | Actor.StartFailed
@@ -79,6 +82,9 @@ export type GatewayError =
   | Runtime.SandboxAlreadyExists
   | Runtime.SandboxInUse
   | Runtime.SandboxNotFound
+  | Runtime.SecretInUse
+  | Runtime.SecretNotFound
+  | SecretNotKept
   | Runtime.WrongState
   | ProcessGone
   | SignalRefused
@@ -162,6 +168,10 @@ const describe = Match.typeTags<GatewayError, Description>()({
   }),
   ServiceUnknown: ({ service }) => notFound("service", service),
   HostFactsUnavailable: ({ file }) => ({ code: Code.UNAVAILABLE, resource: ["file", file] }),
+  NoKernelLoaded: ({ message }) => ({
+    code: Code.FAILED_PRECONDITION,
+    blockers: [{ type: "kernel", subject: "kernel", description: message }]
+  }),
 
   NoSuchActor: ({ path }) => notFound("actor", path),
   NotSupervised: ({ path }) => ({ code: Code.FAILED_PRECONDITION, resource: ["actor", path] }),
@@ -249,6 +259,17 @@ const describe = Match.typeTags<GatewayError, Description>()({
       type: "in-use",
       subject: `container ${container}`,
       description: `is in sandbox ${name}`
+    }))
+  }),
+  SecretNotFound: ({ name }) => ({ code: Code.NOT_FOUND, resource: ["secret", name] }),
+  SecretNotKept: ({ name }) => ({ code: Code.RESOURCE_EXHAUSTED, resource: ["secret", name] }),
+  SecretInUse: ({ containers, name }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["secret", name],
+    blockers: containers.map((container) => ({
+      type: "in-use",
+      subject: `container ${container}`,
+      description: `needs secret ${name}`
     }))
   }),
   WrongState: ({ hint, name, state }) => ({

@@ -22,6 +22,7 @@ import { HostService } from "../../proto/generated/ironwood/v1/host_pb.ts"
 import { ImageService } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { PolicyService } from "../../proto/generated/ironwood/v1/policy_service_pb.ts"
 import { SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { SecretService } from "../../proto/generated/ironwood/v1/secret_pb.ts"
 import { UpgradeService } from "../../proto/generated/ironwood/v1/upgrade_pb.ts"
 import { TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import * as Actor from "../actor/Actor.ts"
@@ -43,6 +44,7 @@ import { makePolicyService } from "./PolicyService.ts"
 import { reflection } from "./Reflection.ts"
 import { missingFields } from "./Request.ts"
 import { makeSandboxService } from "./SandboxService.ts"
+import { makeSecretService } from "./SecretService.ts"
 import * as SerialPort from "./SerialPort.ts"
 import { makeTreeService } from "./TreeService.ts"
 import { makeUpgradeService } from "./UpgradeService.ts"
@@ -56,6 +58,7 @@ export const foundations: Foundations = {
   [UpgradeService.typeName]: [],
   [ConfigService.typeName]: ["init/storage/state"],
   [ImageService.typeName]: ["init/storage/state", "init/storage/content"],
+  [SecretService.typeName]: ["init/runtime"],
   [SandboxService.typeName]: ["init/storage/state", "init/runtime"],
   [ContainerService.typeName]: ["init/storage/state", "init/storage/content", "init/runtime"]
 }
@@ -66,6 +69,7 @@ export const makeServices = (debug: boolean, upgradeKeys: () => ReadonlyArray<st
     TreeService,
     ContainerService,
     SandboxService,
+    SecretService,
     ImageService,
     HostService,
     PolicyService,
@@ -80,6 +84,7 @@ export const makeServices = (debug: boolean, upgradeKeys: () => ReadonlyArray<st
     tree: makeTreeService(),
     container: makeContainerService(),
     sandbox: makeSandboxService(),
+    secret: makeSecretService(),
     image: makeImageService(),
     host: makeHostService(),
     policy: makePolicyService(),
@@ -104,6 +109,7 @@ const all = (services: Services) => {
     reflectionV1,
     reflectionV1Alpha,
     sandbox,
+    secret,
     tree,
     upgrade
   } = services
@@ -111,6 +117,7 @@ const all = (services: Services) => {
     tree,
     container,
     sandbox,
+    secret,
     image,
     host,
     policy,

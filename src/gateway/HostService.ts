@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import { readFile } from "node:fs/promises"
 import * as Proto from "../../proto/generated/ironwood/v1/host_pb.ts"
 import { Host } from "../host/HostFacts.ts"
+import * as LoadedKernel from "../host/LoadedKernel.ts"
 import type { CgroupLayout, Hierarchy } from "../host/CgroupLayout.ts"
 import { Cgroups } from "../host/Cgroups.ts"
 import { OciRuntime } from "../runtime/OciRuntime.ts"
@@ -115,6 +116,7 @@ export const makeHostService = () => {
             "must be left out: this Ironwood is a process on a machine that is not its own"
           )
         }
+        if (action === Proto.StopAction.KEXEC) yield* LoadedKernel.required
         yield* instance.stop(stopActions[action] ?? "end")
         return {}
       })

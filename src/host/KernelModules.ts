@@ -68,6 +68,12 @@ const isThere = (name: string): Promise<boolean> =>
     () => false
   )
 
+/**
+ * What a module is given that another one brings along. A SCSI host is to look for its disks before its driver's module counts
+ * as loaded, not some time after it: whoever loads drivers to find a disk has no other way to know that there is none.
+ */
+const alongWith: ReadonlyMap<string, string> = new Map([["scsi_mod", "scan=sync"]])
+
 /** Loads one; what went wrong, or an empty text. */
 export const load = Effect.fnUntraced(function* (
   { name, parameters }: KernelModule,
@@ -81,7 +87,7 @@ export const load = Effect.fnUntraced(function* (
   }
   const { loadModule } = yield* Processes
   for (const [index, file] of order.entries()) {
-    const given = index === order.length - 1 ? parameters : ""
+    const given = index === order.length - 1 ? parameters : (alongWith.get(kernelName(basename(file, ".ko"))) ?? "")
     const refused = yield* Effect.flip(loadModule(file, given)).pipe(Effect.option)
     if (refused._tag === "Some" && refused.value.errno !== EEXIST) return refused.value.message
   }

@@ -7,6 +7,7 @@
  * that is said, so it never waits for the console. There is nothing to type here: no shell, no login.
  */
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { hostname } from "node:os"
@@ -16,9 +17,15 @@ import { hostFacts } from "./HostFacts.ts"
 /** What of a node is looked at. */
 export type Line = Pick<TreeNode, "annotations" | "kind" | "lastExit" | "path" | "state" | "type">
 
-/** Until it has come to rest; then between two pages. */
-const settling = "3 seconds"
-const calm = "15 seconds"
+/** Until it has come to rest. */
+const settling = Duration.seconds(3)
+
+/**
+ * Between two pages; twice as long each time that there was something new by then, and the shortest again after as long
+ * without any: who comes and goes all day is told of now and then.
+ */
+const shortest = Duration.seconds(15)
+const longest = Duration.minutes(10)
 
 const mostTroubled = 5
 const widest = 120
@@ -88,8 +95,10 @@ export const follow = (say: (line: string) => void): Effect.Effect<never, never,
         Stream.runForEach(tree.watch(), () => Effect.sync(() => Deferred.doneUnsafe(moved, Effect.void)))
       )
       let shown = ""
+      let pause = shortest
       for (;;) {
-        yield* Deferred.await(moved)
+        const [quiet] = yield* Effect.timed(Deferred.await(moved))
+        if (Duration.isGreaterThanOrEqualTo(quiet, pause)) pause = shortest
         yield* Effect.sleep(settling)
         moved = Deferred.makeUnsafe<void>()
         const nodes = yield* Effect.match(tree.snapshot(), {
@@ -101,7 +110,8 @@ export const follow = (say: (line: string) => void): Effect.Effect<never, never,
         if (text === shown) continue
         shown = text
         for (const line of [...page, yield* memory]) say(`ironwood: ${line}`)
-        yield* Effect.sleep(calm)
+        yield* Effect.sleep(pause)
+        pause = Duration.min(Duration.times(pause, 2), longest)
       }
     })
   )

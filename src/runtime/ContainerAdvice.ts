@@ -21,6 +21,8 @@ const advice = {
   UserUnknown: "name a user that its image has, or a number",
   ProgramNotFound: "name a program that its image has, with its path, or a shell that finds it",
   ProgramNotExecutable: "give the file the right to be executed in the image, or run its interpreter with it",
+  HostPathRefused: "make the path, or allow it in the machine config: containers.allowMounts, containers.allowDevices",
+  SecretMissing: "give it again: `ironwood secret create NAME FILE`; its next start finds it",
   NothingToRun: "remove it and say what to run: its image does not",
   RuntimeMissing: "install crun or runc; its next start finds it"
 } as const satisfies Record<ContainerFailure["_tag"], string>

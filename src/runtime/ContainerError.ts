@@ -27,6 +27,23 @@ export class ContainerNotFound extends Schema.TaggedError<ContainerNotFound>()("
   }
 }
 
+/** No secret has this name. */
+export class SecretNotFound extends Schema.TaggedError<SecretNotFound>()("SecretNotFound", { name: Schema.String }) {
+  override get message(): string {
+    return `there is no secret ${this.name}`
+  }
+}
+
+/** Containers need it. */
+export class SecretInUse extends Schema.TaggedError<SecretInUse>()("SecretInUse", {
+  name: Schema.String,
+  containers: Schema.Array(Schema.String)
+}) {
+  override get message(): string {
+    return `secret ${this.name} is needed by ${this.containers.map((name) => `container ${name}`).join(", ")}. Remove those first.`
+  }
+}
+
 /** No sandbox has this name. */
 export class SandboxNotFound extends Schema.TaggedError<SandboxNotFound>()("SandboxNotFound", { name: Schema.String }) {
   override get message(): string {

@@ -176,6 +176,27 @@ export class UserUnknown extends Schema.TaggedError<UserUnknown>()("UserUnknown"
   }
 }
 
+/** A file, directory or device of the host that it shall have is not there, or not to be had. */
+export class HostPathRefused extends Schema.TaggedError<HostPathRefused>()("HostPathRefused", {
+  name: Schema.String,
+  path: Schema.String,
+  problem: Schema.String
+}) {
+  override get message(): string {
+    return `it cannot have ${this.path} of the host: ${this.problem}`
+  }
+}
+
+/** A secret that it shall have is not there. */
+export class SecretMissing extends Schema.TaggedError<SecretMissing>()("SecretMissing", {
+  name: Schema.String,
+  secret: Schema.String
+}) {
+  override get message(): string {
+    return `the secret "${this.secret}" that it needs is not here; secrets are gone with a restart of the host`
+  }
+}
+
 /** Neither image nor spec says what to run. */
 export class NothingToRun extends Schema.TaggedError<NothingToRun>()("NothingToRun", {
   name: Schema.String,
@@ -210,6 +231,8 @@ export const ContainerFailure = Schema.Union([
   MicroVmFailed,
   MicroVmEnded,
   UserUnknown,
+  HostPathRefused,
+  SecretMissing,
   NothingToRun,
   RuntimeMissing
 ])

@@ -54,6 +54,7 @@ import * as RuntimePaths from "./RuntimePaths.ts"
 import * as Isolation from "./Isolation.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import { SeccompFilters } from "./SeccompFilters.ts"
+import type * as HostPaths from "./HostPaths.ts"
 import type * as PidNamespaces from "./PidNamespaces.ts"
 import type * as SandboxNamespaces from "./SandboxNamespaces.ts"
 import { orFullDisk, startFailure } from "./StartFailure.ts"
@@ -82,6 +83,7 @@ export class ContainerRuns extends Context.Service<
     readonly paths: RuntimePaths.RuntimePaths
     readonly namespaces: SandboxNamespaces.SandboxNamespaces
     readonly pidNamespaces: PidNamespaces.PidNamespaces
+    readonly hostPaths: HostPaths.HostPaths
     /** The run that nobody has judged yet, if any: made by whichever actor or brain. Older ones beside it are ended. */
     readonly find: (record: ContainerRecord) => Effect.Effect<Option.Option<ContainerRun>>
     /** Whether taproot has anything of it: a process that lives, one whose end nobody has judged, a start that is half-way. */
@@ -156,7 +158,7 @@ const make = Effect.gen(function* () {
   const systems = yield* Systems
   const scope = yield* Effect.scope
   const filters = new SeccompFilters()
-  const { namespaces, paths, pidNamespaces } = systems
+  const { hostPaths, namespaces, paths, pidNamespaces } = systems
   const preparing = Semaphore.makeUnsafe(PREPARED_AT_ONCE)
 
   const room = DiskRoom.outputRoom(dirname(paths.logs))
@@ -245,13 +247,18 @@ const make = Effect.gen(function* () {
       // what is gone with its system needs no clearing away
       if (Option.isNone(yield* run.system.gone)) {
         yield* Effect.catchCause(run.system.runtime.remove(run), (cause) =>
-          Effect.logWarning(
-            `run ${run.id} was not removed wholly; the next start of Ironwood tries again`,
-            Cause.squash(cause)
+          Effect.flatMap(run.system.gone, (gone) =>
+            Option.isSome(gone)
+              ? Effect.void
+              : Effect.logWarning(
+                  `run ${run.id} was not removed wholly; the next start of Ironwood tries again`,
+                  Cause.squash(cause)
+                )
           )
         )
         yield* Effect.ignore(run.system.files.remove(run.bundle))
       }
+      yield* run.system.belongings.takeBack(run.id)
       known.delete(run.process)
       frozen.delete(run.process)
       forgetting.delete(run.process)
@@ -349,6 +356,7 @@ const make = Effect.gen(function* () {
         new UserUnknown({ name, user: asUser, detail: error._tag === "UserNotFound" ? error.problem : error.message })
     )
     const isolation = Isolation.of(spec.security, system.capabilities)
+    const belongings = yield* system.belongings.give(request.id, spec, user)
     const config = yield* RuntimeSpec.make({
       spec,
       image: image.config,
@@ -360,6 +368,7 @@ const make = Effect.gen(function* () {
       seccompFilter: filters.of(isolation.seccomp),
       processLimit: system.processLimits.each,
       init: system.helper("init"),
+      ...belongings,
       ...surroundings
     })
     yield* system.files.makeDirectory(request.bundle).pipe(
@@ -381,11 +390,13 @@ const make = Effect.gen(function* () {
             Effect.tap(filters.learn(seccomp, `${system.paths.oci}/${request.id}`, system.files)),
             Effect.catchTag("RuntimeFailed", (error) => Effect.fail(startFailure(name, program, error)))
           )
-        )
+        ).pipe(Effect.scoped)
       )
       .pipe(
         Effect.catchTag("RuntimeFailed", ({ message }) => Effect.fail(new CreateFailed({ name, detail: message }))),
-        Effect.onError(() => Effect.ignore(system.files.remove(request.bundle))),
+        Effect.onError(() =>
+          Effect.andThen(Effect.ignore(system.files.remove(request.bundle)), system.belongings.takeBack(request.id))
+        ),
         Effect.catch((error) => Effect.flatMap(endedWith(system, name), (ended) => Effect.fail(ended ?? error)))
       )
     return yield* register(system, record, process, incarnation)
@@ -421,6 +432,7 @@ const make = Effect.gen(function* () {
     paths,
     namespaces,
     pidNamespaces,
+    hostPaths,
     log,
     start,
     find: Effect.fnUntraced(function* (record) {

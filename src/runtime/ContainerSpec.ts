@@ -82,6 +82,26 @@ export const WorkingDirectory = noNul(4095).pipe(
   Schema.check(Schema.isStartingWith("/", { expected: "an absolute path" }))
 )
 
+/** An absolute path without `.` and `..`. */
+const HostPath = WorkingDirectory.pipe(
+  Schema.check(
+    Schema.makeFilter((path: string) =>
+      /(^|\/)\.\.?(\/|$)|\/\/|.\/$/.test(path) ? "must be an absolute path without . and .." : undefined
+    )
+  )
+)
+
+/** Where something can be mounted in a container. */
+const TargetPath = HostPath.pipe(
+  Schema.check(
+    Schema.makeFilter((path: string) =>
+      path === "/" || (/^\/(proc|sys|dev)(\/|$)/.test(path) && path !== "/dev/shm")
+        ? "must not be /, and not in /proc, /sys or /dev (but for /dev/shm)"
+        : undefined
+    )
+  )
+)
+
 /** `user`, `uid`, `user:group`, `uid:gid`, names being those of the container's own `/etc/passwd` and `/etc/group`. */
 export const User = noNul(256)
 /** What it may do beyond, or short of, what every container may. Anything beyond it the host must allow; see `Isolation.ts`. */
@@ -168,15 +188,7 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
   ),
   /** File systems in memory, by where they are mounted; what is in them is gone with each run. */
   tmpfs: Schema.Record(
-    WorkingDirectory.pipe(
-      Schema.check(
-        Schema.makeFilter((path: string) =>
-          /(^|\/)\.\.?(\/|$)|\/\/|.\/$|^\/$/.test(path) || /^\/(proc|sys|dev)(\/|$)/.test(path)
-            ? "must be an absolute path without . and .., and not /, /proc, /sys or /dev"
-            : undefined
-        )
-      )
-    ),
+    TargetPath,
     Schema.Struct({
       /** How much fits, in bytes; default 64 MiB. Counts as its memory. */
       sizeBytes: Schema.Int.pipe(
@@ -190,6 +202,47 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
     Schema.check(Schema.isMaxProperties(64, { expected: "at most 64 of them" })),
     Schema.withConstructorDefault(Effect.succeed({})),
     Schema.withDecodingDefaultKey(Effect.succeed({}))
+  ),
+  /** Directories and files of the host that it has, where the host allows it; see `HostPaths.ts`. */
+  mounts: Schema.Array(
+    Schema.Struct({
+      source: HostPath,
+      target: TargetPath,
+      readOnly: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false)))
+    })
+  ).pipe(
+    Schema.check(Schema.isMaxLength(64, { expected: "at most 64 of them" })),
+    Schema.withConstructorDefault(Effect.succeed([])),
+    Schema.withDecodingDefaultKey(Effect.succeed([]))
+  ),
+  /** Device files of the host that it has, where the host allows it. */
+  devices: Schema.Array(
+    Schema.Struct({
+      path: HostPath,
+      /** Default: the same path. */
+      target: Schema.optionalKey(HostPath),
+      /** It may read, write, and make it by itself. */
+      access: Schema.String.pipe(
+        Schema.check(Schema.isPattern(/^(?!.*(.).*\1)[rwm]{1,3}$/, { expected: "some of r, w and m" })),
+        Schema.withDecodingDefaultKey(Effect.succeed("rwm"))
+      )
+    })
+  ).pipe(
+    Schema.check(Schema.isMaxLength(64, { expected: "at most 64 of them" })),
+    Schema.withConstructorDefault(Effect.succeed([])),
+    Schema.withDecodingDefaultKey(Effect.succeed([]))
+  ),
+  /** Secrets that it finds as files that only its user may read; see `Secrets.ts`. */
+  secrets: Schema.Array(
+    Schema.Struct({
+      name: WorkloadName,
+      /** Default: `/run/secrets/` and the name. */
+      target: Schema.optionalKey(TargetPath)
+    })
+  ).pipe(
+    Schema.check(Schema.isMaxLength(64, { expected: "at most 64 of them" })),
+    Schema.withConstructorDefault(Effect.succeed([])),
+    Schema.withDecodingDefaultKey(Effect.succeed([]))
   ),
   /** How it is asked whether it is well; default: not at all. */
   probes: ProbesSpec.pipe(

@@ -36,6 +36,8 @@ import type {
   SandboxAlreadyExists,
   SandboxInUse,
   SandboxNotFound,
+  SecretInUse,
+  SecretNotFound,
   SpecInvalid,
   WrongState
 } from "./ContainerError.ts"
@@ -48,6 +50,7 @@ import type { ExecError, Execution } from "./Executions.ts"
 import type { ContainerState, Desired } from "./Lifecycle.ts"
 import type { Assumed, References, Unresolved } from "./References.ts"
 import type { StopOptions } from "./StopOptions.ts"
+import type { Secret, SecretNotKept } from "./Secrets.ts"
 import type { SandboxSpec } from "./SandboxSpec.ts"
 
 /** A container as it is wanted and as it is. Times are milliseconds since 1970. */
@@ -207,11 +210,13 @@ export class Containers extends Context.Service<
       options?: LogOptions
     ) => Stream.Stream<LogEntry, ContainerNotFound | LogUnreadable | StateError>
 
-    readonly createSandbox: (spec: SandboxSpec) => Effect.Effect<Sandbox, SandboxAlreadyExists | StateError>
+    readonly createSandbox: (
+      spec: SandboxSpec
+    ) => Effect.Effect<Sandbox, SandboxAlreadyExists | SpecInvalid | StateError>
     /** What `createSandbox` would say, without doing it. */
     readonly validateSandbox: (
       spec: SandboxSpec
-    ) => Effect.Effect<Option.Option<Sandbox>, SandboxAlreadyExists | StateError>
+    ) => Effect.Effect<Option.Option<Sandbox>, SandboxAlreadyExists | SpecInvalid | StateError>
     readonly listSandboxes: Effect.Effect<ReadonlyArray<Sandbox>, StateError>
     readonly getSandbox: (name: string) => Effect.Effect<Sandbox, SandboxNotFound | StateError>
     /**
@@ -224,6 +229,12 @@ export class Containers extends Context.Service<
     ) => Effect.Effect<Sandbox, SandboxNotFound | StateError>
     /** Starts those of its containers that are down, in the order of their needs; init containers first when none is up. */
     readonly startSandbox: (name: string) => Effect.Effect<Sandbox, SandboxNotFound | StateError>
+    /** Creates or replaces; a container's next start finds it. */
+    readonly putSecret: (name: string, value: Uint8Array) => Effect.Effect<Secret, SecretNotKept>
+    /** By name. */
+    readonly listSecrets: Effect.Effect<ReadonlyArray<Secret>>
+    /** Refused while a container needs it. */
+    readonly removeSecret: (name: string) => Effect.Effect<void, SecretNotFound | SecretInUse>
     /** Refused while it has containers, unless `force`: then they are removed first, forced too. */
     readonly removeSandbox: (
       name: string,

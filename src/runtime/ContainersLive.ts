@@ -33,6 +33,8 @@ import {
   SandboxAlreadyExists,
   SandboxInUse,
   SandboxNotFound,
+  SecretInUse,
+  SecretNotFound,
   SpecInvalid,
   WrongState
 } from "./ContainerError.ts"
@@ -45,7 +47,10 @@ import { ContainerSpec } from "./ContainerSpec.ts"
 import { fallbackProblems } from "./Dependencies.ts"
 import * as Isolation from "./Isolation.ts"
 import * as MicroVms from "./microvm/MicroVms.ts"
+import * as Refusals from "./microvm/Refusals.ts"
 import { type Action, type Command, commands, type ContainerState, hint } from "./Lifecycle.ts"
+import * as HostPaths from "./HostPaths.ts"
+import * as Secrets from "./Secrets.ts"
 import * as Executions from "./Executions.ts"
 import type { RuntimeFailed } from "./OciRuntime.ts"
 import * as ProcessList from "./ProcessList.ts"
@@ -109,8 +114,10 @@ const make = Effect.gen(function* () {
   const rootfs = yield* Rootfs
   const runs = yield* ContainerRuns.ContainerRuns
   const allowance = yield* Isolation.Allowance
+  const secrets = yield* Secrets.Secrets
   const runtime = yield* RuntimeSupervisor.RuntimeSupervisor
   const executions = yield* Executions.Executions
+  const microVms = yield* MicroVms.MicroVms
   const scope = yield* Effect.scope
   const records = yield* Records.open(state)
   const locks = KeyedLock.make()
@@ -349,13 +356,32 @@ const make = Effect.gen(function* () {
   const lookUp = References.make(records, content)
   /** What a spec refers to; fails when any of it is not so, or when this host does not allow what it wants. */
   const resolve = (spec: ContainerSpec, assumed: References.Assumed, options: { readonly check: boolean }) =>
-    Effect.tap(lookUp(References.referencesOf(spec), assumed, options), ({ problems }) => {
-      const denied = Isolation.problemsOf(spec.security, { privileged: allowance.privileged() })
-      return Option.match(References.refusalOf([...problems, ...denied]), {
-        onNone: () => Effect.void,
-        onSome: Effect.fail
+    Effect.tap(lookUp(References.referencesOf(spec), assumed, options), ({ problems, sandbox }) =>
+      Effect.flatMap(spec.secrets.length === 0 ? Effect.succeed([]) : secrets.list, (there) => {
+        const lacking = spec.secrets.flatMap(({ name }, index) =>
+          there.some((secret) => secret.name === name)
+            ? []
+            : [
+                {
+                  field: `secrets[${index}].name`,
+                  problem: `there is no secret "${name}": make it with \`ironwood secret create\``
+                }
+              ]
+        )
+        const denied = [
+          ...Isolation.problemsOf(spec.security, { privileged: allowance.privileged() }),
+          ...HostPaths.problemsOf(spec, allowance),
+          ...(Option.isSome(sandbox) && sandbox.value.value.spec.isolation === "microvm"
+            ? Refusals.containerProblems(spec)
+            : []),
+          ...lacking
+        ]
+        return Option.match(References.refusalOf([...problems, ...denied]), {
+          onNone: () => Effect.void,
+          onSome: Effect.fail
+        })
       })
-    })
+    )
 
   /** The sandbox that has the name, if it is what `spec` says. */
   const sameSandbox = Effect.fnUntraced(function* (spec: SandboxSpec) {
@@ -365,6 +391,13 @@ const make = Effect.gen(function* () {
     const fields = implicit ? ["implicit"] : differences(other, spec)
     if (fields.length > 0) return yield* new SandboxAlreadyExists({ name: spec.name, fields })
     return present
+  })
+
+  /** What this host cannot do for a sandbox is told before anything of it is made. */
+  const possible = Effect.fnUntraced(function* (spec: SandboxSpec) {
+    const lacking = spec.isolation === "microvm" ? yield* microVms.lacking : undefined
+    const problems = Refusals.sandboxProblems(spec, lacking)
+    if (problems.length > 0) return yield* new SpecInvalid({ what: "sandbox", problems })
   })
 
   const described = <A, B, E>(found: Option.Option<A>, describe: (record: A) => Effect.Effect<B, E>) =>
@@ -529,12 +562,21 @@ const make = Effect.gen(function* () {
         Effect.gen(function* () {
           const present = yield* sameSandbox(spec)
           if (Option.isSome(present)) return yield* describeSandbox(present.value)
+          yield* possible(spec)
           const sandbox = { spec, implicit: false }
           const stored = yield* neverConflicts(records.sandboxes.put(spec.name, sandbox, { expect: "absent" }))
           yield* runtime.startSandbox(sandbox)
           return yield* describeSandbox(stored)
         }).pipe(Effect.uninterruptible)
       ),
+    putSecret: secrets.put,
+    listSecrets: secrets.list,
+    removeSecret: Effect.fnUntraced(function* (name) {
+      const { records: all } = yield* records.containers.partition
+      const users = all.filter(({ value }) => value.spec.secrets.some((secret) => secret.name === name))
+      if (users.length > 0) return yield* new SecretInUse({ name, containers: users.map((user) => user.name) })
+      return (yield* secrets.remove(name)) ? undefined : yield* new SecretNotFound({ name })
+    }),
     stopSandbox: (name, options = {}) =>
       Effect.gen(function* () {
         const { value } = yield* findSandbox(name)
@@ -560,7 +602,10 @@ const make = Effect.gen(function* () {
         yield* SandboxSteering.start(yield* membersOf(name), (member) => unlessGone(steer(member, "start")))
         return yield* Effect.flatMap(findSandbox(name), describeSandbox)
       }),
-    validateSandbox: (spec) => Effect.flatMap(sameSandbox(spec), (found) => described(found, describeSandbox)),
+    validateSandbox: (spec) =>
+      Effect.flatMap(sameSandbox(spec), (found) =>
+        Effect.andThen(Option.isSome(found) ? Effect.void : possible(spec), described(found, describeSandbox))
+      ),
     listSandboxes: Effect.flatMap(records.sandboxes.list, (found) => Effect.forEach(found, describeSandbox)),
     getSandbox: (name) => Effect.flatMap(findSandbox(name), describeSandbox),
     removeSandbox: (name, options) =>
@@ -601,6 +646,7 @@ export const layer = (options: Options) => {
     Layer.provideMerge(Executions.layer),
     Layer.provideMerge(ContainerRuns.layer),
     Layer.provideMerge(System.layer(paths)),
+    Layer.provideMerge(Secrets.layer(paths)),
     Layer.provideMerge(Cgroups.layer)
   )
 }

@@ -13,12 +13,17 @@ import type { Security } from "./ContainerSpec.ts"
 import * as Seccomp from "./Seccomp.ts"
 
 /** What this host allows to containers beyond what is usual. By default nothing. */
-export const Allowance = Context.Reference<{ readonly privileged: () => boolean }>(
-  "ironwood/runtime/Isolation/Allowance",
-  {
-    defaultValue: () => ({ privileged: () => false })
-  }
-)
+export interface Allowances {
+  readonly privileged: () => boolean
+  /** Directories and files of the host of which, and of what is in them, containers may have some. */
+  readonly mounts: () => ReadonlyArray<{ readonly path: string; readonly readOnly: boolean }>
+  /** Device files of the host that they may have. */
+  readonly devices: () => ReadonlyArray<string>
+}
+
+export const Allowance = Context.Reference<Allowances>("ironwood/runtime/Isolation/Allowance", {
+  defaultValue: () => ({ privileged: () => false, mounts: () => [], devices: () => [] })
+})
 
 /** What a container is held by. */
 export interface Isolation {

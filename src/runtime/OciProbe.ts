@@ -120,6 +120,8 @@ const trial = ({ cgroups, paths, processes }: Services, path: string, id: TrialI
         ipc: "new",
         pid: "new",
         sharedMemory: undefined,
+        binds: [],
+        devices: [],
         network: "new",
         hostFiles: [],
         init: "",

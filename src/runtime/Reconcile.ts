@@ -28,6 +28,7 @@ import { creatorLabel, OciRuntime } from "./OciRuntime.ts"
 import { type ContainerRecord, isWanted, type Records } from "./Records.ts"
 import { MicroVms } from "./microvm/MicroVms.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
+import { Secrets } from "./Secrets.ts"
 
 const namesIn = (directory: string) => Effect.promise(() => fs.readdir(directory).catch((): Array<string> => []))
 
@@ -134,6 +135,8 @@ export const reconcile = Effect.fn("runtime.reconcile")(function* (records: Reco
   yield* (yield* MicroVms).reconcile(sandboxNames)
   for (const id of yield* runs.pidNamespaces.reconcile(sandboxNames)) live.add(id)
   yield* clearRuns(live)
+  yield* runs.hostPaths.reconcile
+  yield* (yield* Secrets).reconcile(live)
 
   yield* Effect.catchCause(rootfs.reconcile(containerNames), warn("root file systems"))
   for (const sandbox of yield* runs.namespaces.list) {

@@ -27,6 +27,10 @@ export interface RuntimePaths {
   readonly sharedMemory: string
   /** One directory per microVM, its console's log beside it. */
   readonly microvms: string
+  /** Where what is mounted into a container is put while that is made: one directory per run. */
+  readonly stages: string
+  /** Secrets: a file system in memory. */
+  readonly secrets: string
   /** One directory per sandbox, one below per container. */
   readonly logs: string
   /** The cgroup of everything here: `/ironwood-1a2b3c4d`. */
@@ -58,6 +62,8 @@ export const make = (directory: string, logs: string): RuntimePaths => {
     ipcs: join(absolute, "ipc"),
     sharedMemory: join(absolute, "shm"),
     microvms: join(absolute, "microvms"),
+    stages: join(absolute, "stages"),
+    secrets: join(absolute, "secrets"),
     logs: realPath(logs),
     cgroup: cgroupOf(dirname(absolute))
   }

@@ -20,6 +20,28 @@ import type { Isolation } from "./Isolation.ts"
 import type { Seccomp } from "./Seccomp.ts"
 import type { ImageConfig } from "../storage/OciImage.ts"
 
+/** What is at `source` is seen at `target` too. */
+export interface Bind {
+  readonly source: string
+  readonly target: string
+  readonly readOnly: boolean
+  /** Nothing in it can be executed. */
+  readonly noPrograms?: boolean
+}
+
+/** A device file, as the runtime makes it. */
+export interface Device {
+  readonly path: string
+  readonly type: "c" | "b"
+  readonly major: number
+  readonly minor: number
+  readonly fileMode: number
+  readonly uid: number
+  readonly gid: number
+  /** Some of `r`, `w` and `m`. */
+  readonly access: string
+}
+
 /** `new`: the runtime makes one; a path: that one. */
 export type Namespace = "new" | { readonly path: string }
 
@@ -40,6 +62,9 @@ export interface Input {
   readonly pid: Namespace
   /** The directory that is its `/dev/shm`, shared with others; undefined: one of its own. */
   readonly sharedMemory: string | undefined
+  /** Files and directories of the host, by where it has them. */
+  readonly binds: ReadonlyArray<Bind>
+  readonly devices: ReadonlyArray<Device>
   /** Files of the host to be seen inside, read-only, under the same path (`/etc/resolv.conf` with the host's network). */
   readonly hostFiles: ReadonlyArray<string>
   readonly limitSwap: boolean
@@ -82,11 +107,14 @@ export interface OciSpec {
   readonly linux: {
     readonly cgroupsPath: string
     readonly namespaces: ReadonlyArray<{ readonly type: string; readonly path?: string }>
+    readonly devices?: ReadonlyArray<Device>
     readonly maskedPaths: ReadonlyArray<string>
     readonly readonlyPaths: ReadonlyArray<string>
     readonly seccomp?: Seccomp
     readonly resources: {
-      readonly devices: ReadonlyArray<{ readonly allow: boolean; readonly access: string }>
+      readonly devices: ReadonlyArray<
+        { readonly allow: boolean; readonly access: string } & Partial<Pick<Device, "type" | "major" | "minor">>
+      >
       readonly memory?: { readonly limit: number; readonly swap?: number }
       readonly cpu?: { readonly quota: number; readonly period: number }
       readonly pids: { readonly limit: number }
@@ -142,11 +170,27 @@ const writable = ({ options, ...rest }: Mount): Mount => ({
 })
 const INIT = "/dev/init"
 
-/** The outer ones first. */
-const tmpfsOf = ({ tmpfs }: ContainerSpec): ReadonlyArray<Mount> =>
-  Object.entries(tmpfs)
-    .sort(([one], [other]) => (one < other ? -1 : 1))
-    .map(([path, { sizeBytes }]) => mount("tmpfs", "tmpfs", path, "nosuid", "nodev", "mode=1777", `size=${sizeBytes}`))
+const bindOf = ({ noPrograms = false, readOnly, source, target }: Bind): Mount =>
+  mount(
+    "bind",
+    source,
+    target,
+    "bind",
+    readOnly ? "ro" : "rw",
+    "nosuid",
+    "nodev",
+    "rprivate",
+    ...(noPrograms ? ["noexec"] : [])
+  )
+
+/** What a container has of its own wishes: the outer ones first. */
+const wishesOf = ({ tmpfs }: ContainerSpec, binds: ReadonlyArray<Bind>): ReadonlyArray<Mount> =>
+  [
+    ...Object.entries(tmpfs).map(([path, { sizeBytes }]) =>
+      mount("tmpfs", "tmpfs", path, "nosuid", "nodev", "mode=1777", `size=${sizeBytes}`)
+    ),
+    ...binds.map(bindOf)
+  ].sort((one, other) => (one.destination < other.destination ? -1 : 1))
 
 const withoutNul = (text: string): string => text.replaceAll("\0", "")
 
@@ -188,9 +232,12 @@ export const limitsOf = (resources: Resources, limitSwap: boolean) => ({
 
 const resourcesOf = (
   resources: Resources,
-  { isolation, limitSwap, processLimit }: Pick<Input, "isolation" | "limitSwap" | "processLimit">
+  { devices, isolation, limitSwap, processLimit }: Pick<Input, "devices" | "isolation" | "limitSwap" | "processLimit">
 ): OciSpec["linux"]["resources"] => ({
-  devices: [{ allow: isolation.privileged, access: "rwm" }],
+  devices: [
+    { allow: isolation.privileged, access: "rwm" },
+    ...devices.map(({ access, major, minor, type }) => ({ allow: true, access, type, major, minor }))
+  ],
   pids: { limit: processLimit },
   ...limitsOf(resources, limitSwap)
 })
@@ -231,8 +278,8 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
     },
     mounts: [
       ...(privileged ? mounts.map(writable) : mounts),
-      sharedMemoryOf(input.sharedMemory),
-      ...tmpfsOf(spec),
+      ...(spec.tmpfs["/dev/shm"] === undefined ? [sharedMemoryOf(input.sharedMemory)] : []),
+      ...wishesOf(spec, input.binds),
       // on our own /dev, so that the image's files stay as they are
       ...(spec.init ? [mount("bind", input.init, INIT, "bind", "ro", "nosuid", "nodev")] : []),
       ...input.hostFiles.map((file) => mount("bind", file, file, "bind", "ro", "nosuid", "nodev"))
@@ -247,6 +294,7 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
         { type: "cgroup" },
         ...network
       ],
+      ...(input.devices.length === 0 ? {} : { devices: input.devices }),
       maskedPaths: privileged ? [] : maskedPaths,
       readonlyPaths: privileged ? [] : readonlyPaths,
       ...(seccomp === undefined ? {} : { seccomp }),

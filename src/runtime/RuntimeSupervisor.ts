@@ -29,12 +29,22 @@ import type { Executions } from "./Executions.ts"
 import type { OciRuntime } from "./OciRuntime.ts"
 import { reconcile } from "./Reconcile.ts"
 import * as Records from "./Records.ts"
+import type { Secrets } from "./Secrets.ts"
 import { sandboxActor, type SandboxSupervisor } from "./SandboxActor.ts"
 import type { MicroVms } from "./microvm/MicroVms.ts"
 import { Systems } from "./System.ts"
 
 /** What the branch stands on. */
-export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes | Systems | MicroVms
+export type Services =
+  | ContainerRuns
+  | Executions
+  | Cgroups
+  | MicroVms
+  | OciRuntime
+  | Rootfs
+  | Processes
+  | Secrets
+  | Systems
 
 export class RuntimeSupervisor extends Context.Service<
   RuntimeSupervisor,

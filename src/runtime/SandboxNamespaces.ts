@@ -17,8 +17,8 @@ import * as Effect from "effect/Effect"
 import * as fs from "node:fs/promises"
 import { hostname } from "node:os"
 import * as KeyedLock from "../storage/KeyedLock.ts"
-import type { Process, Processes } from "../taproot/Processes.ts"
-import { parseMountInfo } from "../host/CgroupLayout.ts"
+import type { Process } from "../taproot/Processes.ts"
+import * as MountPoints from "./MountPoints.ts"
 import type { PidNamespaceFailure, PidNamespaces } from "./PidNamespaces.ts"
 import type { SandboxRecord } from "./Records.ts"
 import type { RuntimePaths } from "./RuntimePaths.ts"
@@ -46,12 +46,6 @@ export interface SandboxNamespaces {
   readonly list: Effect.Effect<ReadonlyArray<string>>
 }
 
-const MS_NOSUID = 2n
-const MS_NODEV = 4n
-const MS_NOEXEC = 8n
-const MS_BIND = 4096n
-const MNT_DETACH = 2
-
 const kinds = ["net", "ipc"] as const
 type Kind = (typeof kinds)[number]
 
@@ -63,21 +57,10 @@ const exists = (path: string) =>
     )
   )
 
-export const make = (processes: Processes["Service"], pids: PidNamespaces, paths: RuntimePaths): SandboxNamespaces => {
+export const make = (points: MountPoints.MountPoints, pids: PidNamespaces, paths: RuntimePaths): SandboxNamespaces => {
   const locks = KeyedLock.make()
-  /** Targets known to be mounted. */
-  const mounted = new Set<string>()
   const pinOf = (kind: Kind, sandbox: string) => `${kind === "net" ? paths.networks : paths.ipcs}/${sandbox}`
   const memoryOf = (sandbox: string) => `${paths.sharedMemory}/${sandbox}`
-
-  const isMounted = Effect.fnUntraced(function* (target: string) {
-    if (mounted.has(target)) return true
-    // An earlier brain may have done it.
-    const text = yield* Effect.promise(() => fs.readFile(`/proc/${processes.hello.taprootPid}/mountinfo`, "utf8"))
-    if (!parseMountInfo(text).some(({ mountPoint }) => mountPoint === target)) return false
-    mounted.add(target)
-    return true
-  })
 
   const pin = (kind: Kind, sandbox: string, pid: number) =>
     Effect.gen(function* () {
@@ -86,19 +69,18 @@ export const make = (processes: Processes["Service"], pids: PidNamespaces, paths
         await fs.mkdir(kind === "net" ? paths.networks : paths.ipcs, { recursive: true, mode: 0o700 })
         await fs.writeFile(target, "", { mode: 0o600 })
       })
-      yield* processes.mount({ source: `/proc/${pid}/ns/${kind}`, target, type: "", flags: MS_BIND })
-      mounted.add(target)
+      yield* points.mount({ source: `/proc/${pid}/ns/${kind}`, target, type: "", flags: MountPoints.flags.bind })
     }).pipe(Effect.ignore)
 
   /** The directory that its containers have as `/dev/shm`; undefined when it cannot be had: then each has its own. */
   const memory = Effect.fnUntraced(function* (sandbox: string) {
     const target = memoryOf(sandbox)
-    if (yield* isMounted(target)) return target
+    if (yield* points.isMounted(target)) return target
     return yield* Effect.gen(function* () {
       yield* Effect.tryPromise(() => fs.mkdir(target, { recursive: true, mode: 0o700 }))
-      const flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
-      yield* processes.mount({ source: "shm", target, type: "tmpfs", flags, data: "mode=1777,size=65536k" })
-      mounted.add(target)
+      const { noDevices, noPrograms, noSetUid } = MountPoints.flags
+      const flags = noSetUid | noDevices | noPrograms
+      yield* points.mount({ source: "shm", target, type: "tmpfs", flags, data: "mode=1777,size=65536k" })
       return target
     }).pipe(Effect.orElseSucceed(() => undefined))
   })
@@ -122,7 +104,7 @@ export const make = (processes: Processes["Service"], pids: PidNamespaces, paths
         return yield* start({ ...inside, ...alone, network: network === "host" ? "host" : "new" })
       }
       const wanted = kinds.filter((kind) => kind !== "net" || network !== "host")
-      const missing = Effect.filter(wanted, (kind) => Effect.map(isMounted(pinOf(kind, name)), (is) => !is))
+      const missing = Effect.filter(wanted, (kind) => Effect.map(points.isMounted(pinOf(kind, name)), (is) => !is))
       const surroundings = Effect.fnUntraced(function* (lacking: ReadonlyArray<Kind>) {
         const of = (kind: Kind) => (lacking.includes(kind) ? ("new" as const) : { path: pinOf(kind, name) })
         return {
@@ -143,19 +125,12 @@ export const make = (processes: Processes["Service"], pids: PidNamespaces, paths
       const made = (yield* missing).length === 0 ? undefined : yield* locks.withLock(name)(first)
       return made ?? (yield* start(yield* surroundings([])))
     }),
-    exist: (sandbox) => isMounted(pinOf("ipc", sandbox)),
+    exist: (sandbox) => points.isMounted(pinOf("ipc", sandbox)),
     forget: (sandbox) =>
       Effect.gen(function* () {
         yield* pids.forget(sandbox)
-        for (const target of [...kinds.map((kind) => pinOf(kind, sandbox)), memoryOf(sandbox)]) {
-          mounted.delete(target)
-          if (!(yield* exists(target))) continue
-          yield* Effect.ignore(processes.unmount(target, MNT_DETACH))
-          // never what is in it: it may still be mounted
-          yield* Effect.promise(() =>
-            fs.rmdir(target).catch(() => fs.rm(target, { force: true }).catch(() => undefined))
-          )
-        }
+        const targets = [...kinds.map((kind) => pinOf(kind, sandbox)), memoryOf(sandbox)]
+        yield* Effect.forEach(targets, points.remove, { discard: true })
       }),
     list: Effect.map(
       Effect.forEach([paths.networks, paths.ipcs, paths.sharedMemory], (directory) =>

@@ -22,14 +22,19 @@ import type { Digest } from "../storage/Digest.ts"
 import { Rootfs } from "../storage/Rootfs.ts"
 import { helperPath } from "../taproot/Helper.ts"
 import { type Process, Processes } from "../taproot/Processes.ts"
+import * as Belongings from "./Belongings.ts"
 import * as Capabilities from "./Capabilities.ts"
 import { MicroVmFailed, RootfsFailed } from "./ContainerExit.ts"
+import * as HostPaths from "./HostPaths.ts"
+import { Allowance } from "./Isolation.ts"
+import * as MountPoints from "./MountPoints.ts"
 import { OciRuntime } from "./OciRuntime.ts"
 import * as ProcessLimits from "./ProcessLimits.ts"
 import type { SandboxRecord } from "./Records.ts"
 import { readFileInRoot, type RootedFileRefused } from "./RootedFile.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
 import * as PidNamespaces from "./PidNamespaces.ts"
+import { Secrets } from "./Secrets.ts"
 import * as SandboxNamespaces from "./SandboxNamespaces.ts"
 
 /** Reads a file as who lives in `root` sees it; none when it is not there. */
@@ -66,6 +71,8 @@ export interface System {
     container: string,
     start: (surroundings: SandboxNamespaces.Surroundings) => Effect.Effect<Process, E, R>
   ) => Effect.Effect<Process, E | PidNamespaces.PidNamespaceFailure, R>
+  /** What runs have beside their image. */
+  readonly belongings: Belongings.Belongings
   /** Why it is not there any more. */
   readonly gone: Effect.Effect<Option.Option<string>>
 }
@@ -85,6 +92,7 @@ export class Systems extends Context.Service<
     readonly paths: RuntimePaths.RuntimePaths
     readonly namespaces: SandboxNamespaces.SandboxNamespaces
     readonly pidNamespaces: PidNamespaces.PidNamespaces
+    readonly hostPaths: HostPaths.HostPaths
     /** That of a sandbox, if it is there now. */
     readonly present: (sandbox: string) => Effect.Effect<Option.Option<System>>
     /** That of a sandbox, as soon as it is there. */
@@ -107,7 +115,9 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const cgroups = yield* Cgroups
   const { taprootPid } = processes.hello
   const pidNamespaces = PidNamespaces.make(processes, runtime, paths, helperPath(taprootPid, "init"))
-  const namespaces = SandboxNamespaces.make(processes, pidNamespaces, paths)
+  const points = MountPoints.make(processes)
+  const namespaces = SandboxNamespaces.make(points, pidNamespaces, paths)
+  const hostPaths = HostPaths.make(points, yield* Allowance, paths)
   const host: System = {
     processes,
     files: filesOfHost,
@@ -128,6 +138,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         )
       ),
     within: namespaces.within,
+    belongings: Belongings.ofHost(hostPaths, yield* Secrets),
     gone: Effect.succeedNone
   }
 
@@ -138,6 +149,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     paths,
     namespaces,
     pidNamespaces,
+    hostPaths,
     present: (sandbox) =>
       Effect.suspend(() => {
         const guest = guests.get(sandbox)

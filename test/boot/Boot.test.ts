@@ -191,6 +191,8 @@ watchdog: { timeoutSeconds: 45 }
         yield* machine.run("config", "revert")
         assert.notInclude(yield* machine.run("host"), "tried", "it has its name from before")
 
+        const another = yield* machine.try("down", "--then", "kexec")
+        assert.include(another.stderr, "no kernel is loaded for kexec, so nothing was stopped")
         const down = yield* machine.run("down")
         assert.strictEqual(down, "stopped\n")
         assert.strictEqual(yield* machine.ended, 0)
@@ -296,7 +298,9 @@ watchdog: { timeoutSeconds: 45 }
           serves: next
         })
         yield* machine.up
-        assert.match(yield* machine.run("tree", "--all", "init/host"), /devices .*modules=.*\bsd_mod\b.*\bvmw_pvscsi\b/)
+        yield* eventually("the card's drivers", machine.run("tree", "--all", "init/host"), (text) =>
+          /devices .*modules=.*\bsd_mod\b.*\bvmw_pvscsi\b/.test(text)
+        )
         assert.include(yield* machine.run("config", "get", "--revision", "1"), "# mine")
         yield* eventually("the config from the network", machine.run("host"), (text) => text.includes("downloaded"), 60)
         yield* containerPid(machine)
@@ -310,6 +314,28 @@ watchdog: { timeoutSeconds: 45 }
         assert.include(machine.console(), "reboot: Restarting system")
       }).pipe(Effect.scoped),
     900_000
+  )
+
+  // a rescue brain waits for minutes before it gives a machine up
+  it.live.skipIf(process.env["IRONWOOD_BOOT"] !== "all")(
+    "whose config asks for it reboots when no brain keeps itself up",
+    () =>
+      Effect.gen(function* () {
+        const machine = yield* boot({
+          files: [file("usr/lib/ironwood/brain.bundle.cjs", endsOnceMounted())],
+          parameters: ["ironwood.state_format=/dev/vda"],
+          more: [
+            ...driveOf(yield* disk(64)),
+            ...(yield* handedOver("version: ironwood/v1\nupgrade: { whenBrainFails: reboot }\n"))
+          ]
+        })
+        yield* machine.up
+        assert.include(yield* machine.run("tree"), "could not keep itself up")
+        yield* machine.prints("brain: the host reboots: the ordinary brain could not keep itself up", 600)
+        assert.strictEqual(yield* machine.ended, 0)
+        assert.include(machine.console(), "reboot: Restarting system")
+      }).pipe(Effect.scoped),
+    1_200_000
   )
 
   it.live(

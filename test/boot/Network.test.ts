@@ -84,8 +84,8 @@ describe("a machine's network", () => {
         )
         const second = yield* link(machine, "eth0", { lease: /10\.0\.2\.15/ })
         assert.strictEqual(second["client"], first["client"])
-        assert.strictEqual(yield* machine.run("down"), "stopped\n")
-        assert.strictEqual(yield* machine.ended, 0)
+        assert.strictEqual(yield* machine.run("down", "--then", "halt"), "stopped\n")
+        yield* machine.prints("reboot: System halted")
         assert.notInclude(machine.console(), "Kernel panic")
       }).pipe(Effect.scoped),
     900_000

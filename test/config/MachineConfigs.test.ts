@@ -259,7 +259,7 @@ restarts: { perSecond: 7 }`)
             upgrade: { keys: [], whenBrainFails: "wait" },
             registries: usualSettings,
             images: usualImageSettings,
-            containers: { allowPrivileged: false }
+            containers: { allowPrivileged: false, allowMounts: [], allowDevices: [] }
           })
         }),
         { commandLine: "quiet hostname=kernel ironwood.ntp=192.0.2.9 sysctl.vm/swappiness=5" }

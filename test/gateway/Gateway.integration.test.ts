@@ -11,6 +11,7 @@ import { ContainerService } from "../../proto/generated/ironwood/v1/container_pb
 import { CgroupLayout, HostService } from "../../proto/generated/ironwood/v1/host_pb.ts"
 import { ImageService } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { NetworkMode, SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { SecretService } from "../../proto/generated/ironwood/v1/secret_pb.ts"
 import { ActorState, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import { eventually } from "../support/eventually.ts"
 import { call, collect, connect, detailsOf, open } from "./client.ts"
@@ -69,7 +70,14 @@ describe("Gateway", () => {
     Effect.gen(function* () {
       const { client } = yield* start()
       const refused: Array<string> = []
-      for (const { methods } of [TreeService, ContainerService, SandboxService, ImageService, HostService]) {
+      for (const { methods } of [
+        TreeService,
+        ContainerService,
+        SandboxService,
+        SecretService,
+        ImageService,
+        HostService
+      ]) {
         for (const method of methods) {
           const required = method.input.fields
             .filter((field) => getOption(field, field_behavior).includes(FieldBehavior.REQUIRED))

@@ -91,6 +91,8 @@ const prepare = (state: string, id: string, fields: object, network: RuntimeSpec
       ipc: "new",
       pid: "new",
       sharedMemory: undefined,
+      binds: [],
+      devices: [],
       hostFiles: [],
       limitSwap: false,
       isolation: Isolation.of(spec.security, yield* Capabilities.held),

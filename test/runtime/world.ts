@@ -8,6 +8,7 @@
  */
 import { assert } from "@effect/vitest"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
@@ -22,6 +23,7 @@ import { type Container, Containers } from "../../src/runtime/Containers.ts"
 import type { LogOptions } from "../../src/storage/logs/LogRetention.ts"
 import * as ContainersLive from "../../src/runtime/ContainersLive.ts"
 import { decodeContainerSpec } from "../../src/runtime/ContainerSpec.ts"
+import * as Isolation from "../../src/runtime/Isolation.ts"
 import * as OciRuntimeLive from "../../src/runtime/OciRuntimeLive.ts"
 import * as RuntimePaths from "../../src/runtime/RuntimePaths.ts"
 import { RuntimeSupervisor } from "../../src/runtime/RuntimeSupervisor.ts"
@@ -109,13 +111,17 @@ export const writeImage = (state: string, name: string, config: ConfigInput = {}
 
 export interface BrainOptions {
   readonly candidates?: ReadonlyArray<string>
+  /** What containers may have of the host; default nothing. */
+  readonly allowance?: Partial<Isolation.Allowances>
 }
 
 const services = (state: string, options: BrainOptions) => {
   const runtime = join(state, "runtime")
+  const nothing = { privileged: () => false, mounts: () => [], devices: () => [] }
   return ContainersLive.layer({ directory: runtime, logs: join(state, "logs") }).pipe(
     Layer.provideMerge(Qemu.layer({ directory: join(state, "vmm") })),
     Layer.provideMerge(Cgroups.layer),
+    Layer.provide(Layer.succeed(Isolation.Allowance, { ...nothing, ...options.allowance })),
     Layer.provideMerge(
       OciRuntimeLive.layer({
         directory: runtime,
@@ -206,7 +212,8 @@ export const shell = (script: string) => ["/bin/sh", "-c", script]
 export const until = (
   containers: Containers["Service"],
   name: string,
-  wanted: (container: Container) => boolean
+  wanted: (container: Container) => boolean,
+  deadline: Duration.Input = "20 seconds"
 ): Effect.Effect<Container, NeverHappened> =>
   Effect.gen(function* () {
     let last: Container | undefined
@@ -218,7 +225,7 @@ export const until = (
       }
     })
     return yield* look.pipe(
-      Effect.timeout("20 seconds"),
+      Effect.timeout(deadline),
       Effect.mapError(
         () => new NeverHappened({ what: `${name}: ${last?.state} ${last?.restarts} ${JSON.stringify(last?.lastExit)}` })
       )

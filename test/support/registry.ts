@@ -8,6 +8,7 @@ import { execFileSync, spawn } from "node:child_process"
 import { createSign } from "node:crypto"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createServer, type RequestListener, type Server } from "node:http"
+import { createServer as createTlsServer } from "node:https"
 import type { AddressInfo } from "node:net"
 import { join } from "node:path"
 import type { BuiltImage } from "./images.ts"
@@ -19,13 +20,29 @@ const htpasswd = "ada:$2b$05$TDWsfAti1pqGUOSaig/qC.BzMXUL49VDmFdHNHV5m2MLqvr2ZT5
 
 export const basicHeader = `Basic ${Buffer.from(`${user.username}:${user.password}`).toString("base64")}`
 
+/** Key and certificate of a server, in PEM; it is its own authority. */
+export interface Tls {
+  readonly key: string
+  readonly cert: string
+}
+
+/** A key, and a certificate for these names (as of subjectAltName: `IP:127.0.0.1`, `DNS:registry.test`). */
+export const selfSigned = (directory: string, ...names: ReadonlyArray<string>): Tls => {
+  const [key, certificate] = [join(directory, "tls.key"), join(directory, "tls.crt")]
+  const files = ["-keyout", key, "-out", certificate]
+  const subject = ["-subj", "/CN=test", "-addext", `subjectAltName=${names.join(",")}`, "-days", "2"]
+  execFileSync("openssl", ["req", "-x509", "-newkey", "rsa:2048", "-nodes", ...files, ...subject], { stdio: "ignore" })
+  return { key: readFileSync(key, "utf8"), cert: readFileSync(certificate, "utf8") }
+}
+
 /** A server on a port of its own; `127.0.0.1:PORT`. */
 export const serve = (
-  listener: RequestListener
+  listener: RequestListener,
+  tls?: Tls
 ): Effect.Effect<{ readonly host: string; readonly server: Server }, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.callback<{ readonly host: string; readonly server: Server }>((resume) => {
-      const server = createServer(listener)
+      const server = tls === undefined ? createServer(listener) : createTlsServer({ ...tls }, listener)
       server.listen(0, "127.0.0.1", () => {
         const address = server.address()
         const { port } =

@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { BuiltImage } from "./images.ts"
-import { serve } from "./registry.ts"
+import { serve, type Tls } from "./registry.ts"
 
 export interface Asked {
   readonly method: string
@@ -26,7 +26,11 @@ export interface Turn extends Asked {
   readonly serve: (bytes?: Uint8Array) => void
 }
 
-export const scriptedRegistry = Effect.fnUntraced(function* (image: BuiltImage, script: (turn: Turn) => void) {
+export const scriptedRegistry = Effect.fnUntraced(function* (
+  image: BuiltImage,
+  script: (turn: Turn) => void,
+  tls?: Tls
+) {
   const asked: Array<Asked> = []
   const { host } = yield* serve((request, response) => {
     const path = (request.url ?? "").replace("/v2/app/", "")
@@ -55,6 +59,6 @@ export const scriptedRegistry = Effect.fnUntraced(function* (image: BuiltImage, 
       bytes: found,
       serve: answer
     })
-  })
+  }, tls)
   return { host, name: `${host}/app:1`, asked }
 })

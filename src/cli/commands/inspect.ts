@@ -151,6 +151,17 @@ const facts = (container: Container, now: number): ReadonlyArray<readonly [strin
     ["bound to", (spec?.bindsTo ?? []).map(Text.clean).join(", ")],
     ["limits", limits.join(", ")],
     ["security", security(spec?.security)],
+    [
+      "mounts",
+      (spec?.mounts ?? [])
+        .map(
+          ({ readOnly, source, target }) =>
+            `${Text.clean(source)} at ${Text.clean(target)}${readOnly ? ", read-only" : ""}`
+        )
+        .join("\n")
+    ],
+    ["devices", (spec?.devices ?? []).map(({ access, path }) => `${Text.clean(path)} (${access})`).join(", ")],
+    ["secrets", (spec?.secrets ?? []).map(({ name }) => Text.clean(name)).join(", ")],
     ["root filesystem", spec?.readonlyRootfs === true ? "read-only" : ""],
     [
       "stop",

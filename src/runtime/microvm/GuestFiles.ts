@@ -14,7 +14,7 @@ import * as Option from "effect/Option"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { constants } from "node:os"
-import { FileFailed, isGone, type ProcessFacts, type SystemFiles } from "../../host/SystemFiles.ts"
+import { FileFailed, type ProcessFacts, type SystemFiles } from "../../host/SystemFiles.ts"
 import { describeErrno } from "../../taproot/Errno.ts"
 import type { Process, Processes } from "../../taproot/Processes.ts"
 import { RootedFileRefused } from "../RootedFile.ts"
@@ -163,7 +163,8 @@ export const make = Effect.fnUntraced(function* (processes: Processes["Service"]
       return answer
     }).pipe(Effect.uninterruptible)
     return turn.withPermit(sent).pipe(
-      Effect.mapError((error) => (error._tag === "SpawnRefused" && error.errno > 0 ? error.errno : ENOTCONN)),
+      // no program, or it has just died: nobody answers
+      Effect.mapError(() => ENOTCONN),
       Effect.flatMap(Deferred.await)
     )
   }
@@ -208,7 +209,10 @@ export const make = Effect.fnUntraced(function* (processes: Processes["Service"]
     ask(operations.readIn, ...text(root), ...text(path), u32(Math.min(maximumBytes, MOST - 16))).pipe(
       Effect.mapError(failed(path)),
       Effect.asSome,
-      Effect.catchIf(isGone, () => Effect.succeedNone),
+      Effect.catchIf(
+        ({ code }) => code === "ENOENT" || code === "ENOTDIR",
+        () => Effect.succeedNone
+      ),
       Effect.mapError(({ problem }) => new RootedFileRefused({ path, problem }))
     )
 

@@ -11,6 +11,7 @@ import * as Cgroups from "../../host/Cgroups.ts"
 import { textOf } from "../../host/SystemFiles.ts"
 import type { Content } from "../../storage/Content.ts"
 import type { Processes } from "../../taproot/Processes.ts"
+import * as Belongings from "../Belongings.ts"
 import * as Capabilities from "../Capabilities.ts"
 import { RootfsFailed } from "../ContainerExit.ts"
 import * as OciRuntimeLive from "../OciRuntimeLive.ts"
@@ -70,6 +71,7 @@ export const make = Effect.fnUntraced(function* (input: {
         hostname: spec.hostname ?? container,
         hostFiles: []
       }),
+    belongings: Belongings.none,
     gone
   }
   return system

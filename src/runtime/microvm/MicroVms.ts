@@ -31,7 +31,7 @@ import { connect, portName } from "../../taproot/GuestPort.ts"
 import * as ProcessExit from "../../taproot/ProcessExit.ts"
 import { type Process, Processes } from "../../taproot/Processes.ts"
 import * as ProcessesLive from "../../taproot/ProcessesLive.ts"
-import { type Control, type GuestState, Hypervisor } from "../../vmm/Hypervisor.ts"
+import { type GuestState, Hypervisor, HypervisorMissing } from "../../vmm/Hypervisor.ts"
 import type { Machine } from "../../vmm/Machine.ts"
 import { MicroVmFailed } from "../ContainerExit.ts"
 import { Executions } from "../Executions.ts"
@@ -54,6 +54,8 @@ export interface MicroVm {
 export class MicroVms extends Context.Service<
   MicroVms,
   {
+    /** What this host has not that a microVM takes, with what to do; undefined when it has all. */
+    readonly lacking: Effect.Effect<string | undefined>
     /** The one of a sandbox that is there, whoever started it. Connects to one that an earlier brain left. */
     readonly find: (sandbox: string) => Effect.Effect<Option.Option<MicroVm>>
     /** Starts one for these containers. Interrupted or failed, it leaves nothing. */
@@ -81,6 +83,7 @@ const SILENT = Duration.seconds(60)
 /** For the guest to end what is in it and power off. */
 const GRACE = Duration.seconds(5)
 const UNKILLABLE = "20 seconds"
+const LAST_WORDS = "2 seconds"
 
 const MIB = 1024 * 1024
 /** What the guest needs for itself. */
@@ -111,8 +114,11 @@ const over: Partial<Record<GuestState, string>> = {
 }
 
 interface Live extends MicroVm {
-  readonly control: Control
   readonly scope: Scope.Closeable
+  /** Done when all that it has said is in its log. */
+  readonly stored: Deferred.Deferred<void>
+  /** Done when, after its end, nothing of it is left. */
+  readonly cleared: Deferred.Deferred<void>
 }
 
 const make = Effect.gen(function* () {
@@ -139,10 +145,11 @@ const make = Effect.gen(function* () {
       DiskRoom.outputRoom(paths.microvms)
     )
 
-  /** Ends what is left of one. */
-  const clear = Effect.fnUntraced(function* (sandbox: string, process: Process) {
+  /** Ends what is left of one. `stored`: done when its last words are in its log. */
+  const clear = Effect.fnUntraced(function* (sandbox: string, process: Process, stored?: Deferred.Deferred<void>) {
     yield* Effect.ignore(process.signal("SIGKILL", { group: true }))
     yield* Effect.timeoutOption(process.exit, UNKILLABLE)
+    if (stored !== undefined) yield* Effect.timeoutOption(Deferred.await(stored), LAST_WORDS)
     yield* process.acknowledge
     yield* Effect.ignoreCause(cgroups.remove(cgroupOf(sandbox)), { log: "Warn" })
     yield* Effect.ignore(files.remove(directoryOf(sandbox)))
@@ -157,7 +164,9 @@ const make = Effect.gen(function* () {
     const failed = (detail: string) => new MicroVmFailed({ name: sandbox, detail })
     const own = yield* Scope.fork(scope)
     const inOwn = <A, E, R>(effect: Effect.Effect<A, E, R>) => Scope.provide(effect, own)
-    yield* inOwn(log(sandbox).attach(process))
+    const console = log(sandbox)
+    yield* inOwn(Effect.addFinalizer(() => console.close))
+    const stored = yield* inOwn(console.attach(process))
     const ended = yield* Deferred.make<string>()
     let isGone = false
     const end = (why: string) =>
@@ -232,7 +241,8 @@ const make = Effect.gen(function* () {
       yield* Effect.raceAllFirst([exited, watched, lost, silent]).pipe(Effect.flatMap(end), Effect.forkIn(own))
       const release = yield* Effect.orElseSucceed(textOf(system.files, "/proc/sys/kernel/osrelease"), () => "")
       const kernel = release.trim().slice(0, 64)
-      return { process, control, system, kernel, scope: own, ended: Deferred.await(ended) }
+      const cleared = yield* Deferred.make<void>()
+      return { process, system, kernel, stored, cleared, scope: own, ended: Deferred.await(ended) }
     })
     return yield* Effect.onError(reached, () => Scope.close(own, Exit.void))
   })
@@ -248,8 +258,9 @@ const make = Effect.gen(function* () {
         Effect.andThen(
           Effect.gen(function* () {
             if (live.get(sandbox) === found) live.delete(sandbox)
-            yield* clear(sandbox, found.process)
+            yield* clear(sandbox, found.process, found.stored)
             yield* Scope.close(found.scope, Exit.void)
+            yield* Deferred.succeed(found.cleared, undefined)
           })
         ),
         Effect.forkIn(scope)
@@ -349,10 +360,9 @@ const make = Effect.gen(function* () {
       const found = live.get(sandbox)
       if (found !== undefined) {
         yield* found.system.processes.finish("power-off")
-        yield* Effect.timeoutOption(found.ended, GRACE)
-        yield* clear(sandbox, found.process)
-        live.delete(sandbox)
-        yield* Scope.close(found.scope, Exit.void)
+        const ended = yield* Effect.timeoutOption(found.ended, GRACE)
+        if (Option.isNone(ended)) yield* Effect.ignore(found.process.signal("SIGKILL", { group: true }))
+        yield* Deferred.await(found.cleared)
       }
       for (const process of yield* processes.takeAll(`${PREFIX}${sandbox}`)) {
         if (process.label === `${PREFIX}${sandbox}`) yield* clear(sandbox, process)
@@ -360,7 +370,16 @@ const make = Effect.gen(function* () {
       yield* Effect.ignore(files.remove(`${paths.microvms}/${sandbox}.log`))
     })
 
+  const lacking = Effect.map(hypervisor.facts, ([driver]) => {
+    const image = GuestImage.find(processes.hello.taprootPid)
+    if (typeof image === "string") return image
+    return driver === undefined || driver.problem !== undefined
+      ? new HypervisorMissing({ detail: driver?.problem ?? "" }).message
+      : undefined
+  })
+
   return MicroVms.of({
+    lacking,
     find,
     start,
     stop,

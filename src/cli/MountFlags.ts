@@ -1,0 +1,95 @@
+/**
+ * The flags of `ironwood run` that put something into a container's file system, in docker's words: `--volume`, `--mount`,
+ * `--tmpfs`, `--device`, `--secret`.
+ *
+ * Trap: there are no named volumes. What a volume's source is must be a path of the host that the machine config allows.
+ */
+import * as Result from "effect/Result"
+import { parseBytes } from "./Quantity.ts"
+
+export interface Bind {
+  readonly source: string
+  readonly target: string
+  readonly readOnly: boolean
+}
+
+export type Tmpfs = readonly [string, { readonly sizeBytes?: bigint }]
+
+/** What `--mount` can ask for. */
+export type Mount = { readonly bind: Bind } | { readonly tmpfs: Tmpfs }
+
+/** `/srv/data:/data`, `/srv/data:/data:ro`. */
+export const parseVolume = (text: string): Result.Result<Bind, string> => {
+  const [source = "", target = "", option = "", ...rest] = text.split(":")
+  if (source !== "" && !source.startsWith("/")) {
+    return Result.fail("a path of the host, as in /srv/data:/data[:ro] (there are no named volumes)")
+  }
+  return source === "" || target === "" || rest.length > 0 || !["", "ro", "rw"].includes(option)
+    ? Result.fail("/srv/data:/data, or /srv/data:/data:ro")
+    : Result.succeed({ source, target, readOnly: option === "ro" })
+}
+
+/** `/tmp`, `/tmp:size=16m`; docker's other options of tmpfs are told to be none. */
+export const parseTmpfs = (text: string): Result.Result<Tmpfs, string> => {
+  const [path = "", options] = text.split(":", 2)
+  if (options === undefined || options === "") return Result.succeed([path, {}])
+  const size = /^size=(.+)$/.exec(options)?.[1]
+  if (size === undefined) return Result.fail(`a path, or a path and its size as in ${path}:size=16MiB`)
+  return Result.map(parseBytes(size), (sizeBytes) => [path, { sizeBytes }] as const)
+}
+
+const keys: Readonly<Record<string, string>> = {
+  type: "type",
+  source: "source",
+  src: "source",
+  target: "target",
+  dst: "target",
+  destination: "target",
+  readonly: "readonly",
+  ro: "readonly",
+  "tmpfs-size": "tmpfs-size"
+}
+
+/** `type=bind,source=/srv/data,target=/data,readonly` or `type=tmpfs,target=/tmp,tmpfs-size=16m`. */
+export const parseMount = (text: string): Result.Result<Mount, string> => {
+  const usage = "type=bind,source=PATH,target=PATH[,readonly] or type=tmpfs,target=PATH[,tmpfs-size=SIZE]"
+  const given = new Map<string, string>()
+  for (const part of text.split(",")) {
+    const [, name = "", value = "true"] = /^([^=]*)(?:=(.*))?$/.exec(part) ?? []
+    const key = keys[name]
+    if (key === undefined) return Result.fail(usage)
+    given.set(key, value)
+  }
+  const { readonly = "false", source = "", target = "", type = "bind" } = Object.fromEntries(given)
+  const size = given.get("tmpfs-size")
+  if (type === "tmpfs" && target !== "" && source === "") {
+    if (size === undefined) return Result.succeed({ tmpfs: [target, {}] })
+    return Result.map(parseBytes(size), (sizeBytes) => ({ tmpfs: [target, { sizeBytes }] }))
+  }
+  if (type !== "bind" || size !== undefined || !["true", "false"].includes(readonly)) return Result.fail(usage)
+  return source.startsWith("/") && target !== ""
+    ? Result.succeed({ bind: { source, target, readOnly: readonly === "true" } })
+    : Result.fail(usage)
+}
+
+/** `/dev/kvm`, `/dev/kvm:/dev/kvm:rw`. */
+export const parseDevice = (
+  text: string
+): Result.Result<{ readonly path: string; readonly target: string; readonly access: string }, string> => {
+  const [path = "", second = "", third = "", ...rest] = text.split(":")
+  const isAccess = /^[rwm]+$/.test(second) && third === ""
+  const [target, access] = isAccess ? ["", second] : [second, third]
+  return path.startsWith("/") && rest.length === 0 && (target === "" || target.startsWith("/"))
+    ? Result.succeed({ path, target, access })
+    : Result.fail("a device, as in /dev/kvm, /dev/kvm:rw or /dev/kvm:/dev/inside:rw")
+}
+
+/** `token`, `token:/etc/token`. */
+export const parseSecret = (
+  text: string
+): Result.Result<{ readonly name: string; readonly target: string }, string> => {
+  const [name = "", target = "", ...rest] = text.split(":")
+  return name !== "" && rest.length === 0 && (target === "" || target.startsWith("/"))
+    ? Result.succeed({ name, target })
+    : Result.fail("a secret, and where its file is when not in /run/secrets: token, or token:/etc/token")
+}

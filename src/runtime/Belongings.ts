@@ -1,0 +1,56 @@
+/**
+ * What a run of a container has beside its image: paths, devices and secrets. Given as it starts, taken back when it is
+ * forgotten.
+ *
+ * Trap: only this host has any. A container in a microVM that wants some is refused plainly, at each start.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { CreateFailed, HostPathRefused, type SecretMissing } from "./ContainerExit.ts"
+import type { ContainerSpec } from "./ContainerSpec.ts"
+import type { HostPaths } from "./HostPaths.ts"
+import type { Bind, Device } from "./RuntimeSpec.ts"
+import type { Secrets } from "./Secrets.ts"
+
+export interface Belongings {
+  /** The paths are there as long as the scope: until the OCI runtime has mounted them. */
+  readonly give: (
+    run: string,
+    spec: ContainerSpec,
+    owner: { readonly uid: number; readonly gid: number }
+  ) => Effect.Effect<
+    { readonly binds: ReadonlyArray<Bind>; readonly devices: ReadonlyArray<Device> },
+    HostPathRefused | SecretMissing | CreateFailed,
+    Scope.Scope
+  >
+  /** Fine when it was given nothing. */
+  readonly takeBack: (run: string) => Effect.Effect<void>
+}
+
+export const ofHost = (paths: HostPaths, secrets: Secrets["Service"]): Belongings => ({
+  give: Effect.fnUntraced(function* (run, spec, owner) {
+    const files = yield* Effect.catchTag(secrets.give(run, spec, owner), "SecretNotKept", ({ message }) =>
+      Effect.fail(new CreateFailed({ name: spec.name, detail: message }))
+    )
+    return { binds: [...(yield* paths.stage(run, spec)), ...files], devices: yield* paths.devices(spec) }
+  }),
+  takeBack: secrets.takeBack
+})
+
+/** Of a system that has nothing to give. */
+export const none: Belongings = {
+  give: (_run, { devices, mounts, name, secrets }) => {
+    const wanted = [
+      ...mounts.map(({ source }) => source),
+      ...devices.map(({ path }) => path),
+      ...secrets.map((secret) => `secret ${secret.name}`)
+    ]
+    const [first] = wanted
+    return first === undefined
+      ? Effect.succeed({ binds: [], devices: [] })
+      : Effect.fail(
+          new HostPathRefused({ name, path: first, problem: "it runs in a microVM, which has nothing of the host" })
+        )
+  },
+  takeBack: () => Effect.void
+}

@@ -1,0 +1,188 @@
+/**
+ * Files, directories and devices of the host that containers have. Only what the machine config allows, and what is in that;
+ * {@link problemsOf} says so when a container is made, {@link HostPaths.stage} and {@link HostPaths.devices} look again at
+ * each start.
+ *
+ * A path is opened from the allowed one on, component by component and without following links, so that nobody who may write
+ * there can point it elsewhere; what was opened, and not its name, is mounted on a stage (a place of the run's own), and from
+ * there into the container.
+ *
+ * Traps: what is mounted *below* a directory is not seen in the container. The allowed path itself may be a link: who wrote the
+ * machine config is trusted. A dead brain leaves its stages; {@link HostPaths.reconcile} clears them.
+ */
+import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
+import type * as Scope from "effect/Scope"
+import { constants } from "node:fs"
+import { type FileHandle, lstat, mkdir, open, readdir, rmdir, writeFile } from "node:fs/promises"
+import { pid } from "node:process"
+import type { FieldProblem } from "../storage/StateErrors.ts"
+import { HostPathRefused } from "./ContainerExit.ts"
+import type { ContainerSpec } from "./ContainerSpec.ts"
+import type { Allowances } from "./Isolation.ts"
+import { flags, type MountPoints } from "./MountPoints.ts"
+import type { RuntimePaths } from "./RuntimePaths.ts"
+import type { Bind, Device } from "./RuntimeSpec.ts"
+
+export interface HostPaths {
+  /** Puts what a run shall have of the host on its stage, as long as the scope. */
+  readonly stage: (
+    run: string,
+    spec: Pick<ContainerSpec, "name" | "mounts">
+  ) => Effect.Effect<ReadonlyArray<Bind>, HostPathRefused, Scope.Scope>
+  readonly devices: (
+    spec: Pick<ContainerSpec, "name" | "devices">
+  ) => Effect.Effect<ReadonlyArray<Device>, HostPathRefused>
+  /** Clears all stages. */
+  readonly reconcile: Effect.Effect<void>
+}
+
+type Allowed = ReturnType<Allowances["mounts"]>[number]
+
+/** The innermost allowed path that `path` is or is in. */
+export const allowedFor = (path: string, allowed: ReadonlyArray<Allowed>): Allowed | undefined =>
+  allowed
+    .filter((one) => path === one.path || path.startsWith(one.path === "/" ? "/" : `${one.path}/`))
+    .toSorted((one, other) => other.path.length - one.path.length)[0]
+
+const mountProblem = (source: string, readOnly: boolean, allowances: Allowances): string | undefined => {
+  const found = allowedFor(source, allowances.mounts())
+  if (found === undefined) {
+    return `this host does not allow containers to have ${source}: see containers.allowMounts in its machine config`
+  }
+  return found.readOnly && !readOnly ? `this host allows containers only to read ${found.path}` : undefined
+}
+
+const deviceProblem = (path: string, allowances: Allowances): string | undefined =>
+  allowances.devices().includes(path)
+    ? undefined
+    : `this host does not allow containers to have ${path}: see containers.allowDevices in its machine config`
+
+/** What of a spec this host does not allow, by field. */
+export const problemsOf = (
+  { devices, mounts }: Pick<ContainerSpec, "mounts" | "devices">,
+  allowances: Allowances
+): ReadonlyArray<FieldProblem> => [
+  ...mounts.flatMap(({ readOnly, source }, index) => {
+    const problem = mountProblem(source, readOnly, allowances)
+    return problem === undefined ? [] : [{ field: `mounts[${index}].source`, problem }]
+  }),
+  ...devices.flatMap(({ path }, index) => {
+    const problem = deviceProblem(path, allowances)
+    return problem === undefined ? [] : [{ field: `devices[${index}].path`, problem }]
+  })
+]
+
+// Not in node:fs; the same on every architecture that Node runs on here (asm-generic/fcntl.h).
+const O_PATH = 0o10000000
+
+class Refused extends Error {}
+
+const wordsOf = (error: unknown): string => {
+  const code = Predicate.hasProperty(error, "code") ? error.code : undefined
+  if (code === "ENOENT") return "it is not there"
+  if (code === "ENOTDIR") return "something in it is no directory"
+  return error instanceof Error ? error.message : String(error)
+}
+
+/** Opens `path`, which is `allowed` or in it; `seen` is how we see a path of the host. */
+const openWithin = async (seen: MountPoints["seen"], allowed: string, path: string): Promise<FileHandle> => {
+  let found = await open(seen(allowed), O_PATH)
+  for (const name of path
+    .slice(allowed.length)
+    .split("/")
+    .filter((part) => part !== "")) {
+    const inner = await open(`/proc/self/fd/${found.fd}/${name}`, O_PATH | constants.O_NOFOLLOW).finally(() =>
+      found.close()
+    )
+    found = inner
+    if ((await inner.stat()).isSymbolicLink()) {
+      await inner.close()
+      throw new Refused(`"${name}" in it is a symbolic link, and none is followed below ${allowed}`)
+    }
+  }
+  return found
+}
+
+const deviceOf = async (seen: MountPoints["seen"], wanted: ContainerSpec["devices"][number]): Promise<Device> => {
+  const stat = await lstat(seen(wanted.path), { bigint: true })
+  if (!stat.isCharacterDevice() && !stat.isBlockDevice()) throw new Refused("it is no device")
+  return {
+    path: wanted.target ?? wanted.path,
+    type: stat.isBlockDevice() ? "b" : "c",
+    major: Number(((stat.rdev >> 8n) & 0xfffn) | ((stat.rdev >> 32n) & ~0xfffn)),
+    minor: Number((stat.rdev & 0xffn) | ((stat.rdev >> 12n) & ~0xffn)),
+    fileMode: Number(stat.mode & 0o777n),
+    uid: Number(stat.uid),
+    gid: Number(stat.gid),
+    access: wanted.access
+  }
+}
+
+export const make = (points: MountPoints, allowances: Allowances, paths: RuntimePaths): HostPaths => {
+  const clear = (run: string) =>
+    Effect.gen(function* () {
+      const directory = `${paths.stages}/${run}`
+      const names = yield* Effect.promise(() => readdir(directory).catch((): Array<string> => []))
+      yield* Effect.forEach(names, (name) => points.remove(`${directory}/${name}`), { discard: true })
+      yield* Effect.promise(() => rmdir(directory).catch(() => undefined))
+    })
+
+  const refused = (name: string, path: string) => (error: unknown) =>
+    error instanceof HostPathRefused ? error : new HostPathRefused({ name, path, problem: wordsOf(error) })
+
+  const put = (name: string, target: string, { readOnly, source }: ContainerSpec["mounts"][number]) =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const allowed = allowedFor(source, allowances.mounts())
+        const problem = mountProblem(source, readOnly, allowances)
+        if (allowed === undefined || problem !== undefined) {
+          return yield* new HostPathRefused({ name, path: source, problem: problem ?? "it is not allowed" })
+        }
+        const handle = yield* Effect.acquireRelease(
+          Effect.tryPromise(() => openWithin(points.seen, allowed.path, source)),
+          (opened) => Effect.promise(() => opened.close())
+        )
+        yield* Effect.tryPromise(async () => {
+          await ((await handle.stat()).isDirectory() ? mkdir(target) : writeFile(target, "", { flag: "wx" }))
+        })
+        yield* points.mount({ source: `/proc/${pid}/fd/${handle.fd}`, target, type: "", flags: flags.bind })
+      })
+    ).pipe(
+      Effect.mapError((error) => refused(name, source)(Predicate.isTagged(error, "UnknownError") ? error.cause : error))
+    )
+
+  return {
+    stage: Effect.fnUntraced(function* (run, { mounts, name }) {
+      if (mounts.length === 0) return []
+      const directory = `${paths.stages}/${run}`
+      yield* Effect.acquireRelease(
+        Effect.andThen(
+          clear(run),
+          Effect.tryPromise({
+            try: () => mkdir(directory, { recursive: true, mode: 0o700 }),
+            catch: refused(name, directory)
+          })
+        ),
+        () => clear(run)
+      )
+      return yield* Effect.forEach(mounts, (wanted, index) =>
+        Effect.as(put(name, `${directory}/${index}`, wanted), {
+          source: `${directory}/${index}`,
+          target: wanted.target,
+          readOnly: wanted.readOnly
+        })
+      )
+    }),
+    devices: ({ devices, name }) =>
+      Effect.forEach(devices, (wanted) => {
+        const problem = deviceProblem(wanted.path, allowances)
+        if (problem !== undefined) return Effect.fail(new HostPathRefused({ name, path: wanted.path, problem }))
+        return Effect.tryPromise({ try: () => deviceOf(points.seen, wanted), catch: refused(name, wanted.path) })
+      }),
+    reconcile: Effect.flatMap(
+      Effect.promise(() => readdir(paths.stages).catch((): Array<string> => [])),
+      (runs) => Effect.forEach(runs, clear, { discard: true })
+    )
+  }
+}
