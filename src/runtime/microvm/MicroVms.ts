@@ -115,6 +115,8 @@ const over: Partial<Record<GuestState, string>> = {
 
 interface Live extends MicroVm {
   readonly scope: Scope.Closeable
+  /** From here on what is in it counts as gone: it is about to be ended. */
+  readonly leave: Effect.Effect<void>
   /** Done when all that it has said is in its log. */
   readonly stored: Deferred.Deferred<void>
   /** Done when, after its end, nothing of it is left. */
@@ -242,7 +244,10 @@ const make = Effect.gen(function* () {
       const release = yield* Effect.orElseSucceed(textOf(system.files, "/proc/sys/kernel/osrelease"), () => "")
       const kernel = release.trim().slice(0, 64)
       const cleared = yield* Deferred.make<void>()
-      return { process, system, kernel, stored, cleared, scope: own, ended: Deferred.await(ended) }
+      const leave = Effect.sync(() => {
+        isGone = true
+      })
+      return { process, system, kernel, leave, stored, cleared, scope: own, ended: Deferred.await(ended) }
     })
     return yield* Effect.onError(reached, () => Scope.close(own, Exit.void))
   })
@@ -359,6 +364,7 @@ const make = Effect.gen(function* () {
     Effect.gen(function* () {
       const found = live.get(sandbox)
       if (found !== undefined) {
+        yield* found.leave
         yield* found.system.processes.finish("power-off")
         const ended = yield* Effect.timeoutOption(found.ended, GRACE)
         if (Option.isNone(ended)) yield* Effect.ignore(found.process.signal("SIGKILL", { group: true }))
