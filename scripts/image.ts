@@ -175,13 +175,17 @@ const squashed = (name: string, all: ReadonlyArray<CpioEntry>, quick: boolean): 
   const digest = digestOf(Buffer.concat([Buffer.from(options.join(" ")), archive(entries)]))
   const kept = join(cache, `${family}${digest.slice(0, 24)}.squashfs`)
   if (!existsSync(kept)) {
-    for (const old of readdirSync(cache)) if (old.startsWith(family)) rmSync(join(cache, old))
+    const made = (found: string) => found.startsWith(family) && found.endsWith(".squashfs")
+    for (const old of readdirSync(cache).filter(made)) rmSync(join(cache, old), { force: true })
     const root = mkdtempSync(join(tmpdir(), "ironwood-image-"))
+    // another process may make the same at the same time
+    const making = `${kept}.${process.pid}`
     try {
       unpack(entries, root)
-      run("mksquashfs", [root, `${kept}.new`, ...options])
-      renameSync(`${kept}.new`, kept)
+      run("mksquashfs", [root, making, ...options])
+      renameSync(making, kept)
     } finally {
+      rmSync(making, { force: true })
       rmSync(root, { recursive: true })
     }
   }

@@ -1,6 +1,7 @@
 /**
  * What `docker login` (or podman's) has left here: credentials for a registry, from `$DOCKER_CONFIG/config.json`, else
- * `~/.docker/config.json`, or the file that `$REGISTRY_AUTH_FILE` names. Also from a credential helper, where the file says so.
+ * `~/.docker/config.json`, or the file that `$REGISTRY_AUTH_FILE` names. Also from a credential helper, where the file says so
+ * (`credHelpers` for a registry, `credsStore` for those that have nothing else).
  *
  * A pull takes them along in its request, for the one registry that it is about; they are never printed.
  *
@@ -60,6 +61,9 @@ const keysOf = (registry: string): ReadonlyArray<string> => {
   ])
 }
 
+/** Under which key docker puts a registry into its store. */
+const storedAs = (registry: string): string => (registry === "docker.io" ? "https://index.docker.io/v1/" : registry)
+
 const ofEntry = (entry: typeof Entry.Type): Credentials | undefined => {
   const decoded = Buffer.from(entry.auth ?? "", "base64")
     .toString("utf8")
@@ -111,12 +115,8 @@ export const credentialsFor = Effect.fnUntraced(function* (reference: string) {
   for (const key of keysOf(registry)) {
     const helper = credHelpers[key]
     const found =
-      helper !== undefined
-        ? yield* fromHelper(helper, key)
-        : auths[key] === undefined
-          ? undefined
-          : (ofEntry(auths[key]) ?? (credsStore === undefined ? undefined : yield* fromHelper(credsStore, key)))
+      helper !== undefined ? yield* fromHelper(helper, key) : auths[key] === undefined ? undefined : ofEntry(auths[key])
     if (found !== undefined) return found
   }
-  return undefined
+  return credsStore === undefined ? undefined : yield* fromHelper(credsStore, storedAs(registry))
 })
