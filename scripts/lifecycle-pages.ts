@@ -22,6 +22,7 @@ import {
   remedyMeanings,
   wantedMeanings
 } from "../src/runtime/Lifecycle.ts"
+import * as Vm from "../src/vmm/Lifecycle.ts"
 
 /** Where the pages are. */
 export const directory = fileURLToPath(new URL("../docs/lifecycle", import.meta.url))
@@ -130,6 +131,37 @@ ${meanings(Config.events)}
 ${meanings(Config.actionMeanings, "**")}
 `
 
+const vmCommands = `# A virtual machine: what a person may ask for
+
+${generated("`src/vmm/Lifecycle.ts`")}
+
+What a command of the API does with a virtual machine in each state. The states are those of [its actor](actor.md), and
+*unregistered*: desired state knows it, and its supervisor is down at the moment.
+
+${matrix(Vm.vmStates, keys(Vm.commands.running), (state, command) => Vm.commands[state][command])}
+
+## Commands
+
+${meanings(Vm.commandMeanings)}
+
+## What they do
+
+${meanings(Vm.actionMeanings, "**")}
+`
+
+const vmEndings = `# A virtual machine: how its life ends
+
+${generated("`src/vmm/Lifecycle.ts`")}
+
+What its actor ends with, for its restart policy to judge, by what a reboot is to its spec (\`onReboot\`).
+
+${matrix(keys(Vm.endings), ["reset", "end"] as const, (ending, onReboot) => Vm.endings[ending][onReboot])}
+
+## How a life can end
+
+${meanings(Vm.endingMeanings, "**")}
+`
+
 const exits = {
   normal: "it returned; a container: exit code 0",
   failure: "a typed failure; a container: another exit code, a signal, out of memory",
@@ -217,6 +249,8 @@ const lists: ReadonlyArray<readonly [file: string, title: string, text: string]>
   ["decisions.md", "What a restart policy decides: restart type × exit", decisions],
   ["container-commands.md", "A container: state × command", containerCommands],
   ["container-findings.md", "A container: what is found × what is wanted", containerFindings],
+  ["vm-commands.md", "A virtual machine: state × command", vmCommands],
+  ["vm-endings.md", "A virtual machine: how its life ends × what a reboot is", vmEndings],
   ["config.md", "The machine config: state × event", config]
 ]
 

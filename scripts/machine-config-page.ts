@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url"
 import { configSchema } from "../src/config/ConfigSchema.ts"
 import { keptRevisions } from "../src/config/ConfigErrors.ts"
 import { parameterOf } from "../src/config/Effective.ts"
-import { type Reach, rowOf } from "../src/config/Reach.ts"
+import { type Reach, rowOf, takenEverywhere } from "../src/config/Reach.ts"
 import { nameOf, usualSources } from "../src/host/ConfigSource.ts"
 
 /** What of JSON Schema the table is made from. */
@@ -79,25 +79,17 @@ hostname: node-1
 network:
   nameServers: [192.0.2.53]
   links:
-    - { name: eth0, dhcp4: true, acceptRouterAdvertisements: true }
-    - { name: bond0, bond: { mode: active-backup, members: [eth1, eth2] }, mtu: 9000 }
-    - { name: bond0.42, vlan: { parent: bond0, id: 42 }, addresses: [192.0.2.9/24], gateways: [192.0.2.1] }
+    - { name: uplink, mac: 52:54:00:12:34:56, dhcp4: true, acceptRouterAdvertisements: true }
+    - { name: storage, bond: { mode: active-backup, members: [eth1, eth2] }, mtu: 9000 }
+    - name: storage.42
+      vlan: { parent: storage, id: 42 }
+      addresses: [192.0.2.9/24]
+      gateways: [192.0.2.1]
+      mtu: 9000
 time:
   servers: [192.0.2.123]
 kernel:
   sysctls: { vm.swappiness: 10 }
-network:
-  links:
-    - name: uplink
-      mac: 52:54:00:12:34:56
-      dhcp4: true
-      acceptRouterAdvertisements: true
-    - name: storage
-      bond: { mode: active-backup, members: [eth1, eth2] }
-    - name: storage.42
-      vlan: { parent: storage, id: 42 }
-      addresses: [192.0.2.9/24]
-      mtu: 9000
 state:
   format: /dev/vda
 \`\`\`
@@ -110,7 +102,8 @@ An editor that knows JSON Schema checks a document against [machine-config.schem
 what \`ironwood config schema\` prints. What Ironwood itself checks goes further, and tells everything that is wrong at once, each by
 its field: a document that is wrong in one place changes nothing.
 
-An Ironwood that is a process on a machine that is not its own (\`npm start\`) takes \`api\`, \`registries\`, \`images\` and \`restarts\`, and refuses the rest.
+An Ironwood that is a process on a machine that is not its own (\`npm start\`) takes
+${takenEverywhere()}, and refuses the rest.
 
 ## Where a machine has it from
 

@@ -6,6 +6,7 @@
  * ├─ host                   the machine config; on a machine that boots into Ironwood the steps of its start, too
  * ├─ storage                the desired state, the journal, images
  * ├─ network                the host's links, on a machine that boots into Ironwood
+ * ├─ vmm                    one child per virtual machine
  * ├─ runtime                one child per sandbox, each with its containers
  * ├─ gateway                the API
  * ├─ upgrade                which brain runs; one that has to prove itself does it here
@@ -36,12 +37,15 @@ import { Cgroups } from "./host/Cgroups.ts"
 import { Allowance } from "./runtime/Isolation.ts"
 import * as ContainersLive from "./runtime/ContainersLive.ts"
 import * as OciRuntimeLive from "./runtime/OciRuntimeLive.ts"
+import { cgroupOf } from "./runtime/RuntimePaths.ts"
 import { RuntimeSupervisor } from "./runtime/RuntimeSupervisor.ts"
 import * as ContentLive from "./storage/ContentLive.ts"
 import * as RootfsLive from "./storage/RootfsLive.ts"
 import { storage } from "./storage/Storage.ts"
 import { upgradeActor } from "./upgrade/UpgradeActor.ts"
 import { databaseOf } from "./upgrade/Upgrades.ts"
+import * as VmsLive from "./vmm/VmsLive.ts"
+import { VmSupervisor } from "./vmm/VmSupervisor.ts"
 
 /** Where everything of one Ironwood is kept, below its state directory (absolute). */
 export const paths = (stateDirectory: string) => ({
@@ -49,11 +53,13 @@ export const paths = (stateDirectory: string) => ({
   content: join(stateDirectory, "content"),
   runtime: join(stateDirectory, "runtime"),
   logs: join(stateDirectory, "logs"),
+  vms: join(stateDirectory, "vm"),
   socket: join(stateDirectory, "ironwood.sock")
 })
 
 /** The tree of one Ironwood. */
 export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDirectory }: Place) {
+  const vmm = yield* VmSupervisor
   const runtime = yield* RuntimeSupervisor
   const { parts, setting } = yield* MachineConfigs
   const config = configActor(machine)
@@ -90,6 +96,7 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
           ),
       storage({ directory: paths(stateDirectory).content, collection: () => parts().images.collection }),
       ...network,
+      vmm.spec,
       runtime.spec,
       ways,
       upgradeActor(answersAt(socketPath)),
@@ -100,7 +107,7 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
 
 /** The services that the actors use; what these stand on (the state, taproot) comes from `main`. */
 export const services = (stateDirectory: string) => {
-  const { content, logs, runtime } = paths(stateDirectory)
+  const { content, logs, runtime, vms } = paths(stateDirectory)
   const allowance = Layer.effect(
     Allowance,
     Effect.map(MachineConfigs, ({ parts }) => ({
@@ -113,6 +120,7 @@ export const services = (stateDirectory: string) => {
     Layer.provide(allowance),
     Layer.provideMerge(OciRuntimeLive.layer({ directory: runtime })),
     Layer.provideMerge(RootfsLive.layer({ directory: join(runtime, "rootfs") })),
+    Layer.provideMerge(VmsLive.layer({ directory: vms, cgroup: `${cgroupOf(stateDirectory)}-vm` })),
     Layer.provideMerge(
       Layer.unwrap(
         Effect.map(MachineConfigs, ({ parts }) =>

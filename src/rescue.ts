@@ -4,12 +4,14 @@
  * and the host service, which can stop the machine.
  *
  * After {@link patience} it ends, and taproot tries the ordinary brain again: what was wrong (a full disk, memory that a
- * workload held) may have passed. Where the machine config says so (`upgrade.whenBrainFails`) it reboots the machine instead, as
- * seldom as restart policies may. Another brain can be sent to it, too.
+ * workload held) may have passed. Where the machine config says so (`upgrade.whenBrainFails`), and in any case where the boot
+ * loader still counts the tries of the image, it reboots the machine instead, as seldom as restart policies may: only then does
+ * the loader go back to the image before. Another brain can be sent to it, too.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import { uptime } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
@@ -23,6 +25,7 @@ import * as Confirmed from "./config/Confirmed.ts"
 import { effective } from "./config/Effective.ts"
 import { rescueGateway } from "./gateway/Gateway.ts"
 import { Instance } from "./gateway/Instance.ts"
+import * as BootAssessment from "./host/BootAssessment.ts"
 import * as ConsoleJournal from "./host/ConsoleJournal.ts"
 import { Host } from "./host/HostFacts.ts"
 import { found, MachineState } from "./host/MachineState.ts"
@@ -35,6 +38,7 @@ import { Containers } from "./runtime/Containers.ts"
 import { RuntimeMissing } from "./runtime/ContainerExit.ts"
 import { OciRuntime } from "./runtime/OciRuntime.ts"
 import { type BrainEnd, Processes, type ShutdownAction } from "./taproot/Processes.ts"
+import { Hypervisor } from "./vmm/Hypervisor.ts"
 import { ProcessesLive } from "./taproot/ProcessesLive.ts"
 import { describeEnd } from "./upgrade/Lifecycle.ts"
 import * as Upgrades from "./upgrade/Upgrades.ts"
@@ -62,6 +66,9 @@ const noRuntime = Layer.succeed(
   })
 )
 
+/** Nor machines. */
+const noMachines = Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => [] })
+
 /** The tree's calls ask for it where an actor is a container's, and here none is. */
 const noContainers = Layer.mock(Containers, {})
 
@@ -81,16 +88,21 @@ const live = (place: Place) =>
       rescue: why,
       stop: (action) => Effect.asVoid(Deferred.succeed(asked, action))
     })
+    const { listen, network: wanted, upgrade } = effective(yield* Confirmed.load, place.machine)
+    const reboots = BootAssessment.rebootReason(upgrade.whenBrainFails, yield* BootAssessment.unproven)
     const rescue = Actor.make(
       "rescue",
       { kind: "rescue", description: "why nothing is run here" },
       Effect.gen(function* () {
-        yield* Actor.ready({ kept: `${kept} processes`, "next-try": `in ${patience}` })
+        yield* Actor.ready({
+          kept: `${kept} processes`,
+          "next-try": `in ${patience}`,
+          ...Option.match(reboots, { onNone: () => ({}), onSome: (because) => ({ "reboots-first": because }) })
+        })
         yield* Actor.degraded(why)
         return yield* Effect.never
       })
     )
-    const { listen, network: wanted, upgrade } = effective(yield* Confirmed.load, place.machine)
     const ways = yield* rescueGateway({
       socketPath: place.socketPath,
       insecure: constant(listen),
@@ -119,8 +131,12 @@ const live = (place: Place) =>
       )
       const wish = yield* Effect.timeoutOption(Effect.raceFirst(stop, handOver), patience)
       yield* root.end("release")
-      const action =
-        wish._tag === "Some" ? wish.value : upgrade.whenBrainFails === "reboot" ? mayReboot(place, state, why) : "retry"
+      const action = Option.getOrElse(wish, () =>
+        Option.match(reboots, {
+          onNone: () => "retry" as const,
+          onSome: (because) => mayReboot(place, state, `${why}; ${because}`)
+        })
+      )
       if (action === "retry") return
       if (typeof action === "object") return yield* processes.succeed(action)
       yield* processes.finish(action)
@@ -134,7 +150,8 @@ const live = (place: Place) =>
           Host.layer,
           Cgroups.layer,
           noRuntime,
-          noContainers
+          noContainers,
+          noMachines
         )
       ),
       Effect.scoped
@@ -153,7 +170,7 @@ const upgrades = ({ stateDirectory }: Place, state: FoundState) =>
     ...(state === undefined ? { blocked: "what keeps the state of this machine is not mounted" } : {})
   })
 
-/** What the machine config wishes, unless that has been done too often. */
+/** Whether the reboot that is wished for may be: not when that has been done too often. */
 const mayReboot = ({ stateDirectory }: Place, state: FoundState, reason: string): "restart" | "retry" => {
   const guard = RebootGuard.make({
     file: join(stateDirectory, "reboots.json"),

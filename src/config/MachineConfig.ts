@@ -158,7 +158,8 @@ const Upgrade = Schema.Struct({
     description:
       "What the rescue brain does when no brain could keep itself up: `wait` for a person and let the ordinary one try again " +
       "every 5 minutes (the default), or `reboot` the machine after the first 5 minutes, which ends its workloads; at most as often " +
-      "as restart policies may."
+      "as restart policies may. A machine whose boot loader still counts the tries of its image reboots in either case, so that the " +
+      "loader goes back to the image before."
   })
 })
 

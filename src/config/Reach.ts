@@ -44,3 +44,17 @@ export const rowOf = (field: string): Row | undefined =>
   table
     .filter((row) => field === row.field || field.startsWith(`${row.field}.`) || field.startsWith(`${row.field}[`))
     .toSorted((one, other) => other.field.length - one.field.length)[0]
+
+/** In words and Markdown: the fields that an Ironwood takes which is a process on a machine that is not its own. */
+export const takenEverywhere = (): string => {
+  const named = ({ field }: Row): string => {
+    const without = table.filter((row) => row.machineOnly && row.field.startsWith(`${field}.`))
+    const except = without.map((row) => `\`${row.field}\``).join(" and ")
+    return `\`${field}\`${except === "" ? "" : ` (without ${except})`}`
+  }
+  const taken = table
+    // the version is that of the document, which every Ironwood reads
+    .filter(({ field, machineOnly }) => !machineOnly && field !== "version")
+    .map(named)
+  return `${taken.slice(0, -1).join(", ")} and ${taken.at(-1) ?? ""}`
+}

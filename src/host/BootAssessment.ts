@@ -11,7 +11,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { access, mkdir, open, readdir, readFile, rename, rmdir } from "node:fs/promises"
+import { access, mkdir, open, readdir, readFile, rename, rmdir, writeFile } from "node:fs/promises"
 import { basename, dirname, join } from "node:path"
 import { Processes } from "../taproot/Processes.ts"
 import { step, StepFailed } from "./Step.ts"
@@ -25,6 +25,9 @@ const mountPoint = "/run/ironwood/esp"
 
 /** nosuid, nodev, noexec: mount(2). */
 const flags = 14n
+
+/** Is there once the loader has been told, until the machine is started anew. */
+const toldFile = "/run/ironwood/image-is-good"
 
 /** How long all must have been up. */
 const patience = "10 seconds"
@@ -54,11 +57,38 @@ export const countedImage = (text: string): Option.Option<CountedImage> => {
 export const variableText = (bytes: Uint8Array): string =>
   Buffer.from(bytes.subarray(4)).toString("utf16le").replace(/\0+$/, "")
 
-/** The image that this machine was started from, if the loader counts its tries. */
-export const started: Effect.Effect<Option.Option<CountedImage>> = Effect.map(
-  Effect.option(Effect.tryPromise(() => readFile(variable))),
-  Option.flatMap((bytes) => countedImage(variableText(bytes)))
-)
+/** The image that this machine was started from, if the loader counts its tries. `file`: for tests. */
+export const startedFrom = (file: string): Effect.Effect<Option.Option<CountedImage>> =>
+  Effect.map(
+    Effect.option(Effect.tryPromise(() => readFile(file))),
+    Option.flatMap((bytes) => countedImage(variableText(bytes)))
+  )
+export const started = startedFrom(variable)
+
+/** The same while the loader has not been told that it is good: the variable stays as it is until the next start. */
+export const unprovenFrom = (file: string, told: string): Effect.Effect<Option.Option<CountedImage>> =>
+  Effect.flatMap(isThere(told), (isTold) => (isTold ? Effect.succeedNone : startedFrom(file)))
+export const unproven = Effect.suspend(() => unprovenFrom(variable, toldFile))
+
+/**
+ * Why a machine reboots whose brain cannot keep itself up, or none: then it stays as it is. An image that has not proved
+ * itself is left for the one before only by a reboot, also after its last try, so then the machine config is not asked.
+ */
+export const rebootReason = (
+  whenBrainFails: "wait" | "reboot",
+  image: Option.Option<CountedImage>
+): Option.Option<string> =>
+  Option.match(image, {
+    onNone: () => (whenBrainFails === "reboot" ? Option.some("the machine config says so") : Option.none()),
+    onSome: ({ path, triesLeft }) =>
+      Option.some(
+        `its image ${basename(path)} has never proved itself; the boot loader ${
+          triesLeft === 0
+            ? "leaves it for the one before"
+            : `leaves it for the one before after its last try (left: ${triesLeft})`
+        }`
+      )
+  })
 
 const failed = (problem: string) => new StepFailed({ step: name, problem })
 
@@ -114,7 +144,9 @@ export const bootAssessment = (image: CountedImage) =>
     Effect.gen(function* () {
       yield* Effect.sleep(patience)
       for (const device of yield* candidates) {
-        if (yield* bless(device, image)) return { facts: { image: basename(image.good), partition: device } }
+        if (!(yield* bless(device, image))) continue
+        yield* attempt(`writing ${toldFile}`, () => writeFile(toldFile, image.good))
+        return { facts: { image: basename(image.good), partition: device } }
       }
       return yield* failed(
         `no partition named ${partition} has ${image.path}: the loader goes on counting, and leaves this image after ${image.triesLeft} more starts`

@@ -317,13 +317,18 @@ const history = Command.make(
   })
 )
 
+/** A test holds it against `config/Reach.ts`, which decides it and which a client does not have. */
+export const takenEverywhere =
+  "`api`, `upgrade` (without `upgrade.whenBrainFails`), `containers`, `restarts`, `registries` and `images`"
+
 export const config = Command.make("config").pipe(
   Command.withSubcommands([get, validate, diff, apply, patch, confirm, revert, history, schema]),
   describe({
     short: "Read and change the machine config",
     long: [
       "One document says what a machine that boots into Ironwood is to be: docs/machine-config.md. An Ironwood that is a",
-      "process on a machine that is not its own takes only what is about itself: `api` and `restarts`."
+      "process on a machine that is not its own takes only what is about itself:",
+      takenEverywhere
     ],
     examples: [
       ["ironwood config get", "What holds"],

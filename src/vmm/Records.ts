@@ -1,0 +1,62 @@
+/**
+ * The desired state of virtual machines as it is stored (`State`).
+ *
+ * Traps: stored data; a field that is added later needs a default for decoding. `completed` is no wish but the memory that the
+ * wish was fulfilled: a machine whose guest powered off and that its policy does not restart stays so over restarts of brain
+ * and host. `judged` names the life that policy has dealt with: whatever is still there of it is to be cleared away.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type { Collection, State, StateRecord } from "../storage/State.ts"
+import { GracePeriod } from "../storage/Workload.ts"
+import { VmSpec } from "./VmSpec.ts"
+
+export const VmRecord = Schema.Struct({
+  spec: VmSpec,
+  /** Whom its hypervisor runs as, where we may choose: no two machines the same. */
+  user: Schema.Int,
+  desired: Schema.Literals(["running", "stopped"]),
+  completed: Schema.Boolean,
+  /** The label of the last life that was judged. */
+  judged: Schema.optionalKey(Schema.String),
+  /** While stopped: how long it may take, where not as the spec says. */
+  grace: Schema.optionalKey(GracePeriod)
+})
+export type VmRecord = typeof VmRecord.Type
+
+export type StoredVm = StateRecord<VmRecord>
+export type Records = Collection<VmRecord>
+
+export const open = (state: State["Service"]): Effect.Effect<Records> => state.collection("vm", VmRecord)
+
+/** Machines that a person stopped, and whose policy does not remember that over restarts of Ironwood, shall run again. */
+export const forgetStops = Effect.fnUntraced(function* (records: Records) {
+  const { records: found } = yield* records.partition
+  for (const { name, value } of found) {
+    if (value.desired === "running" || value.spec.restart.rememberStop) continue
+    yield* Effect.ignore(
+      records.update(name, (record) => {
+        const { grace: _, ...rest } = record.value
+        return { ...rest, desired: "running", completed: false }
+      })
+    )
+  }
+})
+
+/** In the order in which they were made. */
+export const byAge = (found: ReadonlyArray<StoredVm>): ReadonlyArray<StoredVm> =>
+  found.toSorted((one, other) => one.createdAt - other.createdAt)
+
+/** Whether its actor shall run. */
+export const isWanted = ({ completed, desired }: VmRecord): boolean => desired === "running" && !completed
+
+/** Below all users that distributions, systemd and container managers give away. */
+const FIRST_USER = 1_900_000_000
+
+/** The lowest that none of these has. */
+export const freeUser = (found: ReadonlyArray<VmRecord>): number => {
+  const taken = new Set(found.map(({ user }) => user))
+  let user = FIRST_USER
+  while (taken.has(user)) user++
+  return user
+}

@@ -1,0 +1,109 @@
+/**
+ * The actor of one virtual machine: it has a life (the one that still goes on, or a new one), follows it to its end, and ends with
+ * what that means. Everything else is its restart policy's business.
+ *
+ * Its two endings are the actor's: *stop* ends the guest (power button, grace, its hypervisor) and clears away all of that life;
+ * *release* touches nothing, and the next incarnation, in this brain or the next, finds it again.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Actor from "../actor/Actor.ts"
+import type { ChildSpec } from "../actor/ChildSpec.ts"
+import { isFinal } from "../actor/Decision.ts"
+import * as ExitView from "../actor/ExitView.ts"
+import * as ProcessAge from "../taproot/ProcessAge.ts"
+import type { GuestState } from "./Hypervisor.ts"
+import { isWanted, type Records, type VmRecord } from "./Records.ts"
+import type { VmFailure } from "./VmExit.ts"
+import { VmRuns } from "./VmRuns.ts"
+
+/** What a stop takes beyond the grace: writing back, the kill, the last of the console, the kernel's clean-up. */
+export const CLEARING = Duration.seconds(60)
+
+const words = ({ chipset, cpus, memoryBytes }: VmRecord["spec"]): string =>
+  `${chipset}, ${cpus} ${cpus === 1 ? "CPU" : "CPUs"}, ${Math.round(memoryBytes / 1_048_576)} MiB`
+
+/** What is less than it should be with a guest in this state. */
+const degradedBy = (state: GuestState): string =>
+  state === "stalled" ? "it stands still: a disk of it took no more; make room, then resume it" : ""
+
+export const vmActor = (
+  record: VmRecord,
+  records: Records,
+  /** Nothing of it is left to be looked after: it goes on as an earlier brain left it, instead of starting. */
+  resume = false
+): ChildSpec<VmFailure, VmRuns> => {
+  const { spec } = record
+  return Actor.make(
+    spec.name,
+    {
+      kind: "vm",
+      description: words(spec),
+      policy: spec.restart,
+      shutdown: Duration.sum(spec.stopGracePeriod, CLEARING),
+      startDeadline: "2 minutes",
+      autoStart: isWanted(record),
+      resume,
+      // one that shall run once stays to be looked at
+      keep: true
+    },
+    Effect.gen(function* () {
+      const runs = yield* VmRuns
+      const self = yield* Actor.Self
+      const present = Effect.match(records.get(spec.name), {
+        onFailure: () => record,
+        onSuccess: Option.match({ onNone: () => record, onSome: ({ value }) => value })
+      })
+      yield* Actor.onStop(
+        Effect.gen(function* () {
+          // How it is to be stopped was committed just now.
+          const now = yield* present
+          const ended = yield* runs.stop(now, now.grace ?? now.spec.stopGracePeriod)
+          if (Option.isSome(ended)) yield* Actor.stopped(ended.value)
+        })
+      )
+
+      const now = yield* present
+      const found = yield* runs.find(now)
+      const run = Option.isSome(found) ? found.value : yield* runs.start(now, self.incarnation)
+      const facts = { pid: String(run.process.pid), run: run.process.label.slice("vm/".length) }
+      const age = yield* ProcessAge.of(run.process)
+      yield* Option.isSome(found) ? Actor.adopted(facts, age) : Actor.ready(facts, age)
+
+      let reboots = 0
+      let reasons = { state: "", trouble: "" }
+      const degraded = (change: Partial<typeof reasons>): void => {
+        reasons = { ...reasons, ...change }
+        self.annotate({ degraded: [reasons.state, reasons.trouble].filter((reason) => reason !== "").join("; ") })
+      }
+      const ended = yield* run.hold.follow({
+        state: (state) => {
+          self.annotate({ paused: state === "paused" ? "yes" : "" })
+          degraded({ state: degradedBy(state) })
+        },
+        trouble: (why) => degraded({ trouble: why }),
+        rebooted: () => {
+          reboots++
+          self.annotate({ reboots: String(reboots) })
+          return spec.onReboot === "end"
+        }
+      })
+      yield* runs.verdict(
+        now,
+        run,
+        ended,
+        Effect.fnUntraced(function* (verdict) {
+          const view = ExitView.fromExit(0, verdict, false)
+          // The policy may have been changed since; a state that cannot be written is no reason to hide how it ended.
+          const update = records.update(spec.name, ({ value }) => ({
+            ...value,
+            judged: run.process.label,
+            completed: value.completed || isFinal(value.spec.restart, view)
+          }))
+          yield* Effect.ignore(update)
+        })
+      )
+    })
+  )
+}

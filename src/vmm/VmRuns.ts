@@ -1,0 +1,396 @@
+/**
+ * `VmRuns`: the lives of virtual machines, one after another, from their files to their end. What a machine's actor does is here
+ * in its parts; the actor (`VmActor.ts`) puts them in order.
+ *
+ * A life outlasts the actor that began it: taproot owns the process, this service (as long as the brain) stores what its console
+ * prints, holds its control socket and remembers what has been dealt with. An actor that crashed, or a new brain, *finds* the
+ * life by the label of its process and goes on with it.
+ *
+ * Traps:
+ * - A guest that has come to an end leaves its hypervisor standing there until the end was judged (`verdict`), so that no brain
+ *   can miss which end it was.
+ * - While no brain takes what a console prints, some 128 KiB of it wait; then the guest waits too, as at a slow serial line.
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Match from "effect/Match"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as fs from "node:fs/promises"
+import { join } from "node:path"
+import { Cgroups } from "../host/Cgroups.ts"
+import * as DiskRoom from "../storage/DiskRoom.ts"
+import * as ProcessLog from "../storage/logs/ProcessLog.ts"
+import * as ProcessExit from "../taproot/ProcessExit.ts"
+import { type Process, Processes } from "../taproot/Processes.ts"
+import { parseSignal } from "../taproot/Signals.ts"
+import * as Disks from "./Disks.ts"
+import * as Hold from "./Hold.ts"
+import { type ControlLost, Hypervisor } from "./Hypervisor.ts"
+import type { VmRecord } from "./Records.ts"
+import * as VmExit from "./VmExit.ts"
+import * as VmPaths from "./VmPaths.ts"
+import * as VmSpec from "./VmSpec.ts"
+
+/** One life of a machine. */
+export interface VmRun {
+  readonly name: string
+  readonly incarnation: number
+  readonly cgroup: string
+  readonly process: Process
+  /** The hold on it: one for all who need it, taken again when it was lost. */
+  readonly hold: Hold.Hold
+  /** Done when all that it has printed is stored. */
+  readonly stored: Deferred.Deferred<void>
+}
+
+export class VmRuns extends Context.Service<
+  VmRuns,
+  {
+    readonly paths: VmPaths.VmPaths
+    /** The life that nobody has judged yet, if any: begun by whichever actor or brain. Older ones beside it are ended. */
+    readonly find: (record: VmRecord) => Effect.Effect<Option.Option<VmRun>>
+    /** Whether taproot has anything of it. */
+    readonly isLeft: (name: string) => Effect.Effect<boolean>
+    /** Begins a new life; its guest runs. Interrupted or failed, it leaves nothing. */
+    readonly start: (record: VmRecord, incarnation: number) => Effect.Effect<VmRun, VmExit.VmFailure>
+    /**
+     * What an end means; what is left of that life is cleared away behind the scenes, once `remember` has seen the verdict.
+     * Returns for a guest that powered off.
+     */
+    readonly verdict: (
+      record: VmRecord,
+      run: VmRun,
+      ended: Hold.Ended,
+      remember: (verdict: Exit.Exit<void, VmExit.VmFailure>) => Effect.Effect<void>
+    ) => Effect.Effect<void, VmExit.VmFailure>
+    /**
+     * Ends every life of a machine: the power button, so long to wait, then its hypervisor. Returns when nothing is left, with
+     * how the last one ended. Fine when there is none.
+     */
+    readonly stop: (
+      record: VmRecord,
+      grace: Duration.Duration
+    ) => Effect.Effect<Option.Option<Exit.Exit<void, VmExit.VmFailure>>>
+    /** Kills what runs, and lets a `stop` that is waiting, or comes later, wait no longer. */
+    readonly hurry: (name: string) => Effect.Effect<void>
+    /** Waits until everything that has ended is cleared away. */
+    readonly quiet: Effect.Effect<void>
+    /** The newest life that still goes on. */
+    readonly current: (name: string) => Effect.Effect<Option.Option<VmRun>>
+    /** What its console has printed (`stdout`) and what its hypervisor has said (`stderr`). */
+    readonly console: (record: VmRecord) => ProcessLog.ProcessLog
+    /** After `stop`: its console, its directory and all that is remembered. */
+    readonly erase: (record: VmRecord) => Effect.Effect<void>
+  }
+>()("ironwood/vmm/VmRuns") {}
+
+/** A process in the kernel can keep SIGKILL waiting (dead storage). */
+const UNKILLABLE = "20 seconds"
+/** A hypervisor that is told to end writes back what it has of its disks. */
+const WRITING_BACK = "10 seconds"
+const LOG_PATIENCE = "10 seconds"
+/** A guest that is just starting does not hear the power button: it is pressed again. */
+const PRESS_AGAIN = Duration.seconds(3)
+
+/** The signals by which people and init systems end programs. */
+const byHand: ReadonlySet<string> = new Set(["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"])
+
+const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
+  const processes = yield* Processes
+  const hypervisor = yield* Hypervisor
+  const cgroups = yield* Cgroups
+  const scope = yield* Effect.scope
+  const room = DiskRoom.outputRoom(paths.consoles)
+  const consoles = new Map<string, ProcessLog.ProcessLog>()
+  yield* Effect.addFinalizer(() =>
+    Effect.suspend(() => Effect.forEach(consoles.values(), ({ close }) => close, { discard: true }))
+  )
+  /** Lives by taproot's id of their process, until they are cleared away. */
+  const known = new Map<bigint, VmRun>()
+  const clearing = new Map<bigint, Fiber.Fiber<void>>()
+  const ending = new Set<bigint>()
+  const hurried = new Set<string>()
+
+  const console = ({ spec }: VmRecord): ProcessLog.ProcessLog => {
+    let found = consoles.get(spec.name)
+    if (found === undefined) {
+      found = ProcessLog.make(join(paths.consoles, spec.name), spec.console, room)
+      consoles.set(spec.name, found)
+    }
+    return found
+  }
+
+  /** The life of a process, met for the first time or again. What it prints is stored from here on. */
+  const register = Effect.fnUntraced(function* (record: VmRecord, process: Process, incarnation: number) {
+    const before = known.get(process.id)
+    if (before !== undefined) return before
+    const { name } = record.spec
+    const run: VmRun = {
+      name,
+      incarnation,
+      process,
+      cgroup: VmPaths.cgroupOf(paths, name, incarnation),
+      hold: Hold.make(hypervisor.control(VmPaths.directoryOf(paths, name), process), process, scope),
+      stored: yield* Scope.provide(console(record).attach(process), scope)
+    }
+    known.set(process.id, run)
+    return run
+  })
+
+  /** Every life of a machine that is not cleared away, oldest first. */
+  const all = Effect.fnUntraced(function* (record: VmRecord) {
+    const found: Array<VmRun> = []
+    for (const process of yield* processes.takeAll(VmPaths.labelPrefix(record.spec.name))) {
+      const parsed = VmPaths.parseLabel(process.label)
+      if (Option.isSome(parsed)) found.push(yield* register(record, process, parsed.value.incarnation))
+    }
+    return found
+  })
+
+  const hasEnded = ({ process }: VmRun) => Effect.map(process.exitNow, Option.isSome)
+
+  /** Ends the hypervisor itself: it may write back what it has of its disks, then it is killed. */
+  const endProcess = (run: VmRun) =>
+    Effect.gen(function* () {
+      if (!hurried.has(run.name)) {
+        yield* Effect.ignore(run.process.signal("SIGTERM"))
+        yield* Effect.timeoutOption(run.process.exit, WRITING_BACK)
+      }
+      if (!(yield* hasEnded(run))) yield* Effect.ignore(run.process.signal("SIGKILL"))
+      const exit = yield* Effect.timeoutOption(run.process.exit, UNKILLABLE)
+      if (Option.isNone(exit)) yield* Effect.logError(`${run.process.label} does not end although it was killed`)
+    })
+
+  const clearNow = (run: VmRun) =>
+    Effect.gen(function* () {
+      yield* endProcess(run)
+      yield* run.hold.release
+      yield* Effect.timeoutOption(Deferred.await(run.stored), LOG_PATIENCE)
+      yield* run.process.acknowledge
+      yield* Effect.catchCause(cgroups.remove(run.cgroup), (cause) =>
+        Effect.logWarning(`the cgroup of ${run.process.label} is still there`, Cause.squash(cause))
+      )
+      known.delete(run.process.id)
+      clearing.delete(run.process.id)
+      if (![...known.values()].some(({ name }) => name === run.name)) {
+        yield* consoles.get(run.name)?.idle ?? Effect.void
+      }
+    })
+
+  /** Goes on behind the scenes; the fiber is for those who wait. */
+  const clear = (run: VmRun) =>
+    Effect.suspend(() => {
+      const under = clearing.get(run.process.id)
+      if (under !== undefined) return Effect.succeed(under)
+      return Effect.tap(Effect.forkIn(clearNow(run), scope), (fiber) =>
+        Effect.sync(() => clearing.set(run.process.id, fiber))
+      )
+    })
+
+  /** Waits until nothing of a machine, or of any, is being cleared away any more. */
+  const cleared = (name?: string) =>
+    Effect.suspend(() => {
+      const runs = [...known.values()].filter((run) => name === undefined || run.name === name)
+      const fibers = runs.flatMap(({ process }) => clearing.get(process.id) ?? [])
+      return Effect.forEach(fibers, (fiber) => Fiber.await(fiber), { discard: true })
+    })
+
+  /** What its hypervisor said last. */
+  const lastWords = (record: VmRecord, run: VmRun) =>
+    Effect.gen(function* () {
+      yield* Effect.timeoutOption(Deferred.await(run.stored), "2 seconds")
+      const entries = yield* Stream.runCollect(console(record).read({ tail: 2, streams: ["stderr"] }))
+      return [...entries].map(({ content }) => Buffer.from(content).toString("utf8").trim()).join("; ")
+    }).pipe(Effect.orElseSucceed(() => ""))
+
+  const ofProcess = Effect.fnUntraced(function* (
+    record: VmRecord,
+    run: VmRun,
+    exit: ProcessExit.ProcessExit
+  ): Effect.fn.Return<VmExit.VmFailure> {
+    const { name } = record.spec
+    if ((yield* cgroups.outOfMemoryKills(run.cgroup)) > 0) {
+      return new VmExit.VmmOutOfMemory({ name, limit: VmSpec.hostMemoryOf(record.spec) })
+    }
+    const words = yield* lastWords(record, run)
+    const how = ProcessExit.describe(exit)
+    return Match.valueTags(exit, {
+      Exited: ({ code }) => {
+        if (code !== 0) return new VmExit.VmmCrashed({ name, how, detail: words })
+        const signal = Option.getOrUndefined(parseSignal(/terminating on signal (\d+)/.exec(words)?.[1] ?? ""))
+        return new VmExit.VmmKilled({ name, ...(signal === undefined ? {} : { signal }) })
+      },
+      Signaled: ({ signal }) =>
+        byHand.has(signal)
+          ? new VmExit.VmmKilled({ name, signal })
+          : new VmExit.VmmCrashed({ name, how, detail: words }),
+      NotExecuted: ({ message }) => new VmExit.VmmRefused({ name, detail: message })
+    })
+  })
+
+  const meaningOf = (record: VmRecord, run: VmRun, ended: Hold.Ended): Effect.Effect<void, VmExit.VmFailure> => {
+    const { name } = record.spec
+    return Match.valueTags(ended, {
+      PoweredOff: () => Effect.void,
+      Rebooted: () => Effect.fail(new VmExit.GuestRebooted({ name })),
+      Panicked: () => Effect.fail(new VmExit.GuestPanicked({ name })),
+      Hung: () => Effect.fail(new VmExit.GuestHung({ name })),
+      Gone: ({ exit }) => Effect.flatMap(ofProcess(record, run, exit), Effect.fail)
+    })
+  }
+
+  /** The power button, until the guest has come to its end or its time is over. */
+  const askGuest = (run: VmRun, grace: Duration.Duration) =>
+    Effect.gen(function* () {
+      const control = yield* run.hold.get
+      const state = yield* control.state
+      if (state === "paused" || state === "stalled") yield* control.resume
+      const press = Effect.andThen(control.powerButton, Effect.sleep(PRESS_AGAIN))
+      return yield* Effect.raceFirst(run.hold.follow(Hold.silent), Effect.forever(press))
+    }).pipe(Effect.option, Effect.timeoutOption(grace), Effect.map(Option.flatten))
+
+  /** Ends one life and clears it away; how it ended. */
+  const endRun = (record: VmRecord, run: VmRun, grace: Duration.Duration) =>
+    Effect.gen(function* () {
+      ending.add(run.process.id)
+      const patient = !hurried.has(run.name) && Duration.toMillis(grace) > 0 && !(yield* hasEnded(run))
+      const answer = patient ? yield* askGuest(run, grace) : Option.none<Hold.Ended>()
+      yield* endProcess(run)
+      const exit = yield* run.process.exitNow
+      const ended = Option.orElse(answer, () => Option.map(exit, (exit): Hold.Ended => ({ _tag: "Gone", exit })))
+      // before it is cleared away: with the cgroup its counters go
+      const meaning = Option.isNone(ended)
+        ? Option.none()
+        : Option.some(yield* Effect.exit(meaningOf(record, run, ended.value)))
+      yield* Effect.flatMap(clear(run), Fiber.await)
+      ending.delete(run.process.id)
+      return meaning
+    })
+
+  /** What is wrong with its files, the first of it. */
+  const checkFiles = Effect.fnUntraced(function* ({ spec }: VmRecord) {
+    const check = <A>(path: string, look: Effect.Effect<A, string>) =>
+      Effect.mapError(look, (problem) => new VmExit.FileUnusable({ name: spec.name, path, problem }))
+    for (const path of [spec.kernel, spec.initrd]) if (path !== undefined) yield* check(path, Disks.plain(path))
+    for (const disk of spec.disks) yield* check(disk.path, Disks.inspect(disk))
+    if (spec.kernel === undefined && spec.firmware === "uefi") {
+      const { code, variables } = VmSpec.UEFI
+      yield* check(code, Disks.plain(code))
+      yield* check(
+        variables,
+        Effect.tryPromise({
+          try: async () => {
+            await fs.mkdir(VmPaths.directoryOf(paths, spec.name), { recursive: true, mode: 0o700 })
+            // its own from the first start on
+            await fs
+              .copyFile(variables, VmPaths.variablesOf(paths, spec.name), fs.constants.COPYFILE_EXCL)
+              .catch((error: unknown) =>
+                error instanceof Error && "code" in error && error.code === "EEXIST" ? undefined : Promise.reject(error)
+              )
+          },
+          catch: String
+        })
+      )
+    }
+  })
+
+  const start: VmRuns["Service"]["start"] = Effect.fnUntraced(function* (record, incarnation) {
+    const { spec, user } = record
+    const { name } = spec
+    // its disks are locked as long as the life before is there
+    yield* cleared(name)
+    for (const run of known.values()) if (run.name === name) yield* run.process.exit
+    yield* checkFiles(record)
+    return yield* Effect.gen(function* () {
+      const process = yield* hypervisor.launch({
+        label: VmPaths.label(name, incarnation),
+        machine: VmSpec.machineOf(spec, VmPaths.variablesOf(paths, name)),
+        place: {
+          directory: VmPaths.directoryOf(paths, name),
+          cgroup: VmPaths.cgroupOf(paths, name, incarnation),
+          user,
+          memoryBytes: VmSpec.hostMemoryOf(spec)
+        }
+      })
+      const run = yield* register(record, process, incarnation)
+      yield* Effect.flatMap(run.hold.get, ({ resume }) => resume).pipe(
+        Effect.catch((lost: ControlLost) =>
+          Effect.flatMap(lastWords(record, run), (words) =>
+            Effect.fail(new VmExit.VmmRefused({ name, detail: words === "" ? lost.message : words }))
+          )
+        )
+      )
+      return run
+    }).pipe(
+      Effect.catchTag("SpawnRefused", ({ message }) => new VmExit.VmmRefused({ name, detail: message })),
+      Effect.onError(() =>
+        Effect.flatMap(all(record), (found) =>
+          Effect.forEach(
+            found.filter((run) => run.incarnation === incarnation),
+            (run) => endRun(record, run, Duration.zero),
+            { discard: true }
+          )
+        )
+      )
+    )
+  })
+
+  return VmRuns.of({
+    paths,
+    console,
+    start,
+    find: Effect.fnUntraced(function* (record) {
+      const found = yield* all(record)
+      const isOver = ({ process }: VmRun) => process.label === record.judged
+      for (const run of found.filter(isOver)) yield* clear(run)
+      const open = found.filter((run) => !isOver(run) && !clearing.has(run.process.id) && !ending.has(run.process.id))
+      for (const run of open.slice(0, -1)) yield* Effect.forkIn(endRun(record, run, Duration.zero), scope)
+      return Option.fromUndefinedOr(open.at(-1))
+    }),
+    isLeft: (name) => Effect.map(processes.takeAll(VmPaths.labelPrefix(name)), (found) => found.length > 0),
+    verdict: (record, run, ended, remember) =>
+      meaningOf(record, run, ended).pipe(Effect.onExit(remember), Effect.ensuring(clear(run))),
+    stop: (record, grace) =>
+      Effect.gen(function* () {
+        const found = yield* all(record)
+        const ends = yield* Effect.forEach(found, (run) => endRun(record, run, grace), { concurrency: "unbounded" })
+        yield* cleared(record.spec.name)
+        return Option.flatten(Option.fromUndefinedOr(ends.at(-1)))
+      }),
+    hurry: (name) =>
+      Effect.suspend(() => {
+        hurried.add(name)
+        const runs = [...known.values()].filter((run) => run.name === name)
+        return Effect.forEach(runs, ({ process }) => Effect.ignore(process.signal("SIGKILL")), { discard: true })
+      }),
+    quiet: cleared(),
+    current: (name) =>
+      Effect.gen(function* () {
+        for (const run of [...known.values()].toReversed()) {
+          if (run.name === name && !(yield* hasEnded(run))) return Option.some(run)
+        }
+        return Option.none()
+      }),
+    erase: (record) =>
+      Effect.gen(function* () {
+        const { name } = record.spec
+        hurried.delete(name)
+        yield* console(record).close
+        consoles.delete(name)
+        for (const directory of [join(paths.consoles, name), VmPaths.directoryOf(paths, name)]) {
+          yield* Effect.ignore(Effect.tryPromise(() => fs.rm(directory, { recursive: true, force: true })))
+        }
+      })
+  })
+})
+
+/** The real one. */
+export const layer = (paths: VmPaths.VmPaths) => Layer.effect(VmRuns, make(paths))

@@ -1,0 +1,183 @@
+/**
+ * What a person asks for when they ask for a virtual machine: processors, memory, what it boots, disks and cards, and its restart
+ * policy. The same schema decodes requests and stores the desired state.
+ *
+ * Traps: stored data; a field that is added later needs a default for decoding. Files are absolute paths of the host. A kernel
+ * that is given is booted at once; without one the firmware looks for something on the disks.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { createHash } from "node:crypto"
+import { RestartPolicy } from "../actor/RestartPolicy.ts"
+import { LogRetention } from "../storage/logs/LogRetention.ts"
+import type { FieldProblem } from "../storage/StateErrors.ts"
+import { GracePeriod, Labels, WorkloadName } from "../storage/Workload.ts"
+import type { Machine } from "./Machine.ts"
+
+const MIB = 1024 * 1024
+
+/** A file of the host. */
+const File = Schema.String.pipe(
+  Schema.check(Schema.isPattern(/^\/[^\0]{0,4094}$/, { expected: "an absolute path of at most 4095 characters" }))
+)
+
+const port = Schema.Int.pipe(
+  Schema.check(Schema.isBetween({ minimum: 1, maximum: 65_535 }, { expected: "a port from 1 to 65535" }))
+)
+
+const byDefault = <S extends Schema.Top>(schema: S, encoded: S["Encoded"]) =>
+  schema.pipe(Schema.withDecodingDefaultKey(Effect.succeed(encoded)))
+
+const no = byDefault(Schema.Boolean, false)
+
+export const DiskSpec = Schema.Struct({
+  /** A regular file or a block device. One that is written to belongs to one machine alone. */
+  path: File,
+  format: byDefault(Schema.Literals(["raw", "qcow2"]), "raw"),
+  readOnly: no,
+  /** What the guest finds in `/sys/block/…/serial`. */
+  serial: Schema.optionalKey(
+    Schema.String.pipe(
+      Schema.check(
+        Schema.isPattern(/^[A-Za-z0-9._-]{1,20}$/, {
+          expected: "1 to 20 letters, digits, points, hyphens or underscores"
+        })
+      )
+    )
+  )
+})
+export type DiskSpec = typeof DiskSpec.Type
+
+const ForwardSpec = Schema.Struct({
+  protocol: byDefault(Schema.Literals(["tcp", "udp"]), "tcp"),
+  /** Where the host listens. */
+  hostAddress: byDefault(
+    Schema.String.pipe(
+      Schema.check(Schema.isPattern(/^(\d{1,3}\.){3}\d{1,3}$/, { expected: "an IPv4 address of this host" }))
+    ),
+    "127.0.0.1"
+  ),
+  hostPort: port,
+  guestPort: port
+})
+
+/** A card on a network of its own, behind the hypervisor. */
+export const NicSpec = Schema.Struct({
+  /** Default: one that comes from the machine's name. */
+  mac: Schema.optionalKey(
+    Schema.String.pipe(
+      Schema.check(
+        Schema.isPattern(/^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/, {
+          expected: "a unicast address like 52:54:00:12:34:56"
+        })
+      )
+    )
+  ),
+  forwards: byDefault(
+    Schema.Array(ForwardSpec).pipe(Schema.check(Schema.isMaxLength(64, { expected: "at most 64 ports" }))),
+    []
+  ),
+  /** The guest reaches nothing but what is forwarded to it. */
+  restricted: no
+})
+export type NicSpec = typeof NicSpec.Type
+
+const memory = (least: number, words: string) =>
+  Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: least, maximum: 2 ** 50 }, { expected: words })))
+
+export class VmSpec extends Schema.Class<VmSpec>("ironwood/VmSpec")({
+  /** Unique on the host among virtual machines. */
+  name: WorkloadName,
+  chipset: byDefault(Schema.Literals(["q35", "microvm"]), "q35"),
+  cpus: byDefault(
+    Schema.Int.pipe(
+      Schema.check(Schema.isBetween({ minimum: 1, maximum: 255 }, { expected: "a number from 1 to 255" }))
+    ),
+    1
+  ),
+  /** What the guest has. */
+  memoryBytes: byDefault(memory(32 * MIB, "a number of bytes from 33554432 (32 MiB) to 2^50"), 512 * MIB),
+  /** What its hypervisor may use of the host, the guest's included; the kernel kills it at that. Default: 512 MiB more than the guest's. */
+  hostMemoryBytes: Schema.optionalKey(memory(64 * MIB, "a number of bytes from 67108864 (64 MiB) to 2^50")),
+  /** Booted without firmware. */
+  kernel: Schema.optionalKey(File),
+  initrd: Schema.optionalKey(File),
+  commandLine: byDefault(
+    Schema.String.pipe(
+      Schema.check(Schema.isPattern(/^[^\0\n]{0,2000}$/, { expected: "one line of at most 2000 characters" }))
+    ),
+    "console=ttyS0"
+  ),
+  /** Of a machine without a kernel. */
+  firmware: byDefault(Schema.Literals(["bios", "uefi"]), "bios"),
+  disks: byDefault(
+    Schema.Array(DiskSpec).pipe(Schema.check(Schema.isMaxLength(64, { expected: "at most 64 disks" }))),
+    []
+  ),
+  nics: byDefault(Schema.Array(NicSpec).pipe(Schema.check(Schema.isMaxLength(8, { expected: "at most 8 cards" }))), []),
+  /** A device that must be fed by the guest, once it has begun to; when it is not, the guest counts as hung. */
+  watchdog: no,
+  balloon: no,
+  /** What a reboot of the guest is: `reset`, a matter of its own; `end`, the end of this life, for the restart policy to judge. */
+  onReboot: byDefault(Schema.Literals(["reset", "end"]), "reset"),
+  /** Time between the power button and the end of its hypervisor. */
+  stopGracePeriod: byDefault(GracePeriod, 30_000),
+  restart: RestartPolicy.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
+  labels: Labels.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
+  /** How much of its console is kept. */
+  console: LogRetention.pipe(Schema.withDecodingDefaultKey(Effect.succeed({})))
+}) {}
+
+/** What is wrong with a spec whose fields are right one by one. */
+export const problemsOf = (spec: VmSpec): ReadonlyArray<FieldProblem> => {
+  const paths = spec.disks.map(({ path }) => path)
+  const twice = paths.findIndex((path, index) => paths.indexOf(path) !== index)
+  return [
+    ...(spec.kernel === undefined && spec.initrd !== undefined
+      ? [{ field: "initrd", problem: "needs a kernel beside it" }]
+      : []),
+    ...(spec.kernel === undefined && spec.disks.length === 0
+      ? [{ field: "kernel", problem: "must be set, or there must be a disk to boot from" }]
+      : []),
+    ...(twice < 0 ? [] : [{ field: `disks[${twice}].path`, problem: "is another disk of it already" }]),
+    ...(spec.hostMemoryBytes !== undefined && spec.hostMemoryBytes < spec.memoryBytes
+      ? [{ field: "hostMemoryBytes", problem: "must not be less than memoryBytes" }]
+      : [])
+  ]
+}
+
+/** UEFI as Debian's package `ovmf` has it. */
+export const UEFI = { code: "/usr/share/OVMF/OVMF_CODE_4M.fd", variables: "/usr/share/OVMF/OVMF_VARS_4M.fd" } as const
+
+/** An address of QEMU's own range, the same at every start. */
+const macOf = (name: string, index: number): string => {
+  const digest = createHash("sha256").update(`${name}/${index}`).digest()
+  return ["52", "54", "00", ...[...digest.subarray(0, 3)].map((byte) => byte.toString(16).padStart(2, "0"))].join(":")
+}
+
+/** The machine that a spec asks for; `variables` is where its firmware's are kept. */
+export const machineOf = (spec: VmSpec, variables: string): Machine => ({
+  name: spec.name,
+  chipset: spec.chipset,
+  memoryBytes: spec.memoryBytes,
+  cpus: spec.cpus,
+  boot:
+    spec.kernel !== undefined
+      ? {
+          _tag: "Kernel",
+          kernel: spec.kernel,
+          ...(spec.initrd === undefined ? {} : { initrd: spec.initrd }),
+          commandLine: spec.commandLine
+        }
+      : spec.firmware === "uefi"
+        ? { _tag: "Firmware", code: UEFI.code, variables }
+        : { _tag: "Firmware" },
+  disks: spec.disks.map(({ path, ...disk }, index) => ({ ...disk, id: `disk${index}`, file: path })),
+  nics: spec.nics.map(({ mac, ...nic }, index) => ({ ...nic, id: `net${index}`, mac: mac ?? macOf(spec.name, index) })),
+  ports: [],
+  watchdog: spec.watchdog,
+  balloon: spec.balloon
+})
+
+/** What its hypervisor may use of the host. */
+export const hostMemoryOf = (spec: VmSpec): number => spec.hostMemoryBytes ?? spec.memoryBytes + 512 * MIB

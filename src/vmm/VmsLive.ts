@@ -1,0 +1,357 @@
+/**
+ * The real `Vms`.
+ *
+ * Every command goes the same way: look up the record and the state, look into the table (`Lifecycle.ts`), commit what a person
+ * wants from now on, ask the tree. Commands on one name take turns up to the point where the tree has been asked; creations take
+ * turns altogether, since they must not give away a user or a disk twice.
+ *
+ * Trap: a caller that goes away (its deadline has passed) takes nothing back: what was committed is done all the same.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
+import { failuresInARow, type Tree, type TreeNode } from "../actor/Tree.ts"
+import * as KeyedLock from "../storage/KeyedLock.ts"
+import { State } from "../storage/State.ts"
+import type { FieldProblem } from "../storage/StateErrors.ts"
+import * as Disks from "./Disks.ts"
+import { type Control, Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
+import { type Command, commands, hint, type VmState } from "./Lifecycle.ts"
+import * as Qemu from "./qemu/Qemu.ts"
+import * as Records from "./Records.ts"
+import { CLEARING } from "./VmActor.ts"
+import {
+  ConsoleUnreadable,
+  VmAlreadyExists,
+  VmControlFailed,
+  VmNotFound,
+  VmSpecInvalid,
+  VmWrongState
+} from "./VmError.ts"
+import * as VmPaths from "./VmPaths.ts"
+import * as VmRuns from "./VmRuns.ts"
+import * as VmSupervisor from "./VmSupervisor.ts"
+import { machineOf, problemsOf, VmSpec } from "./VmSpec.ts"
+import { type StateError, type Vm, Vms } from "./Vms.ts"
+
+export interface Options {
+  /** `vm` in the state directory. */
+  readonly directory: string
+  /** The cgroup of everything here. */
+  readonly cgroup: string
+  /** Default `qemu-system-x86_64`. */
+  readonly binary?: string
+}
+
+/** The fields in which two specs differ. */
+const differences = (left: object, right: object): ReadonlyArray<string> => {
+  const [leftFields, rightFields] = [new Map(Object.entries(left)), new Map(Object.entries(right))]
+  return [...new Set([...leftFields.keys(), ...rightFields.keys()])].filter(
+    (field) => !Equal.equals(leftFields.get(field), rightFields.get(field))
+  )
+}
+
+const make = Effect.gen(function* () {
+  const state = yield* State
+  const runs = yield* VmRuns.VmRuns
+  const hypervisor = yield* Hypervisor
+  const supervisor = yield* VmSupervisor.VmSupervisor
+  const scope = yield* Effect.scope
+  const records = yield* Records.open(state)
+  const locks = KeyedLock.make()
+  const lock = (name: string) => locks.withLock(`vm/${name}`)
+  const creating = locks.withLock("create")
+
+  // --- what is said ---
+
+  const stateWith = (name: string, node: TreeNode | undefined): Effect.Effect<VmState> =>
+    node?.state === "running"
+      ? Effect.map(runs.current(name), (run) =>
+          Option.isSome(run) && run.value.hold.seen() === "paused" ? "paused" : "running"
+        )
+      : Effect.succeed(node?.state ?? "unregistered")
+
+  const describe = Effect.fnUntraced(function* (record: Records.StoredVm): Effect.fn.Return<Vm> {
+    const { name, value } = record
+    const node = yield* supervisor.node(name)
+    const running = node?.state === "running" || node?.state === "stopping"
+    const pid = Number(node?.annotations["pid"] ?? 0)
+    return {
+      name,
+      uid: record.uid,
+      generation: record.generation,
+      createdAt: record.createdAt,
+      spec: value.spec,
+      path: VmSupervisor.vmPath(name),
+      desired: value.desired,
+      state: yield* stateWith(name, node),
+      pid: running && pid > 0 ? pid : undefined,
+      incarnation: node?.incarnation ?? 0,
+      restarts: node?.restarts ?? 0,
+      reboots: Number(node?.annotations["reboots"] ?? 0),
+      consecutiveFailures: node === undefined ? 0 : failuresInARow(node, yield* Clock.currentTimeMillis),
+      startedAt: node?.startedAt,
+      lastExit: node?.lastExit,
+      nextAttemptAt: node?.nextAttemptAt,
+      node
+    }
+  })
+
+  const find = (name: string): Effect.Effect<Records.StoredVm, VmNotFound | StateError> =>
+    Effect.flatMap(
+      records.get(name),
+      Option.match({ onNone: () => Effect.fail(new VmNotFound({ name })), onSome: (found) => Effect.succeed(found) })
+    )
+
+  const get = (name: string) => Effect.flatMap(find(name), describe)
+  const stateOf = (name: string) => Effect.flatMap(supervisor.node(name), (node) => stateWith(name, node))
+
+  // --- what is wrong with a spec ---
+
+  /** Of the files that it names. Kernels and disks are looked at where they are. */
+  const fileProblems = Effect.fnUntraced(function* (spec: VmSpec, others: ReadonlyArray<Records.StoredVm>) {
+    const problems: Array<FieldProblem> = []
+    const check = <A>(field: string, look: Effect.Effect<A, string>) =>
+      Effect.match(look, {
+        onSuccess: Option.some,
+        onFailure: (problem) => {
+          problems.push({ field, problem })
+          return Option.none<A>()
+        }
+      })
+    if (spec.kernel !== undefined) yield* check("kernel", Disks.plain(spec.kernel))
+    if (spec.initrd !== undefined) yield* check("initrd", Disks.plain(spec.initrd))
+    for (const [index, disk] of spec.disks.entries()) {
+      const field = `disks[${index}].path`
+      const identity = yield* check(field, Disks.inspect(disk))
+      if (Option.isNone(identity)) continue
+      if (disk.format === "raw" && (yield* Disks.looksLikeQcow2(disk.path))) {
+        problems.push({ field: `disks[${index}].format`, problem: "is raw, but the file is a qcow2 image" })
+      }
+      for (const other of others) {
+        for (const theirs of other.value.spec.disks) {
+          if (disk.readOnly && theirs.readOnly) continue
+          const same = yield* Effect.option(Disks.inspect(theirs))
+          if (Option.isSome(same) && Disks.isSame(identity.value, same.value)) {
+            problems.push({
+              field,
+              problem: `is a disk of virtual machine ${other.name}; one that is written to belongs to one machine alone`
+            })
+          }
+        }
+      }
+    }
+    return problems
+  })
+
+  /** Fails with all that is wrong, or that there is nothing that could make it. */
+  const check = Effect.fnUntraced(function* (spec: VmSpec) {
+    const drivers = yield* hypervisor.facts
+    const usable = drivers.some(({ problem }) => problem === undefined)
+    if (!usable) return yield* new HypervisorMissing({ detail: drivers.map(({ problem }) => problem).join("; ") })
+    const others = (yield* records.partition).records.filter(({ name }) => name !== spec.name)
+    const variables = VmPaths.variablesOf(runs.paths, spec.name)
+    const refusals = hypervisor.refusals(machineOf(spec, variables)).map(({ field, problem }) => ({
+      field: field === "boot" ? "kernel" : field,
+      problem
+    }))
+    const problems = [...problemsOf(spec), ...refusals, ...(yield* fileProblems(spec, others))]
+    if (problems.length > 0) return yield* new VmSpecInvalid({ problems })
+  })
+
+  /** The machine that has the name, if it is what `spec` says. */
+  const same = Effect.fnUntraced(function* (spec: VmSpec) {
+    const present = yield* records.get(spec.name)
+    if (Option.isNone(present)) return Option.none()
+    const fields = differences(present.value.value.spec, spec)
+    if (fields.length > 0) return yield* new VmAlreadyExists({ name: spec.name, fields })
+    return present
+  })
+
+  // --- what is done ---
+
+  /** Asks the tree, in a fiber of its own that no caller's end takes along. */
+  const ask = (request: (tree: Tree["Service"]) => Effect.Effect<void, unknown>) =>
+    Effect.flatMap(supervisor.tree, (tree) =>
+      Effect.forkIn(Option.isNone(tree) ? Effect.void : Effect.ignore(request(tree.value)), scope, {
+        startImmediately: true
+      })
+    )
+
+  /** `start` and `stop`: commit what is wanted from now on, ask, and wait for it outside the lock. */
+  const steer = (name: string, command: "start" | "stop", grace?: Duration.Duration) =>
+    Effect.gen(function* () {
+      const desired = command === "stop" ? "stopped" : "running"
+      const fiber = yield* lock(name)(
+        Effect.gen(function* () {
+          const { value } = yield* find(name)
+          const action = commands[yield* stateOf(name)][command]
+          const change = ({ grace: before, ...record }: Records.VmRecord): Records.VmRecord => ({
+            ...record,
+            desired,
+            completed: false,
+            // A plain stop has nothing to say about how one that is under way goes on.
+            ...(grace !== undefined ? { grace } : command === "stop" && before !== undefined ? { grace: before } : {})
+          })
+          const changed = change(value)
+          if (value.desired !== desired || value.completed || !Equal.equals(value.grace, changed.grace)) {
+            yield* records.update(name, (record) => change(record.value))
+          }
+          const path = VmSupervisor.vmPath(name)
+          const shutdown = Duration.sum(changed.grace ?? changed.spec.stopGracePeriod, CLEARING)
+          return yield* ask((tree) =>
+            action === "start"
+              ? tree.start(path)
+              : action === "restart"
+                ? tree.restart(path)
+                : action === "stop"
+                  ? tree.stop(path, { shutdown })
+                  : Effect.void
+          )
+        })
+      )
+      yield* Fiber.join(fiber)
+      if (command === "start") yield* supervisor.settled(name)
+      return yield* get(name)
+    })
+
+  const refuse = (name: string, command: Command, present: VmState) =>
+    new VmWrongState({
+      name,
+      command: command === "force-remove" ? "remove" : command,
+      state: present,
+      hint: hint(command)
+    })
+
+  /** The present life, for a command that needs one. */
+  const runFor = Effect.fnUntraced(function* (name: string, command: Command) {
+    yield* find(name)
+    const present = yield* stateOf(name)
+    const run = yield* runs.current(name)
+    if (commands[present][command] === "refuse" || Option.isNone(run)) return yield* refuse(name, command, present)
+    return run.value
+  })
+
+  /** `reset`, `pause` and `resume`: asked of its hypervisor, and what became of it looked at by whoever follows it. */
+  const control = (
+    name: string,
+    command: "reset" | "pause" | "resume",
+    action: (control: Control) => Control["reset"]
+  ) =>
+    Effect.gen(function* () {
+      const { hold } = yield* runFor(name, command)
+      yield* Effect.mapError(
+        Effect.flatMap(hold.get, (held) => Effect.andThen(action(held), hold.look)),
+        ({ detail }) => new VmControlFailed({ name, command, detail })
+      )
+      return yield* get(name)
+    })
+
+  const create: Vms["Service"]["create"] = Effect.fn("Vms.create")(function* (spec, options = {}) {
+    const made = creating(
+      Effect.gen(function* () {
+        const present = yield* same(spec)
+        if (Option.isSome(present)) return present.value
+        yield* check(spec)
+        const users = (yield* records.partition).records.map(({ value }) => value)
+        const record = {
+          spec,
+          user: Records.freeUser(users),
+          desired: options.start === false ? "stopped" : "running",
+          completed: false
+        } satisfies Records.VmRecord
+        const stored = yield* Effect.catchTag(
+          records.put(spec.name, record, { expect: "absent" }),
+          "StateConflict",
+          Effect.die
+        )
+        yield* supervisor.start(record)
+        return stored
+      })
+    )
+    const record = yield* Effect.uninterruptible(made)
+    if (options.wait === true) yield* supervisor.settled(spec.name)
+    return yield* describe(record)
+  })
+
+  return Vms.of({
+    create,
+    validate: (spec) =>
+      Effect.gen(function* () {
+        const found = yield* Effect.result(same(spec))
+        if (Result.isSuccess(found) && Option.isSome(found.success)) {
+          return Option.some(yield* describe(found.success.value))
+        }
+        yield* check(spec)
+        return Result.isFailure(found) ? yield* found.failure : Option.none()
+      }),
+    get,
+    list: Effect.flatMap(records.list, (found) => Effect.forEach(found, describe)),
+    start: (name) => steer(name, "start"),
+    stop: (name, grace) => steer(name, "stop", grace),
+    reset: (name) => control(name, "reset", ({ reset }) => reset),
+    pause: (name) => control(name, "pause", ({ pause }) => pause),
+    resume: (name) => control(name, "resume", ({ resume }) => resume),
+    remove: (name, options) =>
+      lock(name)(
+        Effect.gen(function* () {
+          const { value } = yield* find(name)
+          const command = options?.force === true ? "force-remove" : "remove"
+          const present = yield* stateOf(name)
+          if (commands[present][command] === "refuse") return yield* refuse(name, command, present)
+          yield* Effect.catchTag(records.remove(name), "StateConflict", Effect.die)
+          // From here on it is gone; whatever cannot be cleared away now goes at the next start.
+          yield* Effect.gen(function* () {
+            yield* runs.hurry(name)
+            yield* supervisor.remove(name)
+            yield* runs.stop(value, Duration.zero)
+            yield* runs.erase(value)
+          }).pipe(Effect.uninterruptible)
+        })
+      ),
+    setPolicy: (name, policy) =>
+      Effect.gen(function* () {
+        yield* lock(name)(
+          Effect.gen(function* () {
+            const { value } = yield* find(name)
+            const { restart: _, ...spec } = value.spec
+            const changed = new VmSpec({ ...spec, restart: policy })
+            yield* records.update(name, (record) => ({ ...record.value, spec: changed }))
+            yield* Effect.flatMap(
+              ask((tree) => tree.setPolicy(VmSupervisor.vmPath(name), policy)),
+              Fiber.join
+            )
+          })
+        )
+        return yield* get(name)
+      }),
+    console: (name, options = {}) =>
+      Stream.unwrap(
+        Effect.map(find(name), ({ value }) =>
+          Stream.mapError(
+            runs.console(value).read(options),
+            ({ code, path }) => new ConsoleUnreadable({ name, path, problem: code })
+          )
+        )
+      ),
+    attach: (name) => Effect.map(runFor(name, "attach"), ({ process }) => process)
+  })
+})
+
+/** `Vms` and the branch of the tree below it (`VmSupervisor`), which the caller puts below the root; with what that needs to run. */
+export const layer = (options: Options) => {
+  const paths = VmPaths.make(options.directory, options.cgroup)
+  return Layer.effect(Vms, make).pipe(
+    Layer.provideMerge(VmSupervisor.layer),
+    Layer.provideMerge(VmRuns.layer(paths)),
+    Layer.provideMerge(
+      Qemu.layer({ directory: paths.trial, ...(options.binary === undefined ? {} : { binary: options.binary }) })
+    )
+  )
+}
