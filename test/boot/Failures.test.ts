@@ -148,4 +148,26 @@ describe.skipIf(process.env["IRONWOOD_BOOT"] !== "all")("a machine on which some
       }).pipe(Effect.scoped),
     900_000
   )
+
+  it.live(
+    "outlives a crash of its first process, which loses what it knew: containers are started anew, none twice",
+    () =>
+      Effect.gen(function* () {
+        const machine = yield* boot()
+        yield* machine.up
+        yield* machine.apply(image + container("web", "/bin/sleep", "1000"))
+        const running = /\bweb\b.*\bUp\b/
+        yield* eventually("the container", machine.run("ps"), (text) => running.test(text), 60)
+        yield* machine.failBrain("TAPROOT")
+        yield* machine.prints("taproot: it crashed (signal 11); starting it anew")
+        yield* machine.up
+        yield* eventually("the container", machine.run("ps"), (text) => running.test(text), 120)
+        const processes = yield* machine.run("top", "web")
+        assert.strictEqual(processes.split("sleep").length - 1, 1, processes)
+        assert.strictEqual(yield* machine.run("down"), stopping)
+        assert.strictEqual(yield* machine.ended, 0)
+        assert.notInclude(machine.console(), "Kernel panic")
+      }).pipe(Effect.scoped),
+    900_000
+  )
 })
