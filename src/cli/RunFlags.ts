@@ -12,7 +12,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
 import type { ContainerSpecSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { RestartPolicySchema, RestartType } from "../../proto/generated/ironwood/v1/policy_pb.ts"
-import { NetworkMode } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { IsolationMode, NetworkMode } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { check, type Checked, checked, type FlagProblem } from "./FlagProblems.ts"
 import { parsePair } from "./Labels.ts"
 import { parseDevice, parseMount, parseSecret, parseTmpfs, parseVolume } from "./MountFlags.ts"
@@ -39,6 +39,14 @@ export const networks: ReadonlyMap<string, NetworkMode> = new Map([
   ["none", NetworkMode.NONE],
   ["host", NetworkMode.HOST]
 ])
+
+export const isolations: ReadonlyMap<string, IsolationMode> = new Map([
+  ["namespace", IsolationMode.NAMESPACE],
+  ["microvm", IsolationMode.MICROVM]
+])
+
+export const parseIsolation = (text: string): Result.Result<IsolationMode, string> =>
+  Result.fromOption(Option.fromUndefinedOr(isolations.get(text)), () => [...isolations.keys()].join(" or "))
 
 export const parseNetwork = (text: string): Result.Result<NetworkMode, string> =>
   Result.fromOption(Option.fromUndefinedOr(networks.get(text)), () => [...networks.keys()].join(" or "))
@@ -127,6 +135,12 @@ export const runFlags = {
   ),
   network: checked("network", [...networks.keys()].join("|"), parseNetwork).pipe(
     Flag.withDescription("Only loopback, or the host's own network (default: none)"),
+    Flag.optional
+  ),
+  isolation: checked("isolation", [...isolations.keys()].join("|"), parseIsolation).pipe(
+    Flag.withDescription(
+      "What keeps it from the host: namespaces, or a virtual machine of its own (default: namespace)"
+    ),
     Flag.optional
   ),
   sandbox: text("sandbox", "NAME", "Run in this pod, with the containers there (default: one of its own)").pipe(
@@ -365,10 +379,20 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
   if (flags.sandbox !== "" && network === NetworkMode.HOST) {
     problems.push({ flag: "--network", text: "belongs to the sandbox, which is there already: leave out one of them" })
   }
+  const isolation = given(flags.isolation) ?? IsolationMode.NAMESPACE
+  if (flags.sandbox !== "" && isolation === IsolationMode.MICROVM) {
+    problems.push({
+      flag: "--isolation",
+      text: "belongs to the sandbox, which is there already: leave out one of them"
+    })
+  }
+  if (network === NetworkMode.HOST && isolation === IsolationMode.MICROVM) {
+    problems.push({ flag: "--network", text: "a microVM does not have the host's network: leave out one of them" })
+  }
   if (flags.detach && flags.remove) {
     problems.push({ flag: "--rm", text: "needs the foreground: leave out -d, or remove it later with `ironwood rm`" })
   }
-  return { spec, network, pull, problems }
+  return { spec, network, isolation, pull, problems }
 })
 
 /** Variables of the files, then those of the flags; later ones win. `NAME` alone is taken from our own environment. */

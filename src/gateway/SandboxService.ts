@@ -6,8 +6,9 @@ import * as Proto from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { Containers } from "../runtime/Containers.ts"
 import type { Sandbox } from "../runtime/Containers.ts"
 import { SandboxSpec } from "../runtime/SandboxSpec.ts"
-import type { NetworkMode, ProcessMode } from "../runtime/SandboxSpec.ts"
+import type { IsolationMode, NetworkMode, ProcessMode } from "../runtime/SandboxSpec.ts"
 import { StopOptions } from "../runtime/StopOptions.ts"
+import { invalidSpec } from "./ContainerMessages.ts"
 import { service, unary } from "./EffectGrpc.ts"
 import { hasLabels, pageBy } from "./Page.ts"
 import { decoder, given, invalid, wordOf } from "./Request.ts"
@@ -24,6 +25,11 @@ const processModes = {
   shared: Proto.ProcessMode.SHARED
 } as const satisfies Record<ProcessMode, Proto.ProcessMode>
 
+const isolationModes = {
+  namespace: Proto.IsolationMode.NAMESPACE,
+  microvm: Proto.IsolationMode.MICROVM
+} as const satisfies Record<IsolationMode, Proto.IsolationMode>
+
 /** A sandbox's spec as it goes over the wire. */
 export const specToProto = (spec: SandboxSpec): MessageInitShape<typeof Proto.SandboxSpecSchema> => ({
   name: spec.name,
@@ -31,6 +37,15 @@ export const specToProto = (spec: SandboxSpec): MessageInitShape<typeof Proto.Sa
   hostname: spec.hostname ?? "",
   labels: { ...spec.labels },
   processes: processModes[spec.processes],
+  isolation: isolationModes[spec.isolation],
+  ...(spec.isolation === "microvm"
+    ? {
+        microvm: {
+          ...(spec.microvm.memoryBytes === undefined ? {} : { memoryBytes: BigInt(spec.microvm.memoryBytes) }),
+          ...(spec.microvm.cpus === undefined ? {} : { cpus: spec.microvm.cpus })
+        }
+      }
+    : {}),
   ...(spec.stopGracePeriod === undefined ? {} : { stopGracePeriod: wireDuration(spec.stopGracePeriod) })
 })
 
@@ -58,6 +73,13 @@ export const specFromProto = (spec: Proto.SandboxSpec | undefined) =>
           hostname: spec.hostname || undefined,
           labels: spec.labels,
           processes: wordOf(processModes, spec.processes),
+          isolation: wordOf(isolationModes, spec.isolation),
+          microvm:
+            spec.microvm &&
+            given({
+              memoryBytes: spec.microvm.memoryBytes === undefined ? undefined : Number(spec.microvm.memoryBytes),
+              cpus: spec.microvm.cpus
+            }),
           stopGracePeriod: spec.stopGracePeriod && millisOf(spec.stopGracePeriod)
         })
       )
@@ -78,7 +100,10 @@ export const makeSandboxService = () => {
         const found = request.validateOnly
           ? containers.validateSandbox(spec)
           : Effect.asSome(containers.createSandbox(spec))
-        return Option.match(yield* found, {
+        const answer = yield* Effect.catchTag(found, "SpecInvalid", ({ problems }) =>
+          Effect.fail(invalidSpec(problems))
+        )
+        return Option.match(answer, {
           onNone: () => ({ sandbox: { spec: specToProto(spec) } }),
           onSome: sandbox
         })

@@ -148,7 +148,7 @@ export const make = Effect.fnUntraced(function* (
   const readOrEmpty = (path: string) => unlessGone("", textOf(files, path))
   // Looked up each time, parsed when it has changed: a hierarchy may go while we run (OciProbe unmounts one for crun).
   let seen: { readonly text: string; readonly layout: CgroupLayout } | undefined
-  const layout = Effect.map(Effect.orDie(files.read(`/proc/${processId}/mountinfo`)), (bytes) => {
+  const layout = Effect.map(unlessGone(Buffer.alloc(0), files.read(`/proc/${processId}/mountinfo`)), (bytes) => {
     const text = bytes.toString("utf8")
     if (seen?.text !== text) seen = { text, layout: fromMounts(parseMountInfo(text)) }
     return seen.layout

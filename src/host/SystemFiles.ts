@@ -25,7 +25,9 @@ export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
   }
 }
 
-export const isGone = ({ code }: FileFailed): boolean => ["ENOENT", "ENODEV", "ENOTDIR", "ESRCH"].includes(code)
+/** There is no such thing, or the whole system is not there any more. */
+export const isGone = ({ code }: FileFailed): boolean =>
+  ["ENOENT", "ENODEV", "ENOTDIR", "ESRCH", "ENOTCONN"].includes(code)
 
 /** What /proc has of a process: its `stat`, its `status` and its words, which end with NUL each. */
 export interface ProcessFacts {

@@ -247,9 +247,13 @@ const make = Effect.gen(function* () {
       // what is gone with its system needs no clearing away
       if (Option.isNone(yield* run.system.gone)) {
         yield* Effect.catchCause(run.system.runtime.remove(run), (cause) =>
-          Effect.logWarning(
-            `run ${run.id} was not removed wholly; the next start of Ironwood tries again`,
-            Cause.squash(cause)
+          Effect.flatMap(run.system.gone, (gone) =>
+            Option.isSome(gone)
+              ? Effect.void
+              : Effect.logWarning(
+                  `run ${run.id} was not removed wholly; the next start of Ironwood tries again`,
+                  Cause.squash(cause)
+                )
           )
         )
         yield* Effect.ignore(run.system.files.remove(run.bundle))

@@ -210,11 +210,13 @@ export class Containers extends Context.Service<
       options?: LogOptions
     ) => Stream.Stream<LogEntry, ContainerNotFound | LogUnreadable | StateError>
 
-    readonly createSandbox: (spec: SandboxSpec) => Effect.Effect<Sandbox, SandboxAlreadyExists | StateError>
+    readonly createSandbox: (
+      spec: SandboxSpec
+    ) => Effect.Effect<Sandbox, SandboxAlreadyExists | SpecInvalid | StateError>
     /** What `createSandbox` would say, without doing it. */
     readonly validateSandbox: (
       spec: SandboxSpec
-    ) => Effect.Effect<Option.Option<Sandbox>, SandboxAlreadyExists | StateError>
+    ) => Effect.Effect<Option.Option<Sandbox>, SandboxAlreadyExists | SpecInvalid | StateError>
     readonly listSandboxes: Effect.Effect<ReadonlyArray<Sandbox>, StateError>
     readonly getSandbox: (name: string) => Effect.Effect<Sandbox, SandboxNotFound | StateError>
     /**

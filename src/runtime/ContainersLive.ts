@@ -46,6 +46,8 @@ import { type Container, Containers, type Sandbox, type StateError } from "./Con
 import { ContainerSpec } from "./ContainerSpec.ts"
 import { fallbackProblems } from "./Dependencies.ts"
 import * as Isolation from "./Isolation.ts"
+import * as MicroVms from "./microvm/MicroVms.ts"
+import * as Refusals from "./microvm/Refusals.ts"
 import { type Action, type Command, commands, type ContainerState, hint } from "./Lifecycle.ts"
 import * as HostPaths from "./HostPaths.ts"
 import * as Secrets from "./Secrets.ts"
@@ -115,6 +117,7 @@ const make = Effect.gen(function* () {
   const secrets = yield* Secrets.Secrets
   const runtime = yield* RuntimeSupervisor.RuntimeSupervisor
   const executions = yield* Executions.Executions
+  const microVms = yield* MicroVms.MicroVms
   const scope = yield* Effect.scope
   const records = yield* Records.open(state)
   const locks = KeyedLock.make()
@@ -353,7 +356,7 @@ const make = Effect.gen(function* () {
   const lookUp = References.make(records, content)
   /** What a spec refers to; fails when any of it is not so, or when this host does not allow what it wants. */
   const resolve = (spec: ContainerSpec, assumed: References.Assumed, options: { readonly check: boolean }) =>
-    Effect.tap(lookUp(References.referencesOf(spec), assumed, options), ({ problems }) =>
+    Effect.tap(lookUp(References.referencesOf(spec), assumed, options), ({ problems, sandbox }) =>
       Effect.flatMap(spec.secrets.length === 0 ? Effect.succeed([]) : secrets.list, (there) => {
         const lacking = spec.secrets.flatMap(({ name }, index) =>
           there.some((secret) => secret.name === name)
@@ -368,6 +371,9 @@ const make = Effect.gen(function* () {
         const denied = [
           ...Isolation.problemsOf(spec.security, { privileged: allowance.privileged() }),
           ...HostPaths.problemsOf(spec, allowance),
+          ...(Option.isSome(sandbox) && sandbox.value.value.spec.isolation === "microvm"
+            ? Refusals.containerProblems(spec)
+            : []),
           ...lacking
         ]
         return Option.match(References.refusalOf([...problems, ...denied]), {
@@ -385,6 +391,13 @@ const make = Effect.gen(function* () {
     const fields = implicit ? ["implicit"] : differences(other, spec)
     if (fields.length > 0) return yield* new SandboxAlreadyExists({ name: spec.name, fields })
     return present
+  })
+
+  /** What this host cannot do for a sandbox is told before anything of it is made. */
+  const possible = Effect.fnUntraced(function* (spec: SandboxSpec) {
+    const lacking = spec.isolation === "microvm" ? yield* microVms.lacking : undefined
+    const problems = Refusals.sandboxProblems(spec, lacking)
+    if (problems.length > 0) return yield* new SpecInvalid({ what: "sandbox", problems })
   })
 
   const described = <A, B, E>(found: Option.Option<A>, describe: (record: A) => Effect.Effect<B, E>) =>
@@ -549,6 +562,7 @@ const make = Effect.gen(function* () {
         Effect.gen(function* () {
           const present = yield* sameSandbox(spec)
           if (Option.isSome(present)) return yield* describeSandbox(present.value)
+          yield* possible(spec)
           const sandbox = { spec, implicit: false }
           const stored = yield* neverConflicts(records.sandboxes.put(spec.name, sandbox, { expect: "absent" }))
           yield* runtime.startSandbox(sandbox)
@@ -588,7 +602,10 @@ const make = Effect.gen(function* () {
         yield* SandboxSteering.start(yield* membersOf(name), (member) => unlessGone(steer(member, "start")))
         return yield* Effect.flatMap(findSandbox(name), describeSandbox)
       }),
-    validateSandbox: (spec) => Effect.flatMap(sameSandbox(spec), (found) => described(found, describeSandbox)),
+    validateSandbox: (spec) =>
+      Effect.flatMap(sameSandbox(spec), (found) =>
+        Effect.andThen(Option.isSome(found) ? Effect.void : possible(spec), described(found, describeSandbox))
+      ),
     listSandboxes: Effect.flatMap(records.sandboxes.list, (found) => Effect.forEach(found, describeSandbox)),
     getSandbox: (name) => Effect.flatMap(findSandbox(name), describeSandbox),
     removeSandbox: (name, options) =>
@@ -625,6 +642,7 @@ export const layer = (options: Options) => {
   const paths = RuntimePaths.make(options.directory, options.logs)
   return Layer.effect(Containers, make).pipe(
     Layer.provideMerge(RuntimeSupervisor.layer),
+    Layer.provideMerge(MicroVms.layer),
     Layer.provideMerge(Executions.layer),
     Layer.provideMerge(ContainerRuns.layer),
     Layer.provideMerge(System.layer(paths)),

@@ -26,6 +26,7 @@ import { ContainerRuns } from "./ContainerRuns.ts"
 import { type Finding, findings } from "./Lifecycle.ts"
 import { creatorLabel, OciRuntime } from "./OciRuntime.ts"
 import { type ContainerRecord, isWanted, type Records } from "./Records.ts"
+import { MicroVms } from "./microvm/MicroVms.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
 import { Secrets } from "./Secrets.ts"
 
@@ -131,6 +132,7 @@ export const reconcile = Effect.fn("runtime.reconcile")(function* (records: Reco
     const remedies = { adopt: leave, judge: leave, stop, kill, forget: stop, clear: Effect.void }
     yield* remedies[isBroken ? "adopt" : findings[finding][wanted]]
   }
+  yield* (yield* MicroVms).reconcile(sandboxNames)
   for (const id of yield* runs.pidNamespaces.reconcile(sandboxNames)) live.add(id)
   yield* clearRuns(live)
   yield* runs.hostPaths.reconcile

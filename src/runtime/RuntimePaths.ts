@@ -25,6 +25,8 @@ export interface RuntimePaths {
   readonly ipcs: string
   /** One directory per sandbox: its memory at `/dev/shm`. */
   readonly sharedMemory: string
+  /** One directory per microVM, its console's log beside it. */
+  readonly microvms: string
   /** Where what is mounted into a container is put while that is made: one directory per run. */
   readonly stages: string
   /** Secrets: a file system in memory. */
@@ -59,6 +61,7 @@ export const make = (directory: string, logs: string): RuntimePaths => {
     networks: join(absolute, "networks"),
     ipcs: join(absolute, "ipc"),
     sharedMemory: join(absolute, "shm"),
+    microvms: join(absolute, "microvms"),
     stages: join(absolute, "stages"),
     secrets: join(absolute, "secrets"),
     logs: realPath(logs),

@@ -31,10 +31,20 @@ import { reconcile } from "./Reconcile.ts"
 import * as Records from "./Records.ts"
 import type { Secrets } from "./Secrets.ts"
 import { sandboxActor, type SandboxSupervisor } from "./SandboxActor.ts"
+import type { MicroVms } from "./microvm/MicroVms.ts"
 import { Systems } from "./System.ts"
 
 /** What the branch stands on. */
-export type Services = ContainerRuns | Executions | Cgroups | OciRuntime | Rootfs | Processes | Systems | Secrets
+export type Services =
+  | ContainerRuns
+  | Executions
+  | Cgroups
+  | MicroVms
+  | OciRuntime
+  | Rootfs
+  | Processes
+  | Secrets
+  | Systems
 
 export class RuntimeSupervisor extends Context.Service<
   RuntimeSupervisor,
@@ -113,13 +123,17 @@ const make = Effect.gen(function* () {
     description: "sandboxes and their containers",
     children: Effect.gen(function* () {
       const { paths, quiet } = yield* ContainerRuns
-      const { processLimits } = (yield* Systems).host
       const cgroups = yield* Cgroups
       yield* Actor.onStop(Effect.andThen(quiet, cgroups.remove(paths.cgroup)))
       if (!begun) yield* Records.forgetStops(records)
       begun = true
+      const desired = yield* records.sandboxes.partition
+      const systems = yield* Systems
+      for (const { value } of desired.records) {
+        if (value.spec.isolation === "microvm") yield* systems.expect(value.spec.name)
+      }
       yield* reconcile(records, scope)
-      yield* cgroups.limitProcesses(paths.cgroup, processLimits.all)
+      yield* cgroups.limitProcesses(paths.cgroup, systems.host.processLimits.all)
       const found = yield* Tree
       yield* Effect.acquireRelease(
         Effect.sync(() => {
@@ -135,7 +149,6 @@ const make = Effect.gen(function* () {
       )
       yield* Effect.forkScoped(Stream.runForEach(found.watch(), (event) => Effect.sync(() => hear(event))))
       sandboxes.clear()
-      const desired = yield* records.sandboxes.partition
       return yield* Effect.forEach(Records.byAge(desired.records), ({ value }) => addSandbox(value))
     })
   })

@@ -11,6 +11,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Actor from "../actor/Actor.ts"
+import type { ChildSpec } from "../actor/ChildSpec.ts"
 import * as DynamicSupervisor from "../actor/DynamicSupervisor.ts"
 import * as RestartPolicy from "../actor/RestartPolicy.ts"
 import type { Processes } from "../taproot/Processes.ts"
@@ -18,10 +19,13 @@ import { Cgroups } from "../host/Cgroups.ts"
 import { containerActor } from "./ContainerActor.ts"
 import { ContainerRuns } from "./ContainerRuns.ts"
 import type { Executions } from "./Executions.ts"
+import { microVmActor } from "./microvm/MicroVmActor.ts"
+import { MicroVms } from "./microvm/MicroVms.ts"
 import { byAge, type ContainerRecord, isWanted, type Records, type SandboxRecord } from "./Records.ts"
+import { Systems } from "./System.ts"
 
 /** The services that containers and sandboxes stand on. */
-export type Services = ContainerRuns | Cgroups | Executions | Processes
+export type Services = ContainerRuns | Cgroups | Executions | MicroVms | Processes | Systems
 
 export type SandboxSupervisor = DynamicSupervisor.DynamicSupervisor<never, Services>
 
@@ -33,8 +37,9 @@ export const toRunAgain = (containers: ReadonlyArray<ContainerRecord>): Readonly
     : new Set()
 }
 
-const descriptionOf = ({ network, processes }: SandboxRecord["spec"]): string =>
+const descriptionOf = ({ isolation, network, processes }: SandboxRecord["spec"]): string =>
   [
+    ...(isolation === "microvm" ? ["a microVM"] : []),
     network === "host" ? "the host's network" : "no network",
     ...(processes === "shared" ? ["shared processes"] : [])
   ].join(", ")
@@ -53,11 +58,17 @@ export const sandboxActor = (sandbox: SandboxRecord, records: Records): Effect.E
       // A record that does not decode is no reason to lose the others.
       const containers = yield* records.containers.partition
       const own = byAge(containers.records).flatMap(({ value }) => (value.sandbox === name ? [value] : []))
+      const isMicroVm = sandbox.spec.isolation === "microvm"
+      if (isMicroVm) {
+        yield* (yield* Systems).expect(name)
+        // what an earlier brain left: with it, its containers are found
+        yield* (yield* MicroVms).find(name)
+      }
       const left = new Set<string>()
       for (const record of own) if (yield* isLeft(record)) left.add(record.spec.name)
       const goesOn = sandbox.implicit || left.size > 0 || (yield* namespaces.exist(name))
       const again = goesOn ? new Set<string>() : toRunAgain(own)
-      return yield* Effect.forEach(
+      const actors: ReadonlyArray<ChildSpec<unknown, Services>> = yield* Effect.forEach(
         own,
         Effect.fnUntraced(function* (record) {
           const anew = again.has(record.spec.name)
@@ -70,6 +81,8 @@ export const sandboxActor = (sandbox: SandboxRecord, records: Records): Effect.E
           return containerActor(wanted, sandbox, records, !anew && !left.has(record.spec.name))
         })
       )
+      const machine: ChildSpec<unknown, Services> = microVmActor(sandbox, records)
+      return isMicroVm ? [machine, ...actors] : actors
     })
   })
 }

@@ -77,8 +77,13 @@ export interface System {
   readonly gone: Effect.Effect<Option.Option<string>>
 }
 
-/** What a microVM is at: on its way, there, or not to be had. */
-type Guest = Deferred.Deferred<System, MicroVmFailed>
+/** What a microVM is at: on its way, there, or not to be had; and whether anybody waits for it. */
+interface Guest {
+  readonly outcome: Deferred.Deferred<System, MicroVmFailed>
+  readonly wanted: Deferred.Deferred<void>
+}
+
+const newGuest = (): Guest => ({ outcome: Deferred.makeUnsafe(), wanted: Deferred.makeUnsafe() })
 
 export class Systems extends Context.Service<
   Systems,
@@ -94,6 +99,8 @@ export class Systems extends Context.Service<
     readonly ready: (sandbox: SandboxRecord) => Effect.Effect<System, MicroVmFailed>
     /** This sandbox has a microVM, which is on its way from now on. */
     readonly expect: (sandbox: string) => Effect.Effect<void>
+    /** Waits until somebody is waiting for it. */
+    readonly wanted: (sandbox: string) => Effect.Effect<void>
     /** It is there, or it cannot be had until it is expected again. */
     readonly settle: (sandbox: string, outcome: Exit.Exit<System, MicroVmFailed>) => Effect.Effect<void>
     /** The sandbox is gone. */
@@ -147,14 +154,17 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       Effect.suspend(() => {
         const guest = guests.get(sandbox)
         if (guest === undefined) return Effect.succeedSome(host)
-        return Effect.flatMap(Deferred.poll(guest), (outcome) =>
+        return Effect.flatMap(Deferred.poll(guest.outcome), (outcome) =>
           Option.isNone(outcome) ? Effect.succeedNone : Effect.option(outcome.value)
         )
       }),
     ready: ({ spec }) =>
       Effect.suspend(() => {
         const guest = guests.get(spec.name)
-        if (guest !== undefined) return Deferred.await(guest)
+        if (guest !== undefined) {
+          Deferred.doneUnsafe(guest.wanted, Effect.void)
+          return Deferred.await(guest.outcome)
+        }
         // never on the host what was to be kept from it
         return spec.isolation === "microvm"
           ? Effect.fail(new MicroVmFailed({ name: spec.name, detail: "nobody keeps it" }))
@@ -164,16 +174,20 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       Effect.sync(() => {
         const guest = guests.get(sandbox)
         // who waits already goes on waiting
-        if (guest !== undefined && !Deferred.isDoneUnsafe(guest)) return
-        guests.set(sandbox, Deferred.makeUnsafe())
+        if (guest === undefined || Deferred.isDoneUnsafe(guest.outcome)) guests.set(sandbox, newGuest())
+      }),
+    wanted: (sandbox) =>
+      Effect.suspend(() => {
+        const guest = guests.get(sandbox)
+        return guest === undefined ? Effect.never : Deferred.await(guest.wanted)
       }),
     settle: (sandbox, outcome) =>
       Effect.sync(() => {
         const guest = guests.get(sandbox)
         if (guest === undefined) return
-        const current = Deferred.isDoneUnsafe(guest) ? Deferred.makeUnsafe<System, MicroVmFailed>() : guest
+        const current = Deferred.isDoneUnsafe(guest.outcome) ? newGuest() : guest
         guests.set(sandbox, current)
-        Deferred.doneUnsafe(current, outcome)
+        Deferred.doneUnsafe(current.outcome, outcome)
       }),
     forget: (sandbox) =>
       Effect.sync(() => {

@@ -70,6 +70,8 @@ export const open = (
       stream.on("error", onError)
       stream.on("end", onEnd)
       stream.on("close", onEnd)
+      // one that somebody has read from before is paused
+      stream.resume()
 
       const flush = (): void => {
         const bytes = writer.take()

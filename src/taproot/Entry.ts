@@ -124,6 +124,16 @@ export class Entry {
     this.#ports.stderr?.lose(lost)
   }
 
+  /** The taproot that had it is gone, and the process with it. */
+  vanish(exit: ProcessExit): void {
+    const { stderr, stdin, stdout } = this.#ports
+    this.#ports = noPorts
+    stdin?.end()
+    stdout?.moveTo(undefined)
+    stderr?.moveTo(undefined)
+    if (this.#exit === undefined) this.ended(exit)
+  }
+
   /** Tells taproot to forget the entry, now that the process has ended. */
   #giveUp(): void {
     const { stderr, stdin, stdout } = this.#ports

@@ -22,6 +22,7 @@ import type * as Scope from "effect/Scope"
 import type { BrainFrame } from "./BrainFrame.ts"
 import * as Channel from "./Channel.ts"
 import type { EntryFacts } from "./Entry.ts"
+import type { ProcessExit } from "./ProcessExit.ts"
 import {
   ChannelLost,
   ClaimRefused,
@@ -45,14 +46,31 @@ import { spawnFrame } from "./SpawnFrame.ts"
 import { Table } from "./Table.ts"
 import { oldestProtocolVersion, protocolVersion } from "./Wire.ts"
 
+export interface Options {
+  /**
+   * What happens to those who wait, and to who asks later, when the channel is lost. `die`, the default: with it dies whoever
+   * stands on it, which is everybody. `refuse`: its processes count as killed, and what is asked is refused.
+   */
+  readonly onLoss?: "die" | "refuse"
+  /** Called at the loss, before anybody who waits hears of it. */
+  readonly lost?: (reason: ChannelLost) => void
+}
+
+/** More entries than any taproot has. */
+const MOST_PROCESSES = 65_536
+
 /** Says HELLO over this stream and serves `Processes` until the scope closes, which destroys the stream. */
-export const make = (stream: Duplex): Effect.Effect<Processes["Service"], ChannelLost, Scope.Scope> =>
+export const make = (
+  stream: Duplex,
+  { lost: tellLost, onLoss: lossMeans = "die" }: Options = {}
+): Effect.Effect<Processes["Service"], ChannelLost, Scope.Scope> =>
   Effect.gen(function* () {
     const greeted = yield* Deferred.make<Hello, ChannelLost>()
     const lost = yield* Deferred.make<ChannelLost>()
     const stopping = yield* Deferred.make<StopRequest>()
     let hello: Hello | undefined = undefined
     let awaited = 0
+    const due = new Due()
 
     const greet = (): void => {
       if (hello !== undefined && awaited === 0) Deferred.doneUnsafe(greeted, Exit.succeed(hello))
@@ -65,6 +83,7 @@ export const make = (stream: Duplex): Effect.Effect<Processes["Service"], Channe
           if (frame.version < oldestProtocolVersion || frame.version > protocolVersion)
             return `version ${frame.version} of the protocol, not ${oldestProtocolVersion} to ${protocolVersion}`
           const { brainStarts, features, instance, lastBrainEnd, role, succession, taprootPid } = frame
+          if (frame.processes > MOST_PROCESSES) return `${frame.processes} processes, more than there can be`
           hello = { instance, taprootPid, role, brainStarts, lastBrainEnd, features, succession }
           awaited = frame.processes
           greet()
@@ -72,6 +91,7 @@ export const make = (stream: Duplex): Effect.Effect<Processes["Service"], Channe
         }
         case "Process": {
           if (awaited === 0) return "a PROCESS that WELCOME did not announce"
+          due.entry()
           const { exit, id, label, open, pid, startTime } = frame
           const problem = table.meet({ id: ProcessId(id), pid, startTime, label, adopted: true, open }, exit)
           if (problem !== undefined) return problem
@@ -90,15 +110,20 @@ export const make = (stream: Duplex): Effect.Effect<Processes["Service"], Channe
         }
         // What was on its way when an entry was acknowledged, or its streams moved, finds nobody.
         case "Output": {
+          const unasked = due.output()
+          if (unasked !== undefined) return unasked
           const entry = table.get(frame.id)
           return (frame.stream === "stdout" ? entry?.stdout : entry?.stderr)?.arrived(frame)
         }
         case "InputTaken":
-          return table.get(frame.id)?.stdin?.taken(frame.bytes, frame.closed)
+          return (
+            due.inputTaken(frame.bytes, frame.closed) ?? table.get(frame.id)?.stdin?.taken(frame.bytes, frame.closed)
+          )
         case "Stopping": {
           const { action, deadlineMillis, why } = frame
-          Deferred.doneUnsafe(stopping, Exit.succeed({ why, action, deadlineMillis }))
-          return undefined
+          return Deferred.doneUnsafe(stopping, Exit.succeed({ why, action, deadlineMillis }))
+            ? undefined
+            : "a second STOPPING"
         }
         default:
           return absurd(frame)
@@ -106,17 +131,22 @@ export const make = (stream: Duplex): Effect.Effect<Processes["Service"], Channe
     }
 
     const onLost = (reason: ChannelLost): void => {
+      tellLost?.(reason)
       Deferred.doneUnsafe(lost, Exit.succeed(reason))
       Deferred.doneUnsafe(greeted, Exit.fail(reason))
       // One turn later, so that the brain's main, which ends the brain, comes first.
       setImmediate(() => {
         requests.lose(reason)
-        table.lose(reason)
+        if (lossMeans === "die") table.lose(reason)
+        else table.vanish(killedNow())
       })
     }
 
     const channel = yield* Channel.open(stream, { onFrame, onLost })
-    const requests = new Requests(channel.send)
+    const requests = new Requests((frame) => {
+      due.sent(frame)
+      return channel.send(frame)
+    }, lossMeans === "refuse")
     const table = new Table(requests)
     yield* requests.send({ _tag: "Hello", version: protocolVersion, oldest: oldestProtocolVersion })
     const welcome = yield* Deferred.await(greeted)
@@ -234,6 +264,53 @@ export const make = (stream: Duplex): Effect.Effect<Processes["Service"], Channe
       lost: Deferred.await(lost)
     })
   })
+
+/** How a process ended of which nothing will be heard any more. */
+const killedNow = (): ProcessExit => ({
+  _tag: "Signaled",
+  signal: "SIGKILL",
+  number: 9,
+  coreDumped: false,
+  time: BigInt(Date.now()) * 1_000_000n,
+  userMicroseconds: 0,
+  systemMicroseconds: 0,
+  maxRssKib: 0
+})
+
+/**
+ * What the other side owes us: it says nothing by itself that is not bounded by what it was asked. So one that floods breaks
+ * the protocol, and costs no more than the time until it has done so.
+ */
+class Due {
+  #outputs = 0
+  #inputBytes = 0
+  #closings = 0
+
+  sent(frame: BrainFrame): void {
+    if (frame._tag === "Read") this.#outputs++
+    else if (frame._tag === "Spawn" || frame._tag === "Claim") this.#closings++
+    else if (frame._tag === "Input") {
+      this.#inputBytes += frame.bytes.length
+      this.#closings++
+    }
+  }
+
+  /** An entry that was there before. */
+  entry(): void {
+    this.#closings++
+  }
+
+  output(): string | undefined {
+    return --this.#outputs < 0 ? "OUTPUT that nobody asked for" : undefined
+  }
+
+  inputTaken(bytes: number, closed: boolean): string | undefined {
+    this.#inputBytes -= bytes
+    if (closed) this.#closings--
+    if (bytes === 0 && !closed) return "INPUT_TAKEN that says nothing"
+    return this.#inputBytes < 0 || this.#closings < 0 ? "INPUT_TAKEN of what was not sent" : undefined
+  }
+}
 
 /** `Processes` over a byte stream that `open` gives. */
 export const layer = <E, R>(open: Effect.Effect<Duplex, E, R>) => Layer.effect(Processes, Effect.flatMap(open, make))

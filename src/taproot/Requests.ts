@@ -1,6 +1,6 @@
 /**
  * Requests to taproot and their answers: numbers them, so that any number can be on the way at once, and gives each
- * answer to whoever waits for it. When the channel is lost, all that wait and all that come later die with it.
+ * answer to whoever waits for it. When the channel is lost, all that wait and all that come later die with it, or are refused.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -28,21 +28,26 @@ interface Waiting {
 }
 
 const longestNumber = 0xffff_ffff
+/** ECONNRESET: what a request that the other side did not live to answer is refused with. */
+const connectionReset = 104
 
 export class Requests {
   readonly #send: (frame: BrainFrame) => Result.Result<void, FrameError>
   readonly #waiting = new Map<number, Waiting>()
   #last = 0
   #lost: ChannelLost | undefined = undefined
+  /** After the loss: refuse, instead of dying. */
+  readonly #refuses: boolean
 
-  constructor(send: (frame: BrainFrame) => Result.Result<void, FrameError>) {
+  constructor(send: (frame: BrainFrame) => Result.Result<void, FrameError>, refuses = false) {
     this.#send = send
+    this.#refuses = refuses
   }
 
   /** Sends a frame that has no answer and that the caller has made within the bounds of the protocol. */
   send(frame: BrainFrame): Effect.Effect<void> {
     return Effect.suspend(() => {
-      if (this.#lost !== undefined) return Effect.die(this.#lost)
+      if (this.#lost !== undefined) return this.#refuses ? Effect.void : Effect.die(this.#lost)
       const sent = this.#send(frame)
       return Result.isSuccess(sent) ? Effect.void : Effect.die(sent.failure)
     })
@@ -64,7 +69,12 @@ export class Requests {
     refuse: (refusal: Refusal) => E
   ): Effect.Effect<A, E> {
     return Effect.suspend(() => {
-      if (this.#lost !== undefined) return Effect.die(this.#lost)
+      const lost = this.#lost
+      if (lost !== undefined) {
+        return this.#refuses
+          ? Effect.fail(refuse({ reason: "system-call", errno: connectionReset, detail: lost.message }))
+          : Effect.die(lost)
+      }
       const request = this.#number()
       const sent = this.#send(frame(request))
       if (Result.isFailure(sent)) {
@@ -80,7 +90,13 @@ export class Requests {
           const accepted = accept(answer)
           return accepted._tag === "Some" && Deferred.doneUnsafe(answered, Exit.succeed(accepted.value))
         },
-        lose: (lost) => Deferred.doneUnsafe(answered, Exit.die(lost))
+        lose: (lost) =>
+          Deferred.doneUnsafe(
+            answered,
+            this.#refuses
+              ? Exit.fail(refuse({ reason: "system-call", errno: connectionReset, detail: lost.message }))
+              : Exit.die(lost)
+          )
       })
       // taproot answers many at a time; whoever waited does not go on inside the reading of its frames
       return Effect.tap(Deferred.await(answered), Effect.yieldNow)

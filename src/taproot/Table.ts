@@ -63,6 +63,11 @@ export class Table {
     for (const entry of this.#entries.values()) entry.lose(lost)
   }
 
+  /** All of them are gone, and this is how they ended. */
+  vanish(exit: ProcessExit): void {
+    for (const entry of this.#entries.values()) entry.vanish(exit)
+  }
+
   #taken(entry: Entry): Process {
     this.#adoptable.delete(entry)
     return entry.process

@@ -18,6 +18,7 @@
  *   8 KILL       u32 pid, u32 signal
  *   9 PROCESSES                           each: u32 pid, then three texts: its stat, its status, its cmdline (of /proc);
  *                                         as many as there is room for
+ *  10 LIKE       text path, text model    gives a directory the owner, group and mode of another
  *
  * A request that it does not understand is the end.
  */
@@ -36,7 +37,7 @@
 #include <unistd.h>
 
 enum { MOST = 1 << 20, PATH_MOST = 4096, DEEPEST = 64, COMMAND_MOST = 1024 };
-enum operation { READ = 1, READ_IN, WRITE, LIST, REMOVE, RMDIR, MKDIR, KILL, PROCESSES };
+enum operation { READ = 1, READ_IN, WRITE, LIST, REMOVE, RMDIR, MKDIR, KILL, PROCESSES, LIKE };
 
 static uint8_t request[MOST];
 static size_t request_at, request_end;
@@ -249,6 +250,13 @@ static int make_directories(char *path, mode_t mode)
     return mkdir(path, mode) == 0 || errno == EEXIST ? 0 : errno;
 }
 
+static int make_like(const char *path, const char *model)
+{
+    struct stat found;
+    if (lstat(model, &found) != 0) return errno;
+    return chown(path, found.st_uid, found.st_gid) == 0 && chmod(path, found.st_mode & 07777) == 0 ? 0 : errno;
+}
+
 /* ---- processes ---- */
 
 /* A file of a process as a text; an empty one when it is gone. */
@@ -311,6 +319,10 @@ static int handle(uint8_t operation)
         return pid > 1 && kill(pid, (int)take_number()) == 0 ? 0 : pid > 1 ? errno : EINVAL;
     }
     case PROCESSES: return list_processes();
+    case LIKE:
+        take_path(path);
+        take_path(other);
+        return make_like(path, other);
     default: give_up("it does not know what is asked of it");
     }
 }

@@ -8,6 +8,7 @@
  */
 import { assert } from "@effect/vitest"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
@@ -42,6 +43,8 @@ import {
   symlink,
   writeLayout
 } from "../support/images.ts"
+import * as Qemu from "../../src/vmm/qemu/Qemu.ts"
+import { Cgroups } from "../../src/host/Cgroups.ts"
 import * as Taproot from "../support/taproot.ts"
 
 /** A temporary state directory, removed at the end. */
@@ -116,6 +119,8 @@ const services = (state: string, options: BrainOptions) => {
   const runtime = join(state, "runtime")
   const nothing = { privileged: () => false, mounts: () => [], devices: () => [] }
   return ContainersLive.layer({ directory: runtime, logs: join(state, "logs") }).pipe(
+    Layer.provideMerge(Qemu.layer({ directory: join(state, "vmm") })),
+    Layer.provideMerge(Cgroups.layer),
     Layer.provide(Layer.succeed(Isolation.Allowance, { ...nothing, ...options.allowance })),
     Layer.provideMerge(
       OciRuntimeLive.layer({
@@ -207,7 +212,8 @@ export const shell = (script: string) => ["/bin/sh", "-c", script]
 export const until = (
   containers: Containers["Service"],
   name: string,
-  wanted: (container: Container) => boolean
+  wanted: (container: Container) => boolean,
+  deadline: Duration.Input = "20 seconds"
 ): Effect.Effect<Container, NeverHappened> =>
   Effect.gen(function* () {
     let last: Container | undefined
@@ -219,7 +225,7 @@ export const until = (
       }
     })
     return yield* look.pipe(
-      Effect.timeout("20 seconds"),
+      Effect.timeout(deadline),
       Effect.mapError(
         () => new NeverHappened({ what: `${name}: ${last?.state} ${last?.restarts} ${JSON.stringify(last?.lastExit)}` })
       )

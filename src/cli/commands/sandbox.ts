@@ -10,6 +10,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import {
+  IsolationMode,
   ListSandboxesResponseSchema,
   NetworkMode,
   ProcessMode,
@@ -30,13 +31,18 @@ import { describe } from "../Help.ts"
 import * as HumanText from "../HumanText.ts"
 import { parsePair } from "../Labels.ts"
 import * as Output from "../Output.ts"
+import { parseBytes } from "../Quantity.ts"
 import { durationFlag, secondsOrDuration, toProto } from "../QuantityFlags.ts"
 import { stopTimeout } from "../Remove.ts"
 import { requestId } from "../RequestId.ts"
-import { networks, parseNetwork, text, yes } from "../RunFlags.ts"
+import { isolations, networks, parseIsolation, parseNetwork, text, yes } from "../RunFlags.ts"
 import { Screen } from "../Screen.ts"
 import * as Table from "../Table.ts"
 import * as Text from "../Text.ts"
+
+/** Processors of a machine: whole ones. */
+const parseProcessors = (text: string): Result.Result<number, string> =>
+  /^[1-9]\d?$/.test(text) ? Result.succeed(Number(text)) : Result.fail("a whole number")
 
 const ls = Command.make(
   "ls",
@@ -63,6 +69,7 @@ const ls = Command.make(
             { title: "NAME" },
             { title: "NETWORK" },
             { title: "PROCESSES" },
+            { title: "ISOLATION" },
             { title: "CREATED" },
             { title: "CONTAINERS", shrinkTo: 20 }
           ],
@@ -72,6 +79,7 @@ const ls = Command.make(
               Text.clean(spec?.name ?? ""),
               spec?.network === NetworkMode.HOST ? "host" : "none",
               spec?.processes === ProcessMode.SHARED ? "shared" : "own",
+              spec?.isolation === IsolationMode.MICROVM ? "microvm" : "namespace",
               created === undefined ? "" : HumanText.ago(created, now),
               containers.map(Text.clean).join(", ")
             ]
@@ -132,7 +140,12 @@ const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.name", "NAME"],
   ["spec.hostname", "--hostname"],
   ["spec.labels", "--label"],
-  ["spec.stop_grace_period", "--stop-timeout"]
+  ["spec.stop_grace_period", "--stop-timeout"],
+  ["spec.isolation", "--isolation"],
+  ["spec.microvm.memory_bytes", "--memory"],
+  ["spec.microvm.cpus", "--cpus"],
+  ["spec.processes", "--share-processes"],
+  ["spec.network", "--network"]
 ])
 
 const create = Command.make(
@@ -140,6 +153,18 @@ const create = Command.make(
   {
     network: checked("network", [...networks.keys()].join("|"), parseNetwork).pipe(
       Flag.withDescription("Only loopback, or the host's own network (default: none)"),
+      Flag.optional
+    ),
+    isolation: checked("isolation", [...isolations.keys()].join("|"), parseIsolation).pipe(
+      Flag.withDescription("What keeps it from the host: namespaces, or a virtual machine (default: namespace)"),
+      Flag.optional
+    ),
+    memory: checked("memory", "SIZE", parseBytes).pipe(
+      Flag.withDescription("Memory of its microVM, like 512MiB (default: what its containers may have)"),
+      Flag.optional
+    ),
+    cpus: checked("cpus", "NUMBER", parseProcessors).pipe(
+      Flag.withDescription("Processors of its microVM (default: what its containers may use)"),
       Flag.optional
     ),
     hostname: text("hostname", "NAME", "The hostname that its containers see (default: each its own name)"),
@@ -155,11 +180,13 @@ const create = Command.make(
     ),
     name: Argument.String("NAME").pipe(Argument.withDescription("Its name"))
   },
-  Effect.fnUntraced(function* ({ hostname, labels, name, network, shareProcesses, stopTimeout }) {
+  Effect.fnUntraced(function* (flags) {
+    const { cpus, hostname, isolation, labels, memory, name, network, shareProcesses, stopTimeout } = flags
     const client = yield* Client
     const problem = (found: Checked<unknown>) => (Result.isFailure(found) ? [found.failure] : [])
     const problems = [
       ...Option.toArray(network).flatMap(problem),
+      ...[isolation, memory, cpus].flatMap((found) => Option.toArray<Checked<unknown>>(found).flatMap(problem)),
       ...Option.toArray(stopTimeout).flatMap(problem),
       ...labels.flatMap(problem)
     ]
@@ -167,11 +194,17 @@ const create = Command.make(
     const value = <A>(found: Option.Option<Checked<A>>) =>
       Option.getOrUndefined(Option.flatMap(found, Result.getSuccess))
     const grace = value(stopTimeout)
+    const [memoryBytes, processors] = [value(memory), value(cpus)]
     const spec = {
       name,
       network: value(network) ?? NetworkMode.NONE,
       hostname,
       processes: shareProcesses ? ProcessMode.SHARED : ProcessMode.OWN,
+      isolation: value(isolation) ?? IsolationMode.NAMESPACE,
+      microvm: {
+        ...(memoryBytes === undefined ? {} : { memoryBytes }),
+        ...(processors === undefined ? {} : { cpus: processors })
+      },
       labels: Object.fromEntries(labels.flatMap((label) => Option.toArray(Result.getSuccess(label)))),
       ...(grace === undefined ? {} : { stopGracePeriod: toProto(grace) })
     }

@@ -1,0 +1,78 @@
+/**
+ * The guest of a microVM as a system that containers run on: the same OCI runtime, cgroups and taproot as on the host, reached
+ * through its port. Everything that can be different there is here.
+ *
+ * The containers of the sandbox share the guest's network, which has nothing but loopback. There is no swap, and every
+ * capability to give: what a container may do is its spec's and the host's decision all the same.
+ */
+import * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import * as Cgroups from "../../host/Cgroups.ts"
+import { textOf } from "../../host/SystemFiles.ts"
+import type { Content } from "../../storage/Content.ts"
+import type { Processes } from "../../taproot/Processes.ts"
+import * as Belongings from "../Belongings.ts"
+import * as Capabilities from "../Capabilities.ts"
+import { RootfsFailed } from "../ContainerExit.ts"
+import * as OciRuntimeLive from "../OciRuntimeLive.ts"
+import * as ProcessLimits from "../ProcessLimits.ts"
+import type { System } from "../System.ts"
+import * as GuestFiles from "./GuestFiles.ts"
+import * as GuestRoots from "./GuestRoots.ts"
+
+const HOME = "/run/ironwood"
+
+const paths = { oci: `${HOME}/oci`, bundles: `${HOME}/bundles`, consoles: `${HOME}/tty`, cgroup: "/ironwood" }
+
+export const make = Effect.fnUntraced(function* (input: {
+  readonly processes: Processes["Service"]
+  readonly content: Content["Service"]
+  readonly gone: Effect.Effect<Option.Option<string>>
+}) {
+  const { content, gone, processes } = input
+  const { files, like, readInRoot } = yield* GuestFiles.make(processes)
+  const cgroups = yield* Cgroups.make(processes.hello.taprootPid, files)
+  const runtime = yield* OciRuntimeLive.make({
+    processes,
+    files,
+    cgroups,
+    paths,
+    facts: Effect.succeed({ name: "crun", version: "", path: "/usr/bin/crun", adjustments: [] }),
+    candidates: Effect.succeed([]),
+    concurrency: 2
+  })
+  const rootOf = GuestRoots.make(processes, files, like)
+  const threads = Number(yield* textOf(files, "/proc/sys/kernel/threads-max"))
+  const system: System = {
+    processes,
+    files,
+    readInRoot,
+    cgroups,
+    runtime,
+    paths,
+    helper: (name) => `/usr/lib/ironwood/${name}`,
+    capabilities: Capabilities.names,
+    limitSwap: false,
+    processLimits: ProcessLimits.within(threads > 0 ? threads : 1_024),
+    root: (image, name) =>
+      content.rootImage(image).pipe(
+        Effect.mapError((error) =>
+          error._tag === "ImageNotFound" ? error : new RootfsFailed({ name, detail: error.message })
+        ),
+        Effect.flatMap(({ chainId }) => rootOf(name, chainId)),
+        Effect.map((path) => ({ path, seen: path }))
+      ),
+    within: ({ spec }, container, start) =>
+      start({
+        network: "host",
+        ipc: "new",
+        pid: "new",
+        sharedMemory: undefined,
+        hostname: spec.hostname ?? container,
+        hostFiles: []
+      }),
+    belongings: Belongings.none,
+    gone
+  }
+  return system
+})

@@ -1,0 +1,29 @@
+/** What cannot be in a microVM, by field: told when it is asked for, before anything is touched. Pure. */
+import type { FieldProblem } from "../../storage/StateErrors.ts"
+import type { ContainerSpec } from "../ContainerSpec.ts"
+import type { SandboxSpec } from "../SandboxSpec.ts"
+
+/** Of a sandbox. `lacking`: what this host has not that a microVM takes. */
+export const sandboxProblems = (spec: SandboxSpec, lacking: string | undefined): ReadonlyArray<FieldProblem> => {
+  const { cpus, memoryBytes } = spec.microvm
+  if (spec.isolation !== "microvm") {
+    return cpus === undefined && memoryBytes === undefined
+      ? []
+      : [{ field: "microvm", problem: "only a sandbox with isolation: microvm has one" }]
+  }
+  return [
+    ...(lacking === undefined ? [] : [{ field: "isolation", problem: lacking }]),
+    ...(spec.network === "host" ? [{ field: "network", problem: "a microVM does not have the host's network" }] : []),
+    ...(spec.processes === "shared"
+      ? [{ field: "processes", problem: "containers of a microVM do not see each other's processes yet" }]
+      : [])
+  ]
+}
+
+/** Of a container in it: it has nothing of the host. */
+export const containerProblems = ({ devices, mounts, secrets }: ContainerSpec): ReadonlyArray<FieldProblem> =>
+  [
+    ...(mounts.length > 0 ? ["mounts"] : []),
+    ...(devices.length > 0 ? ["devices"] : []),
+    ...(secrets.length > 0 ? ["secrets"] : [])
+  ].map((field) => ({ field, problem: "its sandbox is a microVM, which has nothing of the host" }))

@@ -1,0 +1,242 @@
+/**
+ * Containers in microVMs, with real guests: QEMU, the guest's kernel, taproot and the OCI runtime in it. Emulated where there is no
+ * KVM, so a start takes seconds; what can be tried in one guest is tried in one.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { readdirSync, readFileSync } from "node:fs"
+import { release } from "node:os"
+import { decodeSandboxSpec } from "../../../src/runtime/ContainerSpec.ts"
+import type { Container, Containers } from "../../../src/runtime/Containers.ts"
+import * as Taproot from "../../support/taproot.ts"
+import {
+  brain,
+  create,
+  leftovers,
+  logText,
+  ownScope,
+  shell,
+  stateDirectory,
+  until,
+  withContainers,
+  writeImage
+} from "../world.ts"
+
+/** A busy host that emulates is slow. */
+const PATIENCE = "2 minutes"
+const TIMEOUT = 300_000
+
+const waitFor = (containers: Containers["Service"], name: string, wanted: (container: Container) => boolean) =>
+  until(containers, name, wanted, PATIENCE)
+
+const sandbox = (containers: Containers["Service"], name: string, fields: Readonly<Record<string, unknown>> = {}) =>
+  Effect.flatMap(decodeSandboxSpec({ name, isolation: "microvm", ...fields }), containers.createSandbox)
+
+const ticking = shell("i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.2; done")
+
+/** The VMMs of this Ironwood, by the names of their sandboxes. */
+const machines = (name: string): ReadonlyArray<number> =>
+  readdirSync("/proc")
+    .filter((pid) => /^\d+$/.test(pid))
+    .flatMap((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(`\0guest=${name},`) ? [Number(pid)] : []
+      } catch {
+        return []
+      }
+    })
+
+describe("a microVM", () => {
+  it.live(
+    "runs containers on a kernel of its own, as the host does: output, code, user, environment, limits, signals, programs",
+    () =>
+      withContainers(({ containers }) =>
+        Effect.gen(function* () {
+          yield* sandbox(containers, "all-one", { hostname: "inside" })
+          const job = { sandbox: "all-one", restart: { restart: "temporary" } }
+          yield* create(containers, {
+            ...job,
+            name: "job",
+            command: shell("uname -r; id -u; id -g; hostname; echo $COLOUR; pwd; echo loud >&2; exit 7"),
+            user: "12:34",
+            environment: { COLOUR: "blue" },
+            workingDirectory: "/tmp"
+          })
+          const ended = yield* waitFor(containers, "job", ({ state }) => state === "failed")
+          assert.deepInclude(ended.lastExit, { tag: "ContainerExited", facts: { exitCode: 7 } })
+          const [kernel, ...said] = (yield* logText(containers, "job", { streams: ["stdout"] })).trim().split("\n")
+          assert.match(kernel ?? "", /^6\./)
+          assert.notStrictEqual(kernel, release())
+          assert.deepStrictEqual(said, ["12", "34", "inside", "blue", "/tmp"])
+          assert.strictEqual(yield* logText(containers, "job", { streams: ["stderr"] }), "loud\n")
+
+          yield* create(containers, {
+            ...job,
+            name: "greedy",
+            command: shell("tail /dev/zero"),
+            resources: { memoryBytes: 16 * 1024 * 1024 }
+          })
+          const greedy = yield* waitFor(containers, "greedy", ({ state }) => state === "failed")
+          assert.propertyVal(greedy.lastExit, "tag", "ContainerOomKilled")
+
+          yield* create(containers, { ...job, name: "none", command: ["/no/such/program"] })
+          const none = yield* waitFor(containers, "none", ({ state }) => state === "failed")
+          assert.propertyVal(none.lastExit, "tag", "ProgramNotFound")
+
+          yield* create(containers, {
+            name: "web",
+            sandbox: "all-one",
+            command: shell("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.1; done"),
+            stopGracePeriod: 20_000,
+            resources: { memoryBytes: 64 * 1024 * 1024 }
+          })
+          const web = yield* waitFor(containers, "web", ({ pid }) => pid !== undefined)
+          assert.strictEqual(machines("all-one").length, 1, "one guest for all of them")
+          const run = yield* containers
+            .exec("web", {
+              command: shell("tty; echo $0; exit 3"),
+              environment: {},
+              stdin: false,
+              detach: false,
+              terminal: { rows: 24, columns: 80 }
+            })
+            .pipe(
+              Effect.flatMap(({ output, process }) =>
+                Effect.all([
+                  Stream.runFold(
+                    output("stdout"),
+                    () => "",
+                    (text, bytes) => text + Buffer.from(bytes).toString()
+                  ),
+                  process.exit
+                ])
+              ),
+              Effect.scoped
+            )
+          assert.deepInclude(run[1], { _tag: "Exited", code: 3 })
+          assert.include(run[0], "/dev/pts/")
+          const [listed] = yield* containers.top("web")
+          assert.deepInclude(listed, { pid: web.pid ?? 0, innerPid: 1, uid: 0 })
+          const [stats] = yield* containers.stats(["web"])
+          assert.strictEqual(stats?.memoryLimitBytes, 64 * 1024 * 1024)
+          yield* containers.pause("web")
+          assert.propertyVal(yield* containers.get("web"), "state", "paused")
+          yield* containers.resume("web")
+          yield* containers.stop("web")
+          assert.include(yield* logText(containers, "web"), "bye")
+
+          yield* containers.removeSandbox("all-one", { force: true })
+          assert.deepStrictEqual(machines("all-one"), [])
+        })
+      ),
+    TIMEOUT
+  )
+
+  it.live(
+    "that dies takes its containers along, each of which goes on as its policy says",
+    () =>
+      withContainers(({ containers }) =>
+        Effect.gen(function* () {
+          yield* sandbox(containers, "mortal")
+          yield* create(containers, { name: "always", sandbox: "mortal", command: ticking })
+          yield* create(containers, {
+            name: "once",
+            sandbox: "mortal",
+            command: ticking,
+            restart: { restart: "temporary" }
+          })
+          yield* waitFor(containers, "once", ({ pid }) => pid !== undefined)
+          yield* waitFor(containers, "always", ({ pid }) => pid !== undefined)
+          const [machine] = machines("mortal")
+          if (machine === undefined) return assert.fail("there is no machine")
+          process.kill(machine, "SIGKILL")
+          const once = yield* waitFor(containers, "once", ({ state }) => state === "failed")
+          assert.deepInclude(once.lastExit, {
+            tag: "MicroVmEnded",
+            message: "ended with its microVM: its virtual machine monitor killed by SIGKILL"
+          })
+          const always = yield* waitFor(containers, "always", ({ pid, restarts }) => pid !== undefined && restarts > 0)
+          assert.propertyVal(always.lastExit, "tag", "MicroVmEnded")
+          assert.strictEqual(machines("mortal").length, 1)
+          assert.notInclude(machines("mortal"), machine)
+        })
+      ),
+    TIMEOUT
+  )
+
+  it.live(
+    "does not notice that the brain has died, and is found by the next with its containers",
+    () =>
+      Effect.gen(function* () {
+        const state = yield* stateDirectory
+        yield* Effect.gen(function* () {
+          const first = yield* ownScope(brain(state, { ending: "release" }))
+          yield* first.value.content.importFrom(writeImage(state, "busybox"))
+          yield* sandbox(first.value.containers, "steady")
+          yield* create(first.value.containers, { name: "clock", sandbox: "steady", command: ticking })
+          yield* create(first.value.containers, {
+            name: "short",
+            sandbox: "steady",
+            command: shell("echo begun; sleep 1; exit 5"),
+            restart: { restart: "temporary" }
+          })
+          const before = yield* waitFor(first.value.containers, "clock", ({ pid }) => pid !== undefined)
+          yield* waitFor(first.value.containers, "short", ({ pid }) => pid !== undefined)
+          const machine = machines("steady")
+          yield* Scope.close(first.scope, Exit.void)
+          // what ends while nobody is there is kept until somebody has heard of it
+          yield* Effect.sleep("2 seconds")
+
+          const second = yield* ownScope(brain(state))
+          const { containers } = second.value
+          const after = yield* waitFor(containers, "clock", ({ pid }) => pid !== undefined)
+          assert.strictEqual(after.pid, before.pid)
+          assert.strictEqual(after.restarts, before.restarts)
+          assert.deepStrictEqual(machines("steady"), machine)
+          const short = yield* waitFor(containers, "short", ({ state }) => state === "failed")
+          assert.deepInclude(short.lastExit, { tag: "ContainerExited", facts: { exitCode: 5 } })
+          const count = (yield* logText(containers, "clock")).split("\n").length
+          yield* Effect.sleep("1 second")
+          const lines = (yield* logText(containers, "clock")).trim().split("\n")
+          assert.isAbove(lines.length, count)
+          assert.deepStrictEqual(
+            lines,
+            lines.map((_, index) => `tick ${index + 1}`),
+            "each line once"
+          )
+          yield* second.value.root.end("stop")
+          yield* Scope.close(second.scope, Exit.void)
+          assert.deepStrictEqual(leftovers(state), [])
+          assert.deepStrictEqual(machines("steady"), [])
+        }).pipe(Effect.scoped, Effect.provide(Taproot.layer()))
+      }).pipe(Effect.scoped),
+    TIMEOUT
+  )
+
+  it.live("that cannot be is refused before anything is made", () =>
+    withContainers(({ containers }) =>
+      Effect.gen(function* () {
+        const refused = yield* Effect.flip(sandbox(containers, "wrong", { network: "host", processes: "shared" }))
+        assert.deepInclude(refused, { _tag: "SpecInvalid", what: "sandbox" })
+        assert.deepStrictEqual(refused._tag === "SpecInvalid" ? refused.problems.map(({ field }) => field) : [], [
+          "network",
+          "processes"
+        ])
+        const sized = yield* Effect.flip(
+          Effect.flatMap(decodeSandboxSpec({ name: "sized", microvm: { cpus: 2 } }), containers.createSandbox)
+        )
+        assert.propertyVal(sized, "_tag", "SpecInvalid")
+        assert.deepStrictEqual(yield* containers.listSandboxes, [])
+        yield* sandbox(containers, "box")
+        const mount = { source: "/etc", target: "/host" }
+        const denied = yield* Effect.flip(create(containers, { name: "web", sandbox: "box", mounts: [mount] }))
+        assert.deepInclude(denied, { _tag: "SpecInvalid", what: "container" })
+        assert.deepStrictEqual(yield* containers.list, [])
+        assert.deepStrictEqual(machines("box"), [], "nobody has wanted it yet")
+      })
+    )
+  )
+})
