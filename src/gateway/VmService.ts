@@ -61,7 +61,11 @@ const streamConsole = (requests: Stream.Stream<Proto.StreamVmConsoleRequest>) =>
       )
       const { follow, name: wanted, tail } = yield* Deferred.await(first)
       if (wanted === "") return yield* invalid("start.name", "must be set")
-      const printed = vms.console(wanted, { streams: ["stdout"], follow, ...(tail === undefined ? {} : { tail }) })
+      const printed = vms.console(wanted, {
+        streams: ["stdout"],
+        follow,
+        ...(tail === undefined ? {} : { lines: tail })
+      })
       return printed.pipe(
         Stream.map(({ complete, content }): Output => ({
           output: complete ? Buffer.concat([content, newline]) : content
