@@ -11,6 +11,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { ContainerService } from "../proto/generated/ironwood/v1/container_pb.ts"
 import { ImageService } from "../proto/generated/ironwood/v1/image_pb.ts"
+import { RestartType } from "../proto/generated/ironwood/v1/policy_pb.ts"
 import { ActorState, TreeService } from "../proto/generated/ironwood/v1/tree_pb.ts"
 import * as Client from "../src/cli/Client.ts"
 import { memory } from "./Measure.ts"
@@ -23,6 +24,8 @@ const checkout = fileURLToPath(new URL("..", import.meta.url))
 export interface Subject extends Peer {
   /** `entrypoint`: what it runs, instead of a sleep. */
   readonly start: (id: string, entrypoint?: ReadonlyArray<string>) => Promise<void>
+  /** Starts one that runs to its end, and keeps all that it writes. */
+  readonly write: (id: string, entrypoint: ReadonlyArray<string>) => Promise<void>
   readonly taprootPid: number
   /** Rss of the brain as soon as it was up, in MiB. */
   readonly restMebibytes: number
@@ -117,6 +120,19 @@ export const ironwood = async (
         })
       )
       await seen(() => pids.get(id))
+    },
+    write: async (id, entrypoint) => {
+      await Effect.runPromise(
+        connection.call(ContainerService.method.createContainer, {
+          spec: {
+            name: id,
+            image: "hello:latest",
+            entrypoint: [...entrypoint],
+            restart: { restart: RestartType.TEMPORARY },
+            log: { maxBytes: 1n << 30n }
+          }
+        })
+      )
     },
     exec: (id) =>
       Effect.runPromise(

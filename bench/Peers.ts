@@ -107,6 +107,12 @@ export interface Peer {
   readonly close: () => Promise<void>
 }
 
+/** One whose output is measured. */
+export interface Writer {
+  /** Starts a container that writes to a log at this path. */
+  readonly write: (id: string, entrypoint: ReadonlyArray<string>, log: string) => Promise<void>
+}
+
 const sleeping = ["/bin/sleep", "100000"]
 
 /**
@@ -149,7 +155,7 @@ export const bareCrun = (
 export const containerd = async (
   space: string,
   archive: string
-): Promise<Peer & { readonly restart: () => Promise<void> }> => {
+): Promise<Peer & Writer & { readonly restart: () => Promise<void> }> => {
   const home = join(space, "containerd")
   mkdirSync(home, { recursive: true })
   const address = join(home, "containerd.sock")
@@ -195,6 +201,18 @@ export const containerd = async (
       const line = (await ctr("task", "ls")).split("\n").find((text) => text.startsWith(`${unique(id)} `))
       return Number(line?.split(/\s+/)[1])
     },
+    write: (id, entrypoint, log) =>
+      quiet("ctr", [
+        "--address",
+        address,
+        "run",
+        "--detach",
+        "--log-uri",
+        `file://${log}`,
+        image,
+        unique(id),
+        ...entrypoint
+      ]),
     restart: async () => {
       await halt("SIGKILL")
       await boot()
@@ -207,7 +225,7 @@ export const containerd = async (
 }
 
 /** podman with crun and conmon, storage of its own. */
-export const podman = async (space: string, source: string): Promise<Peer> => {
+export const podman = async (space: string, source: string): Promise<Peer & Writer> => {
   const home = join(space, "podman")
   const base = [
     "--root",
@@ -224,25 +242,14 @@ export const podman = async (space: string, source: string): Promise<Peer> => {
     "crun"
   ]
   const image = (await command("podman", [...base, "pull", "--quiet", source])).trim()
+  const run = (id: string, entrypoint: ReadonlyArray<string>, options: ReadonlyArray<string>) => {
+    const limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
+    const how = ["--detach", "--name", id, "--network", "none", "--log-driver", "k8s-file", ...limits, ...options]
+    return quiet("podman", [...base, "run", ...how, image, ...entrypoint])
+  }
   return {
-    start: (id) =>
-      quiet("podman", [
-        ...base,
-        "run",
-        "--detach",
-        "--name",
-        id,
-        "--network",
-        "none",
-        "--log-driver",
-        "k8s-file",
-        "--ulimit",
-        "nofile=1024:1024",
-        "--ulimit",
-        "nproc=1024:1024",
-        image,
-        ...sleeping
-      ]),
+    start: (id) => run(id, sleeping, []),
+    write: (id, entrypoint, log) => run(id, entrypoint, ["--log-opt", `path=${log}`]),
     exec: (id) => firstByte("podman", [...base, "exec", id, ...saying]),
     remove: async (id) => void (await command("podman", [...base, "rm", "--force", "--time", "0", id])),
     pid: async (id) => Number(await command("podman", [...base, "inspect", "--format", "{{.State.Pid}}", id])),

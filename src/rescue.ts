@@ -38,6 +38,7 @@ import { Containers } from "./runtime/Containers.ts"
 import { RuntimeMissing } from "./runtime/ContainerExit.ts"
 import { OciRuntime } from "./runtime/OciRuntime.ts"
 import { type BrainEnd, Processes, type ShutdownAction } from "./taproot/Processes.ts"
+import { Hypervisor } from "./vmm/Hypervisor.ts"
 import { ProcessesLive } from "./taproot/ProcessesLive.ts"
 import { describeEnd } from "./upgrade/Lifecycle.ts"
 import * as Upgrades from "./upgrade/Upgrades.ts"
@@ -64,6 +65,9 @@ const noRuntime = Layer.succeed(
     list: Effect.succeed([])
   })
 )
+
+/** Nor machines. */
+const noMachines = Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => [] })
 
 /** The tree's calls ask for it where an actor is a container's, and here none is. */
 const noContainers = Layer.mock(Containers, {})
@@ -146,7 +150,8 @@ const live = (place: Place) =>
           Host.layer,
           Cgroups.layer,
           noRuntime,
-          noContainers
+          noContainers,
+          noMachines
         )
       ),
       Effect.scoped

@@ -1,7 +1,7 @@
 /**
  * Making what spec files say: all of it is checked first ({@link check}), and one mistake anywhere means that nothing is done.
  *
- * Then images come before sandboxes and sandboxes before containers, each kind in the order of the files, but a container
+ * Then images come before sandboxes, sandboxes before containers, and virtual machines last, each kind in the order of the files, but a container
  * after those that it needs. A container that differs from the file only in what can be set while it runs (its restart
  * policy) is changed so: the file is what is wanted, also where somebody has set a policy since. What fails all the same (a full disk, a layer that is cut short, somebody else at work) leaves nothing half made of itself, does not stop the
  * others of its kind, and lets no later kind begin: containers are not started beside an import that failed.
@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import { ContainerService, CreateContainerResponseSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { ImportImageResponseSchema } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { CreateSandboxResponseSchema, SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { CreateVmResponseSchema, VmService } from "../../proto/generated/ironwood/v1/vm_pb.ts"
 import { assumedOf } from "./Assumed.ts"
 import { Client, orElseStatus, status } from "./Client.ts"
 import { exitCodes } from "./ExitCode.ts"
@@ -21,7 +22,7 @@ import { importImages, nameOf } from "./ImageImport.ts"
 import * as Manifest from "./Manifest.ts"
 import * as Needs from "./Needs.ts"
 import * as Output from "./Output.ts"
-import { removeContainer } from "./Remove.ts"
+import { removeContainer, stopTimeout } from "./Remove.ts"
 import { requestId } from "./RequestId.ts"
 import { check, isLive, nextAfter, titled } from "./SpecCheck.ts"
 import { labelOf, type Specs } from "./SpecFiles.ts"
@@ -68,7 +69,43 @@ const make = Effect.fnUntraced(function* (object: Manifest.ManifestObject, specs
       const { answer, outcome } = yield* makeContainer(object, specs, replace)
       return [yield* done(object.name, outcome, CreateContainerResponseSchema, answer)]
     }
+    case "Vm": {
+      const { answer, outcome } = yield* makeVm(object, replace)
+      return [yield* done(object.name, outcome, CreateVmResponseSchema, answer)]
+    }
   }
+})
+
+/** A machine that differs in more than its policy is stopped in order, removed and made anew, where that is wanted. */
+const makeVm = Effect.fnUntraced(function* (
+  { name, notStarted, spec }: Extract<Manifest.ManifestObject, { readonly kind: "Vm" }>,
+  replace: boolean
+) {
+  const client = yield* Client
+  const patience = { timeout: "5 minutes" } as const
+  const there = yield* exists(client.call(VmService.method.getVm, { name }))
+  const as = (outcome: Outcome) =>
+    Effect.map(
+      client.call(VmService.method.createVm, { spec, notStarted, requestId: requestId() }, patience),
+      (answer) => ({ answer, outcome })
+    )
+  const changeLive = client
+    .call(VmService.method.setVmPolicy, { name, policy: spec.restart ?? {}, requestId: requestId() })
+    .pipe(
+      Effect.map(({ vm }) => ({
+        answer: createMessage(CreateVmResponseSchema, vm === undefined ? {} : { vm }),
+        outcome: "changed" as const
+      }))
+    )
+  const remove = client
+    .call(VmService.method.stopVm, { name, requestId: requestId() }, { timeout: stopTimeout })
+    .pipe(Effect.andThen(client.call(VmService.method.removeVm, { name, requestId: requestId() }, patience)))
+  return yield* as(there ? "unchanged" : "created").pipe(
+    orElseStatus(status.alreadyExists, (error) => {
+      if (isLive(error)) return changeLive
+      return there && replace ? Effect.andThen(remove, as("replaced")) : error
+    })
+  )
 })
 
 const makeContainer = Effect.fnUntraced(function* (
@@ -109,7 +146,7 @@ const exists = <A, R>(call: Effect.Effect<A, Failure, R>): Effect.Effect<boolean
     orElseStatus(status.notFound, () => Effect.succeed(false))
   )
 
-const kinds = ["Image", "Sandbox", "Container"] as const
+const kinds = ["Image", "Sandbox", "Container", "Vm"] as const
 
 interface Failed {
   readonly object: Manifest.ManifestObject

@@ -46,6 +46,7 @@ import { up } from "./commands/up.ts"
 import { update } from "./commands/update.ts"
 import { upgrade } from "./commands/upgrade.ts"
 import { version } from "./commands/version.ts"
+import { vm } from "./commands/vm.ts"
 import { why } from "./commands/why.ts"
 import { exitCodeHelp, exitCodes } from "./ExitCode.ts"
 import { Failure, ReaderGone } from "./Failure.ts"
@@ -80,6 +81,7 @@ export const root = Command.make("ironwood").pipe(
         policy
       ]
     },
+    { group: "Virtual machines", commands: [vm] },
     { group: "Images, pods and secrets", commands: [image, sandbox, secret] },
     {
       group: "Ironwood itself",

@@ -29,6 +29,7 @@ import {
 import { ContainerSpecSchema, type ContainerSpec } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { SandboxSpecSchema, type SandboxSpec } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import * as PodManifest from "./PodManifest.ts"
+import { VmSpecSchema, type VmSpec } from "../../proto/generated/ironwood/v1/vm_pb.ts"
 import { nearest } from "./Suggest.ts"
 import * as YamlMessage from "./YamlMessage.ts"
 
@@ -67,12 +68,13 @@ export type ManifestObject = {
       /** `notStarted: true`: created and left down. */
       readonly notStarted: boolean
     }
+  | { readonly kind: "Vm"; readonly spec: VmSpec; readonly notStarted: boolean }
 )
 
 /** A container among the objects. */
 export type ContainerObject = Extract<ManifestObject, { readonly kind: "Container" }>
 
-const kinds = ["Image", "Sandbox", "Pod", "Container"] as const
+const kinds = ["Image", "Sandbox", "Pod", "Container", "Vm"] as const
 
 /** More text than this is not a spec. */
 const maximumCharacters = 4 * 1024 * 1024
@@ -169,6 +171,8 @@ const objectsOf = (context: Context, contents: YAMLMap): ReadonlyArray<ManifestO
       return orNone(containerOf(context, contents))
     case "Pod":
       return podOf(context, contents)
+    case "Vm":
+      return orNone(vmOf(context, contents))
     default: {
       const near = nearest(kind, kinds)
       problems.push({
@@ -194,6 +198,12 @@ const containerOf = (context: Context, contents: YAMLMap): ContainerObject | und
   return (
     read && { kind: "Container", name: read.spec.name, where, notStarted: notStartedOf(context, contents), ...read }
   )
+}
+
+const vmOf = (context: Context, contents: YAMLMap): ManifestObject | undefined => {
+  const where = positionOf(context, contents.range?.[0] ?? 0)
+  const read = messageOf(context, contents, VmSpecSchema, ["notStarted", "not_started"])
+  return read && { kind: "Vm", name: read.spec.name, where, notStarted: notStartedOf(context, contents), ...read }
 }
 
 const podOf = (context: Context, contents: YAMLMap): ReadonlyArray<ManifestObject> => {

@@ -9,6 +9,7 @@ import * as Option from "effect/Option"
 import { ContainerService, type ContainerSpec } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import type { Image } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { VmService } from "../../proto/generated/ironwood/v1/vm_pb.ts"
 import { assumedOf } from "./Assumed.ts"
 import { Client, orElseStatus, status } from "./Client.ts"
 import { type ExitCode, exitCodes } from "./ExitCode.ts"
@@ -83,7 +84,7 @@ export const titled = (error: Failure, object: Manifest.ManifestObject): Failure
   return changed(error, { summary: `${label} (${Manifest.formatPosition(object.where)})${said}` })
 }
 
-/** What of a container's spec can be set while it runs; everything else needs it made anew. */
+/** What of a container's or machine's spec can be set while it runs; everything else needs it made anew. */
 const live: ReadonlySet<string> = new Set(["restart"])
 
 /** Whether this says that a container is there and differs only in what can be set while it runs. */
@@ -91,7 +92,7 @@ export const isLive = ({ differing }: Failure): boolean => differing?.every((fie
 
 /** The failure of an object with what can be done about it. */
 export const nextAfter = (error: Failure, object: Manifest.ManifestObject): Failure =>
-  object.kind === "Container" && error.status === status.alreadyExists
+  (object.kind === "Container" || object.kind === "Vm") && error.status === status.alreadyExists
     ? changed(error, {
         summary: `${labelOf(object)} exists with another spec`,
         details: (error.differing ?? [])
@@ -139,6 +140,14 @@ export const check = Effect.fnUntraced(function* (specs: Specs, { replace }: { r
       )
     }
     if (object.kind === "Container") return container(object, object.spec)
+    if (object.kind === "Vm") {
+      return client.call(VmService.method.createVm, { spec: object.spec, validateOnly: true }).pipe(
+        Effect.asVoid,
+        orElseStatus(status.alreadyExists, (error) =>
+          isLive(error) ? changesLive(object) : replace || object.isPartial ? Effect.void : error
+        )
+      )
+    }
     return client.call(SandboxService.method.createSandbox, { spec: object.spec, validateOnly: true }).pipe(
       Effect.asVoid,
       orElseStatus(status.alreadyExists, (error) => (object.isPartial ? Effect.void : error))

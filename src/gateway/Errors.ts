@@ -40,6 +40,8 @@ import type * as Registry from "../storage/registry/RegistryError.ts"
 import type * as State from "../storage/StateErrors.ts"
 import type { UpgradeError } from "../upgrade/UpgradeErrors.ts"
 import type { ProcessGone, SignalRefused } from "../taproot/Processes.ts"
+import type { HypervisorMissing } from "../vmm/Hypervisor.ts"
+import type * as Vmm from "../vmm/VmError.ts"
 import type { GrpcStatus } from "./EffectGrpc.ts"
 import type { ServiceUnknown } from "./HealthService.ts"
 import type { InvalidRequest, Violation } from "./Request.ts"
@@ -86,6 +88,12 @@ export type GatewayError =
   | Runtime.SecretNotFound
   | SecretNotKept
   | Runtime.WrongState
+  | Vmm.ConsoleUnreadable
+  | Vmm.VmAlreadyExists
+  | Vmm.VmControlFailed
+  | Vmm.VmNotFound
+  | Vmm.VmWrongState
+  | HypervisorMissing
   | ProcessGone
   | SignalRefused
 
@@ -287,6 +295,21 @@ const describe = Match.typeTags<GatewayError, Description>()({
   }),
   CleanupFailed: ({ name }) => ({ code: Code.INTERNAL, resource: ["container", name] }),
   LogUnreadable: ({ path }) => ({ code: Code.INTERNAL, resource: ["file", path] }),
+  VmNotFound: ({ name }) => notFound("vm", name),
+  VmAlreadyExists: ({ fields, name }) => ({ code: Code.ALREADY_EXISTS, resource: ["vm", name], differing: fields }),
+  VmWrongState: ({ hint, name, state }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["vm", name],
+    blockers: [{ type: "state", subject: `vm ${name}`, description: `is ${state}: ${hint}` }]
+  }),
+  VmControlFailed: ({ name }) => ({ code: Code.FAILED_PRECONDITION, resource: ["vm", name] }),
+  ConsoleUnreadable: ({ path }) => ({ code: Code.INTERNAL, resource: ["file", path] }),
+  HypervisorMissing: ({ message }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["hypervisor", "qemu"],
+    blockers: [{ type: "missing", subject: "hypervisor", description: message }]
+  }),
+
   ProcessGone: ({ label }) => ({ code: Code.FAILED_PRECONDITION, resource: ["process", label] }),
   SignalRefused: ({ label }) => ({ code: Code.INTERNAL, resource: ["process", label] })
 })

@@ -6,7 +6,7 @@
  * force. When it cannot bind, it fails with `BindFailed` and its restart policy decides, as for any other actor.
  *
  * What a service needs it takes from the context, so what runs below the root must be given `Cgroups`, `Containers`, `Content`,
- * `Host`, `MachineConfigs`, `MachineState`, `OciRuntime`, `Processes`, `Upgrades` and `Instance`; the `Tree` every actor has.
+ * `Host`, `MachineConfigs`, `MachineState`, `OciRuntime`, `Processes`, `Upgrades`, `Vms`, `Hypervisor` and `Instance`; the `Tree` every actor has.
  *
  * Trap: services remember request ids, so they are made once per brain, outside the actor's effect: a restart of the
  * gateway does not forget them.
@@ -25,6 +25,7 @@ import { SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { SecretService } from "../../proto/generated/ironwood/v1/secret_pb.ts"
 import { UpgradeService } from "../../proto/generated/ironwood/v1/upgrade_pb.ts"
 import { TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import { VmService } from "../../proto/generated/ironwood/v1/vm_pb.ts"
 import * as Actor from "../actor/Actor.ts"
 import type { ChildSpec, Provided } from "../actor/ChildSpec.ts"
 import * as Supervisor from "../actor/Supervisor.ts"
@@ -49,6 +50,7 @@ import * as SerialPort from "./SerialPort.ts"
 import { makeTreeService } from "./TreeService.ts"
 import { makeUpgradeService } from "./UpgradeService.ts"
 import { bindPrivately } from "./UnixSocket.ts"
+import { makeVmService } from "./VmService.ts"
 
 /** Which actors each service stands on: it is healthy while they all run. */
 export const foundations: Foundations = {
@@ -60,7 +62,8 @@ export const foundations: Foundations = {
   [ImageService.typeName]: ["init/storage/state", "init/storage/content"],
   [SecretService.typeName]: ["init/runtime"],
   [SandboxService.typeName]: ["init/storage/state", "init/runtime"],
-  [ContainerService.typeName]: ["init/storage/state", "init/storage/content", "init/runtime"]
+  [ContainerService.typeName]: ["init/storage/state", "init/storage/content", "init/runtime"],
+  [VmService.typeName]: ["init/storage/state", "init/vmm"]
 }
 
 /** All services, with health and reflection; with `debug` the one that makes the brain fail, too. */
@@ -70,6 +73,7 @@ export const makeServices = (debug: boolean, upgradeKeys: () => ReadonlyArray<st
     ContainerService,
     SandboxService,
     SecretService,
+    VmService,
     ImageService,
     HostService,
     PolicyService,
@@ -84,6 +88,7 @@ export const makeServices = (debug: boolean, upgradeKeys: () => ReadonlyArray<st
     tree: makeTreeService(),
     container: makeContainerService(),
     sandbox: makeSandboxService(),
+    vm: makeVmService(),
     secret: makeSecretService(),
     image: makeImageService(),
     host: makeHostService(),
@@ -111,13 +116,15 @@ const all = (services: Services) => {
     sandbox,
     secret,
     tree,
-    upgrade
+    upgrade,
+    vm
   } = services
   return [
     tree,
     container,
     sandbox,
     secret,
+    vm,
     image,
     host,
     policy,

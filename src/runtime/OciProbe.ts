@@ -51,6 +51,13 @@ const locate = (candidate: string): Effect.Effect<string, Unfit> => {
   })
 }
 
+/** The runtimes that are looked for, the best first; youki, which Debian has not, only where there is one. */
+export const known: Effect.Effect<ReadonlyArray<string>> = Effect.map(Effect.option(locate("youki")), (found) => [
+  "crun",
+  "runc",
+  ...(Option.isSome(found) ? ["youki"] : [])
+])
+
 const firstLines = (bytes: Uint8Array, count: number): string =>
   Buffer.from(bytes).toString("utf8").trim().split("\n").slice(0, count).join("; ").slice(0, 500)
 

@@ -38,7 +38,7 @@ import * as RuntimePaths from "./RuntimePaths.ts"
 export interface Options {
   /** `runtime` in the state directory; made when it is not there. */
   readonly directory: string
-  /** Names or paths, the best first. Default: crun, runc. */
+  /** Names or paths, the best first. Default: crun, runc, and youki where there is one. */
   readonly candidates?: ReadonlyArray<string>
   /** How many calls of the runtime run at a time; default: two per processor. */
   readonly concurrency?: number
@@ -302,7 +302,7 @@ const ofHost = Effect.fnUntraced(function* (options: Options) {
   const processes = yield* Processes
   const cgroups = yield* Cgroups
   const paths = RuntimePaths.make(options.directory, options.directory)
-  const candidates = options.candidates ?? ["crun", "runc"]
+  const candidates = options.candidates ?? (yield* OciProbe.known)
   const search = Semaphore.makeUnsafe(1)
 
   let known: { readonly at: number; readonly found: Result.Result<RuntimeFacts, RuntimeMissing> } | undefined

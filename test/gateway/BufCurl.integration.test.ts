@@ -41,8 +41,10 @@ const services = [
   "ironwood.v1.ImageService",
   "ironwood.v1.PolicyService",
   "ironwood.v1.SandboxService",
+  "ironwood.v1.SecretService",
   "ironwood.v1.TreeService",
-  "ironwood.v1.UpgradeService"
+  "ironwood.v1.UpgradeService",
+  "ironwood.v1.VmService"
 ]
 
 /** One call of each service, with a piece of the answer. */

@@ -11,6 +11,7 @@ import { ContainerService } from "../../proto/generated/ironwood/v1/container_pb
 import { CgroupLayout, HostService } from "../../proto/generated/ironwood/v1/host_pb.ts"
 import { ImageService } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { NetworkMode, SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { VmService } from "../../proto/generated/ironwood/v1/vm_pb.ts"
 import { SecretService } from "../../proto/generated/ironwood/v1/secret_pb.ts"
 import { ActorState, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import { eventually } from "../support/eventually.ts"
@@ -76,14 +77,15 @@ describe("Gateway", () => {
         SandboxService,
         SecretService,
         ImageService,
-        HostService
+        HostService,
+        VmService
       ]) {
         for (const method of methods) {
           const required = method.input.fields
             .filter((field) => getOption(field, field_behavior).includes(FieldBehavior.REQUIRED))
             .map(({ name }) => name)
           // what names one thing cannot do without the name
-          const namesOne = /^(Get|Start|Stop|Restart|Kill|Remove|Set|Tag)/.test(method.name)
+          const namesOne = /^(Get|Start|Stop|Restart|Reset|Pause|Resume|Kill|Remove|Set|Tag)/.test(method.name)
           const names = method.input.fields.filter(({ name }) => ["name", "path", "reference"].includes(name))
           if (namesOne && method.name !== "GetTree") {
             for (const { name } of names) assert.include(required, name, method.name)

@@ -44,6 +44,7 @@ describe("TreeService", () => {
         "init/storage",
         "init/storage/state",
         "init/storage/content",
+        "init/vmm",
         "init/runtime",
         flaky,
         "init/gateway",

@@ -32,6 +32,9 @@ import { Containers } from "../../src/runtime/Containers.ts"
 import type { Container, Sandbox } from "../../src/runtime/Containers.ts"
 import type { LogOptions } from "../../src/storage/logs/LogRetention.ts"
 import { OciRuntime } from "../../src/runtime/OciRuntime.ts"
+import { Hypervisor } from "../../src/vmm/Hypervisor.ts"
+import { VmNotFound } from "../../src/vmm/VmError.ts"
+import { Vms } from "../../src/vmm/Vms.ts"
 import type { SandboxSpec } from "../../src/runtime/SandboxSpec.ts"
 import { Content } from "../../src/storage/Content.ts"
 import type { ImageRecord } from "../../src/storage/Content.ts"
@@ -223,6 +226,8 @@ export class Domain {
         hierarchies: [{ version: 1, mountPoint: "/sys/fs/cgroup/memory", controllers: ["memory", "name=x"] }]
       })
     }),
+    Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => [] }),
+    Layer.mock(Vms, { list: Effect.succeed([]), get: (name) => new VmNotFound({ name }) }),
     Layer.mock(OciRuntime, {
       candidates: Effect.succeed([
         { name: "crun", version: "", path: "", problem: "not installed", inUse: false, adjustments: [] }
@@ -303,6 +308,7 @@ export const start = Effect.fnUntraced(function* (
   const spec = Supervisor.make("init", {
     children: [
       Supervisor.make("storage", { children: [probes.make("state"), probes.make("content")] }),
+      Supervisor.make("vmm", { children: [] }),
       Supervisor.make("runtime", {
         children: [
           probes.make("flaky", { policy: parked, kind: "probe", description: "fails when told" }),

@@ -2,6 +2,8 @@
  * A small brain for tests of adoption: `taproot … -- node brain.ts STATE`, with the real services and tree. It serves the
  * containers on `STATE/brain.sock`: one line of JSON per request, one per answer.
  *
+ * It can be told to kill itself with a certain step of what it does next: see `steps.ts`.
+ *
  * It dies when it is killed, and ends in order when taproot asks.
  */
 import * as Deferred from "effect/Deferred"
@@ -12,16 +14,37 @@ import { createServer } from "node:net"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { decodeSandboxSpec } from "../../src/runtime/ContainerSpec.ts"
+import { ExecSpec } from "../../src/runtime/ExecSpec.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
 import { ProcessesLive } from "../../src/taproot/ProcessesLive.ts"
+import * as Steps from "./steps.ts"
 import { brain, create, logText } from "./world.ts"
 
 const Request = Schema.Struct({
-  call: Schema.Literals(["create", "sandbox", "list", "start", "stop", "kill", "remove", "log", "import"]),
+  call: Schema.Literals([
+    "create",
+    "sandbox",
+    "list",
+    "start",
+    "stop",
+    "kill",
+    "remove",
+    "log",
+    "import",
+    "exec",
+    "top",
+    "pull",
+    "images",
+    "untag",
+    "arm",
+    "steps"
+  ]),
   name: Schema.optionalKey(Schema.String),
   fields: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
+  at: Schema.optionalKey(Schema.Int),
   stream: Schema.optionalKey(Schema.Literals(["stdout", "stderr"]))
 })
+const decodeExec = Schema.decodeUnknownEffect(ExecSpec)
 const decode = Schema.decodeUnknownSync(Request)
 
 const main = (state: string) =>
@@ -30,6 +53,23 @@ const main = (state: string) =>
     const { containers, content, root } = yield* brain(state, { ending: "release" })
     type Call = typeof Request.Type
     const calls: Readonly<Record<Call["call"], (name: string, request: Call) => Effect.Effect<unknown, unknown>>> = {
+      exec: (name, { fields }) =>
+        Effect.scoped(
+          Effect.flatMap(
+            Effect.flatMap(decodeExec(fields), (spec) => containers.exec(name, spec)),
+            ({ process }) => Effect.as(process.exit, {})
+          )
+        ),
+      top: (name) => containers.top(name),
+      pull: (name) => Effect.map(content.pull(name), ({ digest }) => ({ digest })),
+      images: () =>
+        Effect.map(Effect.all([content.list, content.verify()]), ([images, { damages }]) => ({
+          images: images.flatMap(({ references }) => references),
+          damages
+        })),
+      untag: (name) => Effect.as(content.remove(name), {}),
+      arm: (_name, { at = Number.POSITIVE_INFINITY }) => Effect.sync(() => Steps.arm(at)),
+      steps: () => Effect.sync(() => Steps.count()),
       import: (name) => Effect.as(content.importFrom(name), {}),
       create: (name, { fields }) => create(containers, { ...fields, name }),
       sandbox: (name) => Effect.flatMap(decodeSandboxSpec({ name }), containers.createSandbox),
@@ -66,11 +106,12 @@ const main = (state: string) =>
     yield* processes.lost
   }).pipe(Effect.scoped)
 
+Steps.watchFiles()
 const state = process.argv[2]
 if (state === undefined) throw new Error("usage: brain.ts STATE")
 const live = Effect.flatMap(Processes, (processes) =>
   Effect.raceFirst(
-    main(state),
+    Effect.provideService(main(state), Processes, Steps.watchProcesses(processes)),
     Effect.flatMap(processes.lost, () => Effect.sync(() => process.exit(1)))
   )
 )

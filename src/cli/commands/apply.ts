@@ -27,9 +27,9 @@ export const apply = Command.make(
   })
 ).pipe(
   describe({
-    short: "Make what spec files say: images, sandboxes, containers",
+    short: "Make what spec files say: images, sandboxes, containers, virtual machines",
     long: [
-      "A file is one or more YAML documents, each with a kind (Container, Sandbox, Pod, Image) and the fields of the API at the top:",
+      "A file is one or more YAML documents, each with a kind (Container, Sandbox, Pod, Image, Vm) and the fields of the API at the top:",
       "",
       "    kind: Container",
       "    name: web",

@@ -74,6 +74,20 @@ export const host = Command.make(
                     : [style.red("none works here: install crun or runc")]
                 )
                 .join("\n")
+            ],
+            [
+              "hypervisors",
+              facts.hypervisors
+                .map((one) => {
+                  if (one.path === "")
+                    return style.dim(Text.clean(`${one.name}: ${one.problem}; install qemu-system-x86`))
+                  const head = Text.clean([one.name, one.version, `(${one.path})`].join(" "))
+                  if (!one.works) return style.yellow(`${head}: does not work here: ${Text.clean(one.problem)}`)
+                  return one.accelerator === "kvm"
+                    ? style.green(`${head}: with KVM`)
+                    : `${head}: by emulation (TCG); ${Text.clean(one.acceleratorProblem)}`
+                })
+                .join("\n")
             ]
           ],
           { name: style.dim }
@@ -84,7 +98,7 @@ export const host = Command.make(
 ).pipe(
   describe({
     short: "Show what the host is and can do",
-    long: ["Kernel, processors, memory, cgroup layout, and which OCI runtimes were found and work."],
+    long: ["Kernel, processors, memory, cgroup layout, and which OCI runtimes and hypervisors were found and work."],
     examples: [["ironwood host -o json | jq '.facts.ociRuntimes[] | select(.works)'", "The runtimes that work here"]]
   })
 )

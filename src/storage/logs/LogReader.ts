@@ -86,7 +86,7 @@ const tailStart = (log: LogFile, count: number, wanted: (entry: LogEntry) => boo
     const entry = parseLine(line)
     return entry !== undefined && wanted(entry) && --left === 0
   }
-  return count <= 0 ? log.end : Effect.map(walkBackward(log, isFirst), (found) => found ?? { ordinal: 0, offset: 0 })
+  return count <= 0 ? log.end : Effect.map(walkBackward(log, isFirst), (found) => found ?? BEGINNING)
 }
 
 /** The whole lines of a block, and the bytes after the last of them. */
@@ -102,12 +102,41 @@ const splitLines = (block: Buffer): { readonly entries: Array<LogEntry>; readonl
 }
 
 /** Reads as the options say, from where they say. */
-export const read = (log: LogFile, options: LogOptions): Stream.Stream<LogEntry, LogFileFailed> =>
+export const read = (log: LogFile, options: LogOptions): Stream.Stream<LogEntry, LogFileFailed> => {
+  const { lines } = options
+  if (lines === undefined || lines <= 0) {
+    const begin = lines === undefined ? options.tail : 0
+    return readFrom(
+      log,
+      options,
+      begin === undefined ? Effect.succeed(BEGINNING) : tailStart(log, begin, isWanted(options))
+    )
+  }
+  // the last entry of the line before the first of them
+  let left = lines + 1
+  const wanted = isWanted(options)
+  const before = walkBackward(log, (line) => {
+    const entry = parseLine(line)
+    return entry !== undefined && entry.complete && wanted(entry) && --left === 0
+  })
+  return Stream.unwrap(
+    Effect.map(before, (found) =>
+      Stream.drop(readFrom(log, options, Effect.succeed(found ?? BEGINNING)), found === undefined ? 0 : 1)
+    )
+  )
+}
+
+const BEGINNING: LogPosition = { ordinal: 0, offset: 0 }
+
+const readFrom = (
+  log: LogFile,
+  options: LogOptions,
+  begin: Effect.Effect<LogPosition, LogFileFailed>
+): Stream.Stream<LogEntry, LogFileFailed> =>
   Stream.unwrap(
     Effect.gen(function* () {
       const wanted = isWanted(options)
-      let position: LogPosition =
-        options.tail === undefined ? { ordinal: 0, offset: 0 } : yield* tailStart(log, options.tail, wanted)
+      let position = yield* begin
       let file: { readonly handle: FileHandle; readonly ordinal: number } | undefined
       let rest: Buffer = Buffer.alloc(0)
       const close = Effect.promise(async () => {

@@ -20,6 +20,8 @@ export interface LogOptions {
   readonly follow?: boolean
   /** Begin with the last so many entries. Default: all. */
   readonly tail?: number
+  /** Begin with the last so many whole lines, however many entries they are in, instead. */
+  readonly lines?: number
   /** Leave out entries older than this: nanoseconds since the Unix epoch. */
   readonly since?: bigint
   /** Default: both. */

@@ -61,6 +61,10 @@ export const capabilities: Capabilities = {
   pause: true
 }
 
+const KVM = "/dev/kvm"
+/** Just below the users that machines are given. */
+const KVM_GROUP = 1_899_999_999
+
 /** Where programs are looked for. */
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 /** One that was not found is looked for again after this many milliseconds. */
@@ -121,11 +125,19 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const isRoot = process.geteuid?.() === 0
   const search = Semaphore.makeUnsafe(1)
 
-  /** The group that may use KVM, where a group may. */
-  const kvmGroup = Effect.tryPromise(() => fs.stat("/dev/kvm")).pipe(
-    Effect.map(({ gid }) => [gid]),
-    Effect.orElseSucceed((): ReadonlyArray<number> => [])
-  )
+  /**
+   * The group that may use KVM. A device that only root may use (where no udev has been at work) is given a group of ours, in
+   * which nobody is but machines.
+   */
+  const kvmGroup = Effect.tryPromise(async (): Promise<ReadonlyArray<number>> => {
+    const { gid, mode } = await fs.stat(KVM)
+    if ((mode & 0o006) === 0o006) return []
+    if ((mode & 0o060) === 0o060 && gid !== 0) return [gid]
+    if (!isRoot) return []
+    await fs.chown(KVM, 0, KVM_GROUP)
+    await fs.chmod(KVM, 0o660)
+    return [KVM_GROUP]
+  }).pipe(Effect.orElseSucceed((): ReadonlyArray<number> => []))
 
   /** The words before QEMU's own. */
   const launching = (user: number, files: ReadonlyArray<Arguments.Handed>, network: boolean) =>

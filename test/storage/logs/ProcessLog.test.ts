@@ -65,6 +65,10 @@ describe("ProcessLog", () => {
       assert.deepStrictEqual(yield* collect(log, { tail: 2 }), ["o+:half", "o: and half"])
       assert.deepStrictEqual(yield* collect(log, { tail: 1, streams: ["stderr"] }), ["e:E"])
       assert.deepStrictEqual(yield* collect(log, { tail: 0 }), [])
+      assert.deepStrictEqual(yield* collect(log, { lines: 1 }), ["o+:half", "o: and half"], "a line in two entries")
+      assert.deepStrictEqual(yield* collect(log, { lines: 3 }), ["o:b", "e:E", "o+:half", "o: and half"])
+      assert.deepStrictEqual(yield* collect(log, { lines: 0 }), [])
+      assert.deepStrictEqual(yield* collect(log, { lines: 99 }), yield* collect(log))
       assert.deepStrictEqual(yield* collect(log, { tail: 99 }), ["o:a", "o:b", "e:E", "o+:half", "o: and half"])
       assert.deepStrictEqual(yield* collect(log, { since: 3n }), ["o+:half", "o: and half"])
       yield* log.close

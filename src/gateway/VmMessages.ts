@@ -1,0 +1,164 @@
+/** Virtual machines between the domain and the wire: pure functions, out (`…ToProto`) and in (`specFromProto`). */
+import type { MessageInitShape } from "@bufbuild/protobuf"
+import * as Effect from "effect/Effect"
+import { DesiredState } from "../../proto/generated/ironwood/v1/container_pb.ts"
+import * as Proto from "../../proto/generated/ironwood/v1/vm_pb.ts"
+import type { ExitView } from "../actor/ExitView.ts"
+import type { VmState } from "../vmm/Lifecycle.ts"
+import type { VmSpecInvalid } from "../vmm/VmError.ts"
+import { VmSpec } from "../vmm/VmSpec.ts"
+import type { Vm } from "../vmm/Vms.ts"
+import * as Policy from "./Policy.ts"
+import { decoder, fieldPath, given, invalid, InvalidRequest, wordOf } from "./Request.ts"
+import { millisOf, timestamp, uint32, wireDuration } from "./Time.ts"
+
+const states = {
+  unregistered: Proto.VmState.CREATED,
+  waiting: Proto.VmState.CREATED,
+  starting: Proto.VmState.STARTING,
+  running: Proto.VmState.RUNNING,
+  paused: Proto.VmState.PAUSED,
+  "backing-off": Proto.VmState.BACKING_OFF,
+  stopping: Proto.VmState.STOPPING,
+  stopped: Proto.VmState.STOPPED,
+  parked: Proto.VmState.PARKED,
+  finished: Proto.VmState.FINISHED,
+  failed: Proto.VmState.FAILED
+} as const satisfies Record<VmState, Proto.VmState>
+
+const chipsets = {
+  q35: Proto.VmChipset.Q35,
+  microvm: Proto.VmChipset.MICROVM
+} as const satisfies Record<VmSpec["chipset"], Proto.VmChipset>
+
+const firmwares = {
+  bios: Proto.VmFirmware.BIOS,
+  uefi: Proto.VmFirmware.UEFI
+} as const satisfies Record<VmSpec["firmware"], Proto.VmFirmware>
+
+const reboots = {
+  reset: Proto.VmReboot.RESET,
+  end: Proto.VmReboot.END
+} as const satisfies Record<VmSpec["onReboot"], Proto.VmReboot>
+
+const formats = {
+  raw: Proto.VmDiskFormat.RAW,
+  qcow2: Proto.VmDiskFormat.QCOW2
+} as const satisfies Record<VmSpec["disks"][number]["format"], Proto.VmDiskFormat>
+
+/** A machine's spec as it goes over the wire. */
+export const specToProto = (spec: VmSpec) =>
+  ({
+    name: spec.name,
+    chipset: chipsets[spec.chipset],
+    cpus: spec.cpus,
+    memoryBytes: BigInt(spec.memoryBytes),
+    hostMemoryBytes: spec.hostMemoryBytes === undefined ? undefined : BigInt(spec.hostMemoryBytes),
+    kernel: spec.kernel ?? "",
+    initrd: spec.initrd ?? "",
+    commandLine: spec.commandLine,
+    firmware: firmwares[spec.firmware],
+    disks: spec.disks.map(({ format, path, readOnly, serial = "" }) => ({
+      path,
+      format: formats[format],
+      readOnly,
+      serial
+    })),
+    nics: spec.nics.map(({ forwards, mac = "", restricted }) => ({
+      mac,
+      restricted,
+      forwards: forwards.map((forward) => ({ ...forward }))
+    })),
+    watchdog: spec.watchdog,
+    balloon: spec.balloon,
+    onReboot: reboots[spec.onReboot],
+    stopGracePeriod: wireDuration(spec.stopGracePeriod),
+    restart: Policy.toProto(spec.restart),
+    labels: { ...spec.labels },
+    console: { maxBytes: BigInt(spec.console.maxBytes), maxFiles: spec.console.maxFiles }
+  }) satisfies MessageInitShape<typeof Proto.VmSpecSchema>
+
+const exitToProto = (exit: ExitView): MessageInitShape<typeof Proto.VmExitSchema> => ({
+  time: timestamp(exit.at),
+  tag: exit.class === "normal" ? "" : exit.tag,
+  message: exit.class === "normal" ? "its guest powered off" : exit.message
+})
+
+/** A machine as it goes over the wire. */
+export const vmToProto = (vm: Vm): MessageInitShape<typeof Proto.VmSchema> => ({
+  spec: specToProto(vm.spec),
+  uid: vm.uid,
+  generation: BigInt(vm.generation),
+  createTime: timestamp(vm.createdAt),
+  actorPath: vm.path,
+  status: {
+    state: states[vm.state],
+    desired: vm.desired === "running" ? DesiredState.RUNNING : DesiredState.STOPPED,
+    since: timestamp(vm.node?.since),
+    pid: vm.pid,
+    startTime: vm.pid === undefined ? undefined : timestamp(vm.startedAt),
+    incarnation: uint32(vm.incarnation),
+    restarts: uint32(vm.restarts),
+    reboots: uint32(vm.reboots),
+    consecutiveFailures: uint32(vm.consecutiveFailures),
+    lastExit: vm.lastExit && exitToProto(vm.lastExit),
+    nextAttemptTime: timestamp(vm.nextAttemptAt),
+    degraded: vm.node?.annotations["degraded"] ?? ""
+  }
+})
+
+const decode = decoder("spec", Proto.VmSpecSchema, VmSpec)
+
+const size = (bytes: bigint | undefined) => (bytes === undefined ? undefined : Number(bytes))
+
+const encodedOf = (spec: Proto.VmSpec) =>
+  given({
+    name: spec.name,
+    chipset: wordOf(chipsets, spec.chipset),
+    cpus: spec.cpus,
+    memoryBytes: size(spec.memoryBytes),
+    hostMemoryBytes: size(spec.hostMemoryBytes),
+    kernel: spec.kernel || undefined,
+    initrd: spec.initrd || undefined,
+    commandLine: spec.commandLine,
+    firmware: wordOf(firmwares, spec.firmware),
+    disks: spec.disks.map(({ format, path, readOnly, serial }) =>
+      given({ path, format: wordOf(formats, format), readOnly, serial: serial || undefined })
+    ),
+    nics: spec.nics.map(({ forwards, mac, restricted }) =>
+      given({
+        mac: mac || undefined,
+        restricted,
+        forwards: forwards.map(({ guestPort, hostAddress, hostPort, protocol }) =>
+          given({
+            protocol: protocol || undefined,
+            hostAddress: hostAddress || undefined,
+            hostPort,
+            guestPort
+          })
+        )
+      })
+    ),
+    watchdog: spec.watchdog,
+    balloon: spec.balloon,
+    onReboot: wordOf(reboots, spec.onReboot),
+    stopGracePeriod: spec.stopGracePeriod && millisOf(spec.stopGracePeriod),
+    restart: Policy.encodedOf(spec.restart),
+    labels: spec.labels,
+    console: given({ maxBytes: size(spec.console?.maxBytes), maxFiles: spec.console?.maxFiles })
+  })
+
+/** The machine's spec in the field `spec` of a request. */
+export const specFromProto = (spec: Proto.VmSpec | undefined) =>
+  spec === undefined
+    ? Effect.fail(invalid("spec", "must be set"))
+    : Effect.andThen(Policy.checkPreset("spec.restart", spec.restart), decode(encodedOf(spec)))
+
+/** What the domain finds wrong with a spec that could be read, as fields of the request. */
+export const invalidSpec = ({ problems }: VmSpecInvalid): InvalidRequest =>
+  new InvalidRequest({
+    violations: problems.map(({ field, problem }) => {
+      const path = field.split(/[.[\]]+/).filter((part) => part !== "")
+      return { field: fieldPath("spec", Proto.VmSpecSchema, path), description: problem }
+    })
+  })
