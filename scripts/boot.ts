@@ -14,7 +14,6 @@ import { spawn } from "node:child_process"
 import { copyFileSync, linkSync, mkdirSync, rmSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { parseArgs } from "node:util"
 import { netboot } from "./boot/Netboot.ts"
 import * as Qemu from "./boot/Qemu.ts"
 import { sampleDirectory, withSamples } from "./boot/Samples.ts"
@@ -22,12 +21,15 @@ import { type Image, image, sourceOf } from "./image.ts"
 import { ImageFailed } from "./image/Kernel.ts"
 import { bootDisk, defaultKeys, signedImage } from "./image/Signed.ts"
 import { tampered } from "./image/Uki.ts"
+import { commandLine, refuse, wholeNumber } from "./Usage.ts"
 
 const checkout = fileURLToPath(new URL("..", import.meta.url))
 
 const say = (text: string): void => void process.stderr.write(`boot: ${text}\n`)
 
-const { positionals, values } = parseArgs({
+const file = fileURLToPath(import.meta.url)
+
+const { positionals, values } = commandLine(file, {
   allowPositionals: true,
   options: {
     memory: { type: "string" },
@@ -38,6 +40,8 @@ const { positionals, values } = parseArgs({
     netboot: { type: "boolean", default: false }
   }
 })
+const memoryMiB = values.memory === undefined ? undefined : wholeNumber(file, "--memory", values.memory, 64)
+if (values.netboot && (values.uki || values.tamper)) refuse(file, "--netboot and --uki: one of them")
 
 const specs = `kind: Image
 path: ${sampleDirectory}
@@ -101,7 +105,6 @@ const main = async (): Promise<void> => {
   const initramfs = join(checkout, "build/initramfs-boot.img")
   withSamples(built.initramfs, join(checkout, "build/sample-image"), initramfs, Qemu.patienceFor(accelerator))
   const firmware = values.uki || values.tamper ? signedDisk(built, initramfs) : undefined
-  if (values.netboot && firmware !== undefined) throw new ImageFailed("--netboot and --uki: one of them")
   const port = await Qemu.freePort()
   const machine = { accelerator, port, parameters: positionals }
   const address = `127.0.0.1:${port}`
@@ -115,7 +118,7 @@ const main = async (): Promise<void> => {
       ...machine,
       ...(values.netboot ? onNetwork(built, initramfs, Qemu.commandLine(machine)) : {}),
       ...(firmware === undefined ? {} : { firmware }),
-      ...(values.memory === undefined ? {} : { memoryMiB: Number(values.memory) })
+      ...(memoryMiB === undefined ? {} : { memoryMiB })
     }),
     // a session of its own: ctrl-C is for us
     { stdio: ["ignore", "inherit", "inherit"], detached: true }

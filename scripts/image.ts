@@ -33,7 +33,6 @@ import {
 import { dirname, join, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 import { tmpdir } from "node:os"
-import { parseArgs } from "node:util"
 import manifest from "../package.json" with { type: "json" }
 import { archive, type CpioEntry, device, directory, file, link, withParents } from "./image/Cpio.ts"
 import {
@@ -52,8 +51,10 @@ import {
 import { makeCompileCache } from "./image/CompileCache.ts"
 import { librariesOf } from "./image/Libraries.ts"
 import { bootDisk, defaultKeys, osRelease, signedImage, type Source } from "./image/Signed.ts"
+import { commandLine, refuse, wholeNumber } from "./Usage.ts"
 
-const checkout = join(dirname(fileURLToPath(import.meta.url)), "..")
+const script = fileURLToPath(import.meta.url)
+const checkout = join(dirname(script), "..")
 const build = join(checkout, "build")
 const cache = join(build, "image-cache")
 
@@ -326,7 +327,7 @@ export const image = (say: (text: string) => void, options: { readonly quick: bo
 export const sourceOf = (built: Image): Source => ({ ...built, version: manifest.version, time: madeAt() })
 
 const main = (): void => {
-  const { positionals, values } = parseArgs({
+  const { positionals, values } = commandLine(script, {
     allowPositionals: true,
     options: {
       quick: { type: "boolean", default: false },
@@ -337,15 +338,10 @@ const main = (): void => {
     }
   })
   const say = (text: string): void => void process.stdout.write(`image: ${text}\n`)
-  const gibibytes = Number(values["disk-size"])
-  if (!Number.isInteger(gibibytes) || gibibytes < 1) {
-    throw new ImageFailed(`--disk-size: expected a number of GiB from 1, not "${values["disk-size"]}"`)
-  }
+  const gibibytes = wholeNumber(script, "--disk-size", values["disk-size"], 1)
   const signed = values.uki || values.disk
   if (!signed && positionals.length > 0) {
-    throw new ImageFailed(
-      `${positionals.join(" ")}: kernel parameters are those of a signed image; add --uki or --disk`
-    )
+    refuse(script, `${positionals.join(" ")}: kernel parameters are those of a signed image; add --uki or --disk`)
   }
   const built = image(say, { quick: values.quick })
   if (!signed) return

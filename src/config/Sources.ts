@@ -6,10 +6,12 @@
  * A source that cannot be read or is wrong holds up nothing: what came of it is a value, and told in the tree and by the API.
  */
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import { type ConfigSource, nameOf, usualSources } from "../host/ConfigSource.ts"
+import { within } from "../host/Deadline.ts"
 import type { KernelParameters } from "../host/KernelParameters.ts"
 import type { Processes } from "../taproot/Processes.ts"
 import { digestOf, type Document, readBytes, type Violation } from "./Document.ts"
@@ -27,7 +29,13 @@ export type Found =
   | { readonly _tag: "Nowhere" }
 
 /** How long the local ones may take together: a disk may hang. */
-const patience = "20 seconds"
+const usualPatience = "20 seconds"
+
+/** Another one in tests. */
+interface Ways {
+  readonly disk: typeof configDisk
+  readonly patience: Duration.Input
+}
 
 const wrong = (source: ConfigSource, description: string): Found => ({
   _tag: "Wrong",
@@ -56,7 +64,7 @@ const promised = (promise: () => Promise<Uint8Array | undefined>): Bytes =>
     catch: (cause) => new SourceFailed({ problem: cause instanceof Error ? cause.message : String(cause) })
   })
 
-const bytesOf = (source: Exclude<ConfigSource, { readonly _tag: "None" | "Url" }>): Bytes => {
+const bytesOf = (source: Exclude<ConfigSource, { readonly _tag: "None" | "Url" }>, { disk }: Ways): Bytes => {
   switch (source._tag) {
     case "Inline":
       return Effect.succeed(source.bytes)
@@ -67,39 +75,52 @@ const bytesOf = (source: Exclude<ConfigSource, { readonly _tag: "None" | "Url" }
     case "Blob":
       return promised(blob)
     case "Disk":
-      return configDisk(source.label)
+      return disk(source.label)
   }
 }
 
 /** Undefined: it is not there. */
-const look = (source: ConfigSource, digest: string | undefined): Effect.Effect<Found | undefined, never, Processes> => {
+const look = (
+  source: ConfigSource,
+  digest: string | undefined,
+  ways: Ways
+): Effect.Effect<Found | undefined, never, Processes> => {
   if (source._tag === "None") return Effect.succeed<Found>({ _tag: "Nowhere" })
   if (source._tag === "Url") return Effect.succeed<Found>({ _tag: "Later", name: nameOf(source), url: source.url })
-  return Effect.match(bytesOf(source), {
+  return Effect.match(bytesOf(source, ways), {
     onSuccess: (bytes) => bytes && judge(source, bytes, digest),
     onFailure: ({ problem }) => wrong(source, problem)
   })
 }
 
 /** Looks at the source that was said, or at the usual ones until one is there. */
-export const local = ({ config, configDigest }: KernelParameters): Effect.Effect<Found, never, Processes> =>
-  Effect.gen(function* () {
-    for (const source of config === undefined ? usualSources : [config]) {
-      const found = yield* look(source, configDigest)
-      if (found !== undefined) return found
-    }
-    if (config !== undefined) return wrong(config, "there is none")
-    return { _tag: "Nowhere" } as const
-  }).pipe(
-    Effect.timeoutOrElse({
-      duration: patience,
+export const local = (
+  { config, configDigest }: Pick<KernelParameters, "config" | "configDigest">,
+  ways: Ways = { disk: configDisk, patience: usualPatience }
+): Effect.Effect<Found, never, Processes> =>
+  within(
+    Effect.gen(function* () {
+      for (const source of config === undefined ? usualSources : [config]) {
+        const found = yield* look(source, configDigest, ways)
+        if (found !== undefined) return found
+      }
+      if (config !== undefined) return wrong(config, "there is none")
+      return { _tag: "Nowhere" } as const
+    }),
+    {
+      duration: ways.patience,
       orElse: () =>
         Effect.succeed<Found>({
           _tag: "Wrong",
           name: config === undefined ? "the machine" : nameOf(config),
-          violations: [{ field: "", description: `the machine config could not be read within ${patience}` }]
+          violations: [
+            {
+              field: "",
+              description: `the machine config could not be read within ${Duration.format(Duration.fromInputUnsafe(ways.patience))}`
+            }
+          ]
         })
-    })
+    }
   )
 
 /** The document at a URL. Fails when it cannot be had now. */

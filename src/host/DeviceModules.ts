@@ -14,6 +14,7 @@ import { readdir, readFile } from "node:fs/promises"
 import { release } from "node:os"
 import { join } from "node:path"
 import type { Processes } from "../taproot/Processes.ts"
+import { within } from "./Deadline.ts"
 import { filesBelow, load } from "./KernelModules.ts"
 import { step } from "./Step.ts"
 
@@ -87,8 +88,11 @@ const loadMissing = Effect.gen(function* () {
     const files = yield* Effect.promise(() => filesBelow(directory))
     for (const name of missing) {
       tried.add(name)
+      // also when nobody waits for it any more
+      refused.set(name, `the kernel is loading ${name}`)
       const problem = yield* load({ name, parameters: "" }, files)
-      if (problem !== "") refused.set(name, problem)
+      if (problem === "") refused.delete(name)
+      else refused.set(name, problem)
     }
   }
   const there = yield* Effect.promise(loadedModules)
@@ -108,10 +112,16 @@ const untilQuiet = Effect.gen(function* () {
   }
 })
 
+/** How long the start waits for all of them; {@link devicesStep} goes on with what is left. */
+const patience = "1 minute"
+
 /** Before anything looks for a disk or a link. A device may be behind another one, so it is looked again. */
-export const loadAtStart: Effect.Effect<void, never, Processes> = Effect.gen(function* () {
-  for (let rounds = 0; rounds < 4 && (yield* loadMissing).count > 0; rounds++) yield* untilQuiet
-})
+export const loadAtStart: Effect.Effect<void, never, Processes> = within(
+  Effect.gen(function* () {
+    for (let rounds = 0; rounds < 4 && (yield* loadMissing).count > 0; rounds++) yield* untilQuiet
+  }),
+  { duration: patience, orElse: () => Effect.logWarning(`drivers of devices were not all loaded within ${patience}`) }
+)
 
 export const devicesStep = step(
   "devices",

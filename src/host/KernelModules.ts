@@ -13,6 +13,7 @@ import { readdir, readFile } from "node:fs/promises"
 import { release } from "node:os"
 import { basename, join } from "node:path"
 import { Processes } from "../taproot/Processes.ts"
+import { within } from "./Deadline.ts"
 import type { Setting } from "./Setting.ts"
 import { following } from "./Step.ts"
 
@@ -74,6 +75,9 @@ const isThere = (name: string): Promise<boolean> =>
  */
 const alongWith: ReadonlyMap<string, string> = new Map([["scsi_mod", "scan=sync"]])
 
+/** How long the kernel may take for one: its driver looks for its devices before it counts as loaded, and they may be silent. */
+const patience = "30 seconds"
+
 /** Loads one; what went wrong, or an empty text. */
 export const load = Effect.fnUntraced(function* (
   { name, parameters }: KernelModule,
@@ -88,8 +92,14 @@ export const load = Effect.fnUntraced(function* (
   const { loadModule } = yield* Processes
   for (const [index, file] of order.entries()) {
     const given = index === order.length - 1 ? parameters : (alongWith.get(kernelName(basename(file, ".ko"))) ?? "")
-    const refused = yield* Effect.flip(loadModule(file, given)).pipe(Effect.option)
-    if (refused._tag === "Some" && refused.value.errno !== EEXIST) return refused.value.message
+    const refused = yield* within(
+      Effect.match(loadModule(file, given), {
+        onSuccess: () => "",
+        onFailure: ({ errno, message }) => (errno === EEXIST ? "" : message)
+      }),
+      { duration: patience, orElse: () => Effect.succeed(`the kernel did not load ${file} within ${patience}`) }
+    )
+    if (refused !== "") return refused
   }
   return ""
 })

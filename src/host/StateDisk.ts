@@ -1,6 +1,9 @@
 /**
  * Looking at disks for the one that keeps a machine's state: which block devices there are, which has an ext4 file system with
  * a label, which is empty. Reads superblocks itself, since there is no udev, and trusts nothing in them but the label.
+ *
+ * Trap: a read from a disk that hangs cannot be taken back, and keeps one of Node's four threads for files. So a disk that has
+ * not answered is not asked again before it does, and after {@link mostSilent} of them none is.
  */
 import { open, readdir, readFile, stat } from "node:fs/promises"
 import { basename } from "node:path"
@@ -16,7 +19,18 @@ const superblock = { at: 1024, magicAt: 56, magic: 0xef53, labelAt: 120, labelBy
 const endBytes = 4 * 1024 * 1024
 const sample = { pieces: 256, bytes: 4_096 } as const
 
-const read = async (device: string, position: number, length: number): Promise<Buffer> => {
+/** How long a disk may take for one read, in milliseconds. */
+const patience = 10_000
+
+const mostSilent = 2
+
+/** Disks from which an answer is still to come. */
+const silent = new Set<string>()
+
+/** Those that do not answer. */
+export const silentDisks = (): ReadonlyArray<string> => [...silent]
+
+const readAnyhow = async (device: string, position: number, length: number): Promise<Buffer> => {
   const file = await open(device, "r")
   try {
     const buffer = Buffer.alloc(length)
@@ -24,6 +38,25 @@ const read = async (device: string, position: number, length: number): Promise<B
     return buffer.subarray(0, bytesRead)
   } finally {
     await file.close()
+  }
+}
+
+/** So many bytes from there, or fewer at its end. Fails when the disk takes longer than `deadline` milliseconds. */
+export const read = async (device: string, position: number, length: number, deadline = patience): Promise<Buffer> => {
+  if (silent.has(device)) throw new Error(`${device} does not answer`)
+  if (silent.size >= mostSilent) throw new Error(`it is not read, as ${silentDisks().join(" and ")} do not answer`)
+  const reading = readAnyhow(device, position, length)
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => {
+    silent.add(device)
+    const forget = () => void silent.delete(device)
+    reading.then(forget, forget)
+    late.reject(new Error(`${device} does not answer within ${deadline / 1_000} s`))
+  }, deadline)
+  try {
+    return await Promise.race([reading, late.promise])
+  } finally {
+    clearTimeout(timer)
   }
 }
 

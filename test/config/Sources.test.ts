@@ -1,13 +1,17 @@
 /** Where a machine has its config from, as far as it can be looked at without one: tables, disks, servers, digests. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { mkdtempSync, rmSync } from "node:fs"
 import { createServer } from "node:http"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { digestOf, mostBytes } from "../../src/config/Document.ts"
-import { judge, later } from "../../src/config/Sources.ts"
+import { judge, later, local } from "../../src/config/Sources.ts"
 import { oemStringsOf, withoutPadding } from "../../src/config/sources/Blobs.ts"
-import { fatLabelIn } from "../../src/config/sources/ConfigDisk.ts"
+import { configDisk, fatLabelIn } from "../../src/config/sources/ConfigDisk.ts"
 import { freePort } from "../../scripts/boot/Qemu.ts"
 import { parseConfigSource } from "../../src/host/ConfigSource.ts"
+import * as ProcessesRecording from "../../src/taproot/ProcessesRecording.ts"
 
 const structure = (type: number, body: ReadonlyArray<number>, strings: ReadonlyArray<string>): Buffer =>
   Buffer.concat([
@@ -58,6 +62,31 @@ describe("a disk", () => {
     const inTheMiddle = Buffer.from("te\0xt")
     assert.strictEqual(withoutPadding(inTheMiddle), inTheMiddle)
   })
+})
+
+describe("a disk that hangs", () => {
+  it.live("does not hold up the start: what is told is that it could not be read", () =>
+    Effect.gen(function* () {
+      const directory = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(join(tmpdir(), "ironwood-config-disk-"))),
+        (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+      )
+      const found = yield* local(
+        { config: { _tag: "Disk", label: "mine" }, configDigest: undefined },
+        {
+          disk: (label) => configDisk(label, () => Promise.resolve([{ device: "/dev/vda", type: "ext4" }]), directory),
+          patience: "100 millis"
+        }
+      )
+      assert.strictEqual(found._tag, "Wrong")
+      assert.include(JSON.stringify(found), "could not be read within 100ms")
+      const { frames } = yield* ProcessesRecording.SimulatedTaproot
+      assert.include(
+        frames.map(({ _tag }) => _tag),
+        "Mount"
+      )
+    }).pipe(Effect.provide(ProcessesRecording.layer({ answerOther: () => ({ _tag: "Silence" }) })))
+  )
 })
 
 const text = Buffer.from("version: ironwood/v1\nhostname: a\n")

@@ -1,9 +1,11 @@
 /** What counts as an empty disk: files stand in for devices, as sparse as those. */
 import { assert, describe, it } from "@effect/vitest"
+import { spawnSync } from "node:child_process"
 import { mkdtempSync, openSync, closeSync, rmSync, truncateSync, writeSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { isEmpty, piecesOf } from "../../src/host/StateDisk.ts"
+import { setTimeout } from "node:timers/promises"
+import { isEmpty, piecesOf, read, silentDisks } from "../../src/host/StateDisk.ts"
 
 const MiB = 1024 * 1024
 
@@ -57,4 +59,22 @@ describe("an empty disk", () => {
       if (size > 9 * MiB) assert.isAtLeast(pieces.length, 250)
     }
   })
+})
+
+const failureOf = (reading: Promise<unknown>): Promise<string> => reading.then(() => "none", String)
+
+it("a disk that hangs is waited for once, until it answers", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "ironwood-disk-"))
+  try {
+    // opening it hangs as long as nobody writes
+    const path = join(directory, "disk")
+    assert.strictEqual(spawnSync("mkfifo", [path]).status, 0)
+    assert.include(await failureOf(read(path, 0, 512, 50)), `${path} does not answer within 0.05 s`)
+    assert.deepStrictEqual(silentDisks(), [path])
+    assert.match(await failureOf(read(path, 0, 512, 60_000)), /does not answer$/)
+    closeSync(openSync(path, "w"))
+    while (silentDisks().length > 0) await setTimeout(10)
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
 })

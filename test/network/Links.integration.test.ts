@@ -110,6 +110,23 @@ describe("the links of a host", () => {
       assert.strictEqual(third.annotations["prefix"], first.annotations["prefix"])
       assert.strictEqual(here.run("cat", "/var/lib/ironwood/dhcpcd/duid"), duid)
 
+      // a client that hangs is told, and replaced by one that asks for the same
+      const hanging = here.run("cat", "/run/dhcpcd/eth0.pid").trim()
+      here.run("kill", "-STOP", hanging)
+      yield* here.sees(
+        "links/uplink",
+        "that its client is silent",
+        ({ annotations }) => annotations["degraded"]?.startsWith("its DHCP client does not answer") === true
+      )
+      yield* here.sees("links/uplink", "its end", ({ lastExit }) => lastExit.includes("DHCP client has not answered"))
+      const fourth = yield* here.sees(
+        "links/uplink",
+        "the same leases",
+        (node) => isWell(node) && node.annotations["address"] === first.annotations["address"]
+      )
+      assert.notStrictEqual(here.run("cat", "/run/dhcpcd/eth0.pid").trim(), hanging)
+      assert.strictEqual(fourth.annotations["prefix"], first.annotations["prefix"])
+
       // a link that is not wanted any more is taken down, the others stay as they are
       here.configure({ links: config.links.slice(1) })
       yield* here.sees("links/inner", "itself alone", isWell)

@@ -1,16 +1,18 @@
 /**
  * The machine config on a disk with a label: the file `ironwood.yaml` (or `ironwood.json`) in the root of its ext4 or FAT,
  * mounted to be read and unmounted again.
+ *
+ * Trap: a mount that hangs cannot be interrupted; what calls this has a deadline that does not wait for it (`host/Deadline.ts`).
  */
 import * as Effect from "effect/Effect"
-import { mkdir, open } from "node:fs/promises"
+import { mkdir } from "node:fs/promises"
 import * as StateDisk from "../../host/StateDisk.ts"
 import { Processes } from "../../taproot/Processes.ts"
 import { readBounded } from "./Blobs.ts"
 import { SourceFailed } from "./SourceFailed.ts"
 
 const files = ["ironwood.yaml", "ironwood.json"]
-const directory = "/run/ironwood/config-disk"
+const usualDirectory = "/run/ironwood/config-disk"
 
 const MS_RDONLY = 1n
 const MS_NOSUID = 2n
@@ -30,20 +32,10 @@ export const fatLabelIn = (sector: Uint8Array): string | undefined => {
   return at === undefined ? undefined : text(at, fatLabelBytes).trim()
 }
 
-const firstSector = async (device: string): Promise<Uint8Array> => {
-  const handle = await open(device, "r")
-  try {
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(512), 0, 512, 0)
-    return buffer.subarray(0, bytesRead)
-  } finally {
-    await handle.close()
-  }
-}
-
 /** FAT knows no small letters. */
 const isLabel = (found: string | undefined, wanted: string): boolean => found?.toUpperCase() === wanted.toUpperCase()
 
-interface Disk {
+export interface Disk {
   readonly device: string
   readonly type: "ext4" | "vfat"
 }
@@ -51,19 +43,19 @@ interface Disk {
 const find = async (label: string): Promise<ReadonlyArray<Disk>> => {
   const found = (await StateDisk.withLabel(label)).map((device): Disk => ({ device, type: "ext4" }))
   for (const device of await StateDisk.devices()) {
-    const sector = await firstSector(device).catch(() => new Uint8Array())
+    const sector = await StateDisk.read(device, 0, 512).catch(() => new Uint8Array())
     if (isLabel(fatLabelIn(sector), label)) found.push({ device, type: "vfat" })
   }
   return found
 }
 
-/** Undefined: there is no such disk. */
-export const configDisk = (label: string) =>
+/** Undefined: there is no such disk. The other two are for tests. */
+export const configDisk = (label: string, disksWith = find, directory = usualDirectory) =>
   Effect.gen(function* () {
     const failed = (problem: string) => new SourceFailed({ problem })
     const attempt = <A>(promise: () => Promise<A>) =>
       Effect.tryPromise({ try: promise, catch: (cause) => failed(String(cause)) })
-    const found = yield* attempt(() => find(label))
+    const found = yield* attempt(() => disksWith(label))
     const [disk, other] = found
     if (disk === undefined) return undefined
     if (other !== undefined) {

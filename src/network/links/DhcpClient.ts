@@ -6,7 +6,8 @@
  * It runs no scripts. What it was told is asked for at its control socket ({@link ask}); that something has changed is heard
  * there, too ({@link hear}), and says no more than "ask again".
  *
- * Trap: the socket serves one at a time. Whoever asks while another does gets no answer at all, so asking has a deadline.
+ * Traps: the socket serves one at a time. Whoever asks while another does gets no answer at all, so asking has a deadline. A
+ * client that hangs renews nothing and is there all the same: its silence is all that shows it.
  */
 import { createHash } from "node:crypto"
 import { mkdir, rename, writeFile } from "node:fs/promises"
@@ -82,6 +83,13 @@ const end = Effect.fnUntraced(function* (client: Process) {
     yield* client.exit
   }
   yield* clear(client)
+})
+
+/** Ends one that hangs. Its addresses stay, and the next one asks for them. */
+export const discard = Effect.fnUntraced(function* (client: Process) {
+  yield* Effect.ignore(client.signal("SIGKILL", { group: true }))
+  const ended = yield* Effect.timeoutOption(client.exit, patience)
+  if (Option.isSome(ended)) yield* client.acknowledge
 })
 
 const labelPrefix = (link: string): string => `dhcp:${link}:`

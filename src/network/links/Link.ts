@@ -28,8 +28,29 @@ import type { World } from "./World.ts"
 /** A link that fails is tried for ever: its cable may come back tomorrow. */
 const policy = RestartPolicy.make({ backoff: { initial: "500 millis", max: "30 seconds" }, whenSpent: "keep-trying" })
 
-/** How often, in milliseconds, a client is asked from which nothing is expected, should a word of it have been missed. */
-const askAgain = 30_000
+/** How many times longer than one that has answered before a client may be silent that has just been started. */
+const newcomer = 4
+
+/** What became of asking a client: since when it has not answered, as long as it does not. */
+interface Asked {
+  readonly at: number
+  readonly answered: boolean
+  readonly silentSince: number | undefined
+}
+
+/** Judges a client by its silence: nothing, a reason to be degraded, or that it has to be replaced. */
+const judge = (link: string, { answered, silentSince }: Asked, now: number, patience: Duration.Duration) => {
+  const silent = silentSince === undefined ? 0 : now - silentSince
+  const bound = Duration.toMillis(patience) * (answered ? 1 : newcomer)
+  if (silent >= bound) {
+    return new LinkFailed({
+      link,
+      reason: "client-silent",
+      problem: `its DHCP client has not answered for ${Math.round(silent / 1000)} s, and is replaced`
+    })
+  }
+  return silent >= bound / 2 ? "its DHCP client does not answer; what it was given may not be renewed" : ""
+}
 
 /** The subnets of a delegated prefix that other links of the host get, as far as those have a device and the prefix suffices. */
 const subnetsOf = ({ prefixDelegation }: LinkConfig, told: Lease.Told, world: World): ReadonlyArray<Settings.Piece> =>
@@ -61,7 +82,7 @@ const follow = Effect.fnUntraced(function* (
   let told = Lease.nothing
   let applied = ""
   let shown: Actor.Annotations = {}
-  let asked = 0
+  let asked: Asked = { at: 0, answered: false, silentSince: undefined }
   let woken = true
   let silentSince = yield* Clock.currentTimeMillis
   for (;;) {
@@ -75,11 +96,18 @@ const follow = Effect.fnUntraced(function* (
       })
     }
     const isSoon = missingOf(link, told).length > 0 && now - silentSince < Duration.toMillis(world.patience)
-    if (client !== undefined && (woken || isSoon || now - asked >= askAgain)) {
+    // from time to time also when nothing is expected: a word of it may have been missed, and it may hang
+    const isTime = asked.silentSince !== undefined || now - asked.at >= Duration.toMillis(world.patience)
+    if (client !== undefined && (woken || isSoon || isTime)) {
       const answer = yield* Effect.result(DhcpClient.ask(device))
       if (answer._tag === "Success") told = answer.success
-      asked = now
+      asked =
+        answer._tag === "Success"
+          ? { at: now, answered: true, silentSince: undefined }
+          : { ...asked, at: now, silentSince: asked.silentSince ?? now }
     }
+    const silence = judge(link.name, asked, now, world.patience)
+    if (typeof silence !== "string") return yield* silence
     const subnets = subnetsOf(link, told, world)
     const wanted = [...written, ...subnets]
     // lifetimes begin anew when the client has had word of them
@@ -98,7 +126,7 @@ const follow = Effect.fnUntraced(function* (
         subnets.map(({ key }) => key.slice(2).join(" ")),
         missing
       ),
-      degraded: degradedBy(isUp, missing, silent, Duration.toSeconds(world.patience))
+      degraded: degradedBy(isUp, missing, silent, Duration.toSeconds(world.patience)) || silence
     }
     if (!isDeepStrictEqual(facts, shown)) yield* Actor.annotate(facts)
     shown = facts
@@ -142,6 +170,11 @@ export const link = (config: LinkConfig, world: World) =>
       if (client === undefined) yield* DhcpClient.endAll(config.name)
       else yield* Actor.annotate({ client: `dhcpcd ${client.pid}` })
       const ended = client === undefined ? Effect.never : DhcpClient.watch(config.name, client)
-      return yield* Effect.raceFirst(ended, follow(config, device, client, world))
+      return yield* Effect.raceFirst(ended, follow(config, device, client, world)).pipe(
+        // else the next incarnation would adopt it
+        Effect.tapError(({ reason }) =>
+          reason === "client-silent" && client !== undefined ? DhcpClient.discard(client) : Effect.void
+        )
+      )
     })
   )
