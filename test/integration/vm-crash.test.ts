@@ -61,11 +61,9 @@ describe("a brain that is killed", () => {
             )
             return false
           })
+        const machine = ["--chipset", "microvm", "-m", "64MiB", "--append", "guest.do=deaf"]
         const create = (name: string) =>
-          instance.try(
-            ...["vm", "create", name, "--chipset", "microvm", "-m", "64MiB", "--append", "console=ttyS0 guest.do=deaf"],
-            ...["--kernel", kernel, "--initrd", initrd]
-          )
+          instance.try("vm", "create", name, ...machine, "--kernel", kernel, "--initrd", initrd)
         for (const [index, moment] of moments.entries()) {
           const name = `vm${index}`
           yield* killedDuring(instance, moment, create(name))
