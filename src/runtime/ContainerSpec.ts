@@ -82,12 +82,14 @@ export const WorkingDirectory = noNul(4095).pipe(
   Schema.check(Schema.isStartingWith("/", { expected: "an absolute path" }))
 )
 
-/** An absolute path without `.` and `..`. */
-const HostPath = WorkingDirectory.pipe(
+/** An absolute path without `.` and `..`, and not `/`. */
+const HostPath = Schema.String.pipe(
   Schema.check(
-    Schema.makeFilter((path: string) =>
-      /(^|\/)\.\.?(\/|$)|\/\/|.\/$/.test(path) ? "must be an absolute path without . and .." : undefined
-    )
+    // the names are those that are neither . nor .., said without looking ahead
+    Schema.isPattern(/^(?:\/(?:[^/.\0]|\.[^/.\0]|\.\.[^/\0])[^/\0]*)+$/, {
+      expected: "an absolute path without . and .., and not /"
+    }),
+    Schema.isMaxLength(4095)
   )
 )
 
@@ -95,8 +97,8 @@ const HostPath = WorkingDirectory.pipe(
 const TargetPath = HostPath.pipe(
   Schema.check(
     Schema.makeFilter((path: string) =>
-      path === "/" || (/^\/(proc|sys|dev)(\/|$)/.test(path) && path !== "/dev/shm")
-        ? "must not be /, and not in /proc, /sys or /dev (but for /dev/shm)"
+      /^\/(proc|sys|dev)(\/|$)/.test(path) && path !== "/dev/shm"
+        ? "must not be in /proc, /sys or /dev (but for /dev/shm)"
         : undefined
     )
   )
@@ -222,9 +224,8 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
       /** Default: the same path. */
       target: Schema.optionalKey(HostPath),
       /** It may read, write, and make it by itself. */
-      access: Schema.String.pipe(
-        Schema.check(Schema.isPattern(/^(?!.*(.).*\1)[rwm]{1,3}$/, { expected: "some of r, w and m" })),
-        Schema.withDecodingDefaultKey(Effect.succeed("rwm"))
+      access: Schema.Literals(["r", "w", "m", "rw", "rm", "wm", "rwm"]).pipe(
+        Schema.withDecodingDefaultKey(Effect.succeed("rwm" as const))
       )
     })
   ).pipe(
