@@ -69,7 +69,7 @@ const saysLinks = ({ bonds, links, vlans }: KernelParameters): boolean =>
 /** The fields that a word of the kernel command line decides. */
 const overrides: ReadonlyArray<Override> = [
   { field: "hostname", parameter: "hostname", isSaid: ({ hostname }) => hostname !== undefined },
-  { field: "time.servers", parameter: "ironwood.ntp", isSaid: ({ timeServers }) => timeServers.length > 0 },
+  { field: "time.servers", parameter: "ironwood.ntp or ip", isSaid: ({ timeServers }) => timeServers.length > 0 },
   {
     field: "kernel.consoleLevel",
     parameter: "loglevel, quiet or debug",

@@ -126,20 +126,9 @@ const fields: Readonly<Record<Part, string>> = {
   containers: "containers"
 }
 
-const partNames = [
-  "hostname",
-  "network",
-  "time",
-  "sysctls",
-  "modules",
-  "watchdog",
-  "consoleLevel",
-  "listen",
-  "restarts",
-  "upgrade",
-  "registries",
-  "images"
-] as const satisfies ReadonlyArray<Part>
+const isPart = (name: string): name is Part => name in fields
+/** All of them: the record above has each, or it does not compile. */
+const partNames = Object.keys(fields).filter(isPart)
 
 const nothing: Document = { text: write(empty), config: empty }
 

@@ -3,7 +3,8 @@
  * address. It follows a setting: an address that is new is listened on, one that is not wanted any more is given up, in order;
  * the others and their connections are left alone.
  *
- * An address may belong to a link that is not there yet, so each is tried for ever, and nothing waits for it.
+ * An address may belong to a link that does not have it yet. That is no failure: the actor is degraded until then, and nothing
+ * waits for it. Anything else that is in the way is one, and tried for ever.
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -12,6 +13,7 @@ import type { ChildSpec, Provided } from "../actor/ChildSpec.ts"
 import * as DynamicSupervisor from "../actor/DynamicSupervisor.ts"
 import * as RestartPolicy from "../actor/RestartPolicy.ts"
 import type { Setting } from "../host/Setting.ts"
+import { isAddressHere } from "./LocalAddress.ts"
 import { serve, type ServeOptions, type Service } from "./EffectGrpc.ts"
 
 const untilItCan = RestartPolicy.make({
@@ -55,6 +57,13 @@ export const listeners = Effect.fnUntraced(function* <E, R>(
       },
       Effect.gen(function* () {
         yield* Actor.ready()
+        if (!(yield* isAddressHere(address))) {
+          const problem = `cannot listen on ${address} yet: no link of this host has that address`
+          yield* told(address, problem)
+          yield* Actor.degraded(problem)
+          yield* Effect.repeat(Effect.delay(isAddressHere(address), "250 millis"), { until: (isHere) => isHere })
+          yield* Actor.degraded("")
+        }
         yield* Effect.tapError(serve(address, services, options), ({ message }) => told(address, message))
         yield* told(address, "")
         yield* Actor.annotate({ address, authentication: "none" })

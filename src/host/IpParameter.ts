@@ -25,6 +25,7 @@ export interface LinkParameter {
   readonly sources: ReadonlyArray<Source>
   readonly mtu: number | undefined
   readonly nameServers: ReadonlyArray<string>
+  readonly timeServer: string | undefined
 }
 
 /** What the words for `HOW` ask for. `dhcp6` has the routers too, as DHCPv6 tells of none. */
@@ -64,17 +65,27 @@ const prefixOf = (text: string, longest: number): number | undefined => {
 
 const orNone = (text: string): string | undefined => (text === "" ? undefined : text)
 
-/** What stands behind `HOW`: name servers, or an MTU and a hardware address. */
-const rest = (parts: ReadonlyArray<string>): Pick<LinkParameter, "mtu" | "nameServers"> | string => {
+/** Whether these fields are an MTU and a hardware address, or nothing: the colons of the address are fields, too. */
+const isMtuAndAddress = ([, ...address]: ReadonlyArray<string>): boolean =>
+  address.length <= 1 || (address.length === 6 && address.every((part) => /^[0-9a-f]{2}$/i.test(part)))
+
+/** What stands behind `HOW`: name servers and a time server, or an MTU and a hardware address. */
+const rest = (parts: ReadonlyArray<string>): Pick<LinkParameter, "mtu" | "nameServers" | "timeServer"> | string => {
   const [first = "", ...others] = parts
   if (/^\d{1,5}$/.test(first)) {
     const mtu = Number(first)
     if (others.some((part) => part !== "")) return "asks for another hardware address, which links do not get"
-    return mtu >= 576 && mtu <= 65_535 ? { mtu, nameServers: [] } : `has an MTU that is none, "${first}"`
+    return mtu >= 576 && mtu <= 65_535
+      ? { mtu, nameServers: [], timeServer: undefined }
+      : `has an MTU that is none, "${first}"`
   }
   const nameServers = parts.slice(0, 2).filter((server) => server !== "")
   const wrong = nameServers.find((server) => isIP(server) === 0)
-  return wrong === undefined ? { mtu: undefined, nameServers } : `has a name server that is no address, "${wrong}"`
+  if (wrong !== undefined) return `has a name server that is no address, "${wrong}"`
+  const timeServer = orNone(parts[2] ?? "")
+  if (timeServer !== undefined && isIP(timeServer) === 0) return `has a time server that is no address, "${timeServer}"`
+  const more = parts.slice(3).join(":")
+  return more === "" ? { mtu: undefined, nameServers, timeServer } : `has something behind its time server, "${more}"`
 }
 
 const whole = (value: string): LinkParameter | string => {
@@ -109,7 +120,7 @@ export const parseIp = (value: string): LinkParameter | string => {
   if (alone !== undefined && how === "" && more.every((part) => part === "")) {
     return whole(`::::::${first}`)
   }
-  return isIP(first) === 0 && first !== "" && isDevice(first) && how !== "" && more.length <= 2
+  return isIP(first) === 0 && first !== "" && isDevice(first) && how !== "" && isMtuAndAddress(more)
     ? whole(`:::::${first}:${[how, ...more].join(":")}`)
     : whole(value)
 }

@@ -12,6 +12,7 @@ import { isIP } from "node:net"
 import { type ConfigSource, configValue, parseConfigSource } from "./ConfigSource.ts"
 import { type BondParameter, parseBond, parseVlan, type VlanParameter } from "./DeviceParameters.ts"
 import { type LinkParameter, parseIp } from "./IpParameter.ts"
+import { endBytes, sample } from "./StateDisk.ts"
 
 /** What it says, decoded. */
 export interface KernelParameters {
@@ -27,7 +28,7 @@ export interface KernelParameters {
   readonly state: string | undefined
   /** The device that is made into that disk when it is empty. */
   readonly stateFormat: string | undefined
-  /** Addresses of time servers. */
+  /** Addresses of time servers: those of `ironwood.ntp=`, else those of `ip=`. */
   readonly timeServers: ReadonlyArray<string>
   /** Serve the calls that make the brain fail. */
   readonly debug: boolean
@@ -86,7 +87,7 @@ const hostAndPort = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/
 export const table: ReadonlyArray<Row> = [
   {
     name: "ip",
-    value: "`ADDRESS::GATEWAY:NETMASK:HOSTNAME:DEVICE:HOW[:DNS[:DNS]]`, `DEVICE:HOW[:MTU]` or `HOW`",
+    value: "`ADDRESS::GATEWAY:NETMASK:HOSTNAME:DEVICE:HOW[:DNS[:DNS[:NTP]]]`, `DEVICE:HOW[:MTU]` or `HOW`",
     means:
       "What a link is to have, as the kernel and dracut have it; may be repeated, also for one device. `NETMASK` is a mask or a " +
       "prefix length; IPv6 addresses stand in brackets. `HOW` is `none` (an address that is written out), `dhcp` (also `on`, " +
@@ -154,15 +155,17 @@ export const table: ReadonlyArray<Row> = [
     name: "ironwood.state_format",
     value: "a device, like `/dev/vda`",
     means:
-      "Makes this disk the one that keeps the state, if none has the label yet and the first MiB of this one is all zeros. A " +
-      "disk with anything on it is left alone.",
+      "Makes this disk the one that keeps the state, if none has the label yet and nothing but zeros is found on this one, in " +
+      `the ${endBytes / 1024 / 1024} MiB at each of its ends and in ${sample.pieces} samples between (a smaller disk is read ` +
+      "wholly). A disk with anything on it is left alone.",
     read: (value, known) =>
       /^\/dev\/[a-z0-9]{1,32}$/.test(value) ? { ...known, stateFormat: value } : "takes a device, like /dev/vda"
   },
   {
     name: "ironwood.ntp",
     value: "`ADDRESS[,ADDRESS]`",
-    means: "Time servers, asked in this order until one answers. Default: none, the real-time clock is believed.",
+    means:
+      "Time servers, asked in this order until one answers. Default: those of `ip`; without any the real-time clock is believed.",
     read: (value, known) => {
       const servers = value.split(",")
       return servers.every((server) => isIP(server) !== 0)
@@ -251,5 +254,11 @@ export const parse = (commandLine: string): KernelParameters => {
   const all = words(commandLine)
   const known = ofIronwood(all)
   const kernel = ofKernel(all)
-  return { ...known, ...kernel, hostname: kernel.hostname ?? known.links.find((link) => link.hostname)?.hostname }
+  const ofLinks = known.links.flatMap(({ timeServer }) => (timeServer === undefined ? [] : [timeServer]))
+  return {
+    ...known,
+    ...kernel,
+    hostname: kernel.hostname ?? known.links.find((link) => link.hostname)?.hostname,
+    timeServers: known.timeServers.length > 0 ? known.timeServers : [...new Set(ofLinks)]
+  }
 }

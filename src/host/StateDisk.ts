@@ -16,8 +16,8 @@ const superblock = { at: 1024, magicAt: 56, magic: 0xef53, labelAt: 120, labelBy
  * tells of them (all within a mebibyte of either end, but for a mirror's log), and a sample between. Reading all of a large
  * disk would hold up the start for minutes.
  */
-const endBytes = 4 * 1024 * 1024
-const sample = { pieces: 256, bytes: 4_096 } as const
+export const endBytes = 4 * 1024 * 1024
+export const sample = { pieces: 256, bytes: 4_096 } as const
 
 /** How long a disk may take for one read, in milliseconds. */
 const patience = 10_000

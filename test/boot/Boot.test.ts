@@ -28,7 +28,9 @@ const Containers = Schema.Struct({
   )
 })
 
-const Tree = Schema.Struct({ actors: Schema.Array(Schema.Struct({ path: Schema.String, state: Schema.String })) })
+const Tree = Schema.Struct({
+  actors: Schema.Array(Schema.Struct({ path: Schema.String, state: Schema.String, incarnation: Schema.Int }))
+})
 
 const hello = `kind: Image
 path: ${sampleDirectory}
@@ -146,6 +148,12 @@ describe("a machine", () => {
         assert.includeMembers(
           actors.map(({ path }) => path),
           ["init/network/links/eth0", "init/gateway/grpc", "init/storage/state"]
+        )
+        const tcp = actors.filter(({ path }) => path.startsWith("init/gateway/tcp/"))
+        assert.deepStrictEqual(
+          tcp.map(({ incarnation }) => incarnation),
+          [1],
+          "it waited for the link to have its address"
         )
         // what is wrong with its config, all of it, each by its field
         const { source } = yield* machine.json(Config, "config", "get")

@@ -63,11 +63,16 @@ const configs = MachineConfigs.MachineConfigs
 const hostname = Effect.map(configs, ({ parts }) => parts().hostname)
 
 /** Waits in real time for what real threads do. */
-const becomes = (wanted: string | undefined) =>
+const becomesTrue = <E, R>(condition: Effect.Effect<boolean, E, R>) =>
   Effect.gen(function* () {
-    for (let tries = 0; tries < 500 && (yield* hostname) !== wanted; tries++) {
+    for (let tries = 0; tries < 500 && !(yield* condition); tries++) {
       yield* Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 10)))
     }
+  })
+
+const becomes = (wanted: string | undefined) =>
+  Effect.gen(function* () {
+    yield* becomesTrue(Effect.map(hostname, (name) => name === wanted))
     assert.strictEqual(yield* hostname, wanted)
   })
 
@@ -155,6 +160,26 @@ describe("a machine config", () => {
       yield* brain(path, applied(named("c"), { tryFor: Duration.seconds(60) }))
       yield* TestClock.adjust("2 minutes")
       yield* brain(path, becomes("a"))
+    })
+  )
+
+  it.effect("tells of every part that somebody follows whether it is done", () =>
+    Effect.gen(function* () {
+      yield* brain(
+        yield* database,
+        Effect.gen(function* () {
+          const { apply, setting } = yield* configs
+          setting("containers")
+          const applying = yield* Effect.forkChild(apply(document("containers: { allowPrivileged: true }"), { origin }))
+          yield* becomesTrue(Effect.map(configs, ({ parts }) => parts().containers.allowPrivileged))
+          yield* TestClock.adjust("1 minute")
+          const { problems } = yield* Fiber.join(applying)
+          assert.deepStrictEqual(
+            problems.map(({ field }) => field),
+            ["containers"]
+          )
+        })
+      )
     })
   )
 

@@ -32,7 +32,8 @@ describe("the kernel command line", () => {
         hostname: "box",
         sources: [],
         mtu: undefined,
-        nameServers: ["192.0.2.53"]
+        nameServers: ["192.0.2.53"],
+        timeServer: undefined
       }
     ])
     assert.deepStrictEqual(read.problems, [
@@ -59,10 +60,22 @@ describe("the kernel command line", () => {
       ["10.0.0.1:::8::eth0:none:x", "name server"],
       ["eth0:dhcp:100", "MTU"],
       ["eth0:dhcp:1400:52-54-00-00-00-01", "hardware address"],
+      ["eth1:dhcp:1500:52:54:00:12:34:56", "hardware address"],
+      ["10.0.0.1:::8::eth0:none:1500:52:54:00:12:34:56", "hardware address"],
+      ["10.0.0.1:::8::eth0:none:10.0.0.53::ntp", "time server"],
+      ["10.0.0.1:::8::eth0:none:10.0.0.53::10.0.0.123:x", "behind its time server"],
       ["eth0:ibft", "ibft"]
     ] as const) {
       assert.include(parseIp(wrong), problem, wrong)
     }
+  })
+
+  it("takes time servers behind the name servers of ip=, unless ironwood.ntp says others", () => {
+    const links =
+      "ip=10.0.0.1:::8::eth0:none:10.0.0.53:10.0.0.54:10.0.0.123 ip=10.0.0.2:::8::eth1:none:::[2001:db8::123]"
+    assert.deepStrictEqual(parse(links).problems, [])
+    assert.deepStrictEqual(parse(links).timeServers, ["10.0.0.123", "2001:db8::123"])
+    assert.deepStrictEqual(parse(`${links} ironwood.ntp=192.0.2.123`).timeServers, ["192.0.2.123"])
   })
 
   it("takes the words for what servers and routers give, in all their places", () => {
