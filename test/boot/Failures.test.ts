@@ -26,7 +26,7 @@ const Tree = Schema.Struct({
   )
 })
 
-const Version = Schema.Struct({ brainStarts: Schema.Int })
+const Version = Schema.Struct({ brainStarts: Schema.Int, brainPid: Schema.Int })
 
 /** Waits until an actor's words, of its last end or of what it lacks, are these. */
 const says = (machine: Machine, path: string, text: string | RegExp, seconds = 60) =>
@@ -158,9 +158,12 @@ describe.skipIf(process.env["IRONWOOD_BOOT"] !== "all")("a machine on which some
         yield* machine.apply(image + container("web", "/bin/sleep", "1000"))
         const running = /\bweb\b.*\bUp\b/
         yield* eventually("the container", machine.run("ps"), (text) => running.test(text), 60)
+        const version = machine.json(Version, "version")
+        const { brainPid: before } = yield* version
         yield* machine.failBrain("TAPROOT")
         yield* machine.prints("taproot: it crashed (signal 11); starting it anew")
-        yield* machine.up
+        const after = Effect.orElseSucceed(version, () => ({ brainStarts: 0, brainPid: before }))
+        yield* eventually("another brain", after, ({ brainPid }) => brainPid !== before, 240)
         yield* eventually("the container", machine.run("ps"), (text) => running.test(text), 120)
         const processes = yield* machine.run("top", "web")
         assert.strictEqual(processes.split("sleep").length - 1, 1, processes)
