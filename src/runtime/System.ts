@@ -171,15 +171,12 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       }),
     ready: ({ spec }) =>
       Effect.suspend(() => {
+        if (spec.isolation !== "microvm") return Effect.succeed(host)
         const guest = guests.get(spec.name)
-        if (guest !== undefined) {
-          Deferred.doneUnsafe(guest.wanted, Effect.void)
-          return Deferred.await(guest.outcome)
-        }
         // never on the host what was to be kept from it
-        return spec.isolation === "microvm"
-          ? Effect.fail(new MicroVmFailed({ name: spec.name, detail: "nobody keeps it" }))
-          : Effect.succeed(host)
+        if (guest === undefined) return Effect.fail(new MicroVmFailed({ name: spec.name, detail: "nobody keeps it" }))
+        Deferred.doneUnsafe(guest.wanted, Effect.void)
+        return Deferred.await(guest.outcome)
       }),
     expect: (sandbox) =>
       Effect.sync(() => {

@@ -53,7 +53,8 @@ export const microVmActor = (
       const systems = yield* Systems
       const { path } = yield* Actor.Self
       const tree = yield* Tree
-      yield* Actor.onStop(microVms.stop(name))
+      // another sandbox of this name may be one of namespaces
+      yield* Actor.onStop(Effect.andThen(microVms.stop(name), systems.forget(name)))
       const containers = Effect.map(
         Effect.orElseSucceed(records.containers.partition, () => ({ records: [] })),
         (found) => found.records.flatMap(({ value }) => (value.sandbox === name ? [value] : []))

@@ -142,6 +142,15 @@ describe("a microVM", () => {
 
           yield* containers.removeSandbox("all-one", { force: true })
           assert.deepStrictEqual(machines("all-one"), [])
+
+          yield* Effect.flatMap(decodeSandboxSpec({ name: "all-one" }), containers.createSandbox)
+          yield* create(containers, { ...job, name: "after", command: shell("uname -r") })
+          yield* waitFor(containers, "after", ({ state }) => state === "finished")
+          assert.strictEqual(
+            (yield* logText(containers, "after")).trim(),
+            release(),
+            "the name is free for another kind"
+          )
         })
       ),
     TIMEOUT
