@@ -92,7 +92,8 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
               watchdog: setting("watchdog"),
               consoleLevel: setting("consoleLevel")
             },
-            config
+            config,
+            stateDirectory
           ),
       storage({ directory: paths(stateDirectory).content, collection: () => parts().images.collection }),
       ...network,

@@ -62,7 +62,7 @@ const live = (place: Place) =>
         startedAt,
         isMachine: place.machine !== undefined,
         rescue: "",
-        stop: (action) => Effect.asVoid(Deferred.succeed(asked, action))
+        stop: processes.requestStop
       })
     )
     yield* Effect.logInfo("a brain starts").pipe(

@@ -1,17 +1,21 @@
 /**
  * The rescue brain: `node rescue.cjs --host`. taproot starts it on a machine whose ordinary brain ended several times soon
- * after its start. It leaves workloads as they are and touches no state; it serves the tree, which says why it is there,
- * and the host service, which can stop the machine.
+ * after its start. It leaves workloads as they are and touches no state but the machine config; it serves the tree, which says
+ * why it is there, the host service, which can stop the machine, and the config service: it may be a config that no brain
+ * can live with, and when somebody changes it the ordinary brain is tried at once.
  *
  * After {@link patience} it ends, and taproot tries the ordinary brain again: what was wrong (a full disk, memory that a
  * workload held) may have passed. Where the machine config says so (`upgrade.whenBrainFails`), and in any case where the boot
  * loader still counts the tries of the image, it reboots the machine instead, as seldom as restart policies may: only then does
  * the loader go back to the image before. Another brain can be sent to it, too.
  */
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import { existsSync } from "node:fs"
 import { uptime } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
@@ -23,8 +27,10 @@ import { Tree } from "./actor/Tree.ts"
 import { end, logger, machine, type Place, run, sayLoudly, startedAt, withTaproot } from "./BrainProcess.ts"
 import * as Confirmed from "./config/Confirmed.ts"
 import { effective } from "./config/Effective.ts"
+import * as MachineConfigs from "./config/MachineConfigs.ts"
 import { rescueGateway } from "./gateway/Gateway.ts"
 import { Instance } from "./gateway/Instance.ts"
+import { BootClock } from "./host/BootClock.ts"
 import * as BootAssessment from "./host/BootAssessment.ts"
 import * as ConsoleJournal from "./host/ConsoleJournal.ts"
 import { Host } from "./host/HostFacts.ts"
@@ -37,6 +43,7 @@ import { Cgroups } from "./host/Cgroups.ts"
 import { Containers } from "./runtime/Containers.ts"
 import { RuntimeMissing } from "./runtime/ContainerExit.ts"
 import { OciRuntime } from "./runtime/OciRuntime.ts"
+import * as State from "./storage/State.ts"
 import { type BrainEnd, Processes, type ShutdownAction } from "./taproot/Processes.ts"
 import { Hypervisor } from "./vmm/Hypervisor.ts"
 import { ProcessesLive } from "./taproot/ProcessesLive.ts"
@@ -88,7 +95,8 @@ const live = (place: Place) =>
       rescue: why,
       stop: (action) => Effect.asVoid(Deferred.succeed(asked, action))
     })
-    const { listen, network: wanted, upgrade } = effective(yield* Confirmed.load, place.machine)
+    const parts = effective(yield* Confirmed.load, place.machine)
+    const { listen, network: wanted, upgrade } = parts
     const reboots = BootAssessment.rebootReason(upgrade.whenBrainFails, yield* BootAssessment.unproven)
     const rescue = Actor.make(
       "rescue",
@@ -103,7 +111,9 @@ const live = (place: Place) =>
         return yield* Effect.never
       })
     )
+    const configs = yield* openConfigs(place, state)
     const ways = yield* rescueGateway({
+      config: Option.isSome(configs),
       socketPath: place.socketPath,
       insecure: constant(listen),
       serial: true,
@@ -129,7 +139,13 @@ const live = (place: Place) =>
         Deferred.await(asked),
         Effect.map(processes.stopRequested, (request) => request.action)
       )
-      const wish = yield* Effect.timeoutOption(Effect.raceFirst(stop, handOver), patience)
+      const changed = Option.match(configs, {
+        onNone: () => Effect.never,
+        // the first is how it is now; whoever changed it gets his answer first
+        onSome: ({ changes }) =>
+          Effect.delay(Effect.as(Stream.runDrain(Stream.take(changes, 2)), "retry" as const), "1 second")
+      })
+      const wish = yield* Effect.timeoutOption(Effect.raceAllFirst([stop, handOver, changed]), patience)
       yield* root.end("release")
       const action = Option.getOrElse(wish, () =>
         Option.match(reboots, {
@@ -147,6 +163,15 @@ const live = (place: Place) =>
           upgrades(place, state),
           Layer.succeed(MachineState, state ?? MachineState.of({ device: undefined, problem: "it is not mounted" })),
           Layer.succeed(Instance, instance),
+          Option.match(configs, {
+            // and then nobody is served who would ask
+            onNone: () =>
+              Layer.mock(MachineConfigs.MachineConfigs, {
+                parts: () => parts,
+                setting: (part) => constant(parts[part])
+              }),
+            onSome: (there) => Layer.succeed(MachineConfigs.MachineConfigs, there)
+          }),
           Host.layer,
           Cgroups.layer,
           noRuntime,
@@ -157,6 +182,22 @@ const live = (place: Place) =>
       Effect.scoped
     )
   })
+
+/** How long the database of the state may take to open; then the machine config is left alone. */
+const openingPatience = "20 seconds"
+
+/** The machine config of the state, where there is one that opens: it may be the state that no brain can live with. */
+const openConfigs = ({ machine, stateDirectory }: Place, state: FoundState) => {
+  const path = Upgrades.databaseOf(stateDirectory)
+  if (state === undefined || !existsSync(path)) return Effect.succeedNone
+  const layer = MachineConfigs.layer(machine).pipe(Layer.provide(BootClock.layer), Layer.provide(State.layer({ path })))
+  return Layer.build(layer).pipe(
+    Effect.map((context) => Context.get(context, MachineConfigs.MachineConfigs)),
+    Effect.timeout(openingPatience),
+    Effect.tapError(({ message }) => Effect.logWarning(`the machine config cannot be served: ${message}`)),
+    Effect.option
+  )
+}
 
 type FoundState = Effect.Success<ReturnType<typeof found>>
 
@@ -189,7 +230,7 @@ const main = (): void => {
     return void process.stdout.write(`ironwood ${manifest.version} (the rescue brain; taproot starts it with --host)\n`)
   }
   const place = machine()
-  run(place, Effect.provide(withTaproot(live(place)), Layer.provideMerge(ProcessesLive, logger)))
+  run(place, Effect.provide(withTaproot(Effect.scoped(live(place))), Layer.provideMerge(ProcessesLive, logger)))
 }
 
 main()

@@ -139,7 +139,7 @@ export const failureOf = (error: unknown, address: string): Failure => {
       ...common,
       summary: `the Ironwood at ${address} does not know this request`,
       details: [],
-      next: "Compare `ironwood version`: client and server differ"
+      next: "See `ironwood version`: it may be the rescue brain, which answers little, or client and server differ"
     })
   }
   // the message repeats what the violations say, without their fields

@@ -1,5 +1,5 @@
 /**
- * `ironwood.v1.DebugService`: failures of the brain on purpose, for the tests of a booted machine, where nobody can send a
+ * `ironwood.v1.DebugService`: failures on purpose, of the brain and of taproot, for the tests of a booted machine, where nobody can send a
  * signal. Never part of the services unless the kernel command line says `ironwood.debug=1`.
  */
 import * as Effect from "effect/Effect"
@@ -29,7 +29,8 @@ const failures: ReadonlyMap<Proto.BrainFailure, () => void> = new Map([
     }
   ],
   [Proto.BrainFailure.HANG, hang],
-  [Proto.BrainFailure.OUT_OF_MEMORY, fillMemory]
+  [Proto.BrainFailure.OUT_OF_MEMORY, fillMemory],
+  [Proto.BrainFailure.TAPROOT, () => void kill(1, "SIGSEGV")]
 ])
 
 /** Time for the answer to go out. */

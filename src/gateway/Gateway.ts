@@ -137,19 +137,21 @@ const all = (services: Services) => {
   ]
 }
 
-/** What a brain serves that does nothing but tell why it is there. */
-const rescueServices = (debug: boolean, upgradeKeys: () => ReadonlyArray<string>) => {
+/** What a brain serves that does nothing but tell why it is there. `config`: the machine config, where it can be read. */
+const rescueServices = (debug: boolean, upgradeKeys: () => ReadonlyArray<string>, config: boolean) => {
   const [reflectionV1, reflectionV1Alpha] = reflection([
     TreeService,
     HostService,
     UpgradeService,
     Health,
+    ...(config ? [ConfigService] : []),
     ...(debug ? [DebugService] : [])
   ])
   return [
     makeTreeService(),
     makeHostService(),
     makeUpgradeService(upgradeKeys),
+    ...(config ? [makeConfigService()] : []),
     makeHealthService({ [TreeService.typeName]: [], [HostService.typeName]: [], [UpgradeService.typeName]: [] }),
     reflectionV1,
     reflectionV1Alpha,
@@ -218,5 +220,5 @@ export const gateway = (given: GatewayOptions) =>
   supervisor(all(makeServices(given.debug ?? false, given.upgradeKeys ?? noKeys)), given)
 
 /** The same for a brain that does nothing but tell why it is there. */
-export const rescueGateway = (given: GatewayOptions) =>
-  supervisor(rescueServices(given.debug ?? false, given.upgradeKeys ?? noKeys), given)
+export const rescueGateway = (given: GatewayOptions & { readonly config: boolean }) =>
+  supervisor(rescueServices(given.debug ?? false, given.upgradeKeys ?? noKeys, given.config), given)

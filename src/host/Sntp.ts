@@ -64,7 +64,10 @@ export const ask = (server: string, timeout: number): Effect.Effect<number, NoTi
     // version 4, client
     question[0] = 0x23
     nonce.copy(question, 40)
-    socket.connect(port, server, () => socket.send(question))
+    // node:dgram hands an error (no route, say) to the callback; it says so nowhere else
+    socket.connect(port, server, (error?: Error) =>
+      error instanceof Error ? failed(error.message) : socket.send(question)
+    )
     return Effect.sync(() => {
       clearTimeout(timer)
       socket.close()

@@ -12,6 +12,7 @@ import type { KernelParameters } from "./KernelParameters.ts"
 import { stateStep } from "./MachineState.ts"
 import { consoleStep, hostnameStep } from "./Names.ts"
 import { parametersStep } from "./ParametersStep.ts"
+import { randomSeedStep } from "./RandomSeed.ts"
 import { rebootsStep } from "./RebootGuard.ts"
 import type { Setting } from "./Setting.ts"
 import { sysctls } from "./Sysctls.ts"
@@ -28,7 +29,12 @@ export interface Settings {
 }
 
 /** `config` is the actor that looks after the machine config. */
-export const host = <E, R>(parameters: KernelParameters, settings: Settings, config: ChildSpec<E, R>) =>
+export const host = <E, R>(
+  parameters: KernelParameters,
+  settings: Settings,
+  config: ChildSpec<E, R>,
+  stateDirectory: string
+) =>
   Supervisor.make("host", {
     description: "what a machine needs to be one",
     children: [
@@ -36,6 +42,7 @@ export const host = <E, R>(parameters: KernelParameters, settings: Settings, con
       kernelStep,
       config,
       stateStep,
+      randomSeedStep(stateDirectory),
       rebootsStep,
       sysctls(settings.sysctls, parameters.sysctls),
       modulesStep(settings.modules),

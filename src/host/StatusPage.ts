@@ -10,9 +10,8 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import { hostname } from "node:os"
+import { freemem, hostname, totalmem } from "node:os"
 import { Tree, type TreeNode } from "../actor/Tree.ts"
-import { hostFacts } from "./HostFacts.ts"
 
 /** What of a node is looked at. */
 export type Line = Pick<TreeNode, "annotations" | "kind" | "lastExit" | "path" | "state" | "type">
@@ -79,11 +78,7 @@ export const lines = (name: string, nodes: ReadonlyArray<Line>): ReadonlyArray<s
 const mebibytes = (bytes: number): string => (bytes / 1024 / 1024).toFixed(0)
 
 /** Changes all the time, so it is told along and is no news itself. */
-const memory = Effect.map(Effect.option(hostFacts), (facts) =>
-  facts._tag === "None"
-    ? "memory     unknown"
-    : `memory     ${mebibytes(facts.value.memoryAvailableBytes)} of ${mebibytes(facts.value.memoryTotalBytes)} MiB available`
-)
+const memory = (): string => `memory     ${mebibytes(freemem())} of ${mebibytes(totalmem())} MiB available`
 
 /** Calls `say` with the lines of a page whenever there is a new one, for ever. */
 export const follow = (say: (line: string) => void): Effect.Effect<never, never, Tree> =>
@@ -109,7 +104,7 @@ export const follow = (say: (line: string) => void): Effect.Effect<never, never,
         const text = page.join("\n")
         if (text === shown) continue
         shown = text
-        for (const line of [...page, yield* memory]) say(`ironwood: ${line}`)
+        for (const line of [...page, memory()]) say(`ironwood: ${line}`)
         yield* Effect.sleep(pause)
         pause = Duration.min(Duration.times(pause, 2), longest)
       }

@@ -16,8 +16,9 @@ const advice = {
   ImagePullFailed:
     "its next start tries again; the registry's words above say what is wrong, `ironwood image pull` shows it at once",
   RootfsFailed: "look at the disk and the mounts of the host: the words above say where",
-  MicroVmFailed: "the words above say what the host lacks; `ironwood host` tells what it has",
-  MicroVmEnded: "the log of its sandbox's microVM says what the guest had to say before",
+  MicroVmFailed:
+    "the words above say what the host lacks, or what its guest said; the rest is in runtime/microvms/SANDBOX.log below the state directory",
+  MicroVmEnded: "what its guest had on the console before is in runtime/microvms/SANDBOX.log below the state directory",
   UserUnknown: "name a user that its image has, or a number",
   ProgramNotFound: "name a program that its image has, with its path, or a shell that finds it",
   ProgramNotExecutable: "give the file the right to be executed in the image, or run its interpreter with it",

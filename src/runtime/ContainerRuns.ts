@@ -383,7 +383,7 @@ const make = Effect.gen(function* () {
     for (const run of known.values()) if (run.container === name) yield* run.process.exit
     const system = yield* systems.ready(sandbox)
     const request = requestOf(system, record, incarnation)
-    const process = yield* system
+    const started = yield* system
       .within(sandbox, name, (surroundings) =>
         Effect.flatMap(preparing.withPermit(configure(system, record, request, surroundings)), ({ program, seccomp }) =>
           system.runtime.run(request).pipe(
@@ -397,9 +397,16 @@ const make = Effect.gen(function* () {
         Effect.onError(() =>
           Effect.andThen(Effect.ignore(system.files.remove(request.bundle)), system.belongings.takeBack(request.id))
         ),
-        Effect.catch((error) => Effect.flatMap(endedWith(system, name), (ended) => Effect.fail(ended ?? error)))
+        Effect.map((process) => ({ process })),
+        Effect.catch((error) =>
+          Effect.gen(function* () {
+            if (yield* system.isRenewed) return undefined
+            return yield* (yield* endedWith(system, name)) ?? error
+          })
+        )
       )
-    return yield* register(system, record, process, incarnation)
+    if (started === undefined) return yield* start(record, sandbox, incarnation)
+    return yield* register(system, record, started.process, incarnation)
   })
 
   /** The end of the system that it ran on, when that is why it is not there any more. */

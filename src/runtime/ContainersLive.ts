@@ -21,11 +21,9 @@ import type { ActorPath } from "../actor/ActorPath.ts"
 import { failuresInARow, type Tree, type TreeNode } from "../actor/Tree.ts"
 import { Content } from "../storage/Content.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
-import { Rootfs } from "../storage/Rootfs.ts"
 import { State } from "../storage/State.ts"
 import type { StateConflict } from "../storage/StateErrors.ts"
 import {
-  CleanupFailed,
   ContainerAlreadyExists,
   ContainerNotFound,
   ControlFailed,
@@ -111,7 +109,7 @@ const requests: Readonly<Record<Action, (tree: Tree["Service"], path: ActorPath)
 const make = Effect.gen(function* () {
   const state = yield* State
   const content = yield* Content
-  const rootfs = yield* Rootfs
+  const systems = yield* System.Systems
   const runs = yield* ContainerRuns.ContainerRuns
   const allowance = yield* Isolation.Allowance
   const secrets = yield* Secrets.Secrets
@@ -281,8 +279,13 @@ const make = Effect.gen(function* () {
     )
 
   const eraseFiles = (record: Records.ContainerRecord) =>
-    releasing.withPermit(rootfs.release(record.spec.name)).pipe(
-      Effect.mapError(({ message }) => new CleanupFailed({ name: `container ${record.spec.name}`, problem: message })),
+    systems.present(record.sandbox).pipe(
+      Effect.flatMap(
+        Option.match({
+          onNone: () => Effect.void,
+          onSome: ({ releaseRoot }) => releasing.withPermit(releaseRoot(record.spec.name))
+        })
+      ),
       Effect.ensuring(runs.erase(record))
     )
 

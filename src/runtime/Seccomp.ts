@@ -8,7 +8,7 @@
  *   containers out were found there;
  * - io_uring, keyrings, userfaultfd, bpf, perf: large parts of the kernel that were holes more than once;
  * - sockets of AF_VSOCK and AF_ALG: the way to a hypervisor, and into the kernel's ciphers. `socketcall`, by which a call of
- *   32 bits would get them past a filter that cannot follow its pointer, is left out: every C library of the last ten years has
+ *   32 bits would get them past a filter that cannot follow its pointer, is refused: every C library of the last ten years has
  *   `socket` itself.
  *
  * A call that is not in any list (newer than it) answers "not implemented", as from an older kernel, so that a C library
@@ -163,6 +163,8 @@ export const profile = (capabilities: ReadonlyArray<string>): Seccomp => {
       allow(["socket"], { index: 0, value: AF_ALG, op: "SCMP_CMP_LT" }),
       allow(["socket"], { index: 0, value: AF_ALG + 1, op: "SCMP_CMP_EQ" }),
       allow(["socket"], { index: 0, value: AF_VSOCK, op: "SCMP_CMP_GT" }),
+      // what is said of socket(2) libseccomp takes to hold for this one, too, but for its arguments: they are in memory
+      refuse(["socketcall"], EPERM),
       refuse([...never, ...closed.filter((name) => !listed.has(name))], EPERM)
     ]
   }

@@ -24,6 +24,7 @@ import { helperPath } from "../taproot/Helper.ts"
 import { type Process, Processes } from "../taproot/Processes.ts"
 import * as Belongings from "./Belongings.ts"
 import * as Capabilities from "./Capabilities.ts"
+import { CleanupFailed } from "./ContainerError.ts"
 import { MicroVmFailed, RootfsFailed } from "./ContainerExit.ts"
 import * as HostPaths from "./HostPaths.ts"
 import { Allowance } from "./Isolation.ts"
@@ -65,6 +66,8 @@ export interface System {
     image: Digest,
     container: string
   ) => Effect.Effect<{ readonly path: string; readonly seen: string }, RootfsFailed | ImageNotFound>
+  /** Forgets what a container has written. Fine when there is nothing. */
+  readonly releaseRoot: (container: string) => Effect.Effect<void, CleanupFailed>
   /** Runs `start` with what the containers of the sandbox share. */
   readonly within: <E, R>(
     sandbox: SandboxRecord,
@@ -75,6 +78,8 @@ export interface System {
   readonly belongings: Belongings.Belongings
   /** Why it is not there any more. */
   readonly gone: Effect.Effect<Option.Option<string>>
+  /** It has ended, or is about to, only to come again as it is wanted now: whoever was about to start something does so then. */
+  readonly isRenewed: Effect.Effect<boolean>
 }
 
 /** What a microVM is at: on its way, there, or not to be had; and whether anybody waits for it. */
@@ -137,9 +142,15 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
           error._tag === "ImageNotFound" ? error : new RootfsFailed({ name, detail: error.message })
         )
       ),
+    releaseRoot: (name) =>
+      Effect.mapError(
+        rootfs.release(name),
+        ({ message }) => new CleanupFailed({ name: `container ${name}`, problem: message })
+      ),
     within: namespaces.within,
     belongings: Belongings.ofHost(hostPaths, yield* Secrets),
-    gone: Effect.succeedNone
+    gone: Effect.succeedNone,
+    isRenewed: Effect.succeed(false)
   }
 
   /** Of the sandboxes that have a microVM. */
@@ -160,15 +171,12 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
       }),
     ready: ({ spec }) =>
       Effect.suspend(() => {
+        if (spec.isolation !== "microvm") return Effect.succeed(host)
         const guest = guests.get(spec.name)
-        if (guest !== undefined) {
-          Deferred.doneUnsafe(guest.wanted, Effect.void)
-          return Deferred.await(guest.outcome)
-        }
         // never on the host what was to be kept from it
-        return spec.isolation === "microvm"
-          ? Effect.fail(new MicroVmFailed({ name: spec.name, detail: "nobody keeps it" }))
-          : Effect.succeed(host)
+        if (guest === undefined) return Effect.fail(new MicroVmFailed({ name: spec.name, detail: "nobody keeps it" }))
+        Deferred.doneUnsafe(guest.wanted, Effect.void)
+        return Deferred.await(guest.outcome)
       }),
     expect: (sandbox) =>
       Effect.sync(() => {

@@ -104,6 +104,7 @@ export type BrainFrame =
     }
   | { readonly _tag: "Unmount"; readonly request: number; readonly target: string; readonly flags: number }
   | { readonly _tag: "Shutdown"; readonly action: ShutdownAction }
+  | { readonly _tag: "Stop"; readonly action: ShutdownAction }
   | { readonly _tag: "StatusRequest"; readonly request: number }
   | { readonly _tag: "Module"; readonly request: number; readonly file: string; readonly parameters: string }
   | {
@@ -214,6 +215,8 @@ export const encodeBrainFrame = (writer: FrameWriter, frame: BrainFrame): Result
       })
     case "Confirm":
       return writer.frame("CONFIRM", 0x12, (out) => out.u32(frame.request))
+    case "Stop":
+      return writer.frame("STOP", 0x13, (out) => out.name(actions, frame.action))
     default:
       return absurd(frame)
   }
@@ -337,6 +340,8 @@ const brainFrame = (input: FrameReader, type: number): BrainFrame | undefined =>
       }
     case 0x12:
       return { _tag: "Confirm", request: input.u32() }
+    case 0x13:
+      return { _tag: "Stop", action: input.name(actions) }
     default:
       return undefined
   }

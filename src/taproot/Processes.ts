@@ -373,7 +373,7 @@ export type ShutdownAction = "end" | "power-off" | "restart" | "halt" | "kexec"
 
 /** taproot was told to stop and asks for the tree to be stopped in order within `deadlineMillis`, then `finish(action)`. */
 export interface StopRequest {
-  readonly why: "signal" | "lifeline" | "power-button"
+  readonly why: "signal" | "lifeline" | "power-button" | "request"
   readonly action: ShutdownAction
   readonly deadlineMillis: number
 }
@@ -421,7 +421,12 @@ export class Processes extends Context.Service<
     /** As a successor on trial: it does its work, and is kept. */
     readonly confirm: Effect.Effect<void>
     readonly status: Effect.Effect<TaprootStatus>
-    /** Waits until taproot asks for the end (it got SIGTERM, its lifeline broke, the power button). */
+    /**
+     * Passes on that somebody wants the end. taproot asks back (`stopRequested`), and asks any brain after this one, should it
+     * end before all has stopped.
+     */
+    readonly requestStop: (action: ShutdownAction) => Effect.Effect<void>
+    /** Waits until taproot asks for the end (it got SIGTERM, its lifeline broke, the power button, a brain passed a request on). */
     readonly stopRequested: Effect.Effect<StopRequest>
     /** "The tree has stopped": taproot ends what is left and itself. The channel is lost soon after. */
     readonly finish: (action: ShutdownAction) => Effect.Effect<void>

@@ -259,6 +259,13 @@ export const make = (
           (refusal) => refusal
         )
       ),
+      requestStop: (action) =>
+        welcome.features.includes("stop")
+          ? requests.send({ _tag: "Stop", action })
+          : // a taproot from before that frame: this brain alone knows
+            Effect.sync(() =>
+              Deferred.doneUnsafe(stopping, Exit.succeed({ why: "request", action, deadlineMillis: 0 }))
+            ),
       stopRequested: Deferred.await(stopping),
       finish: (action) => requests.send({ _tag: "Shutdown", action }),
       lost: Deferred.await(lost)

@@ -287,6 +287,8 @@ class Simulation {
         Deferred.doneUnsafe(this.#shutdown, Exit.succeed(frame.action))
         this.#stream.end()
         return
+      case "Stop":
+        return this.#say({ _tag: "Stopping", why: "request", action: frame.action, deadlineMillis: 120_000 })
       case "StatusRequest": {
         const entries = Array.from(this.#processes.values())
         const exited = entries.filter((process) => process.exit !== undefined).length

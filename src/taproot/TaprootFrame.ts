@@ -88,7 +88,7 @@ const brainEnds = [
 const successions = ["none", "trial", "proven", "given-up"] as const
 const successionFaults = ["none", "ended", "late", "protocol", "unstable"] as const
 const reasons = ["table-full", "no-such-process", "not-a-child", "system-call", "invalid"] as const
-const whys = ["signal", "lifeline", "power-button"] as const
+const whys = ["signal", "lifeline", "power-button", "request"] as const
 const exits = ["exited", "signaled", "dumped-core", "not-executed"] as const
 const stages = ["cgroup", "rlimit", "identity", "directory", "stdio", "session", "exec"] as const
 

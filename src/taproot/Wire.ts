@@ -17,7 +17,7 @@ export const protocolVersion = 2
 export const oldestProtocolVersion = 2
 
 /** What has come to the protocol without a new version, in the order of their bits. */
-export const protocolFeatures = ["module", "watchdog", "successor"] as const
+export const protocolFeatures = ["module", "watchdog", "successor", "stop"] as const
 export type ProtocolFeature = (typeof protocolFeatures)[number]
 
 /** Bounds of PROTOCOL.md that callers must know, too. */

@@ -285,8 +285,8 @@ bool boot_button_pressed(void)
 static void on_crash(int signal_number)
 {
     char text[] = "taproot: it crashed (signal   ); starting it anew\n";
-    text[27] = (char)('0' + signal_number / 10);
-    text[28] = (char)('0' + signal_number % 10);
+    text[28] = (char)('0' + signal_number / 10);
+    text[29] = (char)('0' + signal_number % 10);
     if (write(2, text, sizeof text - 1) < 0) errno = 0;
     boot_again();
     for (;;) pause();

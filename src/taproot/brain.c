@@ -29,7 +29,9 @@ enum {
     BACKOFF_RESET_MS = 5000,
     BRIEF_MS = 60000, /* a life shorter than this counts towards rescue */
     TERM_GRACE_MS = 2000,
+    ABANDONED_GRACE_MS = 10000, /* of workloads that no brain is left to stop: what a container has unless told otherwise */
     REPLACED_GRACE_MS = 5000, /* of a brain that makes room for its successor */
+    STOP_FAILURES = 3, /* brains in a row without HELLO, after which a stop goes on without one */
     KILL_AGAIN_MS = 50,
     KILL_GIVE_UP_MS = 10000, /* what SIGKILL has not ended by then hangs in the kernel */
     SETTLE_MS = 15000,
@@ -59,7 +61,7 @@ static int64_t last_word_at = -1; /* of any brain; -1: of none yet, counted from
 static enum { RUNNING, ASKED, ENDING_BRAIN, ENDING_REST, KILLING_REST, SETTLING } phase;
 static int64_t phase_until;
 static int64_t kill_again_at;
-static uint8_t stop_action;
+static uint8_t stop_why, stop_action;
 static int exit_code;
 
 /* ---- the brain ---- */
@@ -148,14 +150,14 @@ void brain_greeted(void)
     brain.failures = 0;
 }
 
-static void rest_begin(void);
+static void rest_begin(int64_t grace_ms);
 
 void brain_condemn(enum brain_ending why, int64_t grace_ms)
 {
     if (options.guest) return; /* it is not ours to end: it may call again */
     if (options.channel >= 0) {
         if (why == BRAIN_FAULTY) exit_code = EX_PROTOCOL;
-        rest_begin();
+        rest_begin(TERM_GRACE_MS);
         return;
     }
     if (brain.pid == 0 || brain.condemned != BRAIN_NONE) return;
@@ -166,7 +168,7 @@ void brain_condemn(enum brain_ending why, int64_t grace_ms)
 /* A brain that ends closes its channel just before it can be reaped: a second shows which of the two it is. */
 void brain_channel_ended(void)
 {
-    if (options.channel >= 0) rest_begin();
+    if (options.channel >= 0) rest_begin(TERM_GRACE_MS);
     else if (!options.guest && !stop_is_ending()) brain_condemn(BRAIN_FAULTY, 1000);
 }
 
@@ -202,6 +204,19 @@ static void choose_next(void)
     say("%u brains in a row ended soon after their start; starting the rescue brain", brain.brief);
 }
 
+/* Whether a stop goes on without a brain: there is nothing that one would have to stop, or none lives to do it. */
+static bool nobody_can_stop_it(void)
+{
+    if (!system_has_children()) {
+        rest_begin(TERM_GRACE_MS);
+        return true;
+    }
+    if (brain.failures < STOP_FAILURES) return false;
+    say("no brain lives to stop what is left; ending it");
+    rest_begin(ABANDONED_GRACE_MS);
+    return true;
+}
+
 bool brain_reaped(pid_t pid, int wait_status)
 {
     if (!brain_is(pid)) return false;
@@ -213,11 +228,11 @@ bool brain_reaped(pid_t pid, int wait_status)
         .value = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : WTERMSIG(wait_status),
         .time = clock_epoch_ns(),
     };
-    if (phase != RUNNING) {
-        if (phase == ASKED) say("the brain ended before it had stopped everything; ending what is left");
-        rest_begin();
+    if (phase > ASKED) {
+        rest_begin(brain.rescue ? ABANDONED_GRACE_MS : TERM_GRACE_MS);
         return true;
     }
+    if (phase == ASKED && nobody_can_stop_it()) return true;
     static const char *const reasons[] = {
         "ended", "exited with", "was killed by signal", "missed its heartbeat and was killed by signal",
         "broke the channel and was killed by signal", "never said hello and was killed by signal",
@@ -230,14 +245,14 @@ bool brain_reaped(pid_t pid, int wait_status)
         brain_last_end.value == EX_CONFIG) {
         say("the brain exited with %d: it cannot work with what it was given, and no other could", EX_CONFIG);
         exit_code = EX_CONFIG;
-        rest_begin();
+        rest_begin(TERM_GRACE_MS);
         return true;
     }
     if (options.brain_failures > 0 && brain.failures >= options.brain_failures) {
         say("the brain %s %d; %u brains in a row never said hello, giving up: run `%s` by hand to see why",
             reasons[brain_last_end.how], (int)brain_last_end.value, brain.failures, options.brain[0]);
         exit_code = EX_SOFTWARE;
-        rest_begin();
+        rest_begin(ABANDONED_GRACE_MS);
         return true;
     }
     const bool replaced = brain.replaced;
@@ -258,20 +273,29 @@ bool brain_reaped(pid_t pid, int wait_status)
 
 void stop_ask(enum stop_why why, enum stop_action action)
 {
-    static const char *const reasons[] = {"a signal", "the end of the lifeline", "the power button"};
+    static const char *const reasons[] = {"a signal", "the end of the lifeline", "the power button", "a request"};
     if (phase != RUNNING) return;
     say("stopping: %s", reasons[why]);
     phase = ASKED;
+    stop_why = (uint8_t)why;
     stop_action = (uint8_t)action;
     phase_until = clock_ms() + options.stop_ms;
-    if (options.guest ? !guest_is_connected() : options.channel < 0 && brain.pid == 0) rest_begin();
-    else channel_announce_stop((uint8_t)why, (uint8_t)action, (uint32_t)options.stop_ms);
+    if (options.guest && !guest_is_connected()) rest_begin(ABANDONED_GRACE_MS);
+    else if (options.guest || options.channel >= 0 || brain.pid != 0) stop_tell();
+    else if (!nobody_can_stop_it()) brain.start_at = clock_ms(); /* it is told as it says hello */
+}
+
+void stop_tell(void)
+{
+    if (phase != ASKED) return;
+    const int64_t left = phase_until - clock_ms();
+    channel_announce_stop(stop_why, stop_action, (uint32_t)(left > 0 ? left : 0));
 }
 
 static void end_brain(void)
 {
     if (brain.pid == 0) {
-        rest_begin();
+        rest_begin(TERM_GRACE_MS);
         return;
     }
     phase = ENDING_BRAIN;
@@ -291,11 +315,11 @@ bool stop_is_ending(void)
     return phase > ASKED;
 }
 
-static void rest_begin(void)
+static void rest_begin(int64_t grace_ms)
 {
     if (phase >= ENDING_REST) return;
     phase = ENDING_REST;
-    phase_until = clock_ms() + TERM_GRACE_MS;
+    phase_until = clock_ms() + grace_ms;
     if (!system_has_children()) return;
     system_signal_children(SIGTERM);
     system_signal_children(SIGCONT);
@@ -379,7 +403,7 @@ int64_t brain_tick(void)
     if (options.channel >= 0) return next;
     if (options.guest) return earlier(next, guest_tick(now));
     if (brain.pid == 0) {
-        if (phase != RUNNING) return next;
+        if (phase > ASKED) return next;
         if (now >= brain.start_at) start();
         return brain.pid == 0 ? earlier(next, brain.start_at) : now;
     }

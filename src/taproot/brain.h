@@ -48,9 +48,10 @@ void brain_replace(void); /* it has asked for a successor, and is to go */
 bool brain_is(pid_t pid);
 bool brain_reaped(pid_t pid, int wait_status); /* false: it was not the brain */
 
-enum stop_why { STOP_SIGNAL = 0, STOP_LIFELINE = 1, STOP_BUTTON = 2 };
+enum stop_why { STOP_SIGNAL = 0, STOP_LIFELINE = 1, STOP_BUTTON = 2, STOP_REQUEST = 3 };
 enum stop_action { ACTION_END = 0, ACTION_POWER_OFF = 1, ACTION_RESTART = 2, ACTION_HALT = 3, ACTION_KEXEC = 4 };
 void stop_ask(enum stop_why why, enum stop_action action); /* again while stopping: no effect */
+void stop_tell(void);                                      /* to a brain that has just said HELLO, if there is a stop */
 void stop_now(enum stop_action action);                    /* SHUTDOWN: the tree is stopped */
 bool stop_is_ending(void);                                 /* past SHUTDOWN: nothing new is started */
 

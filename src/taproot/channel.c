@@ -28,10 +28,10 @@ enum {
 
 enum request {
     HELLO = 0x01, HEARTBEAT, SPAWN, CLAIM, SIGNAL, INPUT, INPUT_END, READ, WINDOW_SIZE, ACKNOWLEDGE, MOUNT, UNMOUNT,
-    SHUTDOWN, STATUS_REQUEST, MODULE, WATCHDOG, SUCCEED, CONFIRM,
+    SHUTDOWN, STATUS_REQUEST, MODULE, WATCHDOG, SUCCEED, CONFIRM, STOP,
 };
 /* What has come to the protocol without a new version, a bit each. */
-enum feature { FEATURE_MODULE = 1, FEATURE_WATCHDOG = 2, FEATURE_SUCCESSOR = 4 };
+enum feature { FEATURE_MODULE = 1, FEATURE_WATCHDOG = 2, FEATURE_SUCCESSOR = 4, FEATURE_STOP = 8 };
 enum answer {
     WELCOME = 0x81, PROCESS, SPAWNED, DONE, REFUSED, EXITED, OUTPUT, INPUT_TAKEN, STOPPING, STATUS, FAULT,
 };
@@ -210,7 +210,7 @@ static void answer_welcome(void)
     }
     const size_t frame = frame_begin(WELCOME);
     put_u16(&out, PROTOCOL_VERSION);
-    put_u32(&out, FEATURE_MODULE | FEATURE_WATCHDOG | (options.brain ? FEATURE_SUCCESSOR : 0));
+    put_u32(&out, FEATURE_MODULE | FEATURE_WATCHDOG | FEATURE_STOP | (options.brain ? FEATURE_SUCCESSOR : 0));
     put_blob(&out, instance, sizeof instance);
     put_u32(&out, (uint32_t)getpid());
     put_u8(&out, !options.brain && getpid() == 1 ? 2 : getpid() == 1 ? 1 : 0);
@@ -243,6 +243,7 @@ static void on_hello(struct reader *reader)
         greeted = true;
         brain_greeted();
         answer_welcome();
+        stop_tell();
     }
 }
 
@@ -554,6 +555,13 @@ static void on_shutdown(struct reader *reader)
     if (reader_done(reader)) stop_now(action);
 }
 
+static void on_stop(struct reader *reader)
+{
+    const uint8_t action = take_u8(reader);
+    if (action > ACTION_KEXEC) reader_reject(reader);
+    if (reader_done(reader)) stop_ask(STOP_REQUEST, action);
+}
+
 static void on_status(struct reader *reader)
 {
     const uint32_t request = take_u32(reader);
@@ -595,6 +603,7 @@ static void handle(uint8_t type, struct reader reader)
     case WATCHDOG: on_watchdog(&reader); break;
     case SUCCEED: on_succeed(&reader); break;
     case CONFIRM: on_confirm(&reader); break;
+    case STOP: on_stop(&reader); break;
     default: reader_reject(&reader);
     }
     if (!reader_done(&reader) && !deaf) {

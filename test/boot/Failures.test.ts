@@ -15,7 +15,7 @@ import { sampleDirectory } from "../../scripts/boot/Samples.ts"
 import { file } from "../../scripts/image/Cpio.ts"
 import { taprootFile } from "../../scripts/image.ts"
 import { checkout, eventually } from "../support/ironwood.ts"
-import { boot, type Machine } from "../support/machine.ts"
+import { boot, type Machine, stopping } from "../support/machine.ts"
 
 const Tree = Schema.Struct({
   actors: Schema.Array(
@@ -26,7 +26,7 @@ const Tree = Schema.Struct({
   )
 })
 
-const Version = Schema.Struct({ brainStarts: Schema.Int })
+const Version = Schema.Struct({ brainStarts: Schema.Int, brainPid: Schema.Int })
 
 /** Waits until an actor's words, of its last end or of what it lacks, are these. */
 const says = (machine: Machine, path: string, text: string | RegExp, seconds = 60) =>
@@ -143,8 +143,33 @@ describe.skipIf(process.env["IRONWOOD_BOOT"] !== "all")("a machine on which some
         assert.match(yield* machine.run("tree", "--troubled"), /bomb .*refused/)
         yield* says(machine, "init/host/console", "it shows emergencies only: it has not taken what it was sent")
         yield* machine.run("rm", "--force", "bomb")
-        assert.strictEqual(yield* machine.run("down"), "stopped\n")
+        assert.strictEqual(yield* machine.run("down"), stopping)
         assert.strictEqual(yield* machine.ended, 0)
+      }).pipe(Effect.scoped),
+    900_000
+  )
+
+  it.live(
+    "outlives a crash of its first process, which loses what it knew: containers are started anew, none twice",
+    () =>
+      Effect.gen(function* () {
+        const machine = yield* boot()
+        yield* machine.up
+        yield* machine.apply(image + container("web", "/bin/sleep", "1000"))
+        const running = /\bweb\b.*\bUp\b/
+        yield* eventually("the container", machine.run("ps"), (text) => running.test(text), 60)
+        const version = machine.json(Version, "version")
+        const { brainPid: before } = yield* version
+        yield* machine.failBrain("TAPROOT")
+        yield* machine.prints("taproot: it crashed (signal 11); starting it anew")
+        const after = Effect.orElseSucceed(version, () => ({ brainStarts: 0, brainPid: before }))
+        yield* eventually("another brain", after, ({ brainPid }) => brainPid !== before, 240)
+        yield* eventually("the container", machine.run("ps"), (text) => running.test(text), 120)
+        const processes = yield* machine.run("top", "web")
+        assert.strictEqual(processes.split("sleep").length - 1, 1, processes)
+        assert.strictEqual(yield* machine.run("down"), stopping)
+        assert.strictEqual(yield* machine.ended, 0)
+        assert.notInclude(machine.console(), "Kernel panic")
       }).pipe(Effect.scoped),
     900_000
   )

@@ -6,7 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { eventually } from "../support/ironwood.ts"
-import { boot, type Machine } from "../support/machine.ts"
+import { boot, type Machine, stopping } from "../support/machine.ts"
 
 const Version = Schema.Struct({ brainStarts: Schema.Int })
 
@@ -84,7 +84,7 @@ describe("a machine's network", () => {
         )
         const second = yield* link(machine, "eth0", { lease: /10\.0\.2\.15/ })
         assert.strictEqual(second["client"], first["client"])
-        assert.strictEqual(yield* machine.run("down", "--then", "halt"), "stopped\n")
+        assert.strictEqual(yield* machine.run("down", "--then", "halt"), stopping)
         yield* machine.prints("reboot: System halted")
         assert.notInclude(machine.console(), "Kernel panic")
       }).pipe(Effect.scoped),

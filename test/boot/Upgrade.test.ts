@@ -11,7 +11,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { sampleDirectory } from "../../scripts/boot/Samples.ts"
 import { checkout, eventually } from "../support/ironwood.ts"
-import { boot, type Machine } from "../support/machine.ts"
+import { boot, type Machine, stopping } from "../support/machine.ts"
 import { bundleOf } from "../upgrade/bundles.ts"
 
 const Upgrade = Schema.Struct({
@@ -152,7 +152,7 @@ describe.skipIf(process.env["IRONWOOD_BOOT"] !== "all" && !long)("the brain of a
             assert.match(machine.console(), /init\/upgrade .*degraded: brain 9\.0\.1/)
 
             if (!long) {
-              assert.strictEqual(yield* machine.run("down"), "stopped\n")
+              assert.strictEqual(yield* machine.run("down"), stopping)
               assert.strictEqual(yield* machine.ended, 0)
               return running(after)
             }
@@ -170,7 +170,7 @@ describe.skipIf(process.env["IRONWOOD_BOOT"] !== "all" && !long)("the brain of a
         assert.deepInclude(last, { version: "9.0.2", fate: "UPGRADE_FATE_FELL_BACK" })
         assert.strictEqual(last?.fallBack?.reason, "FALL_BACK_REASON_INTERRUPTED")
         yield* containerPid(machine)
-        assert.strictEqual(yield* machine.run("down"), "stopped\n")
+        assert.strictEqual(yield* machine.run("down"), stopping)
         assert.strictEqual(yield* machine.ended, 0)
         assert.notInclude(machine.console(), "Kernel panic")
       }).pipe(Effect.scoped),

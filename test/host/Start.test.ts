@@ -1,10 +1,11 @@
 /** The parts of a machine's start that can be looked at without one. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
 import { execFileSync } from "node:child_process"
 import { mkdtempSync, openSync, closeSync, ftruncateSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { offsetIn } from "../../src/host/Sntp.ts"
+import { ask, offsetIn } from "../../src/host/Sntp.ts"
 import { isEmpty, labelIn } from "../../src/host/StateDisk.ts"
 import * as KernelParameters from "../../src/host/KernelParameters.ts"
 import { pathOf, plan } from "../../src/host/Sysctls.ts"
@@ -38,6 +39,17 @@ describe("a time server's answer", () => {
       assert.include(offsetIn(packet, nonce, 0, 0), problem)
     }
   })
+})
+
+describe("a time server", () => {
+  it.live("that cannot even be asked is an error, and no exception that ends the brain", () =>
+    Effect.gen(function* () {
+      // the kernel lets nobody connect to a broadcast address who has not asked for that right
+      const error = yield* Effect.flip(ask("255.255.255.255", 5_000))
+      assert.strictEqual(error._tag, "NoTime")
+      assert.match(error.message, /time server 255\.255\.255\.255: .*EACCES/)
+    })
+  )
 })
 
 describe("a disk", () => {

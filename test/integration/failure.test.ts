@@ -3,7 +3,8 @@ import { create, toBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
-import { existsSync, readdirSync } from "node:fs"
+import * as Fiber from "effect/Fiber"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { ContainerService, StreamContainerLogsRequestSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { TreeService, WatchTreeRequestSchema } from "../../proto/generated/ironwood/v1/tree_pb.ts"
@@ -54,6 +55,27 @@ describe("failures around a whole Ironwood", () => {
         (left) => left.length === 0
       )
       assert.strictEqual((yield* instance.try("host")).code, 0)
+    })
+  )
+
+  it.live("a stop goes on when the brain dies in the middle of it: the next brain is told", () =>
+    Effect.gen(function* () {
+      const instance = yield* start()
+      const stubborn = container("stubborn", `trap "" TERM; echo up; ${loop}`, "stopGracePeriod: 6s\n")
+      yield* instance.apply(image + stubborn)
+      yield* eventually("its word", instance.run("logs", "stubborn"), (text) => text.includes("up"))
+      const down = yield* Effect.forkScoped(instance.try("down"))
+      const brain = yield* instance.brainPid
+      const log = Effect.sync(() => readFileSync(join(instance.stateDirectory, "brain.log"), "utf8"))
+      const begun = "stopping everything in order"
+      yield* eventually("the stop", log, (text) => text.includes(begun))
+      process.kill(brain, "SIGKILL")
+      const { code, stdout } = yield* Fiber.join(down)
+      assert.strictEqual(code, 0)
+      assert.strictEqual(stdout, "stopped\n")
+      const text = yield* log
+      assert.strictEqual(text.split(begun).length - 1, 2, text)
+      assert.include(text, "everything has stopped")
     })
   )
 

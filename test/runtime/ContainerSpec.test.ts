@@ -85,7 +85,16 @@ describe("ContainerSpec", () => {
     })
   )
 
-  const { probes: _, restart: __, stopGracePeriod: ___, ...fields } = ContainerSpec.fields
+  // what is left out hardly any arbitrary value is one of
+  const {
+    devices: _,
+    mounts: __,
+    probes: ___,
+    restart: ____,
+    secrets: _____,
+    stopGracePeriod: ______,
+    ...fields
+  } = ContainerSpec.fields
   const Given = Schema.Struct(fields)
   const codec = Schema.fromJsonString(ContainerSpec)
   it.effect.prop("stored as JSON and read back it is the same", { given: Given }, ({ given }) =>
@@ -93,6 +102,9 @@ describe("ContainerSpec", () => {
       // An endless duration fits the types but not what is decoded; the policy's own tests are about that.
       const spec = new ContainerSpec({
         ...given,
+        mounts: [{ source: "/srv/data", target: "/data", readOnly: true }],
+        devices: [{ path: "/dev/fuse", access: "rw" }],
+        secrets: [{ name: "token", target: "/etc/token" }],
         probes: {
           readiness: {
             http: { port: 80, path: "/healthz", host: "localhost" },

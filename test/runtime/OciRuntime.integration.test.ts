@@ -265,7 +265,7 @@ for (const name of ["crun", "runc"]) {
           const by32 = [
             ["socket-inet-32", "ok"],
             ["socket-alg-32", "Function not implemented"],
-            ["socketcall-alg-32", "Function not implemented"],
+            ["socketcall-alg-32", "Operation not permitted"],
             ["unshare-user-32", "Operation not permitted"]
           ] as const
           const script = [

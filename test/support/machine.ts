@@ -21,6 +21,9 @@ import { image } from "../../scripts/image.ts"
 import { call, connect } from "../gateway/client.ts"
 import { checkout, CommandFailed, ironwood, type Ran } from "./ironwood.ts"
 
+/** What `ironwood down` says of a machine. */
+export const stopping = "stopping: the API has ended, and the machine ends the rest in order\n"
+
 /** The machine ended, or did not do what was waited for. */
 export class MachineFailed extends Data.TaggedError("MachineFailed")<{
   readonly problem: string

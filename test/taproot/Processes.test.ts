@@ -265,7 +265,21 @@ describe("a taproot that breaks the protocol loses its brain", () => {
     "more input taken than given": [welcome(1), entry, { _tag: "InputTaken", id: 9n, bytes: 1, closed: false }],
     "a fault": [welcome(0), { _tag: "Fault", text: "enough" }]
   }
-  for (const [name, frames] of Object.entries(lies)) {
+  const unasked: Readonly<Record<string, ReadonlyArray<TaprootFrame>>> = {
+    "output that nobody asked for": [
+      welcome(0),
+      { _tag: "Output", id: 99n, stream: "stdout", offset: 0n, time: 1n, end: false, bytes: Buffer.from("x") }
+    ],
+    "input that nobody sent": [welcome(0), { _tag: "InputTaken", id: 99n, bytes: 1, closed: false }],
+    "the end of input that nobody sent": [welcome(0), { _tag: "InputTaken", id: 99n, bytes: 0, closed: true }],
+    "a stop again and again": [
+      welcome(0),
+      { _tag: "Stopping", why: "signal", action: "end", deadlineMillis: 1 },
+      { _tag: "Stopping", why: "signal", action: "end", deadlineMillis: 1 }
+    ],
+    "more processes than there can be": [welcome(1_000_000)]
+  }
+  for (const [name, frames] of [...Object.entries(lies), ...Object.entries(unasked)]) {
     it.effect(name, () =>
       Effect.gen(function* () {
         const [brain, taproot] = duplexPair()
@@ -297,6 +311,40 @@ describe("a taproot that breaks the protocol loses its brain", () => {
         assert.strictEqual((yield* Fiber.join(losing)).reason, reason)
       }
     })
+  )
+})
+
+describe("a guest that is gone", () => {
+  it.effect("leaves nobody waiting: its processes count as killed, and what is asked is refused", () =>
+    Effect.gen(function* () {
+      const [brain, taproot] = duplexPair()
+      taproot.resume()
+      let told = ""
+      const making = yield* Effect.forkChild(
+        ProcessesLive.make(brain, { onLoss: "refuse", lost: ({ reason }) => (told = reason) })
+      )
+      const open = { stdin: true, stdout: true, stderr: false, pty: false }
+      yield* say(taproot, [
+        welcome(1),
+        { _tag: "Process", id: 7n, pid: 70, startTime: 1n, open, label: "web", exit: undefined }
+      ])
+      const processes = yield* Fiber.join(making)
+      const web = Option.getOrThrow(yield* processes.take("web"))
+      const reading = yield* Effect.forkChild(Stream.runDrain(web.output("stdout")))
+      const spawning = yield* Effect.forkChild(Effect.flip(processes.spawn(worker)))
+      const signaling = yield* Effect.forkChild(Effect.flip(web.signal("SIGTERM")))
+      yield* settled
+      taproot.destroy()
+      assert.deepInclude(yield* web.exit, { _tag: "Signaled", signal: "SIGKILL" })
+      assert.strictEqual(told, "closed")
+      yield* Fiber.join(reading)
+      assert.deepInclude(yield* Fiber.join(spawning), { _tag: "SpawnRefused", errno: 104 })
+      assert.propertyVal(yield* Fiber.join(signaling), "_tag", "SignalRefused")
+      assert.deepInclude(yield* Effect.flip(processes.spawn(worker)), { _tag: "SpawnRefused", errno: 104 })
+      assert.propertyVal(yield* Effect.flip(web.signal("SIGTERM")), "_tag", "ProcessGone")
+      assert.propertyVal(yield* Effect.flip(web.write(Buffer.from("x"))), "_tag", "StdinClosed")
+      yield* web.acknowledge
+    }).pipe(Effect.scoped)
   )
 })
 

@@ -74,17 +74,42 @@ const suite = (name: string): void => {
       })
     )
 
-    it.live("a brain that dies while stopping is not started again", () =>
+    it.live("a brain that dies while stopping is started again, and told how much of the time is left", () =>
       Effect.gen(function* () {
         const it = yield* supervised(taproot)
         const brain = yield* it.brain
         yield* brain.hello
-        const { pid } = yield* brain.spawn(["sleep", "1000"])
+        const { id, pid } = yield* brain.spawn(["sleep", "1000"])
+        // a request that came over the API, passed on
+        yield* brain.send({ _tag: "Stop", action: "end" })
+        assert.deepInclude(yield* brain.next("Stopping"), { why: "request", action: "end", deadlineMillis: 60_000 })
+        yield* kill(brain.pid, "SIGKILL")
+        const second = yield* it.brain
+        const { processes } = yield* second.hello
+        assert.deepStrictEqual(
+          processes.map((process) => process.id),
+          [id]
+        )
+        const asked = yield* second.next("Stopping")
+        assert.deepInclude(asked, { why: "request", action: "end" })
+        assert.isBelow(asked.deadlineMillis, 60_000)
+        assert.isTrue(existsSync(`/proc/${pid}`), "it is the brain's to stop it")
+        yield* second.send({ _tag: "Shutdown", action: "end" })
+        assert.strictEqual(yield* it.ended, 0)
+        assert.isFalse(existsSync(`/proc/${pid}`))
+      })
+    )
+
+    it.live("a brain that dies while stopping is not started again when nothing is left to stop", () =>
+      Effect.gen(function* () {
+        const it = yield* supervised(taproot)
+        const brain = yield* it.brain
+        yield* brain.hello
         yield* kill(it.pid, "SIGTERM")
         yield* brain.next("Stopping")
         yield* kill(brain.pid, "SIGKILL")
         assert.strictEqual(yield* it.ended, 0)
-        assert.isFalse(existsSync(`/proc/${pid}`))
+        assert.notInclude(yield* it.log, "starting it again")
       })
     )
 
@@ -187,7 +212,7 @@ const suite = (name: string): void => {
         [["--"], "say which brain to start"],
         [["--nonsense"], "unknown option: --nonsense"],
         [["--heartbeat", "soon"], "--heartbeat takes a number from 1 to 2147483647: soon"],
-        [["--channel", "3", "--", "true"], "a brain and --channel exclude each other"],
+        [["--channel", "3", "--", "true"], "a brain, --channel and --guest exclude each other"],
         [["--lock", "/no/such/lock", "--", "true"], "cannot open the lock file /no/such/lock"],
         [["--lifeline", "77", "--", "true"], "--lifeline takes a pipe"]
       ] as const) {

@@ -113,6 +113,7 @@ export const brainFrames: {
   }),
   Unmount: Arbitrary.all({ _tag: constant("Unmount"), request: u32, target: text, flags: u32 }),
   Shutdown: Arbitrary.all({ _tag: constant("Shutdown"), action }),
+  Stop: Arbitrary.all({ _tag: constant("Stop"), action }),
   StatusRequest: Arbitrary.all({ _tag: constant("StatusRequest"), request: u32 }),
   Module: Arbitrary.all({ _tag: constant("Module"), request: u32, file: text, parameters: text }),
   Watchdog: Arbitrary.all({ _tag: constant("Watchdog"), request: u32, timeoutSeconds: u32, patienceMillis: u32 }),

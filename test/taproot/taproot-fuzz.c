@@ -166,6 +166,12 @@ void stop_now(enum stop_action action)
 {
     if (action > ACTION_KEXEC) failed("an action out of range");
 }
+void stop_ask(enum stop_why why, enum stop_action action)
+{
+    (void)why;
+    if (action > ACTION_KEXEC) failed("an action out of range");
+}
+void stop_tell(void) {}
 bool stop_is_ending(void)
 {
     return any(64) == 0;

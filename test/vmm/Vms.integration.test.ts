@@ -83,6 +83,26 @@ describe("Vms", () => {
     )
   )
 
+  it.live("a guest that hangs, or whose reboot shall count, is an end of its own kind", () =>
+    withVms(({ vms }) =>
+      Effect.gen(function* () {
+        yield* vms.create(yield* specOf("pc", { chipset: "q35", watchdog: true, onReboot: "end" }))
+        const type = (text: string) => Effect.flatMap(vms.attach("pc"), ({ write }) => write(Buffer.from(`${text}\n`)))
+        yield* says(vms, "pc", "guest: ready")
+        yield* type("reboot")
+        const rebooted = yield* until(vms, "pc", "back", (vm) => vm.restarts === 1 && vm.state === "running")
+        assert.strictEqual(rebooted.lastExit?.tag, "GuestRebooted")
+        yield* says(vms, "pc", "guest: ready", 2)
+        yield* type("silent")
+        const hung = yield* until(vms, "pc", "back again", (vm) => vm.restarts === 2 && vm.state === "running")
+        assert.strictEqual(hung.lastExit?.tag, "GuestHung")
+        // one that does not hear the power button yet is not waited for
+        const stopped = yield* vms.stop("pc", Duration.millis(100))
+        assert.strictEqual(stopped.state, "stopped")
+      })
+    )
+  )
+
   it.live("a machine lives through the death of the brain, and what its guest did meanwhile is not missed", () =>
     Effect.gen(function* () {
       const state = yield* stateDirectory

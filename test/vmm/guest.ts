@@ -20,8 +20,7 @@ const modules = [
   "pvpanic_mmio",
   "pvpanic_pci",
   "button",
-  "evdev",
-  "i6300esb"
+  "evdev"
 ]
 
 const applets = [
@@ -53,7 +52,14 @@ obey() {
     off) echo "guest: off"; poweroff -f;;
     reboot) echo "guest: reboot"; reboot -f;;
     panic) echo "guest: panic"; echo c >/proc/sysrq-trigger;;
-    silent) echo "guest: silent"; exec 9>/dev/watchdog; echo >&9; sleep 1000;;
+    silent)
+      # the kernel has no driver for it: by its registers, two seconds, and on
+      echo "guest: silent"
+      for device in /sys/bus/pci/devices/*; do
+        [ "$(cat $device/device)" = 0x25ab ] || continue
+        printf '\\004\\000' | dd of=$device/config bs=2 seek=48 count=1 conv=notrunc
+        printf '\\002' | dd of=$device/config bs=1 seek=104 count=1 conv=notrunc
+      done;;
   esac
 }
 button() { for event in /dev/input/event*; do (head -c 24 $event >/dev/null; echo "guest: power button"; poweroff -f) & done; }

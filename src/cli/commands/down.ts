@@ -58,14 +58,15 @@ export const down = Command.make(
       yield* Effect.sleep("50 millis")
     }
     yield* Output.progressDone
-    yield* Output.lines(["stopped"])
+    yield* Output.lines([local ? "stopped" : "stopping: the API has ended, and the machine ends the rest in order"])
   }, Effect.scoped)
 ).pipe(
   describe({
     short: "Stop everything in order and end Ironwood",
     long: [
-      "Containers get their stop signal and grace period. Returns when all is down. What was asked for stays on disk: the next",
-      "`ironwood up` brings the same containers up again."
+      "Containers get their stop signal and grace period. Returns when all is down; of a machine elsewhere, when its API is, since",
+      "nobody is left there to say more. Should the brain die meanwhile, the next one goes on with it. What was asked for stays on",
+      "disk: the next `ironwood up` brings the same containers up again."
     ],
     examples: [
       ["ironwood down", "The one that was started in this directory"],

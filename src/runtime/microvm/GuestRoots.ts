@@ -5,6 +5,9 @@
  * A writable layer lasts as long as the guest: it survives restarts of its container, and goes with the microVM. What is written
  * counts as memory of the container that wrote it.
  *
+ * A machine takes no further disk while it runs: for a container whose image it lacks it is started anew, and the others go on by
+ * their policies.
+ *
  * Trap: a disk is known by its serial number, the beginning of the digest of the image's layers; names of devices mean nothing.
  */
 import * as Effect from "effect/Effect"
@@ -17,6 +20,7 @@ import { RootfsFailed } from "../ContainerExit.ts"
 const MS_RDONLY = 1n
 const MS_NOSUID = 2n
 const MS_NODEV = 4n
+const MNT_DETACH = 2
 
 const HOME = "/run/ironwood"
 
@@ -27,7 +31,9 @@ export const make = (
   processes: Processes["Service"],
   files: SystemFiles,
   /** Gives a directory the owner, group and mode of another. */
-  like: (path: string, model: string) => Effect.Effect<void, FileFailed>
+  like: (path: string, model: string) => Effect.Effect<void, FileFailed>,
+  /** Has the machine started anew, with the image that it lacks. */
+  renew: (container: string) => Effect.Effect<void>
 ) => {
   const locks = KeyedLock.make()
   const mounted = new Set<string>()
@@ -59,23 +65,33 @@ export const make = (
       })
     )
 
+  const targetOf = (name: string) => `${HOME}/roots/${name}`
+  const ownOf = (name: string) => `${HOME}/writable/${name}`
+
+  /** Forgets the writable layer of a container. Fine when there is none. */
+  const release = (name: string): Effect.Effect<void> =>
+    Effect.gen(function* () {
+      mounted.delete(targetOf(name))
+      yield* Effect.ignore(processes.unmount(targetOf(name), MNT_DETACH))
+      yield* Effect.ignore(files.removeDirectory(targetOf(name)))
+      yield* Effect.ignore(files.remove(ownOf(name)))
+    })
+
   /** The root file system of a container, mounted, from the image with these layers. */
-  return (name: string, chainId: Digest): Effect.Effect<string, RootfsFailed> =>
+  const acquire = (name: string, chainId: Digest): Effect.Effect<string, RootfsFailed> =>
     Effect.gen(function* () {
       const serial = serialOf(chainId)
-      const target = `${HOME}/roots/${name}`
+      const target = targetOf(name)
       if (mounted.has(target)) return target
       const device = yield* deviceOf(serial)
       if (device === undefined) {
-        return yield* new RootfsFailed({
-          name,
-          detail: "the microVM was started before its image was known, and takes no further disk; restart the sandbox"
-        })
+        yield* renew(name)
+        return yield* new RootfsFailed({ name, detail: "its microVM was started before its image was known" })
       }
       const image = `${HOME}/images/${serial}`
       yield* mount({ source: device, target: image, type: "squashfs", flags: MS_RDONLY | MS_NODEV | MS_NOSUID })
       yield* mount({ source: "tmpfs", target: `${HOME}/writable`, type: "tmpfs", flags: MS_NODEV, data: "mode=0700" })
-      const own = `${HOME}/writable/${name}`
+      const own = ownOf(name)
       yield* files.makeDirectory(`${own}/upper`)
       yield* files.makeDirectory(`${own}/work`)
       // what the container sees as "/" must look like the image's
@@ -93,4 +109,6 @@ export const make = (
         error._tag === "RootfsFailed" ? error : new RootfsFailed({ name, detail: error.message })
       )
     )
+
+  return { acquire, release }
 }

@@ -28,8 +28,11 @@ export const make = Effect.fnUntraced(function* (input: {
   readonly processes: Processes["Service"]
   readonly content: Content["Service"]
   readonly gone: Effect.Effect<Option.Option<string>>
+  /** Has the machine started anew for a container whose image it lacks. */
+  readonly renew: (container: string) => Effect.Effect<void>
+  readonly isRenewed: Effect.Effect<boolean>
 }) {
-  const { content, gone, processes } = input
+  const { content, gone, isRenewed, processes, renew } = input
   const { files, like, readInRoot } = yield* GuestFiles.make(processes)
   const cgroups = yield* Cgroups.make(processes.hello.taprootPid, files)
   const runtime = yield* OciRuntimeLive.make({
@@ -41,7 +44,7 @@ export const make = Effect.fnUntraced(function* (input: {
     candidates: Effect.succeed([]),
     concurrency: 2
   })
-  const rootOf = GuestRoots.make(processes, files, like)
+  const roots = GuestRoots.make(processes, files, like, renew)
   const threads = Number(yield* textOf(files, "/proc/sys/kernel/threads-max"))
   const system: System = {
     processes,
@@ -59,9 +62,10 @@ export const make = Effect.fnUntraced(function* (input: {
         Effect.mapError((error) =>
           error._tag === "ImageNotFound" ? error : new RootfsFailed({ name, detail: error.message })
         ),
-        Effect.flatMap(({ chainId }) => rootOf(name, chainId)),
+        Effect.flatMap(({ chainId }) => roots.acquire(name, chainId)),
         Effect.map((path) => ({ path, seen: path }))
       ),
+    releaseRoot: roots.release,
     within: ({ spec }, container, start) =>
       start({
         network: "host",
@@ -72,7 +76,8 @@ export const make = Effect.fnUntraced(function* (input: {
         hostFiles: []
       }),
     belongings: Belongings.none,
-    gone
+    gone,
+    isRenewed
   }
   return system
 })

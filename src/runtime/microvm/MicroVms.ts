@@ -218,7 +218,16 @@ const make = Effect.gen(function* () {
         })
       ).pipe(Effect.mapError(({ message }) => failed(message)))
       const gone = Effect.suspend(() => (isGone ? Effect.asSome(Deferred.await(ended)) : Effect.succeedNone))
-      const system = yield* inOwn(GuestSystem.make({ processes: guest, content, gone })).pipe(
+      let isRenewed = false
+      const renew = (container: string) =>
+        Effect.suspend(() => {
+          isRenewed = true
+          // before anybody asks for it again
+          return Effect.andThen(systems.expect(sandbox), end(`it is started anew, with the image of ${container}`))
+        })
+      const system = yield* inOwn(
+        GuestSystem.make({ processes: guest, content, gone, renew, isRenewed: Effect.sync(() => isRenewed) })
+      ).pipe(
         Effect.mapError(({ message }) => failed(message)),
         Effect.timeoutOrElse({
           duration: patience,

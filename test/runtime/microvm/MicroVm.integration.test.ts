@@ -5,6 +5,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { readdirSync, readFileSync } from "node:fs"
@@ -31,6 +32,12 @@ const TIMEOUT = 300_000
 
 const waitFor = (containers: Containers["Service"], name: string, wanted: (container: Container) => boolean) =>
   until(containers, name, wanted, PATIENCE)
+
+const patiently = <E, R>(condition: Effect.Effect<boolean, E, R>) =>
+  condition.pipe(
+    Effect.repeat({ until: (happened) => happened, schedule: Schedule.spaced("50 millis") }),
+    Effect.timeout(PATIENCE)
+  )
 
 const sandbox = (containers: Containers["Service"], name: string, fields: Readonly<Record<string, unknown>> = {}) =>
   Effect.flatMap(decodeSandboxSpec({ name, isolation: "microvm", ...fields }), containers.createSandbox)
@@ -127,9 +134,23 @@ describe("a microVM", () => {
           yield* containers.resume("web")
           yield* containers.stop("web")
           assert.include(yield* logText(containers, "web"), "bye")
+          // with nobody in it that is wanted, it goes, and comes again with the next
+          yield* patiently(Effect.sync(() => machines("all-one").length === 0))
+          yield* containers.start("web")
+          yield* waitFor(containers, "web", ({ pid }) => pid !== undefined)
+          assert.strictEqual(machines("all-one").length, 1)
 
           yield* containers.removeSandbox("all-one", { force: true })
           assert.deepStrictEqual(machines("all-one"), [])
+
+          yield* Effect.flatMap(decodeSandboxSpec({ name: "all-one" }), containers.createSandbox)
+          yield* create(containers, { ...job, name: "after", command: shell("uname -r") })
+          yield* waitFor(containers, "after", ({ state }) => state === "finished")
+          assert.strictEqual(
+            (yield* logText(containers, "after")).trim(),
+            release(),
+            "the name is free for another kind"
+          )
         })
       ),
     TIMEOUT
@@ -198,10 +219,10 @@ describe("a microVM", () => {
           assert.deepStrictEqual(machines("steady"), machine)
           const short = yield* waitFor(containers, "short", ({ state }) => state === "failed")
           assert.deepInclude(short.lastExit, { tag: "ContainerExited", facts: { exitCode: 5 } })
-          const count = (yield* logText(containers, "clock")).split("\n").length
-          yield* Effect.sleep("1 second")
-          const lines = (yield* logText(containers, "clock")).trim().split("\n")
-          assert.isAbove(lines.length, count)
+          const read = Effect.map(logText(containers, "clock"), (text) => text.trim().split("\n"))
+          const { length } = yield* read
+          yield* patiently(Effect.map(read, (lines) => lines.length > length))
+          const lines = yield* read
           assert.deepStrictEqual(
             lines,
             lines.map((_, index) => `tick ${index + 1}`),

@@ -57,6 +57,18 @@ describe("LogEntry", () => {
     assert.strictEqual(exact.length, 1, "a line of exactly the maximum is one entry")
   })
 
+  it("keeps every byte, also one that is no text, of short lines and of long ones between them", () => {
+    const all = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte))
+    const long = Buffer.alloc(MAXIMUM_CONTENT + 1, "$")
+    for (const written of [Buffer.concat([all, all]), Buffer.concat([all, long, all]), Buffer.concat([long, all])]) {
+      const kept = linesOf(formatChunk(5n, "stdout", written)).map((line) => {
+        const entry = parseLine(line)
+        return `${text(entry?.content ?? new Uint8Array())}${entry?.complete === true ? "\n" : ""}`
+      })
+      assert.strictEqual(kept.join(""), text(written))
+    }
+  })
+
   it("refuses what is no entry", () => {
     for (const wrong of [
       "",
