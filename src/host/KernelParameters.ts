@@ -92,7 +92,8 @@ export const table: ReadonlyArray<Row> = [
       "What a link is to have, as the kernel and dracut have it; may be repeated, also for one device. `NETMASK` is a mask or a " +
       "prefix length; IPv6 addresses stand in brackets. `HOW` is `none` (an address that is written out), `dhcp` (also `on`, " +
       "`any`), `dhcp6` (DHCPv6, and routers' advertisements), `auto6` (advertisements alone), `either6` or `link6`. Without " +
-      "`DEVICE` an address is that of the first link there is, and the others are for each. Without any `ip`, and without a " +
+      "`DEVICE` an address is that of the first link there is, and the others are for each. `DNS` are servers to ask for names " +
+      "and `NTP` is a time server, all by their addresses. Without any `ip`, and without a " +
       "machine configuration, no link is touched.",
     read: (value, known) => {
       const link = parseIp(value)

@@ -21,12 +21,14 @@ const Actor = Schema.Struct({
   annotations: Schema.Record(Schema.String, Schema.String)
 })
 
+const Version = Schema.Struct({ brainStarts: Schema.Int })
+
 const directories = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "ironwood-secure-"))),
   (path) => Effect.sync(() => rmSync(path, { recursive: true }))
 )
 
-/** Three boots by a firmware are more than CI has time for. */
+/** Boots by a firmware are more than CI has time for. */
 describe.skipIf(process.env["IRONWOOD_BOOT"] !== "all")("a machine with Secure Boot", () => {
   it.live(
     "runs what was signed, goes back to the image before when the newest does not come up, and refuses what was changed",
@@ -86,5 +88,59 @@ describe.skipIf(process.env["IRONWOOD_BOOT"] !== "all")("a machine with Secure B
         assert.notInclude(refused.console(), "Linux version")
       }).pipe(Effect.scoped),
     900_000
+  )
+
+  it.live(
+    "goes back to the image before when the brain of the newest one cannot keep itself up",
+    () =>
+      Effect.gen(function* () {
+        const directory = yield* directories
+        const initramfs = yield* withPatience(join(directory, "initramfs.img"))
+        const source = { ...sourceOf(image(() => {}, { quick: true })), initramfs }
+        const options = {
+          directory,
+          keys: join(directory, "keys"),
+          say: () => {},
+          enrol: "force",
+          gibibytes: 1
+        } as const
+        const good = signedImage(source, { ...options, parameters: diskParameters })
+        const disk = bootDisk(source, good, options)
+        const newest = { ...source, version: "99.0.0" }
+        const newer = signedImage(newest, { ...options, directory: yield* directories, parameters: diskParameters })
+        addSlot(disk, { name: "ironwood_99.0.0+1.efi", file: newer.file }, source.time)
+        const variables = join(directory, "variables.fd")
+        copyFileSync(Qemu.freshVariables, variables)
+
+        const machine = yield* boot({ firmware: { disk, variables }, memoryMiB: 1024 })
+        yield* machine.up
+        // as if it crashed soon after each start: never up for as long as it takes to count as good
+        for (let starts = 1; starts <= 5; starts++) {
+          yield* eventually(
+            `brain ${starts}`,
+            Effect.orElseSucceed(machine.json(Version, "version"), () => ({ brainStarts: 0 })),
+            ({ brainStarts }) => brainStarts === starts,
+            120
+          )
+          yield* machine.failBrain("KILL")
+        }
+        yield* machine.prints("brain: rescue mode:")
+        const nothingYet: typeof Actor.Type = { state: "", annotations: {} }
+        const inspect = (path: string) => Effect.orElseSucceed(machine.json(Actor, "inspect", path), () => nothingYet)
+        const reason = "its image ironwood_99.0.0+0-1.efi has never proved itself; the boot loader leaves it"
+        yield* eventually(
+          "why it reboots",
+          inspect("init/rescue"),
+          ({ annotations }) => annotations["reboots-first"]?.startsWith(reason) === true,
+          120
+        )
+        yield* machine.prints(/brain: the host reboots: .*never proved itself/, 400)
+        const isGood = ({ annotations }: typeof Actor.Type) => annotations["image"] === `ironwood_${source.version}.efi`
+        yield* eventually("the image before to count as good", inspect("init/boot-assessment"), isGood, 240)
+        yield* machine.run("down")
+        yield* machine.ended
+        assert.deepStrictEqual(slots(disk), [`ironwood_${source.version}.efi`, "ironwood_99.0.0+0-1.efi"])
+      }).pipe(Effect.scoped),
+    1_200_000
   )
 })
