@@ -12,6 +12,7 @@ const words: Readonly<Record<VmState, string>> = {
   [VmState.STARTING]: "Starting",
   [VmState.RUNNING]: "Up",
   [VmState.PAUSED]: "Paused",
+  [VmState.STALLED]: "Stalled",
   [VmState.BACKING_OFF]: "Ended",
   [VmState.STOPPING]: "Stopping",
   [VmState.STOPPED]: "Stopped",

@@ -18,6 +18,7 @@ const states = {
   starting: Proto.VmState.STARTING,
   running: Proto.VmState.RUNNING,
   paused: Proto.VmState.PAUSED,
+  stalled: Proto.VmState.STALLED,
   "backing-off": Proto.VmState.BACKING_OFF,
   stopping: Proto.VmState.STOPPING,
   stopped: Proto.VmState.STOPPED,
@@ -64,9 +65,9 @@ export const specToProto = (spec: VmSpec) =>
       readOnly,
       serial
     })),
-    nics: spec.nics.map(({ forwards, mac = "", restricted }) => ({
+    nics: spec.nics.map(({ forwards, hostAccess, mac = "" }) => ({
       mac,
-      restricted,
+      hostAccess,
       forwards: forwards.map((forward) => ({ ...forward }))
     })),
     watchdog: spec.watchdog,
@@ -125,10 +126,10 @@ const encodedOf = (spec: Proto.VmSpec) =>
     disks: spec.disks.map(({ format, path, readOnly, serial }) =>
       given({ path, format: wordOf(formats, format), readOnly, serial: serial || undefined })
     ),
-    nics: spec.nics.map(({ forwards, mac, restricted }) =>
+    nics: spec.nics.map(({ forwards, hostAccess, mac }) =>
       given({
         mac: mac || undefined,
-        restricted,
+        hostAccess,
         forwards: forwards.map(({ guestPort, hostAddress, hostPort, protocol }) =>
           given({
             protocol: protocol || undefined,

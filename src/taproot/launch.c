@@ -6,8 +6,9 @@
  *   ro, rw   a regular file or block device that a person named; symbolic links are followed
  *   own      a regular file that was made for PROGRAM, read and written: no symbolic link, and under no second name
  *   socket   a unix socket that listens there; what was there is taken away
- * Then it gets System V objects of its own (and with --no-network no network at all), becomes UID (- for both: stays who it is),
- * can never gain a privilege again, and becomes PROGRAM.
+ * Then it gets System V objects of its own (and with --no-network no network at all), gives up every capability it could ever
+ * have, becomes UID (- for both: stays who it is), can never gain a privilege again, and becomes PROGRAM. Paths mean to PROGRAM what
+ * they mean to every user.
  *
  * Trap: own and socket are for directories that UID cannot write to; launch cannot know.
  *
@@ -109,6 +110,16 @@ static void give(const char *word)
     if (file != (int)place) close(file);
 }
 
+/*
+ * Of the bounding set: who has none of it gets no capability from any file. The kernel says where they end. A root that may not do
+ * so (in some container) goes on: no new privileges says the same once more.
+ */
+static void bound(void)
+{
+    for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++)
+        if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 && errno != EPERM) fail(OS_ERROR, "giving up capabilities");
+}
+
 static void become(const char *user, const char *groups)
 {
     gid_t list[MOST_GROUPS];
@@ -135,7 +146,10 @@ int main(int count, char **words)
     if (++next >= count) usage();
     /* without the right to it there is none to lose */
     if (unshare(CLONE_NEWIPC) == 0 && alone && unshare(CLONE_NEWNET) != 0) fail(OS_ERROR, "a network of its own");
-    if (strcmp(user, "-") != 0) become(user, groups);
+    if (strcmp(user, "-") != 0) {
+        bound();
+        become(user, groups);
+    }
     /* a core would have the guest's memory in it */
     const struct rlimit none = {0, 0};
     if (setrlimit(RLIMIT_CORE, &none) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail(OS_ERROR, "giving up");

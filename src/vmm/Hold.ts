@@ -4,6 +4,9 @@
  *
  * `follow` is how an actor lives with its machine: it returns with the end of the guest or of its hypervisor, and says on the way
  * how things are. A hypervisor that does not answer ends nothing: it is told as trouble, and asked again.
+ *
+ * Trap: a machine that is reset while its processors stand still is for its hypervisor one that was never let go (`created`). Here
+ * it is paused: only one that was never let go is let go by whoever follows it.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -65,15 +68,23 @@ const endOf = (state: GuestState): Option.Option<Ended> => {
   }
 }
 
-/** `connect` takes the hold; it is given back with `scope`. */
+/** `connect` takes the hold; it is given back with `scope`. `begun`: the machine is known to have been let go. */
 export const make = (
   connect: Effect.Effect<Control, ControlLost, Scope.Scope>,
   process: Process,
-  scope: Scope.Scope
+  scope: Scope.Scope,
+  begun: boolean
 ): Hold => {
   const turn = Semaphore.makeUnsafe(1)
   let held: { readonly control: Control; readonly scope: Scope.Closeable } | undefined
   let seen: GuestState = "running"
+  let letGoOnce = begun
+
+  const see = (state: GuestState): GuestState => {
+    if (state !== "created") letGoOnce = true
+    seen = state === "created" && letGoOnce ? "paused" : state
+    return seen
+  }
 
   const letGo = Effect.suspend(() => {
     const was = held
@@ -100,8 +111,8 @@ export const make = (
     Effect.gen(function* () {
       const control = yield* get
       const events = yield* control.events
-      const look = Effect.map(control.state, (state) => {
-        seen = state
+      const look = Effect.map(control.state, (now) => {
+        const state = see(now)
         listener.trouble("")
         listener.state(state)
         return endOf(state)
@@ -129,12 +140,9 @@ export const make = (
 
   return {
     get,
-    look: Effect.tap(
+    look: Effect.map(
       Effect.flatMap(get, ({ state }) => state),
-      (state) =>
-        Effect.sync(() => {
-          seen = state
-        })
+      see
     ),
     seen: () => seen,
     release: letGo,

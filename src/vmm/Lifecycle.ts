@@ -13,8 +13,11 @@ import type { VmFailure } from "./VmExit.ts"
 /** What a person wants a machine to be; remembered over restarts of brain and host. */
 export type Desired = "running" | "stopped"
 
-/** The state of a machine: that of its actor, or that it has none at the moment, or of one that runs that it is paused. */
-export type VmState = ActorState | "unregistered" | "paused"
+/**
+ * The state of a machine: that of its actor, or that it has none at the moment, or of one that runs that its processors stand
+ * still: a person paused it, or a disk of it took no more (stalled).
+ */
+export type VmState = ActorState | "unregistered" | "paused" | "stalled"
 
 export const vmStates = [
   "unregistered",
@@ -22,6 +25,7 @@ export const vmStates = [
   "starting",
   "running",
   "paused",
+  "stalled",
   "backing-off",
   "stopping",
   "stopped",
@@ -79,6 +83,16 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     "force-remove": "stop-and-remove"
   },
   paused: {
+    start: "commit",
+    stop: "stop",
+    reset: "reset",
+    pause: "keep",
+    resume: "resume",
+    attach: "connect",
+    remove: "refuse",
+    "force-remove": "stop-and-remove"
+  },
+  stalled: {
     start: "commit",
     stop: "stop",
     reset: "reset",

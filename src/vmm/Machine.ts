@@ -44,7 +44,7 @@ export interface Nic {
   readonly id: string
   readonly mac: string
   readonly forwards: ReadonlyArray<Forward>
-  /** The guest reaches nothing but what is forwarded to it. */
+  /** The guest reaches nothing, and is reached by what is forwarded to it; else all that the host reaches, its loopback included. */
   readonly restricted: boolean
 }
 

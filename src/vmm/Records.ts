@@ -22,6 +22,8 @@ export const VmRecord = Schema.Struct({
   completed: Schema.Boolean,
   /** The label of the last life that was judged. */
   judged: Schema.optionalKey(Schema.String),
+  /** The label of the life that a person paused: it was let go before. */
+  paused: Schema.optionalKey(Schema.String),
   /** While stopped: how long it may take, where not as the spec says. */
   grace: Schema.optionalKey(GracePeriod),
   /** It is being removed. */

@@ -58,7 +58,10 @@ export class VmControlFailed extends Schema.TaggedError<VmControlFailed>()("VmCo
   detail: Schema.String
 }) {
   override get message(): string {
-    return `virtual machine ${this.name}: ${this.command} failed: ${this.detail}`
+    return `virtual machine ${this.name}: ${this.command} failed: ${this.detail}; ${this.hint}`
+  }
+  get hint(): string {
+    return `\`ironwood why ${this.name}\` has what is known; \`ironwood vm stop -t 0 ${this.name}\` ends it`
   }
 }
 

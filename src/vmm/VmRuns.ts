@@ -138,7 +138,12 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       incarnation,
       process,
       cgroup: VmPaths.cgroupOf(paths, name, incarnation),
-      hold: Hold.make(hypervisor.control(VmPaths.directoryOf(paths, name), process), process, scope),
+      hold: Hold.make(
+        hypervisor.control(VmPaths.directoryOf(paths, name), process),
+        process,
+        scope,
+        record.paused === process.label
+      ),
       stored: yield* Scope.provide(console(record).attach(process), scope)
     }
     known.set(process.id, run)
@@ -252,7 +257,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     Effect.gen(function* () {
       const control = yield* run.hold.get
       const state = yield* control.state
-      if (state === "paused" || state === "stalled") yield* control.resume
+      if (state === "created" || state === "paused" || state === "stalled") yield* control.resume
       const press = Effect.andThen(control.powerButton, Effect.sleep(PRESS_AGAIN))
       return yield* Effect.raceFirst(run.hold.follow(Hold.silent), Effect.forever(press))
     }).pipe(Effect.option, Effect.timeoutOption(grace), Effect.map(Option.flatten))

@@ -61,7 +61,7 @@ const ForwardSpec = Schema.Struct({
   guestPort: port
 })
 
-/** A card on a network of its own, behind the hypervisor. */
+/** A card on a network of its own, behind the hypervisor: ports that are forwarded lead in, and by default nothing leads out. */
 export const NicSpec = Schema.Struct({
   /** Default: one that comes from the machine's name. */
   mac: Schema.optionalKey(
@@ -77,8 +77,8 @@ export const NicSpec = Schema.Struct({
     Schema.Array(ForwardSpec).pipe(Schema.check(Schema.isMaxLength(64, { expected: "at most 64 ports" }))),
     []
   ),
-  /** The guest reaches nothing but what is forwarded to it. */
-  restricted: no
+  /** The guest reaches what the host reaches: also what listens on the host's own 127.0.0.1, for it alone. */
+  hostAccess: no
 })
 export type NicSpec = typeof NicSpec.Type
 
@@ -173,7 +173,12 @@ export const machineOf = (spec: VmSpec, variables: string): Machine => ({
         ? { _tag: "Firmware", code: UEFI.code, variables }
         : { _tag: "Firmware" },
   disks: spec.disks.map(({ path, ...disk }, index) => ({ ...disk, id: `disk${index}`, file: path })),
-  nics: spec.nics.map(({ mac, ...nic }, index) => ({ ...nic, id: `net${index}`, mac: mac ?? macOf(spec.name, index) })),
+  nics: spec.nics.map(({ forwards, hostAccess, mac }, index) => ({
+    id: `net${index}`,
+    mac: mac ?? macOf(spec.name, index),
+    forwards,
+    restricted: !hostAccess
+  })),
   ports: [],
   watchdog: spec.watchdog,
   balloon: spec.balloon

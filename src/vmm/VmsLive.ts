@@ -22,7 +22,7 @@ import * as KeyedLock from "../storage/KeyedLock.ts"
 import { State } from "../storage/State.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import * as Disks from "./Disks.ts"
-import { type Control, Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
+import { Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
 import { type Command, commands, hint, type VmState } from "./Lifecycle.ts"
 import * as Qemu from "./qemu/Qemu.ts"
 import * as Records from "./Records.ts"
@@ -75,9 +75,10 @@ const make = Effect.gen(function* () {
 
   const stateWith = (name: string, node: TreeNode | undefined): Effect.Effect<VmState> =>
     node?.state === "running"
-      ? Effect.map(runs.current(name), (run) =>
-          Option.isSome(run) && run.value.hold.seen() === "paused" ? "paused" : "running"
-        )
+      ? Effect.map(runs.current(name), (run) => {
+          const seen = Option.isSome(run) ? run.value.hold.seen() : "running"
+          return seen === "paused" || seen === "stalled" ? seen : "running"
+        })
       : Effect.succeed(node?.state ?? "unregistered")
 
   const describe = Effect.fnUntraced(function* (record: Records.StoredVm): Effect.fn.Return<Vm> {
@@ -241,18 +242,33 @@ const make = Effect.gen(function* () {
     return run.value
   })
 
+  /** Commits that a life is paused, or (no label) that none is. */
+  const remember = (name: string, paused: string | undefined) =>
+    records.update(name, ({ value: { paused: _, ...value } }) => ({
+      ...value,
+      ...(paused === undefined ? {} : { paused })
+    }))
+
   /** `reset`, `pause` and `resume`: asked of its hypervisor, and what became of it looked at by whoever follows it. */
-  const control = (
-    name: string,
-    command: "reset" | "pause" | "resume",
-    action: (control: Control) => Control["reset"]
-  ) =>
+  const control = (name: string, command: "reset" | "pause" | "resume") =>
     Effect.gen(function* () {
-      const { hold } = yield* runFor(name, command)
-      yield* Effect.mapError(
-        Effect.flatMap(hold.get, (held) => Effect.andThen(action(held), hold.look)),
-        ({ detail }) => new VmControlFailed({ name, command, detail })
-      )
+      const { hold, process } = yield* runFor(name, command)
+      yield* Effect.gen(function* () {
+        // the table is asked about what is, not about what was seen last
+        const seen = yield* hold.look
+        const present = yield* stateOf(name)
+        const action = commands[present][command]
+        if (action === "refuse") return yield* refuse(name, command, present)
+        if (action === "keep") return
+        // Committed before it is done: after a reset its hypervisor does not tell one that is paused from a new one.
+        if (action === "pause" || seen === "paused") yield* remember(name, process.label)
+        const held = yield* hold.get
+        if (action === "pause") yield* held.pause
+        if (action === "reset") yield* held.reset
+        if (action === "resume" || (action === "reset" && seen === "stalled")) yield* held.resume
+        yield* hold.look
+        if (action === "resume") yield* remember(name, undefined)
+      }).pipe(Effect.catchTag("ControlLost", ({ detail }) => new VmControlFailed({ name, command, detail })))
       return yield* get(name)
     })
 
@@ -310,9 +326,9 @@ const make = Effect.gen(function* () {
     ),
     start: (name) => steer(name, "start"),
     stop: (name, grace) => steer(name, "stop", grace),
-    reset: (name) => control(name, "reset", ({ reset }) => reset),
-    pause: (name) => control(name, "pause", ({ pause }) => pause),
-    resume: (name) => control(name, "resume", ({ resume }) => resume),
+    reset: (name) => control(name, "reset"),
+    pause: (name) => control(name, "pause"),
+    resume: (name) => control(name, "resume"),
     remove: (name, options) =>
       lock(name)(
         Effect.gen(function* () {

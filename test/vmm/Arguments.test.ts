@@ -1,7 +1,10 @@
 /** QEMU's command line of a machine. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import { beyond } from "../../src/vmm/Hypervisor.ts"
 import type { Machine } from "../../src/vmm/Machine.ts"
+import { machineOf, VmSpec } from "../../src/vmm/VmSpec.ts"
 import * as Arguments from "../../src/vmm/qemu/Arguments.ts"
 import { capabilities } from "../../src/vmm/qemu/Qemu.ts"
 
@@ -119,6 +122,21 @@ describe("QEMU's arguments", () => {
       []
     )
   })
+
+  it.effect("a card is closed, unless the spec gives it what the host reaches", () =>
+    Effect.gen(function* () {
+      const spec = yield* Schema.decodeUnknownEffect(VmSpec)({
+        name: "web",
+        kernel: "/k",
+        nics: [{ forwards: [{ hostPort: 2222, guestPort: 22 }] }, { hostAccess: true }]
+      })
+      const { words } = Arguments.make("qemu", machineOf(spec, "/vars"), "tcg")
+      assert.deepStrictEqual(after(words, "-netdev"), [
+        "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22",
+        "user,id=net1,restrict=off"
+      ])
+    })
+  )
 
   it("what the driver cannot do is told with its field", () => {
     const wanted: Machine = { ...machine, chipset: "microvm", boot: { _tag: "Firmware" }, watchdog: true }

@@ -10,6 +10,7 @@ waiting       commit   stop    refuse  refuse  refuse  refuse   refuse  stop-and
 starting      commit   stop    refuse  refuse  refuse  refuse   refuse  stop-and-remove
 running       commit   stop    reset   pause   keep    connect  refuse  stop-and-remove
 paused        commit   stop    reset   keep    resume  connect  refuse  stop-and-remove
+stalled       commit   stop    reset   keep    resume  connect  refuse  stop-and-remove
 backing-off   start    stop    refuse  refuse  refuse  refuse   refuse  stop-and-remove
 stopping      restart  stop    refuse  refuse  refuse  connect  refuse  stop-and-remove
 stopped       start    commit  refuse  refuse  refuse  refuse   remove  remove
@@ -30,8 +31,8 @@ describe("Lifecycle of a virtual machine", () => {
     })
   }
 
-  it("has every state of an actor, and its own two", () => {
-    assert.sameMembers([...vmStates], [...states, "unregistered", "paused"])
+  it("has every state of an actor, and its own three", () => {
+    assert.sameMembers([...vmStates], [...states, "unregistered", "paused", "stalled"])
   })
 
   it("every refusal says what to do instead", () => {

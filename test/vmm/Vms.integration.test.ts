@@ -153,6 +153,34 @@ describe("Vms", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("a reset of one that is paused leaves it paused, for this brain and the next", () =>
+    Effect.gen(function* () {
+      const state = yield* stateDirectory
+      yield* Effect.gen(function* () {
+        const first = yield* Scope.make()
+        const { vms } = yield* Scope.provide(brain(state, { ending: "release" }), first)
+        yield* vms.create(yield* specOf("web"), { wait: true })
+        yield* says(vms, "web", "guest: ready")
+        assert.strictEqual((yield* vms.pause("web")).state, "paused")
+        assert.strictEqual((yield* vms.reset("web")).state, "paused")
+        yield* Scope.close(first, Exit.void)
+
+        const second = yield* Scope.make()
+        const next = yield* Scope.provide(brain(state), second)
+        const adopted = yield* until(next.vms, "web", "adopted as paused", (vm) => vm.state === "paused")
+        assert.strictEqual(adopted.incarnation, 2)
+        assert.strictEqual((yield* next.vms.pause("web")).state, "paused")
+        // it begins anew only now
+        assert.strictEqual((yield* consoleText(next.vms, "web")).split("guest: ready").length - 1, 1)
+        assert.strictEqual((yield* next.vms.resume("web")).state, "running")
+        assert.strictEqual((yield* next.vms.resume("web")).state, "running")
+        yield* says(next.vms, "web", "guest: ready", 2)
+        yield* next.vms.remove("web", { force: true })
+        yield* Scope.close(second, Exit.void)
+      }).pipe(Effect.provide(Taproot.layer()))
+    }).pipe(Effect.scoped)
+  )
+
   it.live("a machine that is made while one of its name is removed is another one, and stays", () =>
     withVms(({ state, vms }) =>
       Effect.gen(function* () {
@@ -290,6 +318,7 @@ describe("Vms", () => {
         kill(pid, "SIGSTOP")
         const failed = yield* Effect.flip(vms.pause("web"))
         assert.include(failed.message, "pause failed: no answer within 10s")
+        assert.include(failed.message, "`ironwood vm stop -t 0 web` ends it")
         const removed = yield* Effect.timeoutOption(vms.remove("web", { force: true }), Duration.seconds(60))
         assert.isTrue(Option.isSome(removed))
       })

@@ -2,8 +2,8 @@
  * A guest for tests: Debian's cloud kernel and an initramfs of busybox that does what its command line says.
  *
  * `guest.do=` is one of `idle` (powers off at the power button), `deaf` (does not), `off`, `reboot`, `panic`, `silent` (stops
- * feeding its watchdog); it says what it does on its console: `guest: ready`. What is typed at its console comes back as
- * `guest: heard …`, and `off`, `reboot` and `panic` are obeyed there, too.
+ * feeding its watchdog), `reach:PORT` (connects to the host's 127.0.0.1 there, and then serves its own port 80 once); it says what it does on its console: `guest: ready`. What is typed at its console comes back as
+ * `guest: heard …`, and all but `idle` and `deaf` are obeyed there, too.
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -49,6 +49,10 @@ ${files.map((_, index) => `insmod /modules/${index}.ko 2>/dev/null`).join("\n")}
 for word in $(cat /proc/cmdline); do case $word in guest.do=*) do=\${word#guest.do=};; esac; done
 obey() {
   case $1 in
+    reach:*)
+      busybox ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
+      if busybox nc -w 5 10.0.2.2 \${1#reach:} </dev/null >/dev/null 2>&1; then echo "guest: reached"; else echo "guest: not reached"; fi
+      echo "guest: serves"; echo "from the guest" | busybox nc -l -p 80;;
     off) echo "guest: off"; poweroff -f;;
     reboot) echo "guest: reboot"; reboot -f;;
     panic) echo "guest: panic"; echo c >/proc/sysrq-trigger;;

@@ -56,7 +56,11 @@ const flags = {
     Flag.withDescription("A disk: a file or device of the host[,ro][,format=qcow2][,serial=NAME]; may be repeated"),
     Flag.atLeast(0)
   ),
-  net: no("net", "A network card, behind the hypervisor: the guest reaches what the host reaches"),
+  net: no("net", "A network card, on a network of its own: the guest reaches nothing"),
+  hostAccess: no(
+    "host-access",
+    "Its card reaches what the host reaches, also what listens on the host's 127.0.0.1 only; brings a card"
+  ),
   publish: checked("publish", "[ADDRESS:]HOST:GUEST", parseForward).pipe(
     Flag.withAlias("p"),
     Flag.withDescription(
@@ -135,7 +139,10 @@ export const create = Command.make(
       kernel: given.kernel === "" ? "" : resolve(given.kernel),
       initrd: given.initrd === "" ? "" : resolve(given.initrd),
       disks: [...disks],
-      nics: given.net || forwards.length > 0 ? [{ forwards: [...forwards] }] : [],
+      nics:
+        given.net || given.hostAccess || forwards.length > 0
+          ? [{ forwards: [...forwards], hostAccess: given.hostAccess }]
+          : [],
       watchdog: given.watchdog,
       balloon: given.balloon,
       labels: given.labels,
@@ -170,7 +177,8 @@ export const create = Command.make(
     short: "Create a virtual machine and start it",
     long: [
       "It is supervised from then on: it comes back by its restart policy, also after a restart of Ironwood. A guest that powers",
-      "off has ended well; one that panics, and a hypervisor that crashes or is killed, has not. Files are those of the host."
+      "off has ended well; one that panics, and a hypervisor that crashes or is killed, has not. Files are those of the host.",
+      "A card is closed: published ports lead to the guest, and it reaches nothing by itself, unless --host-access is given."
     ],
     examples: [
       ["ironwood vm create web --disk web.qcow2,format=qcow2 -m 2GiB --cpus 2 -p 2222:22", "From a disk image"],

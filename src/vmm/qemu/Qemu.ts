@@ -2,7 +2,8 @@
  * The driver for QEMU: finds it, makes machines of it, takes hold of them by QMP.
  *
  * A QEMU never runs as root: `launch` (C, beside taproot) opens its files and sockets, becomes the machine's own user and then
- * QEMU, which has those descriptors, its own cgroup and a filter of system calls, and can reach nothing else.
+ * QEMU, which has those descriptors, its own cgroup, a filter of system calls, and no capability nor a way to get one. Paths stay:
+ * what every user of the host may read, such a QEMU may, too.
  *
  * Traps:
  * - The machine's directory is root's, and QEMU cannot even look into it: what is in there is opened, connected to and taken
@@ -142,8 +143,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
   }).pipe(Effect.orElseSucceed((): ReadonlyArray<number> => []))
 
   /** The words before QEMU's own. */
-  const launching = (user: number, files: ReadonlyArray<Arguments.Handed>, network: boolean) =>
-    Effect.map(kvmGroup, (groups): readonly [string, ...Array<string>] => [
+  const launching = (user: number, files: ReadonlyArray<Arguments.Handed>, network: boolean, usesKvm: boolean) =>
+    Effect.map(usesKvm ? kvmGroup : Effect.succeed([]), (groups): readonly [string, ...Array<string>] => [
       launcher,
       ...(network ? [] : ["--no-network"]),
       isRoot ? String(user) : "-",
@@ -162,7 +163,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
         },
         catch: (error) => new PlaceFailed({ detail: String(error) })
       })
-      const words = yield* launching(TRIAL_USER, [{ descriptor: 3, path: program, kind: "ro" }], false)
+      const words = yield* launching(TRIAL_USER, [{ descriptor: 3, path: program, kind: "ro" }], false, true)
       return {
         label: "accelerator trial",
         argv: [...words, path, ...TRIAL],
@@ -241,7 +242,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     if (acceleration === undefined) return yield* new HypervisorMissing({ detail: problem ?? "" })
     const joined = yield* prepare(place)
     const { files, words } = Arguments.make(path, machine, acceleration.accelerator)
-    const before = yield* launching(place.user, files, machine.nics.length > 0)
+    const before = yield* launching(place.user, files, machine.nics.length > 0, acceleration.accelerator === "kvm")
     return yield* processes.spawn({
       label,
       argv: [...before, ...words],
