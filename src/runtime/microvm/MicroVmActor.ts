@@ -21,7 +21,8 @@ import { MicroVmEnded, type MicroVmFailed } from "../ContainerExit.ts"
 import type { Records, SandboxRecord } from "../Records.ts"
 import { anyLabel } from "../RuntimePaths.ts"
 import { Systems } from "../System.ts"
-import { type MicroVm, MicroVms } from "./MicroVms.ts"
+import type { MicroVm } from "./Connection.ts"
+import { MicroVms } from "./MicroVms.ts"
 
 /** No container can be called so. */
 export const ID = "microVM"
