@@ -18,7 +18,6 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import { createHash } from "node:crypto"
 import { Cgroups } from "../../host/Cgroups.ts"
 import { ofHost as files } from "../../host/SystemFiles.ts"
 import { Content } from "../../storage/Content.ts"
@@ -44,19 +43,25 @@ export class MicroVms extends Context.Service<
     readonly lacking: Effect.Effect<string | undefined>
     /** The one of a sandbox that is there, whoever started it. Connects to one that an earlier brain left. */
     readonly find: (sandbox: string) => Effect.Effect<Option.Option<Connection.MicroVm>>
-    /** Starts one for these containers. Interrupted or failed, it leaves nothing. */
+    /** Starts one for these containers, whose VMM runs as `user`. Interrupted or failed, it leaves nothing. */
     readonly start: (
       sandbox: SandboxRecord,
-      containers: ReadonlyArray<ContainerRecord>
+      containers: ReadonlyArray<ContainerRecord>,
+      user: number
     ) => Effect.Effect<Connection.MicroVm, MicroVmFailed>
     /** Ends the one of a sandbox, in order where it can be, and clears away all of it. Fine when there is none. */
     readonly stop: (sandbox: string) => Effect.Effect<void>
-    /** Ends those of all but these sandboxes. */
+    /** Ends those of all but these sandboxes, and clears away what those have left whose VMM is gone. */
     readonly reconcile: (sandboxes: ReadonlySet<string>) => Effect.Effect<void>
+    /** Removes what all of them share, once each has been stopped. */
+    readonly forgetAll: Effect.Effect<void>
   }
 >()("ironwood/runtime/microvm/MicroVms") {}
 
 const PREFIX = "microvm/"
+/** Which no sandbox can have in its name. */
+const LOG = ".log"
+
 /** From the start of the VMM to a guest that answers; emulated on a busy host it is slow. */
 const COMING_UP = Duration.minutes(2)
 /** Of one that is up already. */
@@ -72,10 +77,6 @@ const BASE = 160 * MIB
 const LEAST = 256 * MIB
 /** What a VMM needs besides its guest's memory, emulation included. */
 const OVERHEAD = 384 * MIB
-
-/** Users of microVMs: each has its own, above all that distributions give away. */
-const FIRST_USER = 1_800_000_000
-const USERS = 1_000_000
 
 /** What its containers may use together, where the sandbox does not say. */
 const sizeOf = ({ spec }: SandboxRecord, containers: ReadonlyArray<ContainerRecord>) => {
@@ -99,18 +100,16 @@ const make = Effect.gen(function* () {
   const { paths } = systems
   const live = new Map<string, Connection.Live>()
 
+  const logOf = (sandbox: string) => `${paths.microvms}/${sandbox}${LOG}`
   const directoryOf = (sandbox: string) => `${paths.microvms}/${sandbox}`
-  const cgroupOf = (sandbox: string) => `${paths.cgroup}.microvms/${sandbox}`
-  const userOf = (sandbox: string) =>
-    FIRST_USER + (createHash("sha256").update(cgroupOf(sandbox)).digest().readUInt32LE(0) % USERS)
+  /** Above those of their VMMs. */
+  const cgroup = `${paths.cgroup}.microvms`
+  const cgroupOf = (sandbox: string) => `${cgroup}/${sandbox}`
+  const removeCgroup = (path: string) => Effect.ignoreCause(cgroups.remove(path), { log: "Warn" })
 
   /** What the console and the VMM say. */
   const log = (sandbox: string) =>
-    ProcessLog.make(
-      `${paths.microvms}/${sandbox}.log`,
-      { maxBytes: MIB, maxFiles: 2 },
-      DiskRoom.outputRoom(paths.microvms)
-    )
+    ProcessLog.make(logOf(sandbox), { maxBytes: MIB, maxFiles: 2 }, DiskRoom.outputRoom(paths.microvms))
 
   /** Looks after one whose VMM is there until its guest answers; what it is then goes on until its end. */
   const connected = (sandbox: string, process: Process, patience: Duration.Duration) =>
@@ -132,7 +131,7 @@ const make = Effect.gen(function* () {
     yield* Effect.timeoutOption(process.exit, UNKILLABLE)
     if (stored !== undefined) yield* Effect.timeoutOption(Deferred.await(stored), LAST_WORDS)
     yield* process.acknowledge
-    yield* Effect.ignoreCause(cgroups.remove(cgroupOf(sandbox)), { log: "Warn" })
+    yield* removeCgroup(cgroupOf(sandbox))
     yield* Effect.ignore(files.remove(directoryOf(sandbox)))
   })
 
@@ -195,7 +194,7 @@ const make = Effect.gen(function* () {
     }))
   })
 
-  const start: MicroVms["Service"]["start"] = Effect.fnUntraced(function* (sandbox, containers) {
+  const start: MicroVms["Service"]["start"] = Effect.fnUntraced(function* (sandbox, containers, user) {
     const { name } = sandbox.spec
     const failed = (detail: string) => new MicroVmFailed({ name, detail })
     const image = GuestImage.find(processes.hello.taprootPid)
@@ -231,7 +230,7 @@ const make = Effect.gen(function* () {
             place: {
               directory: directoryOf(name),
               cgroup: cgroupOf(name),
-              user: userOf(name),
+              user,
               memoryBytes: memoryBytes + OVERHEAD
             }
           })
@@ -257,7 +256,7 @@ const make = Effect.gen(function* () {
       for (const process of yield* processes.takeAll(`${PREFIX}${sandbox}`)) {
         if (process.label === `${PREFIX}${sandbox}`) yield* clear(sandbox, process)
       }
-      yield* Effect.ignore(files.remove(`${paths.microvms}/${sandbox}.log`))
+      yield* Effect.ignore(files.remove(logOf(sandbox)))
     })
 
   const lacking = Effect.map(hypervisor.facts, ([driver]) => {
@@ -273,10 +272,21 @@ const make = Effect.gen(function* () {
     find,
     start,
     stop,
+    forgetAll: removeCgroup(cgroup),
     reconcile: Effect.fnUntraced(function* (sandboxes) {
+      const kept = new Set<string>()
       for (const process of yield* processes.takeAll(PREFIX)) {
         const sandbox = process.label.slice(PREFIX.length)
-        if (!sandboxes.has(sandbox)) yield* clear(sandbox, process)
+        if (sandboxes.has(sandbox)) kept.add(sandbox)
+        else yield* clear(sandbox, process)
+      }
+      for (const sandbox of yield* cgroups.children(cgroup)) {
+        if (!kept.has(sandbox)) yield* removeCgroup(cgroupOf(sandbox))
+      }
+      for (const { name } of yield* Effect.orElseSucceed(files.list(paths.microvms), () => [])) {
+        const isLog = name.includes(LOG)
+        const keeps = isLog ? sandboxes.has(name.slice(0, name.indexOf(LOG))) : kept.has(name)
+        if (!keeps) yield* Effect.ignore(files.remove(`${paths.microvms}/${name}`))
       }
     })
   })

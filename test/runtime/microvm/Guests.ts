@@ -83,8 +83,11 @@ const control = {
   lost: Effect.never
 }
 
-/** `MicroVms` that finds the machine of `box`, whose guest is mute; `asked`: see above. */
-export const withMuteGuest = (asked: () => void) =>
+/**
+ * `MicroVms` that finds the machine of `box`, whose guest is mute; `asked`: see above. `removed` gets the cgroups that were removed,
+ * of which `gone` is left from a machine that is not there any more.
+ */
+export const withMuteGuest = (asked: () => void, removed: Array<string> = []) =>
   Layer.unwrap(
     Effect.map(port(asked), ({ directory }) =>
       MicroVms.layer.pipe(
@@ -99,8 +102,8 @@ export const withMuteGuest = (asked: () => void) =>
         Layer.provideMerge(
           Layer.mock(Cgroups, {
             limitsSwap: Effect.succeed(false),
-            remove: () => Effect.void,
-            children: () => Effect.succeed([])
+            remove: (path) => Effect.sync(() => void removed.push(path)),
+            children: () => Effect.succeed(["box", "gone"])
           })
         ),
         Layer.provideMerge(ProcessesRecording.layer({ existing: [{ label: "microvm/box" }] }))
