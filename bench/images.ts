@@ -8,46 +8,22 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { spawn } from "node:child_process"
-import { createHash } from "node:crypto"
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { ImageService } from "../proto/generated/ironwood/v1/image_pb.ts"
 import * as Client from "../src/cli/Client.ts"
-import { buildImage, directory, file } from "../test/support/images.ts"
+import { buildImage } from "../test/support/images.ts"
 import { push } from "../test/support/registry.ts"
 import { ironwood } from "./Ironwood.ts"
 import { interleave, progress, report, timed } from "./Measure.ts"
 import { command, inOwnMountNamespace, workspace } from "./Peers.ts"
+import { layer } from "./SampleLayers.ts"
 
 inOwnMountNamespace()
 
 const space = workspace()
 const port = 5_700 + (process.pid % 200)
 const host = `127.0.0.1:${port}`
-
-/** Bytes that compress to about two fifths: half of them noise, half words. */
-const content = (bytes: number, seed: string): Buffer => {
-  const noise: Array<Buffer> = []
-  for (let have = 0, round = 0; have < bytes; round++) {
-    const block = createHash("sha512").update(`${seed}/${round}`).digest()
-    noise.push(block, Buffer.from(`${"the same words again and again ".repeat(3)}\n`))
-    have += block.length + 94
-  }
-  return Buffer.concat(noise).subarray(0, bytes)
-}
-
-/** A layer of so many MiB in so many files. */
-const layer = (name: string, mebibytes: number, count: number) => {
-  const size = Math.floor((mebibytes * 1024 * 1024) / count) - 1024
-  const whole = content(8 * 1024 * 1024, name)
-  const entries = [directory(name)]
-  for (let number = 0; number < count; number++) {
-    if (number % 100 === 0) entries.push(directory(`${name}/${Math.floor(number / 100)}`))
-    const from = (number * 7919) % (whole.length - size)
-    entries.push(file(`${name}/${Math.floor(number / 100)}/${number}`, whole.subarray(from, from + size)))
-  }
-  return entries
-}
 
 writeFileSync(
   join(space, "registry.yml"),

@@ -1,10 +1,15 @@
 /*
- * launch [--no-network] UID GID[,GROUP…] [N=ro:PATH | N=rw:PATH]… -- PROGRAM [ARGUMENT…]: a program with its files and nothing
- * else. Virtual machine monitors are started so: they never run as root, and never open a file by its path.
+ * launch [--no-network] UID GID[,GROUP…] [N=KIND:PATH]… -- PROGRAM [ARGUMENT…]: a program with its files and nothing else. Virtual
+ * machine monitors are started so: they never run as root, and neither open a file by its path nor make one.
  *
- * The files are opened as whoever calls this, and given as the descriptors N; they must be regular files or block devices. Then it
- * gets System V objects of its own (and with --no-network no network at all), becomes UID (- for both: stays who it is), can never
- * gain a privilege again, and becomes PROGRAM.
+ * The files are opened as whoever calls this, and given as the descriptors N. KIND is one of
+ *   ro, rw   a regular file or block device that a person named; symbolic links are followed
+ *   own      a regular file that was made for PROGRAM, read and written: no symbolic link, and under no second name
+ *   socket   a unix socket that listens there; what was there is taken away
+ * Then it gets System V objects of its own (and with --no-network no network at all), becomes UID (- for both: stays who it is),
+ * can never gain a privilege again, and becomes PROGRAM.
+ *
+ * Trap: own and socket are for directories that UID cannot write to; launch cannot know.
  *
  * Exit codes: 66 a file cannot be opened, 69 PROGRAM cannot be executed, 71 anything else; standard error says why.
  */
@@ -19,10 +24,12 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
-enum { MOST_GROUPS = 8, FIRST_FILE = 3, LAST_FILE = 255 };
+enum { MOST_GROUPS = 8, FIRST_FILE = 3, LAST_FILE = 255, BACKLOG = 8 };
 enum { NO_INPUT = 66, UNAVAILABLE = 69, OS_ERROR = 71, USAGE = 64 };
 
 static _Noreturn void fail(int code, const char *what)
@@ -33,7 +40,7 @@ static _Noreturn void fail(int code, const char *what)
 
 static _Noreturn void usage(void)
 {
-    fprintf(stderr, "usage: launch [--no-network] UID GID[,GROUP...] [N=ro:PATH | N=rw:PATH]... -- PROGRAM [ARGUMENT...]\n");
+    fprintf(stderr, "usage: launch [--no-network] UID GID[,GROUP...] [N=ro|rw|own|socket:PATH]... -- PROGRAM [ARGUMENT...]\n");
     exit(USAGE);
 }
 
@@ -46,22 +53,59 @@ static long number(const char **text, char end)
     return value;
 }
 
-static void give(const char *word)
+/* Whether the word goes on with this prefix, which is passed over. */
+static bool takes(const char **word, const char *prefix)
 {
-    const long place = number(&word, '=');
-    const bool writes = strncmp(word, "rw:", 3) == 0;
-    if (place < FIRST_FILE || place > LAST_FILE || (!writes && strncmp(word, "ro:", 3) != 0)) usage();
-    const char *path = word + 3;
+    const size_t length = strlen(prefix);
+    if (strncmp(*word, prefix, length) != 0) return false;
+    *word += length;
+    return true;
+}
+
+static int opened(const char *path, bool writes, bool own)
+{
     /* not waiting for anybody at a pipe that somebody has put there */
-    const int file = open(path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    const int file = open(path, (writes ? O_RDWR : O_RDONLY) | (own ? O_NOFOLLOW : 0) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat what;
     if (file < 0 || fstat(file, &what) != 0) fail(NO_INPUT, path);
-    if (!S_ISREG(what.st_mode) && !S_ISBLK(what.st_mode)) {
+    if (!S_ISREG(what.st_mode) && (own || !S_ISBLK(what.st_mode))) {
         errno = S_ISDIR(what.st_mode) ? EISDIR : ENODEV;
         fail(NO_INPUT, path);
     }
+    if (own && what.st_nlink != 1) {
+        errno = EMLINK;
+        fail(NO_INPUT, path);
+    }
     if (fcntl(file, F_SETFL, 0) != 0) fail(NO_INPUT, path);
-    if (file == (int)place ? fcntl(file, F_SETFD, 0) != 0 : dup2(file, (int)place) < 0) fail(OS_ERROR, path);
+    return file;
+}
+
+static int listening(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path) {
+        errno = ENAMETOOLONG;
+        fail(NO_INPUT, path);
+    }
+    strcpy(address.sun_path, path);
+    if (unlink(path) != 0 && errno != ENOENT) fail(NO_INPUT, path);
+    const int file = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (file < 0 || bind(file, (const struct sockaddr *)&address, sizeof address) != 0 || listen(file, BACKLOG) != 0)
+        fail(NO_INPUT, path);
+    return file;
+}
+
+static void give(const char *word)
+{
+    const long place = number(&word, '=');
+    if (place < FIRST_FILE || place > LAST_FILE) usage();
+    int file = -1;
+    if (takes(&word, "ro:")) file = opened(word, false, false);
+    else if (takes(&word, "rw:")) file = opened(word, true, false);
+    else if (takes(&word, "own:")) file = opened(word, true, true);
+    else if (takes(&word, "socket:")) file = listening(word);
+    else usage();
+    if (file == (int)place ? fcntl(file, F_SETFD, 0) != 0 : dup2(file, (int)place) < 0) fail(OS_ERROR, word);
     if (file != (int)place) close(file);
 }
 

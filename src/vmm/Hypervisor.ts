@@ -98,7 +98,7 @@ export interface Control {
 
 /** A machine's place on the host. */
 export interface Place {
-  /** Its own, absolute; made for it and given to it. */
+  /** Its own, absolute; made for it. Its sockets are there, and whoever it runs as cannot write to it. */
   readonly directory: string
   /** Its own, as `Cgroups` names it; made for it. */
   readonly cgroup: string

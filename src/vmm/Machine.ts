@@ -3,7 +3,7 @@
  * for is `VmSpec.ts`; whoever makes machines for another purpose (a sandbox of containers) starts here.
  *
  * Trap: files are named by absolute paths of the host, but no hypervisor opens them: `launch` does, and hands them over as
- * descriptors (`Hypervisor.ts`). What is a socket's name here is relative to the machine's own directory.
+ * descriptors (`Hypervisor.ts`), sockets too. What is a socket's name here is relative to the machine's own directory.
  */
 
 /** `q35`: a PC with PCI, firmware and all that; `microvm`: virtio over memory-mapped registers, and a kernel at once. */

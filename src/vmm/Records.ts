@@ -4,6 +4,9 @@
  * Traps: stored data; a field that is added later needs a default for decoding. `completed` is no wish but the memory that the
  * wish was fulfilled: a machine whose guest powered off and that its policy does not restart stays so over restarts of brain
  * and host. `judged` names the life that policy has dealt with: whatever is still there of it is to be cleared away.
+ *
+ * A removal begins with its mark and ends with the record: who meets the mark (a later brain, a creation under the name) ends what
+ * was begun. To people a machine with the mark is gone.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -20,7 +23,9 @@ export const VmRecord = Schema.Struct({
   /** The label of the last life that was judged. */
   judged: Schema.optionalKey(Schema.String),
   /** While stopped: how long it may take, where not as the spec says. */
-  grace: Schema.optionalKey(GracePeriod)
+  grace: Schema.optionalKey(GracePeriod),
+  /** It is being removed. */
+  removing: Schema.optionalKey(Schema.Literal(true))
 })
 export type VmRecord = typeof VmRecord.Type
 
@@ -50,13 +55,10 @@ export const byAge = (found: ReadonlyArray<StoredVm>): ReadonlyArray<StoredVm> =
 /** Whether its actor shall run. */
 export const isWanted = ({ completed, desired }: VmRecord): boolean => desired === "running" && !completed
 
-/** Below all users that distributions, systemd and container managers give away. */
-const FIRST_USER = 1_900_000_000
+export const isRemoving = ({ value }: StoredVm): boolean => value.removing === true
 
-/** The lowest that none of these has. */
-export const freeUser = (found: ReadonlyArray<VmRecord>): number => {
-  const taken = new Set(found.map(({ user }) => user))
-  let user = FIRST_USER
-  while (taken.has(user)) user++
-  return user
-}
+/** Whom machines run as, by what is stored: also of those whose spec cannot be read any more. */
+export const usersIn = (state: State["Service"]): Effect.Effect<Effect.Effect<ReadonlyArray<number>>> =>
+  Effect.map(state.collection("vm", Schema.Struct({ user: Schema.Int })), ({ partition }) =>
+    Effect.map(partition, ({ records }) => records.map(({ value }) => value.user))
+  )

@@ -2,7 +2,7 @@
  * The supervisor of all virtual machines: the `vmm` branch of the tree, and the handle on it.
  *
  * At every start it first clears away what should not be there: processes, cgroups, directories and consoles of machines that
- * desired state does not know; processes of machines that a person has stopped. Then it registers an actor per machine.
+ * desired state does not know or whose removal was begun; processes of machines that a person has stopped. Then it registers an actor per machine.
  *
  * Traps: while it is down there is no tree to ask: nodes are unknown, starts are left to its next start. Commit first. A record
  * that cannot be read is not one that is gone: what belongs to its name stays.
@@ -76,8 +76,10 @@ const reconcile = Effect.fn("vmm.reconcile")(function* (records: Records.Records
   const { paths } = runs
   const found = yield* records.partition
   for (const broken of found.invalid) yield* Effect.logError(broken.message)
-  const recordOf = new Map(found.records.map(({ name, value }) => [name, value]))
-  const names = new Set([...found.records, ...found.invalid].map(({ name }) => name))
+  const removing = found.records.filter(Records.isRemoving)
+  const kept = found.records.filter((record) => !Records.isRemoving(record))
+  const recordOf = new Map(kept.map(({ name, value }) => [name, value]))
+  const names = new Set([...kept, ...found.invalid].map(({ name }) => name))
 
   const live = new Set<string>()
   const stopping = new Set<string>()
@@ -106,6 +108,8 @@ const reconcile = Effect.fn("vmm.reconcile")(function* (records: Records.Records
       yield* Effect.promise(() => fs.rm(join(directory, name), { recursive: true, force: true }))
     }
   }
+  // the last of a removal; one that cannot be written now is done at the next start
+  for (const record of removing) yield* Effect.ignore(records.remove(record.name, { expect: record }))
 })
 
 const make = Effect.gen(function* () {
@@ -153,7 +157,8 @@ const make = Effect.gen(function* () {
       )
       yield* Effect.forkScoped(Stream.runForEach(found.watch(), (event) => Effect.sync(() => hear(event))))
       const desired = yield* records.partition
-      return yield* Effect.forEach(Records.byAge(desired.records), ({ name, value }) =>
+      const kept = desired.records.filter((record) => !Records.isRemoving(record))
+      return yield* Effect.forEach(Records.byAge(kept), ({ name, value }) =>
         Effect.map(runs.isLeft(name), (left) => vmActor(value, records, !left))
       )
     })

@@ -2,8 +2,8 @@
  * The real `Vms`.
  *
  * Every command goes the same way: look up the record and the state, look into the table (`Lifecycle.ts`), commit what a person
- * wants from now on, ask the tree. Commands on one name take turns up to the point where the tree has been asked; creations take
- * turns altogether, since they must not give away a user or a disk twice.
+ * wants from now on, ask the tree. Commands on one name take turns up to the point where the tree has been asked (a removal: up to
+ * its end); creations take turns altogether besides, since they must not give away a user or a disk twice.
  *
  * Trap: a caller that goes away (its deadline has passed) takes nothing back: what was committed is done all the same.
  */
@@ -14,6 +14,7 @@ import * as Equal from "effect/Equal"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import { failuresInARow, type Tree, type TreeNode } from "../actor/Tree.ts"
@@ -25,6 +26,7 @@ import { type Control, Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
 import { type Command, commands, hint, type VmState } from "./Lifecycle.ts"
 import * as Qemu from "./qemu/Qemu.ts"
 import * as Records from "./Records.ts"
+import * as Users from "./Users.ts"
 import { CLEARING } from "./VmActor.ts"
 import {
   ConsoleUnreadable,
@@ -67,6 +69,7 @@ const make = Effect.gen(function* () {
   const locks = KeyedLock.make()
   const lock = (name: string) => locks.withLock(`vm/${name}`)
   const creating = locks.withLock("create")
+  const storedUsers = yield* Records.usersIn(state)
 
   // --- what is said ---
 
@@ -105,7 +108,7 @@ const make = Effect.gen(function* () {
 
   const find = (name: string): Effect.Effect<Records.StoredVm, VmNotFound | StateError> =>
     Effect.flatMap(
-      records.get(name),
+      Effect.map(records.get(name), Option.filter(Predicate.not(Records.isRemoving))),
       Option.match({ onNone: () => Effect.fail(new VmNotFound({ name })), onSome: (found) => Effect.succeed(found) })
     )
 
@@ -167,7 +170,7 @@ const make = Effect.gen(function* () {
 
   /** The machine that has the name, if it is what `spec` says. */
   const same = Effect.fnUntraced(function* (spec: VmSpec) {
-    const present = yield* records.get(spec.name)
+    const present = Option.filter(yield* records.get(spec.name), Predicate.not(Records.isRemoving))
     if (Option.isNone(present)) return Option.none()
     const fields = differences(present.value.value.spec, spec)
     if (fields.length > 0) return yield* new VmAlreadyExists({ name: spec.name, fields })
@@ -253,28 +256,38 @@ const make = Effect.gen(function* () {
       return yield* get(name)
     })
 
+  /** All of a removal that comes after its mark. */
+  const forget = ({ name, value }: Records.StoredVm) =>
+    Effect.gen(function* () {
+      yield* runs.hurry(name)
+      yield* supervisor.remove(name)
+      yield* runs.stop(value, Duration.zero)
+      yield* runs.erase(value)
+      yield* Effect.catchTag(records.remove(name), "StateConflict", Effect.die)
+    }).pipe(Effect.uninterruptible)
+
   const create: Vms["Service"]["create"] = Effect.fn("Vms.create")(function* (spec, options = {}) {
-    const made = creating(
-      Effect.gen(function* () {
-        const present = yield* same(spec)
-        if (Option.isSome(present)) return present.value
-        yield* check(spec)
-        const users = (yield* records.partition).records.map(({ value }) => value)
-        const record = {
-          spec,
-          user: Records.freeUser(users),
-          desired: options.start === false ? "stopped" : "running",
-          completed: false
-        } satisfies Records.VmRecord
-        const stored = yield* Effect.catchTag(
-          records.put(spec.name, record, { expect: "absent" }),
-          "StateConflict",
-          Effect.die
-        )
-        yield* supervisor.start(record)
-        return stored
-      })
-    )
+    const made = Effect.gen(function* () {
+      const present = yield* same(spec)
+      if (Option.isSome(present)) return present.value
+      // a removal that an earlier brain has begun
+      const left = yield* records.get(spec.name)
+      if (Option.isSome(left)) yield* forget(left.value)
+      yield* check(spec)
+      const record = {
+        spec,
+        user: Users.lowestFree(new Set([...(yield* storedUsers), ...(yield* Users.running)])),
+        desired: options.start === false ? "stopped" : "running",
+        completed: false
+      } satisfies Records.VmRecord
+      const stored = yield* Effect.catchTag(
+        records.put(spec.name, record, { expect: "absent" }),
+        "StateConflict",
+        Effect.die
+      )
+      yield* supervisor.start(record)
+      return stored
+    }).pipe(creating, lock(spec.name))
     const record = yield* Effect.uninterruptible(made)
     if (options.wait === true) yield* supervisor.settled(spec.name)
     return yield* describe(record)
@@ -292,7 +305,9 @@ const make = Effect.gen(function* () {
         return Result.isFailure(found) ? yield* found.failure : Option.none()
       }),
     get,
-    list: Effect.flatMap(records.list, (found) => Effect.forEach(found, describe)),
+    list: Effect.flatMap(records.list, (found) =>
+      Effect.forEach(found.filter(Predicate.not(Records.isRemoving)), describe)
+    ),
     start: (name) => steer(name, "start"),
     stop: (name, grace) => steer(name, "stop", grace),
     reset: (name) => control(name, "reset", ({ reset }) => reset),
@@ -301,18 +316,13 @@ const make = Effect.gen(function* () {
     remove: (name, options) =>
       lock(name)(
         Effect.gen(function* () {
-          const { value } = yield* find(name)
+          const record = yield* find(name)
           const command = options?.force === true ? "force-remove" : "remove"
           const present = yield* stateOf(name)
           if (commands[present][command] === "refuse") return yield* refuse(name, command, present)
-          yield* Effect.catchTag(records.remove(name), "StateConflict", Effect.die)
+          yield* records.update(name, (present) => ({ ...present.value, removing: true }))
           // From here on it is gone; whatever cannot be cleared away now goes at the next start.
-          yield* Effect.gen(function* () {
-            yield* runs.hurry(name)
-            yield* supervisor.remove(name)
-            yield* runs.stop(value, Duration.zero)
-            yield* runs.erase(value)
-          }).pipe(Effect.uninterruptible)
+          yield* forget(record)
         })
       ),
     setPolicy: (name, policy) =>

@@ -25,9 +25,11 @@ describe("QEMU's arguments", () => {
   it("every file is a descriptor; nothing is there that was not asked for", () => {
     const { files, words } = Arguments.make("qemu", machine, "tcg")
     assert.deepStrictEqual(files, [
-      { descriptor: 3, path: "/k", writable: false },
-      { descriptor: 4, path: "/i", writable: false }
+      { descriptor: 3, path: "/k", kind: "ro" },
+      { descriptor: 4, path: "/i", kind: "ro" },
+      { descriptor: 5, path: "qmp", kind: "socket" }
     ])
+    assert.include(after(words, "-chardev"), "socket,id=control,fd=5,server=on,wait=off")
     assert.deepStrictEqual(after(words, "-kernel"), ["/dev/fd/3"])
     assert.deepStrictEqual(after(words, "-initrd"), ["/dev/fd/4"])
     assert.deepStrictEqual(after(words, "-append"), ["console=ttyS0 no_timer_check"])
@@ -49,9 +51,9 @@ describe("QEMU's arguments", () => {
       },
       "kvm"
     )
-    assert.deepStrictEqual(files.slice(2), [
-      { descriptor: 5, path: "/a,b", writable: true },
-      { descriptor: 6, path: "/c", writable: false }
+    assert.deepStrictEqual(files.slice(2, -1), [
+      { descriptor: 5, path: "/a,b", kind: "rw" },
+      { descriptor: 6, path: "/c", kind: "ro" }
     ])
     assert.deepStrictEqual(
       after(words, "-blockdev").map((text): unknown => JSON.parse(text)),
@@ -95,6 +97,27 @@ describe("QEMU's arguments", () => {
     ])
     assert.include(after(words, "-append")[0], "tsc_early_khz=")
     assert.deepStrictEqual(after(words, "-netdev"), ["user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22"])
+  })
+
+  it("its firmware's variables are its own, its sockets are made for it: no word names a path", () => {
+    const { files, words } = Arguments.make(
+      "qemu",
+      {
+        ...machine,
+        boot: { _tag: "Firmware", code: "/code", variables: "/vars" },
+        ports: [{ name: "org.ironwood.channel", socket: "channel" }]
+      },
+      "tcg"
+    )
+    assert.deepStrictEqual(
+      files.map(({ kind, path }) => `${kind}:${path}`),
+      ["ro:/code", "own:/vars", "socket:qmp", "socket:channel"]
+    )
+    assert.include(after(words, "-chardev"), "socket,id=port0,fd=6,server=on,wait=off")
+    assert.deepStrictEqual(
+      words.filter((word) => /path=|code|vars|qmp/.test(word)),
+      []
+    )
   })
 
   it("what the driver cannot do is told with its field", () => {

@@ -16,6 +16,7 @@ import {
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Cgroups } from "../../src/host/Cgroups.ts"
+import { helperPath } from "../../src/taproot/Helper.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
 import { Hypervisor } from "../../src/vmm/Hypervisor.ts"
 import * as Qemu from "../../src/vmm/qemu/Qemu.ts"
@@ -80,7 +81,29 @@ describe("Hypervisor", () => {
         assert.match(status, /^NoNewPrivs:\s+1$/m)
         assert.match(status, /^Seccomp:\s+2$/m)
         assert.deepStrictEqual(yield* cgroups.processes(place.cgroup), [running.pid])
-        assert.strictEqual(statSync(directory).uid, USER)
+        assert.deepStrictEqual(
+          [statSync(directory).uid, statSync(directory).mode & 0o777],
+          [process.geteuid?.(), 0o700],
+          "nothing is there that it could put something else into the place of"
+        )
+        // what it would do if its guest had taken it over: put a link where root opens a file at the next start
+        const processes = yield* Processes
+        const launcher = helperPath(processes.hello.taprootPid, "launch")
+        const attempt = yield* processes.run({
+          label: "taken over",
+          argv: [
+            launcher,
+            `${USER}`,
+            `${USER}`,
+            "--",
+            "ln",
+            "-s",
+            "/etc/shadow",
+            `/proc/${running.pid}/cwd/variables.fd`
+          ],
+          environment: { PATH: process.env["PATH"] ?? "" }
+        })
+        assert.match(Buffer.from(attempt.stderr).toString("utf8"), /Permission denied/)
         assert.notStrictEqual(readlinkSync(`/proc/${running.pid}/ns/net`), readlinkSync("/proc/self/ns/net"))
 
         yield* control.resume

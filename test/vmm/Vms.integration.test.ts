@@ -1,13 +1,18 @@
 /** Virtual machines under supervision, with real guests. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import { rmSync, truncateSync, writeFileSync } from "node:fs"
+import { existsSync, rmSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { kill } from "node:process"
+import * as State from "../../src/storage/State.ts"
+import * as Records from "../../src/vmm/Records.ts"
+import { eventually } from "../support/ironwood.ts"
 import * as Taproot from "../support/taproot.ts"
 import { brain, consoleText, leftovers, says, specOf, stateDirectory, until, withVms } from "./world.ts"
 
@@ -142,6 +147,51 @@ describe("Vms", () => {
         assert.include(yield* consoleText(next.vms, "ends"), "guest: off")
         yield* next.vms.remove("ends")
         yield* next.vms.remove("stays", { force: true })
+        yield* Scope.close(second, Exit.void)
+        assert.deepStrictEqual(leftovers(state), [])
+      }).pipe(Effect.provide(Taproot.layer()))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a machine that is made while one of its name is removed is another one, and stays", () =>
+    withVms(({ state, vms }) =>
+      Effect.gen(function* () {
+        const spec = yield* specOf("web")
+        const first = yield* vms.create(spec, { wait: true })
+        const removal = yield* Effect.forkChild(vms.remove("web", { force: true }), { startImmediately: true })
+        yield* eventually("the removal to have begun", vms.list, (found) => found.length === 0)
+        const second = yield* vms.create(spec, { wait: true })
+        yield* Fiber.join(removal)
+        assert.notStrictEqual(second.uid, first.uid)
+        assert.strictEqual(second.state, "running")
+        yield* says(vms, "web", "guest: ready")
+        assert.isTrue(existsSync(join(state, "vm/machines/web")))
+        assert.strictEqual((yield* vms.get("web")).pid, second.pid)
+        yield* vms.remove("web", { force: true })
+        assert.isFalse(existsSync(join(state, "vm/machines/web")))
+      })
+    )
+  )
+
+  it.live("a removal that a brain has begun is ended by the next", () =>
+    Effect.gen(function* () {
+      const state = yield* stateDirectory
+      yield* Effect.gen(function* () {
+        const first = yield* Scope.make()
+        const { context, vms } = yield* Scope.provide(brain(state, { ending: "release" }), first)
+        const created = yield* vms.create(yield* specOf("web"), { wait: true })
+        const records = yield* Records.open(Context.get(context, State.State))
+        yield* records.update("web", ({ value }) => ({ ...value, removing: true }))
+        assert.deepStrictEqual(yield* vms.list, [])
+        assert.strictEqual((yield* Effect.flip(vms.remove("web")))._tag, "VmNotFound")
+        yield* Scope.close(first, Exit.void)
+
+        const second = yield* Scope.make()
+        const next = yield* Scope.provide(brain(state), second)
+        const stored = yield* Records.open(Context.get(next.context, State.State))
+        yield* eventually("the record to be gone", stored.get("web"), Option.isNone)
+        assert.isFalse(existsSync(`/proc/${created.pid}`))
+        assert.isFalse(existsSync(join(state, "vm/machines/web")))
         yield* Scope.close(second, Exit.void)
         assert.deepStrictEqual(leftovers(state), [])
       }).pipe(Effect.provide(Taproot.layer()))

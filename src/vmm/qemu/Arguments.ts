@@ -7,6 +7,8 @@
  * or is not alive any more leaves QEMU there, stopped, so that also a later brain can ask which it was.
  *
  * Traps:
+ * - No file and no socket is opened or made by QEMU: who has taken over one could put something else in its place, for root to
+ *   open the next time.
  * - A disk's format is always said and its backing file always switched off: what a hostile image says about itself names no
  *   file of the host.
  * - On the `microvm` machine devices sit at memory addresses, not on PCI, and have other names. It has no watchdog.
@@ -15,11 +17,14 @@
 import type { Accelerator } from "../Accelerator.ts"
 import type { Disk, Machine, Nic, Port } from "../Machine.ts"
 
-/** A file that the machine has, as a descriptor of its QEMU. */
+/**
+ * A file that the machine has, as a descriptor of its QEMU. `ro`, `rw`: one that a person named; `own`: one that was made for it;
+ * `socket`: a unix socket that listens there, by its name in the machine's directory.
+ */
 export interface Handed {
   readonly descriptor: number
   readonly path: string
-  readonly writable: boolean
+  readonly kind: "ro" | "rw" | "own" | "socket"
 }
 
 export interface Invocation {
@@ -87,9 +92,9 @@ const nicWords = (machine: Machine, { forwards, id, mac, restricted }: Nic): Rea
   `${device(machine, "net")},netdev=${id},mac=${mac}${machine.chipset === "q35" ? ",romfile=" : ""}`
 ]
 
-const portWords = ({ name, socket }: Port, index: number): ReadonlyArray<string> => [
+const portWords = ({ name }: Port, index: number, listening: number): ReadonlyArray<string> => [
   "-chardev",
-  `socket,id=port${index},path=${quoted(socket)},server=on,wait=off`,
+  `socket,id=port${index},fd=${listening},server=on,wait=off`,
   "-device",
   `virtserialport,chardev=port${index},name=${quoted(name)}`
 ]
@@ -97,9 +102,9 @@ const portWords = ({ name, socket }: Port, index: number): ReadonlyArray<string>
 /** The files and words of a machine; `binary` is the first word. */
 export const make = (binary: string, machine: Machine, accelerator: Accelerator): Invocation => {
   const files: Array<Handed> = []
-  const hand = (path: string, writable: boolean): number => {
+  const hand = (path: string, kind: Handed["kind"]): number => {
     const descriptor = FIRST_DESCRIPTOR + files.length
-    files.push({ descriptor, path, writable })
+    files.push({ descriptor, path, kind })
     return descriptor
   }
 
@@ -108,16 +113,16 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator)
     boot._tag === "Kernel"
       ? [
           "-kernel",
-          `/dev/fd/${hand(boot.kernel, false)}`,
-          ...(boot.initrd === undefined ? [] : ["-initrd", `/dev/fd/${hand(boot.initrd, false)}`]),
+          `/dev/fd/${hand(boot.kernel, "ro")}`,
+          ...(boot.initrd === undefined ? [] : ["-initrd", `/dev/fd/${hand(boot.initrd, "ro")}`]),
           "-append",
           [boot.commandLine, ...kernelParameters(machine, accelerator)].join(" ").trim()
         ]
       : [
-          ...(boot.code === undefined ? [] : flash(0, hand(boot.code, false), true)),
-          ...(boot.variables === undefined ? [] : flash(1, hand(boot.variables, true), false))
+          ...(boot.code === undefined ? [] : flash(0, hand(boot.code, "ro"), true)),
+          ...(boot.variables === undefined ? [] : flash(1, hand(boot.variables, "own"), false))
         ]
-  const disks = machine.disks.flatMap((disk) => diskWords(machine, disk, hand(disk.file, !disk.readOnly)))
+  const disks = machine.disks.flatMap((disk) => diskWords(machine, disk, hand(disk.file, disk.readOnly ? "ro" : "rw")))
   const pvpanic = chipset === "q35" ? "pvpanic-pci" : "pvpanic"
 
   return {
@@ -147,7 +152,7 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator)
       "-serial",
       "chardev:console",
       "-chardev",
-      `socket,id=control,path=${CONTROL_SOCKET},server=on,wait=off`,
+      `socket,id=control,fd=${hand(CONTROL_SOCKET, "socket")},server=on,wait=off`,
       "-mon",
       "chardev=control,mode=control",
       ...bootWords,
@@ -160,7 +165,7 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator)
       ...disks,
       ...machine.nics.flatMap((nic) => nicWords(machine, nic)),
       ...(machine.ports.length === 0 ? [] : ["-device", device(machine, "serial")]),
-      ...machine.ports.flatMap(portWords)
+      ...machine.ports.flatMap((port, index) => portWords(port, index, hand(port.socket, "socket")))
     ]
   }
 }

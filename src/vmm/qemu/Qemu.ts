@@ -1,10 +1,12 @@
 /**
  * The driver for QEMU: finds it, makes machines of it, takes hold of them by QMP.
  *
- * A QEMU never runs as root: `launch` (C, beside taproot) opens its files, becomes the machine's own user and then QEMU, which
- * has those descriptors, its own directory, its own cgroup and a filter of system calls, and can reach nothing else.
+ * A QEMU never runs as root: `launch` (C, beside taproot) opens its files and sockets, becomes the machine's own user and then
+ * QEMU, which has those descriptors, its own cgroup and a filter of system calls, and can reach nothing else.
  *
  * Traps:
+ * - The machine's directory is root's, and QEMU cannot even look into it: what is in there is opened, connected to and taken
+ *   away by root.
  * - Only one client of a control socket is served at a time; one that another client holds looks like one that hangs.
  * - Where we are not root all machines run as who we are.
  */
@@ -146,7 +148,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
       ...(network ? [] : ["--no-network"]),
       isRoot ? String(user) : "-",
       isRoot ? [user, ...groups].join(",") : "-",
-      ...files.map(({ descriptor, path, writable }) => `${descriptor}=${writable ? "rw" : "ro"}:${path}`),
+      ...files.map(({ descriptor, kind, path }) => `${descriptor}=${kind}:${path}`),
       "--"
     ])
 
@@ -160,7 +162,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
         },
         catch: (error) => new PlaceFailed({ detail: String(error) })
       })
-      const words = yield* launching(TRIAL_USER, [{ descriptor: 3, path: program, writable: false }], false)
+      const words = yield* launching(TRIAL_USER, [{ descriptor: 3, path: program, kind: "ro" }], false)
       return {
         label: "accelerator trial",
         argv: [...words, path, ...TRIAL],
@@ -226,9 +228,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
       yield* Effect.tryPromise({
         try: async () => {
           await fs.mkdir(place.directory, { recursive: true, mode: 0o700 })
-          if (isRoot) await fs.chown(place.directory, place.user, place.user)
-          // what an earlier machine left
-          await fs.rm(join(place.directory, Arguments.CONTROL_SOCKET), { force: true })
+          // an earlier Ironwood gave it to the machine's user
+          if (isRoot) await fs.chown(place.directory, 0, 0)
         },
         catch: (error) => new PlaceFailed({ detail: String(error) })
       })

@@ -1,0 +1,110 @@
+/**
+ * What does a virtual machine under supervision cost beside one that is started by hand, with the same kernel, machine type,
+ * accelerator and memory? A container's answer from a microVM, the root file system that it takes, the return of a machine whose
+ * QEMU was killed, and one that is paused and resumed.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import { mkdirSync } from "node:fs"
+import { join } from "node:path"
+import * as Client from "../src/cli/Client.ts"
+import { type HandMade, handMade } from "./HandMade.ts"
+import { ironwood } from "./Ironwood.ts"
+import { acceleratorOf, machine, sandboxed } from "./Machines.ts"
+import { interleave, progress, report, timed } from "./Measure.ts"
+import { workspace } from "./Peers.ts"
+import { peaks, rootSquashfs } from "./RootSquashfs.ts"
+
+const space = workspace()
+const rounds = 5
+
+const roots = async (): Promise<void> => {
+  progress("root file systems, each in turn")
+  const subject = await rootSquashfs(space)
+  try {
+    const question = "layers to root file system, 3 layers, 100 MiB"
+    const tools = "umoci raw unpack, mksquashfs (zstd, level 1)"
+    const samples = await interleave(rounds, { ironwood: subject.first, [tools]: subject.byTools })
+    for (const [name, took] of samples) {
+      report({ question, subject: name, unit: "ms", samples: took, aim: "faster" })
+    }
+    const memory = "memory of its programs at most"
+    const programs = await peaks(["tar2sqfs", "umoci", "mksquashfs"], async () => {
+      await subject.first()
+      await subject.byTools()
+    })
+    for (const [name, mebibytes] of programs) {
+      const whose = name === "tar2sqfs" ? `ironwood, ${name}` : name
+      report({ question: memory, subject: whose, unit: "MiB", samples: [mebibytes], aim: "bounded" })
+    }
+    await subject.again()
+    const again = await interleave(9, { ironwood: subject.again })
+    for (const [name, took] of again) {
+      const aim = "a third of the first time"
+      report({ question: "the same once more", subject: name, unit: "ms", samples: took, aim })
+    }
+  } finally {
+    await subject.close()
+  }
+}
+
+const answers = async (connection: Client.Connection, hand: HandMade, accelerator: string): Promise<void> => {
+  progress("microVMs, each in turn")
+  const samples = await interleave(rounds, {
+    ironwood: (round) => sandboxed(connection, `bench-${round}`),
+    "QEMU, its modules, an image, crun by hand (the sum of the parts)": hand.container,
+    "QEMU by hand, busybox' first word (the floor)": hand.firstWord
+  })
+  for (const [subject, took] of samples) {
+    const question = `call to the first byte of a container in a microVM (${accelerator})`
+    report({ question, subject, unit: "ms", samples: took, aim: "1.15 times the sum of the parts" })
+  }
+}
+
+const machines = async (connection: Client.Connection, hand: HandMade): Promise<void> => {
+  progress("a machine that is killed, each in turn")
+  const one = await machine(connection, "bench", hand.floor)
+  try {
+    const returns = await interleave(rounds, { ironwood: one.killed, "QEMU started by hand": hand.firstWord })
+    for (const [subject, took] of returns) {
+      const question = "QEMU killed to the guest's first word, no back-off"
+      report({ question, subject, unit: "ms", samples: took, aim: "1.15 times" })
+    }
+    progress("a machine that is paused, each in turn")
+    const other = await hand.pausable()
+    try {
+      const resumed = (subject: { pause: () => Promise<void>; resume: () => Promise<void> }) => async () => {
+        await subject.pause()
+        return timed(subject.resume)
+      }
+      const samples = await interleave(31, { ironwood: resumed(one), "cont, by QMP": resumed(other) })
+      for (const [subject, took] of samples) {
+        report({ question: "paused to resumed", subject, unit: "ms", samples: took, aim: "by hand plus at most 5 ms" })
+      }
+    } finally {
+      await other.close()
+    }
+  } finally {
+    await one.remove()
+  }
+}
+
+await roots()
+const home = join(space, "instance")
+mkdirSync(home)
+const instance = await ironwood(home, { probe: false })
+try {
+  const scope = Scope.makeUnsafe()
+  const connection = await Effect.runPromise(
+    Client.make(`unix:${home}/ironwood/ironwood.sock`).pipe(Effect.provideService(Scope.Scope, scope))
+  )
+  const accelerator = await acceleratorOf(connection)
+  const hand = handMade(space, accelerator)
+  await answers(connection, hand, accelerator.toUpperCase())
+  await machines(connection, hand)
+  await Effect.runPromise(Scope.close(scope, Exit.void))
+} finally {
+  await instance.close()
+}
+process.exit(0)

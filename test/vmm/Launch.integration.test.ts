@@ -1,0 +1,64 @@
+/** `launch`: which files it opens for a program, which it does not, and what the program is then. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { linkSync, mkdtempSync, realpathSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { helperPath } from "../../src/taproot/Helper.ts"
+import { Processes } from "../../src/taproot/Processes.ts"
+import * as Taproot from "../support/taproot.ts"
+
+const temporary = Effect.acquireRelease(
+  Effect.sync(() => realpathSync(mkdtempSync(join(tmpdir(), "ironwood-launch-")))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
+)
+
+/** Runs `program` with the files; its exit code and what it said. */
+const launch = Effect.fnUntraced(function* (directory: string, files: ReadonlyArray<string>, program: string) {
+  const processes = yield* Processes
+  const launcher = helperPath(processes.hello.taprootPid, "launch")
+  const { exit, stderr, stdout } = yield* processes.run({
+    label: "launch",
+    argv: [launcher, "1900000123", "1900000123", ...files, "--", "sh", "-c", program],
+    environment: { PATH: process.env["PATH"] ?? "" },
+    directory
+  })
+  const text = (bytes: Uint8Array) => Buffer.from(bytes).toString("utf8")
+  return { code: exit._tag === "Exited" ? exit.code : exit._tag, stdout: text(stdout), stderr: text(stderr) }
+})
+
+describe("launch", () => {
+  it.live("opens what a person named through links, and what is a program's own through none", () =>
+    Effect.gen(function* () {
+      const home = yield* temporary
+      writeFileSync(join(home, "secret"), "of root's\n", { mode: 0o600 })
+      symlinkSync("secret", join(home, "link"))
+      const named = yield* launch(home, ["3=ro:link"], "cat <&3")
+      assert.deepStrictEqual(named, { code: 0, stdout: "of root's\n", stderr: "" })
+      const linked = yield* launch(home, ["3=own:link"], "cat <&3")
+      assert.deepStrictEqual([linked.code, linked.stdout], [66, ""])
+      assert.match(linked.stderr, /^launch: link: /)
+
+      writeFileSync(join(home, "own"), "")
+      assert.strictEqual((yield* launch(home, ["3=own:own"], "echo mine >&3")).code, 0)
+      assert.strictEqual(statSync(join(home, "own")).size, 5)
+      linkSync(join(home, "secret"), join(home, "second"))
+      const twice = yield* launch(home, ["3=own:second"], "cat <&3")
+      assert.deepStrictEqual([twice.code, twice.stdout], [66, ""])
+      assert.strictEqual((yield* launch(home, ["3=own:."], "true")).code, 66)
+      assert.strictEqual((yield* launch(home, ["3=any:own"], "true")).code, 64)
+    }).pipe(Effect.scoped, Effect.provide(Taproot.layer()))
+  )
+
+  it.live("makes sockets where the program itself cannot, in the place of what was there", () =>
+    Effect.gen(function* () {
+      const home = yield* temporary
+      symlinkSync("/etc/passwd", join(home, "control"))
+      const { code, stdout } = yield* launch(home, ["3=socket:control"], "readlink /proc/self/fd/3")
+      assert.strictEqual(code, 0)
+      assert.match(stdout, /^socket:/)
+      assert.isTrue(statSync(join(home, "control")).isSocket())
+      assert.isTrue(statSync("/etc/passwd").isFile())
+    }).pipe(Effect.scoped, Effect.provide(Taproot.layer()))
+  )
+})
