@@ -32,7 +32,9 @@ export type ContainerRecord = typeof ContainerRecord.Type
 export const SandboxRecord = Schema.Struct({
   spec: SandboxSpec,
   /** Made for one container that named none, and removed with it. */
-  implicit: Schema.Boolean
+  implicit: Schema.Boolean,
+  /** Whom the monitor of its microVM runs as: no two sandboxes the same. Absent until it has had one. */
+  user: Schema.optionalKey(Schema.Int)
 })
 export type SandboxRecord = typeof SandboxRecord.Type
 

@@ -31,7 +31,7 @@ import { reconcile } from "./Reconcile.ts"
 import * as Records from "./Records.ts"
 import type { Secrets } from "./Secrets.ts"
 import { sandboxActor, type SandboxSupervisor } from "./SandboxActor.ts"
-import type { MicroVms } from "./microvm/MicroVms.ts"
+import { MicroVms } from "./microvm/MicroVms.ts"
 import { Systems } from "./System.ts"
 
 /** What the branch stands on. */
@@ -124,7 +124,8 @@ const make = Effect.gen(function* () {
     children: Effect.gen(function* () {
       const { paths, quiet } = yield* ContainerRuns
       const cgroups = yield* Cgroups
-      yield* Actor.onStop(Effect.andThen(quiet, cgroups.remove(paths.cgroup)))
+      const microVms = yield* MicroVms
+      yield* Actor.onStop(quiet.pipe(Effect.andThen(cgroups.remove(paths.cgroup)), Effect.andThen(microVms.forgetAll)))
       if (!begun) yield* Records.forgetStops(records)
       begun = true
       const desired = yield* records.sandboxes.partition

@@ -20,6 +20,8 @@ export type Incoming = Exclude<TaprootFrame, { readonly _tag: "Fault" }>
 export interface Channel {
   /** Queues a frame. A frame that breaks a bound is not sent and the channel stays whole. After the loss, nothing happens. */
   readonly send: (frame: BrainFrame) => Result.Result<void, FrameError>
+  /** Gives the channel up: it is lost, for this reason. */
+  readonly lose: (reason: ChannelLost["reason"], detail: string) => void
 }
 
 /**
@@ -79,6 +81,7 @@ export const open = (
       }
 
       return {
+        lose,
         send: (frame: BrainFrame) => {
           if (ended) return Result.void
           const first = writer.empty

@@ -225,9 +225,9 @@ export class UnmountFailed extends Schema.TaggedError<UnmountFailed>()("UnmountF
   }
 }
 
-/** The channel to taproot ended. `closed`: taproot is gone or closed it; `refused`: taproot said so (FAULT); `broken`: it sent what the protocol does not allow. */
+/** The channel to taproot ended. `closed`: taproot is gone or closed it; `refused`: taproot said so (FAULT); `broken`: it sent what the protocol does not allow; `silent`: that of a guest owed an answer for too long. */
 export class ChannelLost extends Schema.TaggedError<ChannelLost>()("ChannelLost", {
-  reason: Schema.Literals(["closed", "refused", "broken"]),
+  reason: Schema.Literals(["closed", "refused", "broken", "silent"]),
   detail: Schema.String
 }) {
   override get message(): string {

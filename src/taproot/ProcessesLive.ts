@@ -12,6 +12,7 @@
 import { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { absurd } from "effect/Function"
@@ -48,10 +49,11 @@ import { oldestProtocolVersion, protocolVersion } from "./Wire.ts"
 
 export interface Options {
   /**
-   * What happens to those who wait, and to who asks later, when the channel is lost. `die`, the default: with it dies whoever
-   * stands on it, which is everybody. `refuse`: its processes count as killed, and what is asked is refused.
+   * It is the taproot of a guest, a stranger: when an answer takes longer than this the channel counts as lost. With the channel
+   * of our own taproot dies whoever stands on it, which is everybody; of a lost guest, and once the scope has closed, the
+   * processes count as killed, and what is asked is refused.
    */
-  readonly onLoss?: "die" | "refuse"
+  readonly guestPatience?: Duration.Duration
   /** Called at the loss, before anybody who waits hears of it. */
   readonly lost?: (reason: ChannelLost) => void
 }
@@ -62,7 +64,7 @@ const MOST_PROCESSES = 65_536
 /** Says HELLO over this stream and serves `Processes` until the scope closes, which destroys the stream. */
 export const make = (
   stream: Duplex,
-  { lost: tellLost, onLoss: lossMeans = "die" }: Options = {}
+  { guestPatience, lost: tellLost }: Options = {}
 ): Effect.Effect<Processes["Service"], ChannelLost, Scope.Scope> =>
   Effect.gen(function* () {
     const greeted = yield* Deferred.make<Hello, ChannelLost>()
@@ -130,26 +132,47 @@ export const make = (
       }
     }
 
+    /** Nobody shall wait any more. */
+    const release = (reason: ChannelLost): void => {
+      requests.lose(reason)
+      if (guestPatience === undefined) table.lose(reason)
+      else table.vanish(killedNow())
+    }
+
     const onLost = (reason: ChannelLost): void => {
       tellLost?.(reason)
       Deferred.doneUnsafe(lost, Exit.succeed(reason))
       Deferred.doneUnsafe(greeted, Exit.fail(reason))
       // One turn later, so that the brain's main, which ends the brain, comes first.
-      setImmediate(() => {
-        requests.lose(reason)
-        if (lossMeans === "die") table.lose(reason)
-        else table.vanish(killedNow())
-      })
+      setImmediate(() => release(reason))
     }
 
     const channel = yield* Channel.open(stream, { onFrame, onLost })
-    const requests = new Requests((frame) => {
-      due.sent(frame)
-      return channel.send(frame)
-    }, lossMeans === "refuse")
+    const requests = new Requests(
+      (frame) => {
+        due.sent(frame)
+        return channel.send(frame)
+      },
+      guestPatience === undefined
+        ? undefined
+        : {
+            patience: guestPatience,
+            overdue: (detail) => channel.lose("silent", `${detail} within ${Duration.format(guestPatience)}`)
+          }
+    )
     const table = new Table(requests)
+    if (guestPatience !== undefined) {
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => release(new ChannelLost({ reason: "closed", detail: "the guest was left" })))
+      )
+    }
     yield* requests.send({ _tag: "Hello", version: protocolVersion, oldest: oldestProtocolVersion })
-    const welcome = yield* Deferred.await(greeted)
+    const welcome = yield* guestPatience === undefined
+      ? Deferred.await(greeted)
+      : Effect.timeoutOrElse(Deferred.await(greeted), {
+          duration: guestPatience,
+          orElse: () => new ChannelLost({ reason: "silent", detail: "no WELCOME" })
+        })
     yield* Effect.forkScoped(heartbeat(requests))
 
     const spawn = (request: SpawnRequest): Effect.Effect<Process, SpawnRefused> =>

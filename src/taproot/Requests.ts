@@ -1,7 +1,11 @@
 /**
  * Requests to taproot and their answers: numbers them, so that any number can be on the way at once, and gives each
  * answer to whoever waits for it. When the channel is lost, all that wait and all that come later die with it, or are refused.
+ *
+ * The taproot of a guest is a stranger, which may take a request and never answer. Who waits for it may be uninterruptible, so
+ * its answers have a deadline: with the first that is overdue the channel is lost, and everybody's wait is over.
  */
+import type * as Duration from "effect/Duration"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -21,6 +25,14 @@ export interface Refusal {
   readonly detail: string
 }
 
+/** How to deal with a taproot that is not our own. */
+export interface Distrust {
+  /** How long it may take with an answer. */
+  readonly patience: Duration.Input
+  /** Called when it has taken longer: loses the channel. */
+  readonly overdue: (detail: string) => void
+}
+
 interface Waiting {
   /** False: that is no answer to this request. */
   readonly answer: (answer: Answer) => boolean
@@ -36,12 +48,16 @@ export class Requests {
   readonly #waiting = new Map<number, Waiting>()
   #last = 0
   #lost: ChannelLost | undefined = undefined
-  /** After the loss: refuse, instead of dying. */
-  readonly #refuses: boolean
+  /** Of another's taproot; after the loss its requests are refused, instead of dying. */
+  readonly #distrust: Distrust | undefined
 
-  constructor(send: (frame: BrainFrame) => Result.Result<void, FrameError>, refuses = false) {
+  constructor(send: (frame: BrainFrame) => Result.Result<void, FrameError>, distrust?: Distrust) {
     this.#send = send
-    this.#refuses = refuses
+    this.#distrust = distrust
+  }
+
+  get #refuses(): boolean {
+    return this.#distrust !== undefined
   }
 
   /** Sends a frame that has no answer and that the caller has made within the bounds of the protocol. */
@@ -76,7 +92,8 @@ export class Requests {
           : Effect.die(lost)
       }
       const request = this.#number()
-      const sent = this.#send(frame(request))
+      const made = frame(request)
+      const sent = this.#send(made)
       if (Result.isFailure(sent)) {
         return Effect.fail(refuse({ reason: "invalid", errno: 0, detail: sent.failure.problem }))
       }
@@ -99,7 +116,16 @@ export class Requests {
           )
       })
       // taproot answers many at a time; whoever waited does not go on inside the reading of its frames
-      return Effect.tap(Deferred.await(answered), Effect.yieldNow)
+      const answer = Effect.tap(Deferred.await(answered), Effect.yieldNow)
+      const distrust = this.#distrust
+      if (distrust === undefined) return answer
+      return Effect.timeoutOrElse(answer, {
+        duration: distrust.patience,
+        orElse: () => {
+          distrust.overdue(`no answer to ${made._tag.toUpperCase()}`)
+          return answer
+        }
+      })
     })
   }
 

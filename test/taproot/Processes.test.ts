@@ -1,10 +1,12 @@
 /** The client side of the protocol on the simulated taproot: what is said when, and what a lying taproot meets. */
 import { assert, describe, it } from "@effect/vitest"
 import { duplexPair } from "node:stream"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { type OutputChunk, type Process, Processes } from "../../src/taproot/Processes.ts"
@@ -321,7 +323,7 @@ describe("a guest that is gone", () => {
       taproot.resume()
       let told = ""
       const making = yield* Effect.forkChild(
-        ProcessesLive.make(brain, { onLoss: "refuse", lost: ({ reason }) => (told = reason) })
+        ProcessesLive.make(brain, { guestPatience: Duration.seconds(30), lost: ({ reason }) => (told = reason) })
       )
       const open = { stdin: true, stdout: true, stderr: false, pty: false }
       yield* say(taproot, [
@@ -345,6 +347,59 @@ describe("a guest that is gone", () => {
       assert.propertyVal(yield* Effect.flip(web.write(Buffer.from("x"))), "_tag", "StdinClosed")
       yield* web.acknowledge
     }).pipe(Effect.scoped)
+  )
+})
+
+describe("a guest that does not answer", () => {
+  const guest = Effect.gen(function* () {
+    const [brain, taproot] = duplexPair()
+    taproot.resume()
+    const making = yield* Effect.forkChild(ProcessesLive.make(brain, { guestPatience: Duration.seconds(30) }))
+    yield* say(taproot, [welcome(0)])
+    return yield* Fiber.join(making)
+  })
+
+  it.effect("is lost when its patience is over, also for those who cannot be interrupted", () =>
+    Effect.gen(function* () {
+      const processes = yield* guest
+      const spawning = yield* Effect.forkChild(Effect.uninterruptible(Effect.flip(processes.spawn(worker))))
+      const mounting = yield* Effect.forkChild(
+        Effect.flip(processes.mount({ source: "tmpfs", target: "/run", type: "tmpfs" }))
+      )
+      yield* settled
+      yield* TestClock.adjust("29 seconds")
+      assert.isUndefined(spawning.pollUnsafe())
+      yield* TestClock.adjust("1 second")
+      yield* settled
+      assert.deepInclude(yield* Fiber.join(spawning), { _tag: "SpawnRefused", errno: 104 })
+      assert.propertyVal(yield* Fiber.join(mounting), "_tag", "MountFailed")
+      assert.deepInclude(yield* processes.lost, { reason: "silent", detail: "no answer to SPAWN within 30s" })
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("keeps nobody once it is left", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const processes = yield* Scope.provide(guest, scope)
+      const spawning = yield* Effect.forkChild(Effect.flip(processes.spawn(worker)))
+      yield* settled
+      yield* Scope.close(scope, Exit.void)
+      assert.propertyVal(yield* Fiber.join(spawning), "_tag", "SpawnRefused")
+      assert.propertyVal(yield* Effect.flip(processes.spawn(worker)), "_tag", "SpawnRefused")
+    })
+  )
+
+  it.effect("and one that never says WELCOME is given up", () =>
+    Effect.gen(function* () {
+      const [brain, taproot] = duplexPair()
+      taproot.resume()
+      const making = yield* Effect.forkChild(
+        Effect.scoped(Effect.flip(ProcessesLive.make(brain, { guestPatience: Duration.seconds(30) })))
+      )
+      yield* settled
+      yield* TestClock.adjust("30 seconds")
+      assert.propertyVal(yield* Fiber.join(making), "reason", "silent")
+    })
   )
 })
 

@@ -5,13 +5,18 @@
  * Use: `make` with the guest's `Processes`. The program of an earlier brain is ended, and one that has died is started again
  * with the next request.
  *
- * Trap: everything that comes from it is a guest's word: bounded, and read as such.
+ * Traps:
+ * - Everything that comes from it is a guest's word: bounded, and read as such. What nobody asked for breaks the protocol.
+ * - It works on one request at a time, and whatever a container mounts can hold that up. So a request has a deadline, which ends
+ *   the program, and with it what others wait for; who gets nothing twice in a row has no guest.
+ * - Who waits can be interrupted; the request goes its way, or the answers would be somebody else's.
  */
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as Semaphore from "effect/Semaphore"
+import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import { constants } from "node:os"
 import { FileFailed, type ProcessFacts, type SystemFiles } from "../../host/SystemFiles.ts"
@@ -59,30 +64,44 @@ interface Helper {
   readonly process: Process
   /** Who waits, in the order of their requests. */
   readonly waiting: Array<Deferred.Deferred<Buffer, number>>
+  /** Done when nothing is expected of it any more. */
+  readonly over: Deferred.Deferred<void>
 }
+
+interface Request {
+  readonly bytes: Buffer
+  readonly answer: Deferred.Deferred<Buffer, number>
+}
+
+const DEADLINE = Duration.seconds(20)
+const MOST_MISSED = 2
 
 const ENOTCONN = 107
 const EPROTO = 71
+const ETIMEDOUT = 110
 
-/** Puts answers together: u32 length, and so many bytes. False: that is no answer. */
-const makeAnswers = (take: (answer: Buffer) => void) => {
-  let pieces: Array<Uint8Array> = []
-  let length = 0
+/**
+ * Puts answers together: u32 length, and so many bytes, each of which is copied once. `take` tells whether it was expected. False:
+ * that is no answer, or nobody's.
+ */
+const makeAnswers = (take: (answer: Buffer) => boolean) => {
+  let into = Buffer.alloc(4)
+  let filled = 0
+  let isLength = true
   return (bytes: Uint8Array): boolean => {
-    pieces.push(bytes)
-    length += bytes.length
-    if (length < 4) return true
-    let all = Buffer.concat(pieces, length)
-    while (all.length >= 4) {
-      const wanted = all.readUInt32LE(0)
+    for (let at = 0; at < bytes.length;) {
+      const piece = bytes.subarray(at, at + into.length - filled)
+      into.set(piece, filled)
+      filled += piece.length
+      at += piece.length
+      if (filled < into.length) return true
+      const wanted = isLength ? into.readUInt32LE(0) : 4
       if (wanted < 4 || wanted > MOST + 4) return false
-      if (all.length < 4 + wanted) break
-      take(all.subarray(4, 4 + wanted))
-      all = all.subarray(4 + wanted)
+      if (!isLength && !take(into)) return false
+      into = Buffer.alloc(wanted)
+      filled = 0
+      isLength = !isLength
     }
-    // a copy: what was answered need not be kept for it
-    pieces = [Uint8Array.from(all)]
-    length = all.length
     return true
   }
 }
@@ -112,29 +131,49 @@ const factsIn = (answer: Buffer): ReadonlyArray<ProcessFacts> => {
   return found
 }
 
-export const make = Effect.fnUntraced(function* (processes: Processes["Service"]) {
+/** `broken`: told when the guest does not keep to the rules. */
+export const make = Effect.fnUntraced(function* (
+  processes: Processes["Service"],
+  broken: (detail: string) => Effect.Effect<void>
+) {
   const scope = yield* Effect.scope
-  const turn = Semaphore.makeUnsafe(1)
+  const requests = yield* Queue.unbounded<Request>()
   for (const old of yield* processes.takeAll(LABEL)) {
     yield* Effect.ignore(old.signal("SIGKILL"))
     yield* old.acknowledge
   }
 
   let current: Helper | undefined
+  let missed = 0
 
-  const listen = ({ process, waiting }: Helper) =>
+  /** From now on another one answers. */
+  const giveUp = (helper: Helper, errno: number) =>
+    Effect.sync(() => {
+      if (current === helper) current = undefined
+      Deferred.doneUnsafe(helper.over, Exit.void)
+      for (const one of helper.waiting.splice(0)) Deferred.doneUnsafe(one, Exit.fail(errno))
+    })
+
+  const listen = (helper: Helper) =>
     Effect.gen(function* () {
+      const { over, process, waiting } = helper
       const answers = makeAnswers((answer) => {
         const first = waiting.shift()
+        if (first === undefined) return false
+        missed = 0
         const errno = answer.readUInt32LE(0)
-        if (first === undefined) return
-        Deferred.doneUnsafe(first, errno === 0 ? Exit.succeed(Buffer.from(answer.subarray(4))) : Exit.fail(errno))
+        Deferred.doneUnsafe(first, errno === 0 ? Exit.succeed(answer.subarray(4)) : Exit.fail(errno))
+        return true
       })
-      yield* Stream.runForEachWhile(process.output("stdout"), ({ bytes }) => Effect.sync(() => answers(bytes)))
+      let isWell = true
+      yield* Effect.raceFirst(
+        Stream.runForEachWhile(process.output("stdout"), ({ bytes }) => Effect.sync(() => (isWell = answers(bytes)))),
+        Deferred.await(over)
+      )
+      if (!isWell && !Deferred.isDoneUnsafe(over)) yield* broken("an answer about files that nobody asked for")
+      yield* giveUp(helper, ENOTCONN)
       yield* Effect.ignore(process.signal("SIGKILL"))
       yield* process.acknowledge
-      if (current?.process === process) current = undefined
-      for (const one of waiting.splice(0)) Deferred.doneUnsafe(one, Exit.fail(ENOTCONN))
     })
 
   const helper = Effect.gen(function* () {
@@ -146,34 +185,57 @@ export const make = Effect.fnUntraced(function* (processes: Processes["Service"]
       stdout: { _tag: "Stream" },
       stderr: { _tag: "Inherit" }
     })
-    const made: Helper = { process, waiting: [] }
+    const made: Helper = { process, waiting: [], over: yield* Deferred.make<void>() }
     current = made
     yield* Effect.forkIn(listen(made), scope)
     return made
   })
 
+  /** One request after the other, to the program that is there then. */
+  const sending = Effect.gen(function* () {
+    const { answer, bytes } = yield* Queue.take(requests)
+    const { over, process, waiting } = yield* Effect.tapError(helper, () => Deferred.fail(answer, ENOTCONN))
+    waiting.push(answer)
+    yield* Effect.raceFirst(process.write(bytes), Deferred.await(over))
+  }).pipe(
+    // no program, or it has just died: `listen` tells who waits
+    Effect.ignore,
+    Effect.forever
+  )
+  yield* Effect.forkIn(sending, scope)
+
+  /** Nobody may have answered because of somebody else's request: all of them have the same end. */
+  const overdue = (answer: Request["answer"]) =>
+    Effect.gen(function* () {
+      if (!Deferred.doneUnsafe(answer, Exit.fail(ETIMEDOUT))) return
+      missed++
+      if (current !== undefined) yield* giveUp(current, ETIMEDOUT)
+      if (missed >= MOST_MISSED) yield* broken("it does not answer about its files")
+    })
+
   const ask = (operation: number, ...fields: ReadonlyArray<Uint8Array>): Effect.Effect<Buffer, number> => {
     const body = Buffer.concat([Buffer.from([operation]), ...fields])
     if (body.length > MOST) return Effect.fail(EPROTO)
-    const sent = Effect.gen(function* () {
-      const { process, waiting } = yield* helper
-      const answer = yield* Deferred.make<Buffer, number>()
-      waiting.push(answer)
-      yield* process.write(Buffer.concat([u32(body.length), body]))
-      return answer
-    }).pipe(Effect.uninterruptible)
-    return turn.withPermit(sent).pipe(
-      // no program, or it has just died: nobody answers
-      Effect.mapError(() => ENOTCONN),
-      Effect.flatMap(Deferred.await)
-    )
+    return Effect.suspend(() => {
+      const answer = Deferred.makeUnsafe<Buffer, number>()
+      Queue.offerUnsafe(requests, { bytes: Buffer.concat([u32(body.length), body]), answer })
+      return Effect.timeoutOrElse(Deferred.await(answer), {
+        duration: DEADLINE,
+        orElse: () => Effect.andThen(overdue(answer), Deferred.await(answer))
+      })
+    })
   }
 
   const failed = (path: string) => (errno: number) =>
     new FileFailed({
       path,
       code: codes.get(errno) ?? "EUNKNOWN",
-      problem: errno === ENOTCONN ? "the guest does not answer any more" : describeErrno(errno)
+      problem:
+        errno === ENOTCONN
+          ? "the guest does not answer any more"
+          : errno === ETIMEDOUT
+            ? `the guest did not answer within ${Duration.format(DEADLINE)}`
+            : describeErrno(errno)
     })
   const named = <A>(path: string, effect: Effect.Effect<A, number>) => Effect.mapError(effect, failed(path))
 

@@ -31,9 +31,11 @@ export const make = Effect.fnUntraced(function* (input: {
   /** Has the machine started anew for a container whose image it lacks. */
   readonly renew: (container: string) => Effect.Effect<void>
   readonly isRenewed: Effect.Effect<boolean>
+  /** Told when the guest does not keep to the rules. */
+  readonly broken: (detail: string) => Effect.Effect<void>
 }) {
-  const { content, gone, isRenewed, processes, renew } = input
-  const { files, like, readInRoot } = yield* GuestFiles.make(processes)
+  const { broken, content, gone, isRenewed, processes, renew } = input
+  const { files, like, readInRoot } = yield* GuestFiles.make(processes, broken)
   const cgroups = yield* Cgroups.make(processes.hello.taprootPid, files)
   const runtime = yield* OciRuntimeLive.make({
     processes,

@@ -21,7 +21,9 @@ import { MicroVmEnded, type MicroVmFailed } from "../ContainerExit.ts"
 import type { Records, SandboxRecord } from "../Records.ts"
 import { anyLabel } from "../RuntimePaths.ts"
 import { Systems } from "../System.ts"
-import { type MicroVm, MicroVms } from "./MicroVms.ts"
+import type { MicroVm } from "./Connection.ts"
+import { MicroVms } from "./MicroVms.ts"
+import * as Users from "./Users.ts"
 
 /** No container can be called so. */
 export const ID = "microVM"
@@ -69,7 +71,7 @@ export const microVmActor = (
         yield* Actor.annotate({ note: "its guest comes up" })
         yield* complete
         const started = yield* microVms
-          .start(sandbox, yield* containers)
+          .start(sandbox, yield* containers, yield* Users.userOf(records, name))
           .pipe(Effect.tapError((failed) => systems.settle(name, Exit.fail(failed))))
         yield* Actor.annotate(factsOf(started))
         return started

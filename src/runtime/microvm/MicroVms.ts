@@ -17,39 +17,24 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
-import { createHash } from "node:crypto"
 import { Cgroups } from "../../host/Cgroups.ts"
-import { ofHost as files, textOf } from "../../host/SystemFiles.ts"
+import { ofHost as files } from "../../host/SystemFiles.ts"
 import { Content } from "../../storage/Content.ts"
 import type { Digest } from "../../storage/Digest.ts"
 import * as DiskRoom from "../../storage/DiskRoom.ts"
 import * as ProcessLog from "../../storage/logs/ProcessLog.ts"
-import { connect, portName } from "../../taproot/GuestPort.ts"
-import * as ProcessExit from "../../taproot/ProcessExit.ts"
+import { portName } from "../../taproot/GuestPort.ts"
 import { type Process, Processes } from "../../taproot/Processes.ts"
-import * as ProcessesLive from "../../taproot/ProcessesLive.ts"
-import { type GuestState, Hypervisor, HypervisorMissing } from "../../vmm/Hypervisor.ts"
+import { Hypervisor, HypervisorMissing } from "../../vmm/Hypervisor.ts"
 import type { Machine } from "../../vmm/Machine.ts"
 import { MicroVmFailed } from "../ContainerExit.ts"
 import { Executions } from "../Executions.ts"
 import type { ContainerRecord, SandboxRecord } from "../Records.ts"
-import { type System, Systems } from "../System.ts"
+import { Systems } from "../System.ts"
+import * as Connection from "./Connection.ts"
 import * as GuestImage from "./GuestImage.ts"
 import { serialOf } from "./GuestRoots.ts"
-import * as GuestSystem from "./GuestSystem.ts"
-
-/** A microVM whose guest answers. */
-export interface MicroVm {
-  readonly process: Process
-  readonly system: System
-  /** The release of its guest's kernel, as the guest says. */
-  readonly kernel: string
-  /** Waits for its end: why. */
-  readonly ended: Effect.Effect<string>
-}
 
 export class MicroVms extends Context.Service<
   MicroVms,
@@ -57,29 +42,30 @@ export class MicroVms extends Context.Service<
     /** What this host has not that a microVM takes, with what to do; undefined when it has all. */
     readonly lacking: Effect.Effect<string | undefined>
     /** The one of a sandbox that is there, whoever started it. Connects to one that an earlier brain left. */
-    readonly find: (sandbox: string) => Effect.Effect<Option.Option<MicroVm>>
-    /** Starts one for these containers. Interrupted or failed, it leaves nothing. */
+    readonly find: (sandbox: string) => Effect.Effect<Option.Option<Connection.MicroVm>>
+    /** Starts one for these containers, whose VMM runs as `user`. Interrupted or failed, it leaves nothing. */
     readonly start: (
       sandbox: SandboxRecord,
-      containers: ReadonlyArray<ContainerRecord>
-    ) => Effect.Effect<MicroVm, MicroVmFailed>
+      containers: ReadonlyArray<ContainerRecord>,
+      user: number
+    ) => Effect.Effect<Connection.MicroVm, MicroVmFailed>
     /** Ends the one of a sandbox, in order where it can be, and clears away all of it. Fine when there is none. */
     readonly stop: (sandbox: string) => Effect.Effect<void>
-    /** Ends those of all but these sandboxes. */
+    /** Ends those of all but these sandboxes, and clears away what those have left whose VMM is gone. */
     readonly reconcile: (sandboxes: ReadonlySet<string>) => Effect.Effect<void>
+    /** Removes what all of them share, once each has been stopped. */
+    readonly forgetAll: Effect.Effect<void>
   }
 >()("ironwood/runtime/microvm/MicroVms") {}
 
 const PREFIX = "microvm/"
-const SOCKET = "guest"
+/** Which no sandbox can have in its name. */
+const LOG = ".log"
 
 /** From the start of the VMM to a guest that answers; emulated on a busy host it is slow. */
 const COMING_UP = Duration.minutes(2)
 /** Of one that is up already. */
 const ANSWERS = Duration.seconds(20)
-/** Between two questions whether it is well; and how long the answer may take. */
-const BETWEEN_LOOKS = Duration.seconds(5)
-const SILENT = Duration.seconds(60)
 /** For the guest to end what is in it and power off. */
 const GRACE = Duration.seconds(5)
 const UNKILLABLE = "20 seconds"
@@ -92,10 +78,6 @@ const LEAST = 256 * MIB
 /** What a VMM needs besides its guest's memory, emulation included. */
 const OVERHEAD = 384 * MIB
 
-/** Users of microVMs: each has its own, above all that distributions give away. */
-const FIRST_USER = 1_800_000_000
-const USERS = 1_000_000
-
 /** What its containers may use together, where the sandbox does not say. */
 const sizeOf = ({ spec }: SandboxRecord, containers: ReadonlyArray<ContainerRecord>) => {
   const limits = containers.map((record) => record.spec.resources)
@@ -107,22 +89,6 @@ const sizeOf = ({ spec }: SandboxRecord, containers: ReadonlyArray<ContainerReco
   }
 }
 
-const over: Partial<Record<GuestState, string>> = {
-  "powered-off": "its guest powered off",
-  panicked: "the kernel of its guest panicked",
-  hung: "its guest hung"
-}
-
-interface Live extends MicroVm {
-  readonly scope: Scope.Closeable
-  /** From here on what is in it counts as gone: it is about to be ended. */
-  readonly leave: Effect.Effect<void>
-  /** Done when all that it has said is in its log. */
-  readonly stored: Deferred.Deferred<void>
-  /** Done when, after its end, nothing of it is left. */
-  readonly cleared: Deferred.Deferred<void>
-}
-
 const make = Effect.gen(function* () {
   const processes = yield* Processes
   const hypervisor = yield* Hypervisor
@@ -132,20 +98,32 @@ const make = Effect.gen(function* () {
   const executions = yield* Executions
   const scope = yield* Effect.scope
   const { paths } = systems
-  const live = new Map<string, Live>()
+  const live = new Map<string, Connection.Live>()
 
+  const logOf = (sandbox: string) => `${paths.microvms}/${sandbox}${LOG}`
   const directoryOf = (sandbox: string) => `${paths.microvms}/${sandbox}`
-  const cgroupOf = (sandbox: string) => `${paths.cgroup}.microvms/${sandbox}`
-  const userOf = (sandbox: string) =>
-    FIRST_USER + (createHash("sha256").update(cgroupOf(sandbox)).digest().readUInt32LE(0) % USERS)
+  /** Above those of their VMMs. */
+  const cgroup = `${paths.cgroup}.microvms`
+  const cgroupOf = (sandbox: string) => `${cgroup}/${sandbox}`
+  const removeCgroup = (path: string) => Effect.ignoreCause(cgroups.remove(path), { log: "Warn" })
 
   /** What the console and the VMM say. */
   const log = (sandbox: string) =>
-    ProcessLog.make(
-      `${paths.microvms}/${sandbox}.log`,
-      { maxBytes: MIB, maxFiles: 2 },
-      DiskRoom.outputRoom(paths.microvms)
-    )
+    ProcessLog.make(logOf(sandbox), { maxBytes: MIB, maxFiles: 2 }, DiskRoom.outputRoom(paths.microvms))
+
+  /** Looks after one whose VMM is there until its guest answers; what it is then goes on until its end. */
+  const connected = (sandbox: string, process: Process, patience: Duration.Duration) =>
+    Connection.make({
+      sandbox,
+      process,
+      directory: directoryOf(sandbox),
+      log: log(sandbox),
+      patience,
+      scope,
+      hypervisor,
+      content,
+      expected: systems.expect(sandbox)
+    })
 
   /** Ends what is left of one. `stored`: done when its last words are in its log. */
   const clear = Effect.fnUntraced(function* (sandbox: string, process: Process, stored?: Deferred.Deferred<void>) {
@@ -153,116 +131,12 @@ const make = Effect.gen(function* () {
     yield* Effect.timeoutOption(process.exit, UNKILLABLE)
     if (stored !== undefined) yield* Effect.timeoutOption(Deferred.await(stored), LAST_WORDS)
     yield* process.acknowledge
-    yield* Effect.ignoreCause(cgroups.remove(cgroupOf(sandbox)), { log: "Warn" })
+    yield* removeCgroup(cgroupOf(sandbox))
     yield* Effect.ignore(files.remove(directoryOf(sandbox)))
   })
 
-  /** Looks after one whose VMM is there until its guest answers; what it is then goes on until its end. */
-  const connected = Effect.fnUntraced(function* (
-    sandbox: string,
-    process: Process,
-    patience: Duration.Duration
-  ): Effect.fn.Return<Live, MicroVmFailed> {
-    const failed = (detail: string) => new MicroVmFailed({ name: sandbox, detail })
-    const own = yield* Scope.fork(scope)
-    const inOwn = <A, E, R>(effect: Effect.Effect<A, E, R>) => Scope.provide(effect, own)
-    const console = log(sandbox)
-    yield* inOwn(Effect.addFinalizer(() => console.close))
-    const stored = yield* inOwn(console.attach(process))
-    const ended = yield* Deferred.make<string>()
-    let isGone = false
-    const end = (why: string) =>
-      Effect.suspend(() => {
-        isGone = true
-        return Deferred.succeed(ended, why)
-      })
-    const exited = Effect.map(process.exit, (exit) => `its virtual machine monitor ${ProcessExit.describe(exit)}`)
-
-    const reached = Effect.gen(function* () {
-      const control = yield* Effect.mapError(inOwn(hypervisor.control(directoryOf(sandbox), process)), ({ message }) =>
-        failed(message)
-      )
-      const events = yield* inOwn(control.events)
-      const state = Effect.orElseSucceed(control.state, (): GuestState => "running")
-      if ((yield* state) === "created") {
-        yield* Effect.mapError(control.resume, ({ message }) => failed(message))
-      }
-      /** Waits until the guest has come to an end that its VMM has seen. */
-      const isOver = Effect.flatMap(state, (now) => {
-        const why = over[now]
-        return why === undefined ? Effect.never : Effect.succeed(why)
-      })
-      const watched = Effect.raceFirst(
-        isOver,
-        Stream.runHead(
-          events.pipe(
-            Stream.mapEffect(() => state),
-            Stream.map((now) => over[now]),
-            Stream.filter((why) => why !== undefined)
-          )
-        ).pipe(Effect.flatMap((found) => (Option.isSome(found) ? Effect.succeed(found.value) : Effect.never)))
-      )
-      const socket = yield* inOwn(connect(`${directoryOf(sandbox)}/${SOCKET}`)).pipe(
-        Effect.raceFirst(Effect.flatMap(Effect.raceFirst(exited, watched), (why) => Effect.fail(failed(why)))),
-        Effect.timeoutOrElse({
-          duration: patience,
-          orElse: () => Effect.fail(failed(`its guest did not answer within ${Duration.format(patience)}`))
-        })
-      )
-      const guest = yield* inOwn(
-        ProcessesLive.make(socket, {
-          onLoss: "refuse",
-          lost: () => {
-            isGone = true
-          }
-        })
-      ).pipe(Effect.mapError(({ message }) => failed(message)))
-      const gone = Effect.suspend(() => (isGone ? Effect.asSome(Deferred.await(ended)) : Effect.succeedNone))
-      let isRenewed = false
-      const renew = (container: string) =>
-        Effect.suspend(() => {
-          isRenewed = true
-          // before anybody asks for it again
-          return Effect.andThen(systems.expect(sandbox), end(`it is started anew, with the image of ${container}`))
-        })
-      const system = yield* inOwn(
-        GuestSystem.make({ processes: guest, content, gone, renew, isRenewed: Effect.sync(() => isRenewed) })
-      ).pipe(
-        Effect.mapError(({ message }) => failed(message)),
-        Effect.timeoutOrElse({
-          duration: patience,
-          orElse: () => Effect.fail(failed(`its guest was not ready within ${Duration.format(patience)}`))
-        })
-      )
-      /** Asks whether it is well, for as long as it is. */
-      const silent = Effect.timeoutOption(guest.status, SILENT).pipe(
-        Effect.repeat({ while: Option.isSome, schedule: Schedule.spaced(BETWEEN_LOOKS) }),
-        Effect.as(`its guest was silent for ${Duration.format(SILENT)}`),
-        Effect.catchCause(() => Effect.never)
-      )
-      const lost = Effect.flatMap(guest.lost, ({ detail, reason }) =>
-        // the VMM's end, which closes the port, says more
-        Effect.delay(
-          Effect.succeed(
-            reason === "closed" ? "its guest could not be reached any more" : `its guest broke the protocol: ${detail}`
-          ),
-          "1 second"
-        )
-      )
-      yield* Effect.raceAllFirst([exited, watched, lost, silent]).pipe(Effect.flatMap(end), Effect.forkIn(own))
-      const release = yield* Effect.orElseSucceed(textOf(system.files, "/proc/sys/kernel/osrelease"), () => "")
-      const kernel = release.trim().slice(0, 64)
-      const cleared = yield* Deferred.make<void>()
-      const leave = Effect.sync(() => {
-        isGone = true
-      })
-      return { process, system, kernel, leave, stored, cleared, scope: own, ended: Deferred.await(ended) }
-    })
-    return yield* Effect.onError(reached, () => Scope.close(own, Exit.void))
-  })
-
   /** Keeps one that is connected, and clears it away when it has ended. */
-  const keep = (sandbox: string, found: Live) =>
+  const keep = (sandbox: string, found: Connection.Live) =>
     Effect.gen(function* () {
       live.set(sandbox, found)
       yield* executions.inherit(found.system)
@@ -320,7 +194,7 @@ const make = Effect.gen(function* () {
     }))
   })
 
-  const start: MicroVms["Service"]["start"] = Effect.fnUntraced(function* (sandbox, containers) {
+  const start: MicroVms["Service"]["start"] = Effect.fnUntraced(function* (sandbox, containers, user) {
     const { name } = sandbox.spec
     const failed = (detail: string) => new MicroVmFailed({ name, detail })
     const image = GuestImage.find(processes.hello.taprootPid)
@@ -339,7 +213,7 @@ const make = Effect.gen(function* () {
       },
       disks: yield* disksOf(name, containers),
       nics: [],
-      ports: [{ name: portName, socket: SOCKET }],
+      ports: [{ name: portName, socket: Connection.SOCKET }],
       watchdog: false,
       balloon: false
     }
@@ -356,7 +230,7 @@ const make = Effect.gen(function* () {
             place: {
               directory: directoryOf(name),
               cgroup: cgroupOf(name),
-              user: userOf(name),
+              user,
               memoryBytes: memoryBytes + OVERHEAD
             }
           })
@@ -382,7 +256,7 @@ const make = Effect.gen(function* () {
       for (const process of yield* processes.takeAll(`${PREFIX}${sandbox}`)) {
         if (process.label === `${PREFIX}${sandbox}`) yield* clear(sandbox, process)
       }
-      yield* Effect.ignore(files.remove(`${paths.microvms}/${sandbox}.log`))
+      yield* Effect.ignore(files.remove(logOf(sandbox)))
     })
 
   const lacking = Effect.map(hypervisor.facts, ([driver]) => {
@@ -398,10 +272,21 @@ const make = Effect.gen(function* () {
     find,
     start,
     stop,
+    forgetAll: removeCgroup(cgroup),
     reconcile: Effect.fnUntraced(function* (sandboxes) {
+      const kept = new Set<string>()
       for (const process of yield* processes.takeAll(PREFIX)) {
         const sandbox = process.label.slice(PREFIX.length)
-        if (!sandboxes.has(sandbox)) yield* clear(sandbox, process)
+        if (sandboxes.has(sandbox)) kept.add(sandbox)
+        else yield* clear(sandbox, process)
+      }
+      for (const sandbox of yield* cgroups.children(cgroup)) {
+        if (!kept.has(sandbox)) yield* removeCgroup(cgroupOf(sandbox))
+      }
+      for (const { name } of yield* Effect.orElseSucceed(files.list(paths.microvms), () => [])) {
+        const isLog = name.includes(LOG)
+        const keeps = isLog ? sandboxes.has(name.slice(0, name.indexOf(LOG))) : kept.has(name)
+        if (!keeps) yield* Effect.ignore(files.remove(`${paths.microvms}/${name}`))
       }
     })
   })
