@@ -244,10 +244,10 @@ const make = Effect.gen(function* () {
 
   /** Commits that a life is paused, or (no label) that none is. */
   const remember = (name: string, paused: string | undefined) =>
-    records.update(name, ({ value: { paused: _, ...value } }) => ({
-      ...value,
-      ...(paused === undefined ? {} : { paused })
-    }))
+    records.update(name, ({ value }) => {
+      const { paused: _, ...rest } = value
+      return paused === undefined ? rest : { ...rest, paused }
+    })
 
   /** `reset`, `pause` and `resume`: asked of its hypervisor, and what became of it looked at by whoever follows it. */
   const control = (name: string, command: "reset" | "pause" | "resume") =>

@@ -6,11 +6,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
-import { existsSync, rmSync, truncateSync, writeFileSync } from "node:fs"
+import { existsSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { kill } from "node:process"
 import * as State from "../../src/storage/State.ts"
+import { UEFI, VmSpec } from "../../src/vmm/VmSpec.ts"
 import * as Records from "../../src/vmm/Records.ts"
 import { eventually } from "../support/ironwood.ts"
 import * as Taproot from "../support/taproot.ts"
@@ -179,6 +181,33 @@ describe("Vms", () => {
         yield* Scope.close(second, Exit.void)
       }).pipe(Effect.provide(Taproot.layer()))
     }).pipe(Effect.scoped)
+  )
+
+  it.live.skipIf(!existsSync(UEFI.code))(
+    "its firmware's variables are its own, and nothing else is opened for them",
+    () =>
+      withVms(({ state, vms }) =>
+        Effect.gen(function* () {
+          const disk = join(state, "disk")
+          writeFileSync(disk, Buffer.alloc(1024 * 1024))
+          const restart = { maxConsecutive: 1, whenSpent: "park", backoff: { initial: 10, max: 10 } }
+          const spec = { name: "pc", memoryBytes: 192 * 1024 ** 2, firmware: "uefi", disks: [{ path: disk }], restart }
+          yield* vms.create(yield* Schema.decodeUnknownEffect(VmSpec)(spec), { wait: true })
+          const variables = join(state, "vm/machines/pc/variables.fd")
+          assert.strictEqual((yield* vms.get("pc")).state, "running")
+          assert.isTrue(statSync(variables).isFile())
+          yield* vms.stop("pc", Duration.zero)
+
+          // as an earlier Ironwood, which gave it the directory, may have left it
+          const secret = join(state, "secret")
+          renameSync(variables, secret)
+          symlinkSync(secret, variables)
+          yield* vms.start("pc")
+          const refused = yield* until(vms, "pc", "parked", (vm) => vm.state === "parked")
+          assert.strictEqual(refused.lastExit?.tag, "VmmRefused")
+          assert.include(refused.lastExit?.message, "variables.fd")
+        })
+      )
   )
 
   it.live("a machine that is made while one of its name is removed is another one, and stays", () =>
