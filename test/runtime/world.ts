@@ -157,7 +157,9 @@ export const leftovers = (state: string): ReadonlyArray<string> => {
   const cgroup = RuntimePaths.cgroupOf(state)
   const found: Array<string> = []
   for (const { mountPoint } of fromMounts(parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8"))).hierarchies) {
-    if (existsSync(mountPoint + cgroup)) found.push(`cgroup ${mountPoint}${cgroup}`)
+    for (const path of [cgroup, `${cgroup}.microvms`]) {
+      if (existsSync(mountPoint + path)) found.push(`cgroup ${mountPoint}${path}`)
+    }
   }
   for (const directory of ["runtime/oci", "runtime/bundles", "runtime/networks", "runtime/ipc", "runtime/shm"]) {
     const path = join(state, directory)

@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { spawn } from "node:child_process"
 import { mkdirSync, readdirSync } from "node:fs"
 import { decodeSandboxSpec } from "../../../src/runtime/ContainerSpec.ts"
 import { MicroVms } from "../../../src/runtime/microvm/MicroVms.ts"
@@ -46,12 +47,15 @@ describe("what microVMs leave", () => {
         const users = yield* Effect.forEach(names, (name) => Users.userOf(records, name), { concurrency: "unbounded" })
         assert.strictEqual(new Set(users).size, names.length)
         assert.strictEqual(yield* Users.userOf(records, "two"), users[1])
-        yield* records.sandboxes.remove("two")
-        yield* records.sandboxes.put("five", {
-          spec: yield* decodeSandboxSpec({ name: "five", isolation: "microvm" }),
-          implicit: false
-        })
-        assert.strictEqual(yield* Users.userOf(records, "five"), users[1])
+        // what the kernel could not end, or another Ironwood's
+        const stranger = yield* Effect.acquireRelease(
+          Effect.sync(() => spawn("sleep", ["1000"], { uid: users[1], stdio: "ignore" })),
+          (stranger) => Effect.sync(() => stranger.kill("SIGKILL"))
+        )
+        assert.isNumber(stranger.pid)
+        const other = yield* Users.userOf(records, "two")
+        assert.notInclude(users, other)
+        assert.strictEqual(yield* Users.userOf(records, "two"), other)
         assert.propertyVal(yield* Effect.flip(Users.userOf(records, "six")), "_tag", "MicroVmFailed")
       }).pipe(Effect.provide(State.layer({ path: `${state}/state.db` }).pipe(Layer.fresh)))
     }).pipe(Effect.scoped)
