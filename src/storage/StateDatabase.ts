@@ -88,6 +88,11 @@ export class StateDatabase {
     return this.#commit(transactions, false)
   }
 
+  /** Whether the reserve cannot wait until there is time for it. */
+  get isReserveUrgent(): boolean {
+    return this.#reserve.isUrgent
+  }
+
   /** Between commits: sees to the reserve. */
   keepReserve(): void {
     this.#reserve.keep()

@@ -24,6 +24,9 @@ const PAGE = 4_096
 const MOST_PAGES = 256
 const SHARE = 32
 
+/** A disk with less than so many bytes left may be full within a second. */
+const CRAMPED = 1024 ** 3
+
 /** SQLite's own limit. */
 const NO_LIMIT = 4_294_967_294
 
@@ -47,6 +50,11 @@ export class StateReserve {
   /** Whether the disk has less left than the reserve is worth. As of the last `look`. */
   get isShort(): boolean {
     return this.#short
+  }
+
+  /** Whether the reserve cannot wait: somebody may have filled the disk before it is made. */
+  get isUrgent(): boolean {
+    return !this.#logIsLong && this.#left() < CRAMPED
   }
 
   /** Whether more than half of the reserve is used up. */

@@ -88,7 +88,10 @@ function* arrived(port: MessagePort, first: ReadonlyArray<WorkerRequest>): Gener
   }
 }
 
-/** When the reserve is seen to first: not in the first second of a brain, which has better things to do with the disk. */
+/**
+ * When the reserve is seen to first, where the disk has plenty: not in the first second of a brain, which has better things to do
+ * with it. On any other disk at once: a container that writes without end may fill it in less.
+ */
 const RESERVE_AFTER = 1_000
 
 const main = (port: MessagePort, path: string): void => {
@@ -102,7 +105,7 @@ const main = (port: MessagePort, path: string): void => {
   port.on("message", (first: ReadonlyArray<WorkerRequest>) => {
     if (serve(database, arrived(port, first))) {
       // what was asked is answered: the reserve makes nobody wait but the next
-      if (isSettled) database.keepReserve()
+      if (isSettled || database.isReserveUrgent) database.keepReserve()
       return
     }
     clearTimeout(settle)
