@@ -33,6 +33,7 @@ import { Instance } from "./gateway/Instance.ts"
 import { BootClock } from "./host/BootClock.ts"
 import * as BootAssessment from "./host/BootAssessment.ts"
 import * as ConsoleJournal from "./host/ConsoleJournal.ts"
+import { within } from "./host/Deadline.ts"
 import { Host } from "./host/HostFacts.ts"
 import { found, MachineState } from "./host/MachineState.ts"
 import * as RebootGuard from "./host/RebootGuard.ts"
@@ -141,9 +142,12 @@ const live = (place: Place) =>
       )
       const changed = Option.match(configs, {
         onNone: () => Effect.never,
-        // the first is how it is now; whoever changed it gets his answer first
+        // the first is how it is now; whoever changes it gets his answer before the end
         onSome: ({ changes }) =>
-          Effect.delay(Effect.as(Stream.runDrain(Stream.take(changes, 2)), "retry" as const), "1 second")
+          Stream.runDrain(Stream.take(changes, 2)).pipe(
+            Effect.andThen(Effect.sleep("1 second")),
+            Effect.as("retry" as const)
+          )
       })
       const wish = yield* Effect.timeoutOption(Effect.raceAllFirst([stop, handOver, changed]), patience)
       yield* root.end("release")
@@ -191,12 +195,17 @@ const openConfigs = ({ machine, stateDirectory }: Place, state: FoundState) => {
   const path = Upgrades.databaseOf(stateDirectory)
   if (state === undefined || !existsSync(path)) return Effect.succeedNone
   const layer = MachineConfigs.layer(machine).pipe(Layer.provide(BootClock.layer), Layer.provide(State.layer({ path })))
-  return Layer.build(layer).pipe(
+  const refused = (problem: string) => Effect.logWarning(`the machine config cannot be served: ${problem}`)
+  const opened = Layer.build(layer).pipe(
     Effect.map((context) => Context.get(context, MachineConfigs.MachineConfigs)),
-    Effect.timeout(openingPatience),
-    Effect.tapError(({ message }) => Effect.logWarning(`the machine config cannot be served: ${message}`)),
+    Effect.tapError(({ message }) => refused(message)),
     Effect.option
   )
+  // a disk that hangs must not keep the rescue brain from serving
+  return within(opened, {
+    duration: openingPatience,
+    orElse: () => Effect.andThen(refused(`it does not open within ${openingPatience}`), Effect.succeedNone)
+  })
 }
 
 type FoundState = Effect.Success<ReturnType<typeof found>>

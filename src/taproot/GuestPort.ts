@@ -5,15 +5,13 @@
  * Traps: the guest cannot tell that it has closed its end, so a connection that is not answered is given up and made again, for
  * as long as the caller waits. What came before the answer is of an older connection and is dropped, however much it is.
  */
-import { constants } from "node:fs"
-import { open } from "node:fs/promises"
 import { randomBytes } from "node:crypto"
-import { connect as connectTo, type Socket } from "node:net"
-import { basename, dirname } from "node:path"
+import type { Socket } from "node:net"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { ChannelLost } from "./Processes.ts"
+import { connectTo } from "./SocketPath.ts"
 
 /** The name of the port in a guest. */
 export const portName = "org.ironwood.guest"
@@ -28,27 +26,6 @@ const HANG_UP_AFTER = "5 seconds"
 const PAUSE = "300 millis"
 
 const lost = (detail: string) => new ChannelLost({ reason: "closed", detail })
-
-/** Connects to the socket at a path of any length. */
-const connectSocket = (path: string): Effect.Effect<Socket, ChannelLost, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.tryPromise({
-      try: async () => {
-        // a socket's path has at most 107 bytes: through its directory it is short
-        const directory = await open(dirname(path), constants.O_DIRECTORY | constants.O_RDONLY)
-        try {
-          return await new Promise<Socket>((resolve, reject) => {
-            const socket = connectTo(`/proc/self/fd/${directory.fd}/${basename(path)}`, () => resolve(socket))
-            socket.once("error", reject)
-          })
-        } finally {
-          await directory.close()
-        }
-      },
-      catch: (error) => lost(`${path}: ${error instanceof Error ? error.message : String(error)}`)
-    }),
-    (socket) => Effect.sync(() => socket.destroy())
-  )
 
 /** Calls until the guest has answered; then the socket is at the first byte that is for us. */
 const call = (socket: Socket): Effect.Effect<void, ChannelLost> =>
@@ -91,7 +68,9 @@ const call = (socket: Socket): Effect.Effect<void, ChannelLost> =>
 /** A connection that the guest has answered; ends with the scope. Tries until it succeeds: give it a deadline. */
 export const connect = (path: string): Effect.Effect<Socket, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const socket = yield* connectSocket(path)
+    const socket = yield* connectTo(path, (cause) =>
+      lost(`${path}: ${cause instanceof Error ? cause.message : String(cause)}`)
+    )
     yield* Effect.timeoutOrElse(call(socket), {
       duration: HANG_UP_AFTER,
       orElse: () =>

@@ -18,11 +18,8 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { constants } from "node:fs"
-import { open } from "node:fs/promises"
-import { connect as connectTo, type Socket } from "node:net"
-import { basename, dirname } from "node:path"
 import { type QmpEvent, QmpLines, type QmpMessage } from "./QmpLines.ts"
+import { connectTo } from "../../taproot/SocketPath.ts"
 
 export type { QmpEvent } from "./QmpLines.ts"
 
@@ -71,33 +68,12 @@ const unreachable = (path: string) => (cause: unknown) =>
     detail: `${path}: ${cause instanceof Error ? cause.message : String(cause)}`
   })
 
-/** Connects to the socket at a path of any length. */
-const connectSocket = (path: string): Effect.Effect<Socket, QmpFailed, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.tryPromise({
-      try: async () => {
-        // a socket's path has at most 107 bytes: through its directory it is short
-        const directory = await open(dirname(path), constants.O_DIRECTORY | constants.O_RDONLY)
-        try {
-          return await new Promise<Socket>((resolve, reject) => {
-            const socket = connectTo(`/proc/self/fd/${directory.fd}/${basename(path)}`, () => resolve(socket))
-            socket.once("error", reject)
-          })
-        } finally {
-          await directory.close()
-        }
-      },
-      catch: unreachable(path)
-    }),
-    (socket) => Effect.sync(() => socket.destroy())
-  )
-
 /** Connects, takes the greeting and agrees on the capabilities: none. Closed with the scope. */
 export const connect = Effect.fn("Qmp.connect")(function* (
   path: string,
   deadline: Duration.Input = DEADLINE
 ): Effect.fn.Return<Qmp, QmpFailed, Scope.Scope> {
-  const socket = yield* connectSocket(path)
+  const socket = yield* connectTo(path, unreachable(path))
   const lines = new QmpLines()
   const greeted = Deferred.makeUnsafe<string>()
   const closed = Deferred.makeUnsafe<QmpFailed>()
