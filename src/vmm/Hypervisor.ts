@@ -17,7 +17,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { Process, SpawnRefused } from "../taproot/Processes.ts"
 import type { Accelerated } from "./Accelerator.ts"
-import type { Chipset, Machine } from "./Machine.ts"
+import type { Chipset, Machine, Nic } from "./Machine.ts"
 
 /** What a driver can do; whatever a machine wants must be among it. */
 export interface Capabilities {
@@ -31,6 +31,8 @@ export interface Capabilities {
   readonly balloon: boolean
   readonly powerButton: boolean
   readonly pause: boolean
+  /** Its memory can be written to a file, and a new life started with it, in the same or another process. */
+  readonly memory: boolean
 }
 
 /** A driver on this host. `problem` says why it cannot be used. */
@@ -82,6 +84,30 @@ export type GuestEvent =
   /** The guest has rebooted. */
   | { readonly _tag: "Rebooted" }
 
+/** What a guest has in its memory, on its way to a file or to another life. Words are of the driver's own. */
+export interface Memory {
+  /** The exact machine, which a life that takes the memory must be, too. */
+  readonly model: Effect.Effect<string, ControlLost>
+  /**
+   * Writes it to a file that is made, while the guest goes on; when all of it is there the guest stands still, and nothing is
+   * written to its disks. Returns how long ago that was, in milliseconds. Failed or interrupted: see `settle`.
+   */
+  readonly save: (file: string) => Effect.Effect<number, ControlLost>
+  /** In a life that was launched for it (`LaunchRequest.incoming`): reads it; its guest stands still. */
+  readonly load: (file: string) => Effect.Effect<void, ControlLost>
+  /**
+   * Sends it to a life that was launched for it, in another directory, while the guest goes on; at the end it stands still, here
+   * and there, and only there is it whole: `arrived` is that one's. Returns how long ago it stood still. Failed or interrupted: see `settle`.
+   */
+  readonly send: (directory: string, arrived: Memory["arrived"]) => Effect.Effect<number, ControlLost>
+  /** In the life that it is sent to: waits until all of it is there. */
+  readonly arrived: Effect.Effect<void, ControlLost>
+  /** Gives up what is under way; the guest goes on if it is to. */
+  readonly settle: (goOn: boolean) => Effect.Effect<void, ControlLost>
+  /** Where all of it has arrived: takes the host's ports that lead to these cards. Those that it has are fine. */
+  readonly claim: (nics: ReadonlyArray<Nic>) => Effect.Effect<void, ControlLost>
+}
+
 /** The hold on a machine that runs. */
 export interface Control {
   readonly state: Effect.Effect<GuestState, ControlLost>
@@ -92,6 +118,8 @@ export interface Control {
   readonly reset: Effect.Effect<void, ControlLost>
   /** Presses the power button: the guest powers off, if it wants to. */
   readonly powerButton: Effect.Effect<void, ControlLost>
+  /** Nothing: its driver cannot, or it was started by an Ironwood that could not. */
+  readonly memory: Memory | undefined
   /** Waits until the hold is lost, and why. */
   readonly lost: Effect.Effect<ControlLost>
 }
@@ -113,6 +141,11 @@ export interface LaunchRequest {
   readonly label: string
   readonly machine: Machine
   readonly place: Place
+  /**
+   * It begins with the memory of another life (`Memory.load`, `Memory.send`), as exactly that machine. `beside`: that life is still
+   * there, and has the host's ports.
+   */
+  readonly incoming?: { readonly model: string; readonly beside: boolean }
 }
 
 export class Hypervisor extends Context.Service<

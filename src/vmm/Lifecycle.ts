@@ -42,8 +42,11 @@ export const commandMeanings = {
   pause: "its processors stand still, until it is resumed or stopped",
   resume: "its processors go on",
   attach: "type at its serial console",
-  remove: "forget it with its console; only when it does not run. Its disks stay",
-  "force-remove": "forget it, whatever it is doing: its hypervisor is killed without grace"
+  snapshot: "write its memory and copy its disks; it goes on",
+  restore: "as it was at a snapshot, disks and all; what it is now is ended",
+  migrate: "its memory goes to a new process of its hypervisor, in which it goes on",
+  remove: "forget it with its console; only when it does not run, and has no snapshots. Its disks stay",
+  "force-remove": "forget it with its snapshots, whatever it is doing: its hypervisor is killed without grace"
 } as const
 export type Command = keyof typeof commandMeanings
 
@@ -57,6 +60,9 @@ export const actionMeanings = {
   pause: "ask its hypervisor to stop its processors",
   resume: "ask its hypervisor to let them go on",
   connect: "connect the caller with its serial console",
+  snapshot: "see the table of what is under way: Saving",
+  restore: "see the table of what is under way: Copying",
+  migrate: "see the table of what is under way: Moving",
   keep: "nothing: it is so already",
   remove: "forget it",
   "stop-and-remove": "kill it, then forget it",
@@ -65,13 +71,20 @@ export const actionMeanings = {
 export type Action = keyof typeof actionMeanings
 
 /** What all states without a guest that runs have in common. */
-const down = { reset: "refuse", pause: "refuse", resume: "refuse", attach: "refuse" } as const
+const down = {
+  reset: "refuse",
+  pause: "refuse",
+  resume: "refuse",
+  attach: "refuse",
+  snapshot: "refuse",
+  migrate: "refuse"
+} as const
 
 /** The first table: what a command does in each state. */
 export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>>>> = {
-  unregistered: { start: "commit", stop: "commit", ...down, remove: "remove", "force-remove": "remove" },
-  waiting: { start: "commit", stop: "stop", ...down, remove: "refuse", "force-remove": "stop-and-remove" },
-  starting: { start: "commit", stop: "stop", ...down, remove: "refuse", "force-remove": "stop-and-remove" },
+  unregistered: { start: "commit", restore: "refuse", stop: "commit", ...down, remove: "remove", "force-remove": "remove" },
+  waiting: { start: "commit", restore: "refuse", stop: "stop", ...down, remove: "refuse", "force-remove": "stop-and-remove" },
+  starting: { start: "commit", restore: "refuse", stop: "stop", ...down, remove: "refuse", "force-remove": "stop-and-remove" },
   running: {
     start: "commit",
     stop: "stop",
@@ -79,6 +92,9 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "pause",
     resume: "keep",
     attach: "connect",
+    snapshot: "snapshot",
+    restore: "restore",
+    migrate: "migrate",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -89,6 +105,9 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "keep",
     resume: "resume",
     attach: "connect",
+    snapshot: "snapshot",
+    restore: "restore",
+    migrate: "migrate",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -99,10 +118,13 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "keep",
     resume: "resume",
     attach: "connect",
+    snapshot: "refuse",
+    restore: "restore",
+    migrate: "refuse",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
-  "backing-off": { start: "start", stop: "stop", ...down, remove: "refuse", "force-remove": "stop-and-remove" },
+  "backing-off": { start: "start", restore: "restore", stop: "stop", ...down, remove: "refuse", "force-remove": "stop-and-remove" },
   stopping: {
     start: "restart",
     stop: "stop",
@@ -110,13 +132,16 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "refuse",
     resume: "refuse",
     attach: "connect",
+    snapshot: "refuse",
+    restore: "refuse",
+    migrate: "refuse",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
-  stopped: { start: "start", stop: "commit", ...down, remove: "remove", "force-remove": "remove" },
-  parked: { start: "start", stop: "stop", ...down, remove: "remove", "force-remove": "remove" },
-  finished: { start: "start", stop: "stop", ...down, remove: "remove", "force-remove": "remove" },
-  failed: { start: "start", stop: "stop", ...down, remove: "remove", "force-remove": "remove" }
+  stopped: { start: "start", restore: "restore", stop: "commit", ...down, remove: "remove", "force-remove": "remove" },
+  parked: { start: "start", restore: "restore", stop: "stop", ...down, remove: "remove", "force-remove": "remove" },
+  finished: { start: "start", restore: "restore", stop: "stop", ...down, remove: "remove", "force-remove": "remove" },
+  failed: { start: "start", restore: "restore", stop: "stop", ...down, remove: "remove", "force-remove": "remove" }
 }
 
 /** How a life can end, with its meaning. */
@@ -152,7 +177,11 @@ export const hint = (command: Command): string => {
     case "reset":
     case "pause":
     case "attach":
+    case "snapshot":
+    case "migrate":
       return "start it first"
+    case "restore":
+      return "wait until it is up or down"
     case "resume":
       return "only one that is paused can be resumed"
     default:

@@ -34,6 +34,8 @@ export interface Invocation {
 
 /** The control socket's name in the machine's directory. */
 export const CONTROL_SOCKET = "qmp"
+/** That of a second one, by which files are handed to a machine that runs (`hand`, beside taproot). */
+export const HAND_SOCKET = "hand"
 
 const FIRST_DESCRIPTOR = 3
 
@@ -99,8 +101,8 @@ const portWords = ({ name }: Port, index: number, listening: number): ReadonlyAr
   `virtserialport,chardev=port${index},name=${quoted(name)}`
 ]
 
-/** The files and words of a machine; `binary` is the first word. */
-export const make = (binary: string, machine: Machine, accelerator: Accelerator): Invocation => {
+/** The files and words of a machine; `binary` is the first word. `model`: it waits for the memory of a machine that was exactly this. */
+export const make = (binary: string, machine: Machine, accelerator: Accelerator, model?: string): Invocation => {
   const files: Array<Handed> = []
   const hand = (path: string, kind: Handed["kind"]): number => {
     const descriptor = FIRST_DESCRIPTOR + files.length
@@ -141,7 +143,7 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator)
       "-action",
       "reboot=reset,shutdown=pause,panic=pause,watchdog=pause",
       "-machine",
-      `${chipsets[chipset]}${boot._tag === "Firmware" && boot.code !== undefined ? ",smm=on,pflash0=flash0,pflash1=flash1" : ""}`,
+      `${model === undefined || chipset === "microvm" ? chipsets[chipset] : quoted(model)}${boot._tag === "Firmware" && boot.code !== undefined ? ",smm=on,pflash0=flash0,pflash1=flash1" : ""}`,
       ...accelerators[accelerator],
       "-smp",
       String(machine.cpus),
@@ -155,6 +157,11 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator)
       `socket,id=control,fd=${hand(CONTROL_SOCKET, "socket")},server=on,wait=off`,
       "-mon",
       "chardev=control,mode=control",
+      "-chardev",
+      `socket,id=hand,fd=${hand(HAND_SOCKET, "socket")},server=on,wait=off`,
+      "-mon",
+      "chardev=hand,mode=control",
+      ...(model === undefined ? [] : ["-incoming", "defer"]),
       ...bootWords,
       "-device",
       device(machine, "rng"),

@@ -20,6 +20,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
+import { existsSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
 import { Cgroups } from "../../host/Cgroups.ts"
@@ -38,11 +39,13 @@ import {
   Hypervisor,
   HypervisorMissing,
   type LaunchRequest,
+  type Memory,
   type Place,
   PlaceFailed
 } from "../Hypervisor.ts"
 import * as Arguments from "./Arguments.ts"
 import * as Qmp from "./Qmp.ts"
+import * as QemuMemory from "./QemuMemory.ts"
 
 export interface Options {
   /** For what is tried; made when it is not there. */
@@ -61,7 +64,8 @@ export const capabilities: Capabilities = {
   watchdog: ["q35"],
   balloon: true,
   powerButton: true,
-  pause: true
+  pause: true,
+  memory: true
 }
 
 const KVM = "/dev/kvm"
@@ -100,7 +104,7 @@ const changing: ReadonlySet<string> = new Set([
 const meaningOf = ({ data, name }: Qmp.QmpEvent): ReadonlyArray<GuestEvent> =>
   name === "RESET" && data["guest"] === true ? [{ _tag: "Rebooted" }] : changing.has(name) ? [{ _tag: "Changed" }] : []
 
-const controlOf = (qmp: Qmp.Qmp): Control => {
+const controlOf = (qmp: Qmp.Qmp, memory: Memory | undefined): Control => {
   const lost = (error: Qmp.QmpFailed) => new ControlLost({ command: error.command, detail: error.detail })
   const execute = (command: string) => Effect.asVoid(Effect.mapError(qmp.execute(command), lost))
   return {
@@ -116,6 +120,7 @@ const controlOf = (qmp: Qmp.Qmp): Control => {
     pause: execute("stop"),
     reset: execute("system_reset"),
     powerButton: execute("system_powerdown"),
+    memory,
     lost: Effect.map(qmp.closed, lost)
   }
 }
@@ -237,11 +242,12 @@ const make = Effect.fnUntraced(function* (options: Options) {
       return yield* cgroups.prepare(place.cgroup, { memoryBytes: place.memoryBytes, pids: MOST_PROCESSES })
     })
 
-  const launch = Effect.fn("Hypervisor.launch")(function* ({ label, machine, place }: LaunchRequest) {
+  const launch = Effect.fn("Hypervisor.launch")(function* ({ incoming, label, machine, place }: LaunchRequest) {
     const { acceleration, path, problem } = yield* facts
     if (acceleration === undefined) return yield* new HypervisorMissing({ detail: problem ?? "" })
     const joined = yield* prepare(place)
-    const { files, words } = Arguments.make(path, machine, acceleration.accelerator)
+    const made = incoming?.beside === true ? { ...machine, nics: machine.nics.map((nic) => ({ ...nic, forwards: [] })) } : machine
+    const { files, words } = Arguments.make(path, made, acceleration.accelerator, incoming?.model)
     const before = yield* launching(place.user, files, machine.nics.length > 0, acceleration.accelerator === "kvm")
     return yield* processes.spawn({
       label,
@@ -282,7 +288,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
         (exit) => new Qmp.QmpFailed({ command: "connect", reason: "closed", detail: ProcessExit.describe(exit) })
       )
       return yield* Effect.mapBoth(Effect.raceFirst(connected, ended), {
-        onSuccess: controlOf,
+        onSuccess: (qmp) =>
+          controlOf(qmp, existsSync(join(directory, Arguments.HAND_SOCKET)) ? QemuMemory.make(processes, directory, qmp) : undefined),
         onFailure: ({ command, detail }) => new ControlLost({ command, detail })
       })
     })
