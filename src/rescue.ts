@@ -75,7 +75,7 @@ const noRuntime = Layer.succeed(
 )
 
 /** Nor machines. */
-const noMachines = Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => [] })
+const noMachines = Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => Effect.succeed([]) })
 
 /** The tree's calls ask for it where an actor is a container's, and here none is. */
 const noContainers = Layer.mock(Containers, {})

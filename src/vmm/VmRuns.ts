@@ -33,7 +33,7 @@ import { type Process, Processes } from "../taproot/Processes.ts"
 import { parseSignal } from "../taproot/Signals.ts"
 import * as Disks from "./Disks.ts"
 import * as Hold from "./Hold.ts"
-import { type ControlLost, Hypervisor } from "./Hypervisor.ts"
+import { type ControlLost, type DriverName, Hypervisor } from "./Hypervisor.ts"
 import type { VmRecord } from "./Records.ts"
 import * as VmExit from "./VmExit.ts"
 import * as VmPaths from "./VmPaths.ts"
@@ -45,6 +45,8 @@ export interface VmRun {
   readonly incarnation: number
   readonly cgroup: string
   readonly process: Process
+  /** What made it. */
+  readonly hypervisor: DriverName
   /** The hold on it: one for all who need it, taken again when it was lost. */
   readonly hold: Hold.Hold
   /** Done when all that it has printed is stored. */
@@ -137,6 +139,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       name,
       incarnation,
       process,
+      hypervisor: yield* hypervisor.driverOf(VmPaths.directoryOf(paths, name)),
       cgroup: VmPaths.cgroupOf(paths, name, incarnation),
       hold: Hold.make(
         hypervisor.control(VmPaths.directoryOf(paths, name), process),
@@ -318,6 +321,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       const process = yield* hypervisor.launch({
         label: VmPaths.label(name, incarnation),
         machine: VmSpec.machineOf(spec, VmPaths.variablesOf(paths, name)),
+        hypervisor: spec.hypervisor,
         place: {
           directory: VmPaths.directoryOf(paths, name),
           cgroup: VmPaths.cgroupOf(paths, name, incarnation),

@@ -226,7 +226,7 @@ export class Domain {
         hierarchies: [{ version: 1, mountPoint: "/sys/fs/cgroup/memory", controllers: ["memory", "name=x"] }]
       })
     }),
-    Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => [] }),
+    Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => Effect.succeed([]) }),
     Layer.mock(Vms, { list: Effect.succeed([]), get: (name) => new VmNotFound({ name }) }),
     Layer.mock(OciRuntime, {
       candidates: Effect.succeed([
