@@ -26,7 +26,7 @@ const machine: Machine = {
 const driver = (
   name: DriverName,
   able: Partial<typeof capabilities> = {},
-  problem: string | undefined = undefined
+  problem?: string
 ): Driver => {
   const own = { ...capabilities, ...able }
   return {
