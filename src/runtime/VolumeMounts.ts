@@ -6,6 +6,7 @@
  * it is copied without following a link. A special file is copied as one; nobody can open a device of a volume.
  */
 import * as Effect from "effect/Effect"
+import { StorageFailed } from "../storage/ContentError.ts"
 import type { Volumes } from "../storage/Volumes.ts"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import type { Processes } from "../taproot/Processes.ts"
@@ -40,7 +41,8 @@ export const make = (volumes: Volumes["Service"], processes: Processes["Service"
         })
         if (ProcessExit.isSuccess(exit)) return
         const words = Buffer.from(stderr).toString("utf8").trim().split("\n").slice(0, 3).join("; ")
-        return yield* Effect.fail(new Error(words === "" ? ProcessExit.describe(exit) : words))
+        const problem = words === "" ? ProcessExit.describe(exit) : words
+        return yield* new StorageFailed({ operation: "fill", path: directory, code: "EIO", problem })
       })
     )
 
