@@ -4,6 +4,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -37,6 +38,7 @@ import { Hypervisor } from "../../src/vmm/Hypervisor.ts"
 import { VmNotFound } from "../../src/vmm/VmError.ts"
 import { VmSpec } from "../../src/vmm/VmSpec.ts"
 import { type Vm, Vms } from "../../src/vmm/Vms.ts"
+import { VolumeNotFound, Volumes } from "../../src/storage/Volumes.ts"
 import { SandboxSpec } from "../../src/runtime/SandboxSpec.ts"
 import { Content } from "../../src/storage/Content.ts"
 import type { ImageRecord } from "../../src/storage/Content.ts"
@@ -251,6 +253,11 @@ export class Domain {
       })
     }),
     Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => [] }),
+    Layer.mock(Volumes, {
+      list: Effect.succeed([]),
+      get: (name) => new VolumeNotFound({ name }),
+      holding: () => identity
+    }),
     Layer.mock(Vms, {
       list: Effect.succeed([]),
       get: (name) => new VmNotFound({ name }),
