@@ -100,6 +100,7 @@ const vmOf = (spec: VmSpec): Vm => ({
   desired: "running",
   state: "running",
   pid: 42,
+  hypervisor: "qemu",
   incarnation: 1,
   restarts: 0,
   reboots: 0,

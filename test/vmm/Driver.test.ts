@@ -23,11 +23,7 @@ const machine: Machine = {
 }
 
 /** One that says at its launch who it is. */
-const driver = (
-  name: DriverName,
-  able: Partial<typeof capabilities> = {},
-  problem?: string
-): Driver => {
+const driver = (name: DriverName, able: Partial<typeof capabilities> = {}, problem?: string): Driver => {
   const own = { ...capabilities, ...able }
   return {
     name,
