@@ -34,12 +34,7 @@ export const copy = (processes: Processes["Service"], { from, like, to }: Copy):
     const { exit, stderr } = yield* Effect.mapError(
       processes.run({
         label: `${VmPaths.toolLabel}copy`,
-        argv: [
-          helperPath(processes.hello.taprootPid, "copy"),
-          from,
-          to,
-          ...(like === undefined ? [] : [like])
-        ]
+        argv: [helperPath(processes.hello.taprootPid, "copy"), from, to, ...(like === undefined ? [] : [like])]
       }),
       ({ message }) => new CopyFailed({ detail: message })
     )

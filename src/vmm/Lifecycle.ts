@@ -82,9 +82,30 @@ const down = {
 
 /** The first table: what a command does in each state. */
 export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>>>> = {
-  unregistered: { start: "commit", restore: "refuse", stop: "commit", ...down, remove: "remove", "force-remove": "remove" },
-  waiting: { start: "commit", restore: "refuse", stop: "stop", ...down, remove: "refuse", "force-remove": "stop-and-remove" },
-  starting: { start: "commit", restore: "refuse", stop: "stop", ...down, remove: "refuse", "force-remove": "stop-and-remove" },
+  unregistered: {
+    start: "commit",
+    restore: "refuse",
+    stop: "commit",
+    ...down,
+    remove: "remove",
+    "force-remove": "remove"
+  },
+  waiting: {
+    start: "commit",
+    restore: "refuse",
+    stop: "stop",
+    ...down,
+    remove: "refuse",
+    "force-remove": "stop-and-remove"
+  },
+  starting: {
+    start: "commit",
+    restore: "refuse",
+    stop: "stop",
+    ...down,
+    remove: "refuse",
+    "force-remove": "stop-and-remove"
+  },
   running: {
     start: "commit",
     stop: "stop",
@@ -124,7 +145,14 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
-  "backing-off": { start: "start", restore: "restore", stop: "stop", ...down, remove: "refuse", "force-remove": "stop-and-remove" },
+  "backing-off": {
+    start: "start",
+    restore: "restore",
+    stop: "stop",
+    ...down,
+    remove: "refuse",
+    "force-remove": "stop-and-remove"
+  },
   stopping: {
     start: "restart",
     stop: "stop",

@@ -6,6 +6,7 @@
 import * as Schema from "effect/Schema"
 import { WorkloadName } from "../storage/Workload.ts"
 import { Digest } from "../storage/Digest.ts"
+import { DriverName } from "./Hypervisor.ts"
 import { VmSpec } from "./VmSpec.ts"
 
 /** A file in the snapshot's directory. */
@@ -24,7 +25,7 @@ export const SnapshotManifest = Schema.Struct({
   /** Milliseconds since 1970. */
   createdAt: Schema.Finite,
   hypervisor: Schema.Struct({
-    name: Schema.String,
+    name: DriverName,
     /** Of the program. */
     version: Schema.String,
     /** The exact machine, as the hypervisor calls it. */

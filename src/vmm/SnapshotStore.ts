@@ -48,7 +48,7 @@ export const read = (
     const stat = yield* Files.attempt("look at", file, () => fs.stat(file))
     if (stat.size > MOST_MANIFEST) return yield* unusable(`${file} is too long`)
     const text = yield* Files.attempt("read", file, () => fs.readFile(file, "utf8"))
-    return yield* Schema.decodeUnknownEffect(Text)(text)
+    return yield* Schema.decodeEffect(Text)(text)
   }).pipe(
     Effect.catchTags({
       StorageFailed: ({ message }) => unusable(message),

@@ -46,7 +46,10 @@ const start = (runs: VmRuns["Service"], records: Records, record: VmRecord, inca
       Effect.mapError(({ message }) => new VmmRefused({ name, detail: message })),
       Effect.asVoid
     )
-  return Effect.tapError(Effect.tap(runs.start(record, incarnation, arrived), () => done), () => done)
+  return Effect.tapError(
+    Effect.tap(runs.start(record, incarnation, arrived), () => done),
+    () => done
+  )
 }
 
 export const vmActor = (
@@ -80,7 +83,10 @@ export const vmActor = (
         Effect.gen(function* () {
           // How it is to be stopped was committed just now.
           const now = yield* present
-          const ended = yield* runs.stop(now, isRestoring(now) ? Duration.zero : (now.grace ?? now.spec.stopGracePeriod))
+          const ended = yield* runs.stop(
+            now,
+            isRestoring(now) ? Duration.zero : (now.grace ?? now.spec.stopGracePeriod)
+          )
           if (Option.isSome(ended)) yield* Actor.stopped(ended.value)
         })
       )
@@ -89,7 +95,11 @@ export const vmActor = (
       if (isRestoring(now)) yield* runs.stop(now, Duration.zero)
       const found = yield* runs.find(now)
       const first = Option.isSome(found) ? found.value : yield* start(runs, records, now, self.incarnation)
-      const factsOf = ({ process }: VmRun) => ({ pid: String(process.pid), run: process.label.slice("vm/".length) })
+      const factsOf = ({ hypervisor, process }: VmRun) => ({
+        pid: String(process.pid),
+        run: process.label.slice("vm/".length),
+        hypervisor
+      })
       const age = yield* ProcessAge.of(first.process)
       yield* Option.isSome(found) ? Actor.adopted(factsOf(first), age) : Actor.ready(factsOf(first), age)
 

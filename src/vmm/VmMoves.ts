@@ -64,7 +64,7 @@ const make = Effect.gen(function* () {
         })
       )
       const sent = Effect.gen(function* () {
-        const to = yield* runs.await(record, life, yield* memory.model)
+        const to = yield* runs.await(record, from, life, yield* memory.model)
         return yield* Effect.gen(function* () {
           const other = yield* memoryOf(to, "migrate")
           const before = yield* memory.send(to.directory, other.memory.arrived)
@@ -73,10 +73,12 @@ const make = Effect.gen(function* () {
           return { to, other, standing, now }
         }).pipe(Effect.onError(() => runs.end(record, to)))
       })
-      const undo = memory.settle(!paused).pipe(
-        Effect.ignore,
-        Effect.andThen(Effect.ignore(records.update(name, ({ value }) => Records.withWork(value, undefined))))
-      )
+      const undo = memory
+        .settle(!paused)
+        .pipe(
+          Effect.ignore,
+          Effect.andThen(Effect.ignore(records.update(name, ({ value }) => Records.withWork(value, undefined))))
+        )
       const { now, other, standing, to } = yield* Effect.onError(Effect.mapError(sent, fail(name)), () => undo)
       yield* runs.succeed(now, from, to)
       const { nics } = VmSpec.machineOf(now.spec, "")

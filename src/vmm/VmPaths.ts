@@ -42,7 +42,8 @@ export interface Life {
   readonly move: number
 }
 
-export const lifeText = ({ incarnation, move }: Life): string => (move === 0 ? `${incarnation}` : `${incarnation}.${move}`)
+export const lifeText = ({ incarnation, move }: Life): string =>
+  move === 0 ? `${incarnation}` : `${incarnation}.${move}`
 
 export const label = (name: string, life: Life): string => `${labelPrefix(name)}${lifeText(life)}`
 
@@ -66,7 +67,8 @@ export const placeOf = (paths: VmPaths, name: string, life: Life): string =>
 /** The name of its cgroup. */
 export const cgroupName = (name: string, life: Life): string => `${name}-${lifeText(life)}`
 
-export const cgroupOf = (paths: VmPaths, name: string, life: Life): string => `${paths.cgroup}/${cgroupName(name, life)}`
+export const cgroupOf = (paths: VmPaths, name: string, life: Life): string =>
+  `${paths.cgroup}/${cgroupName(name, life)}`
 
 /** Where a machine's firmware keeps its variables. */
 export const variablesOf = (paths: VmPaths, name: string): string => join(directoryOf(paths, name), "variables.fd")

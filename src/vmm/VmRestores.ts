@@ -108,6 +108,7 @@ const make = Effect.gen(function* () {
     _tag: "Restoring",
     files,
     memory: join(SnapshotStore.directoryOf(paths, manifest.name, manifest.snapshot), manifest.memory.name),
+    hypervisor: manifest.hypervisor.name,
     model: manifest.hypervisor.model,
     paused: manifest.paused
   })
@@ -130,12 +131,22 @@ const make = Effect.gen(function* () {
       const own = new Set(value.spec.disks.map(({ path }) => path))
       const lost = manifest.spec.disks.find(({ path }) => !own.has(path))
       if (lost !== undefined) {
-        return yield* new VmCannot({ name, command: "restore", problem: `${lost.path} is not one of its disks any more` })
+        return yield* new VmCannot({
+          name,
+          command: "restore",
+          problem: `${lost.path} is not one of its disks any more`
+        })
       }
       const places = new Map<string, string>()
       for (const { path } of manifest.spec.disks) {
         // what a link leads to is replaced, not the link
-        places.set(path, yield* Effect.orElseSucceed(Files.attempt("look at", path, () => fs.realpath(path)), () => path))
+        places.set(
+          path,
+          yield* Effect.orElseSucceed(
+            Files.attempt("look at", path, () => fs.realpath(path)),
+            () => path
+          )
+        )
       }
       const wanted = contents(manifest, (path) => places.get(path) ?? path, VmPaths.variablesOf(paths, name))
       const files = wanted.map((one) => ({
@@ -254,7 +265,11 @@ const make = Effect.gen(function* () {
           Effect.map(DiskCopies.allocated(from), (bytes) => ({ path: target, bytes }))
         )
       )
-      const record = yield* announce(name, spec, files.map(({ target }) => target))
+      const record = yield* announce(
+        name,
+        spec,
+        files.map(({ target }) => target)
+      )
       const forget = Effect.gen(function* () {
         for (const { target } of files) yield* Effect.ignore(Files.remove(target))
         yield* runs.erase(record)

@@ -33,7 +33,14 @@ import { type Process, Processes, type SpawnRefused } from "../taproot/Processes
 import { parseSignal } from "../taproot/Signals.ts"
 import * as Disks from "./Disks.ts"
 import * as Hold from "./Hold.ts"
-import { type Control, type ControlLost, Hypervisor, type LaunchRequest, PlaceFailed } from "./Hypervisor.ts"
+import {
+  type Control,
+  type ControlLost,
+  type DriverName,
+  Hypervisor,
+  type LaunchRequest,
+  PlaceFailed
+} from "./Hypervisor.ts"
 import type { VmRecord } from "./Records.ts"
 import * as VmExit from "./VmExit.ts"
 import * as VmPaths from "./VmPaths.ts"
@@ -48,6 +55,8 @@ export interface VmRun {
   readonly directory: string
   readonly cgroup: string
   readonly process: Process
+  /** What made it. */
+  readonly hypervisor: DriverName
   /** The hold on it: one for all who need it, taken again when it was lost. */
   readonly hold: Hold.Hold
   /** Done when all that it has printed is stored. */
@@ -72,7 +81,12 @@ export class VmRuns extends Context.Service<
       arrived: (label: string) => Effect.Effect<void, VmExit.VmFailure>
     ) => Effect.Effect<VmRun, VmExit.VmFailure>
     /** A life that waits for the memory of another one (`Memory.send`). It does not count before `succeed`. */
-    readonly await: (record: VmRecord, life: VmPaths.Life, model: string) => Effect.Effect<VmRun, VmExit.VmFailure>
+    readonly await: (
+      record: VmRecord,
+      of: VmRun,
+      life: VmPaths.Life,
+      model: string
+    ) => Effect.Effect<VmRun, VmExit.VmFailure>
     /** The other life counts from now on; the first one is ended. */
     readonly succeed: (record: VmRecord, from: VmRun, to: VmRun) => Effect.Effect<void>
     /** The life that this one's memory has gone to. */
@@ -174,6 +188,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       life,
       process,
       directory,
+      hypervisor: yield* hypervisor.driverOf(directory),
       cgroup: VmPaths.cgroupOf(paths, name, life),
       hold: Hold.make(
         hypervisor.control(directory, process),
@@ -354,19 +369,20 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   const begin = Effect.fnUntraced(function* (
     record: VmRecord,
     life: VmPaths.Life,
-    incoming: LaunchRequest["incoming"] | undefined
+    incoming?: { readonly hypervisor: DriverName } & NonNullable<LaunchRequest["incoming"]>
   ) {
     const { spec, user } = record
     const process = yield* hypervisor.launch({
       label: VmPaths.label(spec.name, life),
       machine: VmSpec.machineOf(spec, VmPaths.variablesOf(paths, spec.name)),
+      hypervisor: incoming?.hypervisor ?? spec.hypervisor,
       place: {
         directory: VmPaths.placeOf(paths, spec.name, life),
         cgroup: VmPaths.cgroupOf(paths, spec.name, life),
         user,
         memoryBytes: VmSpec.hostMemoryOf(spec)
       },
-      ...(incoming === undefined ? {} : { incoming })
+      ...(incoming === undefined ? {} : { incoming: { model: incoming.model, beside: incoming.beside } })
     })
     return yield* register(record, process, life)
   })
@@ -381,14 +397,15 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     const label = VmPaths.label(name, life)
     const ofIt = Effect.map(all(record), (found) => found.filter(({ process }) => process.label === label))
     return made.pipe(
-      Effect.catchTag("ControlLost", (lost) =>
-        Effect.gen(function* () {
-          const [run] = yield* ofIt
-          const words = run === undefined ? "" : yield* lastWords(record, run)
-          return yield* new VmExit.VmmRefused({ name, detail: words === "" ? lost.message : words })
-        })
-      ),
-      Effect.catchTag("SpawnRefused", ({ message }) => new VmExit.VmmRefused({ name, detail: message })),
+      Effect.catchTags({
+        ControlLost: (lost) =>
+          Effect.gen(function* () {
+            const [run] = yield* ofIt
+            const words = run === undefined ? "" : yield* lastWords(record, run)
+            return yield* new VmExit.VmmRefused({ name, detail: words === "" ? lost.message : words })
+          }),
+        SpawnRefused: ({ message }) => new VmExit.VmmRefused({ name, detail: message })
+      }),
       Effect.onError(() =>
         Effect.flatMap(ofIt, (found) =>
           Effect.forEach(found, (run) => endRun(record, run, Duration.zero), { discard: true })
@@ -412,7 +429,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     }
     yield* checkFiles(record)
     const made = Effect.gen(function* () {
-      const run = yield* begin(record, life, work && { model: work.model, beside: false })
+      const run = yield* begin(record, life, work && { ...work, beside: false })
       const control = yield* run.hold.get
       if (work !== undefined) {
         if (control.memory === undefined) return yield* new VmExit.VmmRefused({ name, detail: "it takes no memory" })
@@ -437,13 +454,13 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     paths,
     console,
     start,
-    await: (record, life, model) => {
+    await: (record, of, life, model) => {
       const made = Effect.gen(function* () {
         yield* Effect.tryPromise({
           try: () => fs.mkdir(VmPaths.placeOf(paths, record.spec.name, life), { recursive: true, mode: 0o700 }),
           catch: (error) => new PlaceFailed({ detail: String(error) })
         })
-        const run = yield* begin(record, life, { model, beside: true })
+        const run = yield* begin(record, life, { hypervisor: of.hypervisor, model, beside: true })
         awaiting.add(run.process.id)
         yield* run.hold.get
         return run

@@ -51,13 +51,7 @@ export class VmSnapshots extends Context.Service<
   }
 >()("ironwood/vmm/VmSnapshots") {}
 
-export type RestoreError =
-  | NotFound
-  | VmWrongState
-  | SnapshotNotFound
-  | SnapshotUnusable
-  | HypervisorMissing
-  | Failed
+export type RestoreError = NotFound | VmWrongState | SnapshotNotFound | SnapshotUnusable | HypervisorMissing | Failed
 
 export interface CloneOptions {
   /** It boots from its disks, with other addresses, instead of going on with the memory. Default false. */

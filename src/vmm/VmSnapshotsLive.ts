@@ -60,7 +60,8 @@ export const memoryOf = (run: VmRun, command: string) =>
       return yield* new VmCannot({
         name,
         command,
-        problem: "its hypervisor cannot give its memory away, or was started by an earlier Ironwood: then stop and start it first"
+        problem:
+          "its hypervisor cannot give its memory away, or was started by an earlier Ironwood: then stop and start it first"
       })
     }
     return { control, memory }
@@ -105,7 +106,7 @@ const make = Effect.gen(function* () {
   })
 
   /** The files of a snapshot in `aside`; its guest goes on afterwards, whatever happens. */
-  const write = (record: Records.StoredVm, snapshot: string, memory: Memory, paused: boolean) =>
+  const write = (record: Records.StoredVm, snapshot: string, run: VmRun, memory: Memory, paused: boolean) =>
     Effect.gen(function* () {
       const { name, value } = record
       const disks = yield* writtenDisks(record)
@@ -119,7 +120,7 @@ const make = Effect.gen(function* () {
         { path: join(aside, "memory"), bytes: value.spec.memoryBytes + DEVICES },
         ...disks.map(({ bytes, index }) => ({ path: join(aside, `disk${index}`), bytes }))
       ])
-      const [found] = yield* hypervisor.facts
+      const found = (yield* hypervisor.facts).find((one) => one.name === run.hypervisor)
       const model = yield* memory.model
       const standing = yield* Effect.gen(function* () {
         const before = yield* memory.save(join(aside, "memory"))
@@ -143,7 +144,7 @@ const make = Effect.gen(function* () {
         snapshot,
         createdAt: yield* Clock.currentTimeMillis,
         hypervisor: {
-          name: found?.name ?? "",
+          name: run.hypervisor,
           version: found?.version ?? "",
           model,
           accelerator: found?.acceleration?.accelerator ?? "tcg"
@@ -163,7 +164,7 @@ const make = Effect.gen(function* () {
 
   const create = (name: string, snapshot: string) =>
     Effect.gen(function* () {
-      const { memory, paused, record } = yield* locks.record(name)(
+      const { memory, paused, record, run } = yield* locks.record(name)(
         Effect.gen(function* () {
           const record = yield* recordOf(records, name)
           if ((yield* names(name)).includes(snapshot)) return yield* new SnapshotAlreadyExists({ name, snapshot })
@@ -172,10 +173,10 @@ const make = Effect.gen(function* () {
           yield* records.update(name, ({ value }) =>
             Records.withWork(value, { _tag: "Saving", life: run.process.label })
           )
-          return { record, memory, paused: state === "paused" }
+          return { record, run, memory, paused: state === "paused" }
         })
       )
-      return yield* write(record, snapshot, memory, paused).pipe(
+      return yield* write(record, snapshot, run, memory, paused).pipe(
         Effect.catchTags({
           ControlLost: ({ detail }) => new SnapshotFailed({ name, command: "snapshot", detail }),
           CopyFailed: ({ detail }) => new SnapshotFailed({ name, command: "snapshot", detail }),

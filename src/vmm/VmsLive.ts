@@ -22,9 +22,9 @@ import { failuresInARow, type Tree, type TreeNode } from "../actor/Tree.ts"
 import { State } from "../storage/State.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import * as Disks from "./Disks.ts"
+import * as Drivers from "./Drivers.ts"
 import { Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
 import { type Command, commands, hint, type VmState } from "./Lifecycle.ts"
-import * as Qemu from "./qemu/Qemu.ts"
 import * as Records from "./Records.ts"
 import * as Users from "./Users.ts"
 import { CLEARING } from "./VmActor.ts"
@@ -101,6 +101,7 @@ const make = Effect.gen(function* () {
       desired: value.desired,
       state: yield* stateWith(name, node),
       pid: running && pid > 0 ? pid : undefined,
+      hypervisor: node?.annotations["hypervisor"],
       incarnation: node?.incarnation ?? 0,
       restarts: node?.restarts ?? 0,
       reboots: Number(node?.annotations["reboots"] ?? 0),
@@ -166,7 +167,8 @@ const make = Effect.gen(function* () {
     if (!usable) return yield* new HypervisorMissing({ detail: drivers.map(({ problem }) => problem).join("; ") })
     const others = (yield* records.partition).records.filter(({ name }) => name !== spec.name)
     const variables = VmPaths.variablesOf(runs.paths, spec.name)
-    const refusals = hypervisor.refusals(machineOf(spec, variables)).map(({ field, problem }) => ({
+    const refused = yield* hypervisor.refusals(machineOf(spec, variables), spec.hypervisor)
+    const refusals = refused.map(({ field, problem }) => ({
       field: field === "boot" ? "kernel" : field,
       problem
     }))
@@ -390,7 +392,7 @@ export const layer = (options: Options) => {
     Layer.provideMerge(VmSupervisor.layer),
     Layer.provideMerge(VmRuns.layer(paths)),
     Layer.provideMerge(
-      Qemu.layer({ directory: paths.trial, ...(options.binary === undefined ? {} : { binary: options.binary }) })
+      Drivers.layer({ directory: paths.trial, ...(options.binary === undefined ? {} : { qemu: options.binary }) })
     )
   )
 }

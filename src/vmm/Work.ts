@@ -10,6 +10,7 @@ import * as Schema from "effect/Schema"
 import { rename } from "node:fs/promises"
 import { dirname } from "node:path"
 import * as Files from "../storage/Files.ts"
+import { DriverName } from "./Hypervisor.ts"
 
 /** A file that has been prepared beside the one whose place it takes. */
 const Moved = Schema.Struct({ aside: Schema.String, target: Schema.String })
@@ -23,6 +24,7 @@ export const Work = Schema.Union([
   Schema.TaggedStruct("Restoring", {
     files: Schema.Array(Moved),
     memory: Schema.String,
+    hypervisor: DriverName,
     /** The exact machine, as its hypervisor calls it. */
     model: Schema.String,
     /** A person had paused it. */
@@ -56,7 +58,8 @@ export type WorkEvent = keyof typeof eventMeanings
 
 export const stepMeanings = {
   "resume and keep": "the guest goes on, unless a person has paused it; the snapshot gets its name",
-  "resume and drop": "the hypervisor gives up, the guest goes on unless a person has paused it; what there is of the snapshot goes",
+  "resume and drop":
+    "the hypervisor gives up, the guest goes on unless a person has paused it; what there is of the snapshot goes",
   drop: "the copies go; the machine is as it was",
   decide: "commit that it is to be restored",
   load: "end what lives, move the copies that are not in place yet, start with the memory",

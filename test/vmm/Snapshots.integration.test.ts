@@ -60,7 +60,10 @@ describe("snapshots", () => {
         assert.strictEqual(restored.state, "running")
         assert.notStrictEqual(restored.pid, before.pid)
         assert.deepStrictEqual(yield* asks(vms, "web"), ["one", "first"])
-        assert.deepStrictEqual(readdirSync(state).filter((one) => one.includes("restore")), [])
+        assert.deepStrictEqual(
+          readdirSync(state).filter((one) => one.includes("restore")),
+          []
+        )
 
         const cloned = yield* restores.clone("web", "good", "web2")
         assert.strictEqual(cloned.state, "running")

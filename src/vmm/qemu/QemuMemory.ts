@@ -85,9 +85,7 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
       const words = (bytes: Uint8Array) => Buffer.from(bytes).toString("utf8").trim()
       if (!ProcessExit.isSuccess(exit)) return yield* failed("hand", words(stderr) || ProcessExit.describe(exit))
       for (const line of words(stdout).split("\n")) {
-        const given = yield* Effect.mapError(Schema.decodeUnknownEffect(Given)(line), ({ message }) =>
-          failed("hand", message)
-        )
+        const given = yield* Effect.mapError(Schema.decodeEffect(Given)(line), ({ message }) => failed("hand", message))
         if ("error" in given) return yield* failed("hand", given.error.desc)
       }
     })
@@ -135,11 +133,7 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
       (type) => type.replace(/-machine$/, "")
     ),
     save: (file) =>
-      hand(`new:${file}`).pipe(
-        Effect.andThen(start),
-        Effect.andThen(finish(qmp, "save", true)),
-        Effect.flatMap(since)
-      ),
+      hand(`new:${file}`).pipe(Effect.andThen(start), Effect.andThen(finish(qmp, "save", true)), Effect.flatMap(since)),
     load: (file) =>
       hand(`in:${file}`).pipe(
         Effect.andThen(onSecond(directory, "migrate-incoming", { arguments: { uri: `fd:${NAME}` } })),
