@@ -121,6 +121,9 @@ const decode = decoder("spec", Proto.VmSpecSchema, VmSpec)
 
 const size = (bytes: bigint | undefined) => (bytes === undefined ? undefined : Number(bytes))
 
+export const forwardToDomain = ({ guestPort, hostAddress, hostPort, protocol }: Proto.VmForward) =>
+  given({ protocol: protocol || undefined, hostAddress: hostAddress || undefined, hostPort, guestPort })
+
 const encodedOf = (spec: Proto.VmSpec) =>
   given({
     name: spec.name,
@@ -140,14 +143,7 @@ const encodedOf = (spec: Proto.VmSpec) =>
       given({
         mac: mac || undefined,
         hostAccess,
-        forwards: forwards.map(({ guestPort, hostAddress, hostPort, protocol }) =>
-          given({
-            protocol: protocol || undefined,
-            hostAddress: hostAddress || undefined,
-            hostPort,
-            guestPort
-          })
-        )
+        forwards: forwards.map(forwardToDomain)
       })
     ),
     watchdog: spec.watchdog,

@@ -14,6 +14,7 @@ import * as Policy from "./Policy.ts"
 import { decoder, given, invalid, type InvalidRequest } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
 import { millisOf } from "./Time.ts"
+import { memoryMethods } from "./VmMemoryMethods.ts"
 import { invalidSpec, specFromProto, specToProto, vmToProto } from "./VmMessages.ts"
 
 const vm = (found: Vm) => ({ vm: vmToProto(found) })
@@ -160,6 +161,7 @@ export const makeVmService = () => {
         return vm(yield* (yield* Vms).setPolicy(name, yield* Policy.fromProto(policy)))
       })
     ),
-    streamVmConsole: bidiStreaming(method.streamVmConsole, streamConsole)
+    streamVmConsole: bidiStreaming(method.streamVmConsole, streamConsole),
+    ...memoryMethods()
   })
 }

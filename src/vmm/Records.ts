@@ -54,8 +54,10 @@ export const forgetStops = Effect.fnUntraced(function* (records: Records) {
 })
 
 /** The record with this under way, or (nothing) nothing any more. */
-export const withWork = ({ work: _, ...record }: VmRecord, work: Work | undefined): VmRecord =>
-  work === undefined ? record : { ...record, work }
+export const withWork = (record: VmRecord, work: Work | undefined): VmRecord => {
+  const { work: _, ...rest } = record
+  return work === undefined ? rest : { ...rest, work }
+}
 
 /** In the order in which they were made. */
 export const byAge = (found: ReadonlyArray<StoredVm>): ReadonlyArray<StoredVm> =>

@@ -19,19 +19,21 @@ import { filesOf, type SnapshotFile, SnapshotManifest } from "./SnapshotManifest
 import type { VmPaths } from "./VmPaths.ts"
 
 const MANIFEST = "manifest.json"
+/** What the name of one that is not whole begins with; no name of a snapshot does. */
+const ASIDE = "."
 const MOST_MANIFEST = 1_048_576
 
 export const directoryOf = (paths: VmPaths, name: string, snapshot: string): string =>
   join(paths.snapshots, name, snapshot)
 export const asideOf = (paths: VmPaths, name: string, snapshot: string): string =>
-  join(paths.snapshots, name, `.${snapshot}`)
+  join(paths.snapshots, name, `${ASIDE}${snapshot}`)
 
 const Text = Schema.fromJsonString(Schema.toCodecJson(SnapshotManifest))
 
 /** The names of a machine's snapshots, in their order. */
 export const names = (paths: VmPaths, name: string): Effect.Effect<ReadonlyArray<string>, StorageFailed> =>
   Effect.map(Files.names(join(paths.snapshots, name)), (found) =>
-    found.filter((one) => !one.startsWith(".")).toSorted()
+    found.filter((one) => !one.startsWith(ASIDE)).toSorted()
   )
 
 export const read = (
@@ -42,7 +44,7 @@ export const read = (
   const unusable = (problem: string) => new SnapshotUnusable({ name, snapshot, problem })
   const file = join(directoryOf(paths, name, snapshot), MANIFEST)
   return Effect.gen(function* () {
-    if (snapshot.startsWith(".")) return yield* new SnapshotNotFound({ name, snapshot })
+    if (snapshot.startsWith(ASIDE)) return yield* new SnapshotNotFound({ name, snapshot })
     const found = yield* names(paths, name)
     if (!found.includes(snapshot)) return yield* new SnapshotNotFound({ name, snapshot })
     const stat = yield* Files.attempt("look at", file, () => fs.stat(file))
@@ -133,7 +135,7 @@ export const clearAsides = (paths: VmPaths): Effect.Effect<void, StorageFailed> 
     for (const name of yield* Files.names(paths.snapshots)) {
       const directory = join(paths.snapshots, name)
       for (const one of yield* Files.names(directory)) {
-        if (one.startsWith(".")) yield* Files.remove(join(directory, one))
+        if (one.startsWith(ASIDE)) yield* Files.remove(join(directory, one))
       }
     }
   })

@@ -183,8 +183,9 @@ const make = Effect.gen(function* () {
       const work = goOn(manifest, files)
       yield* records.update(name, ({ value }) => {
         const { grace: _, paused: __, ...rest } = value
+        const { restart: ___, ...then } = manifest.spec
         const { console, labels, restart, stopGracePeriod } = value.spec
-        const spec = new VmSpec({ ...manifest.spec, restart, labels, console, stopGracePeriod })
+        const spec = new VmSpec({ ...then, restart, labels, console, stopGracePeriod })
         return Records.withWork({ ...rest, spec, desired: "running", completed: false }, work)
       })
       const path = VmSupervisor.vmPath(name)
@@ -208,16 +209,15 @@ const make = Effect.gen(function* () {
   // --- clone ---
 
   const specOfClone = (manifest: SnapshotManifest, clone: string, { cold = false, forwards = [] }: CloneOptions) => {
-    const { mac: _, ...plain } = { mac: "" }
+    const { disks, name: _, nics, ...rest } = manifest.spec
     const machine = machineOf(manifest.spec, "")
     return new VmSpec({
-      ...manifest.spec,
+      ...rest,
       name: clone,
-      disks: manifest.spec.disks.map((disk) =>
+      disks: disks.map((disk) =>
         disk.readOnly ? disk : { ...disk, path: join(dirname(disk.path), `${clone}-${basename(disk.path)}`) }
       ),
-      nics: manifest.spec.nics.map(({ mac: __, ...nic }, index) => ({
-        ...plain,
+      nics: nics.map(({ mac: __, ...nic }, index) => ({
         ...nic,
         // a guest that goes on keeps the address that it has
         ...(cold ? {} : { mac: machine.nics[index]?.mac ?? "" }),

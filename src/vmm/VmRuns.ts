@@ -165,7 +165,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
 
   /** What is done about a life that an earlier brain has left in the midst of something; nothing: it has not. */
   const settling = (record: VmRecord, label: string) =>
-    Work.isOf(record.work, label)
+    Work.lifeToSettle(record.work) === label
       ? ({ memory }: Control) =>
           memory === undefined
             ? Effect.void

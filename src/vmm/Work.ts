@@ -82,29 +82,19 @@ export const onward: Readonly<Record<Phase, Readonly<Record<WorkEvent, WorkStep>
   Arrived: { done: "let go", failed: "let go", "another brain": "let go" }
 }
 
-/** Whether a life was left in the midst of something: what is under way with its memory is to be given up, or it is to be let go. */
-export const isOf = (work: Work | undefined, label: string): boolean => {
-  switch (work?._tag) {
-    case "Saving":
-    case "Arrived":
-      return work.life === label
-    case "Moving":
-      return work.from === label
-    default:
-      return false
-  }
+/** What another brain does about what it finds under way. */
+const found = (work: Work): WorkStep => onward[work._tag]["another brain"]
+
+/** The life that another brain is to settle: what is under way with its memory is given up, and its guest goes on. */
+export const lifeToSettle = (work: Work | undefined): string | undefined => {
+  if (work === undefined || !["resume and drop", "stay", "let go"].includes(found(work))) return undefined
+  return "life" in work ? work.life : "from" in work ? work.from : undefined
 }
 
 /** Files that go when the work is undone. */
 export const asidesOf = (work: Work | undefined): ReadonlyArray<string> => {
-  switch (work?._tag) {
-    case "Copying":
-      return work.files.map(({ aside }) => aside)
-    case "Making":
-      return work.files
-    default:
-      return []
-  }
+  if (work === undefined || !["drop", "forget"].includes(found(work)) || !("files" in work)) return []
+  return work.files.map((file) => (typeof file === "string" ? file : file.aside))
 }
 
 /** Moves the copies to their places; those that are there already were moved before. */

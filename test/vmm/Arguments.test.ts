@@ -30,7 +30,8 @@ describe("QEMU's arguments", () => {
     assert.deepStrictEqual(files, [
       { descriptor: 3, path: "/k", kind: "ro" },
       { descriptor: 4, path: "/i", kind: "ro" },
-      { descriptor: 5, path: "qmp", kind: "socket" }
+      { descriptor: 5, path: "qmp", kind: "socket" },
+      { descriptor: 6, path: "hand", kind: "socket" }
     ])
     assert.include(after(words, "-chardev"), "socket,id=control,fd=5,server=on,wait=off")
     assert.deepStrictEqual(after(words, "-kernel"), ["/dev/fd/3"])
@@ -54,7 +55,7 @@ describe("QEMU's arguments", () => {
       },
       "kvm"
     )
-    assert.deepStrictEqual(files.slice(2, -1), [
+    assert.deepStrictEqual(files.slice(2, -2), [
       { descriptor: 5, path: "/a,b", kind: "rw" },
       { descriptor: 6, path: "/c", kind: "ro" }
     ])
@@ -114,9 +115,9 @@ describe("QEMU's arguments", () => {
     )
     assert.deepStrictEqual(
       files.map(({ kind, path }) => `${kind}:${path}`),
-      ["ro:/code", "own:/vars", "socket:qmp", "socket:channel"]
+      ["ro:/code", "own:/vars", "socket:qmp", "socket:hand", "socket:channel"]
     )
-    assert.include(after(words, "-chardev"), "socket,id=port0,fd=6,server=on,wait=off")
+    assert.include(after(words, "-chardev"), "socket,id=port0,fd=7,server=on,wait=off")
     assert.deepStrictEqual(
       words.filter((word) => /path=|code|vars|qmp/.test(word)),
       []

@@ -82,6 +82,7 @@ const control = {
   pause: Effect.void,
   reset: Effect.void,
   powerButton: Effect.void,
+  memory: undefined,
   lost: Effect.never
 }
 
