@@ -4,6 +4,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
@@ -35,6 +36,7 @@ import { OciRuntime } from "../../src/runtime/OciRuntime.ts"
 import { Hypervisor } from "../../src/vmm/Hypervisor.ts"
 import { VmNotFound } from "../../src/vmm/VmError.ts"
 import { Vms } from "../../src/vmm/Vms.ts"
+import { VolumeNotFound, Volumes } from "../../src/storage/Volumes.ts"
 import type { SandboxSpec } from "../../src/runtime/SandboxSpec.ts"
 import { Content } from "../../src/storage/Content.ts"
 import type { ImageRecord } from "../../src/storage/Content.ts"
@@ -227,6 +229,11 @@ export class Domain {
       })
     }),
     Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => [] }),
+    Layer.mock(Volumes, {
+      list: Effect.succeed([]),
+      get: (name) => new VolumeNotFound({ name }),
+      holding: () => identity
+    }),
     Layer.mock(Vms, { list: Effect.succeed([]), get: (name) => new VmNotFound({ name }) }),
     Layer.mock(OciRuntime, {
       candidates: Effect.succeed([
