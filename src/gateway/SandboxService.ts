@@ -103,7 +103,7 @@ export const makeSandboxService = () => {
           ? containers.validateSandbox(spec)
           : Effect.asSome(containers.createSandbox(spec))
         const answer = yield* Effect.catchTag(found, "SpecInvalid", ({ problems }) =>
-          Effect.fail(invalidSpec(problems))
+          Effect.fail(invalidSpec(problems, Proto.SandboxSpecSchema))
         )
         return Option.match(answer, {
           onNone: () => ({ sandbox: { spec: specToProto(spec) } }),

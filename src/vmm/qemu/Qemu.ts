@@ -2,20 +2,22 @@
  * The driver for QEMU: finds it, makes machines of it, takes hold of them by QMP.
  *
  * A QEMU never runs as root: `launch` (C, beside taproot) opens its files and sockets, becomes the machine's own user and then
- * QEMU, which has those descriptors, its own cgroup, a filter of system calls, and no capability nor a way to get one. Paths stay:
- * what every user of the host may read, such a QEMU may, too.
+ * QEMU, which has those descriptors, its own cgroup, a filter of system calls, and no capability nor a way to get one. Of the host's
+ * files it sees its program, libraries and firmware, and nothing else.
  *
  * Traps:
  * - The machine's directory is root's, and QEMU cannot even look into it: what is in there is opened, connected to and taken
  *   away by root.
  * - Only one client of a control socket is served at a time; one that another client holds looks like one that hangs.
- * - Where we are not root all machines run as who we are.
+ * - Where we are not root all machines run as who we are, and see what we see. So does a QEMU that does not start without more of
+ *   the host than distributions have it need; the log tells.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
@@ -67,6 +69,14 @@ export const capabilities: Capabilities = {
 const KVM = "/dev/kvm"
 /** Just below the users that machines are given. */
 const KVM_GROUP = 1_899_999_999
+
+/** What of the host a QEMU sees besides its own file: libraries, and its firmware for a machine that boots from a kernel. */
+const SEEN = [
+  ...["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache"],
+  ...["/usr/share/qemu", "/usr/share/seabios", "/usr/local/share/qemu"]
+]
+/** By which its user-mode network asks for names. */
+const RESOLVER = "/etc/resolv.conf"
 
 /** Where programs are looked for. */
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -142,11 +152,24 @@ const make = Effect.fnUntraced(function* (options: Options) {
     return [KVM_GROUP]
   }).pipe(Effect.orElseSucceed((): ReadonlyArray<number> => []))
 
+  /** Set when it turns out that it must see more. */
+  let seesAll = !isRoot
+
   /** The words before QEMU's own. */
-  const launching = (user: number, files: ReadonlyArray<Arguments.Handed>, network: boolean, usesKvm: boolean) =>
+  const launching = (
+    path: string,
+    user: number,
+    files: ReadonlyArray<Arguments.Handed>,
+    network: boolean,
+    usesKvm: boolean
+  ) =>
     Effect.map(usesKvm ? kvmGroup : Effect.succeed([]), (groups): readonly [string, ...Array<string>] => [
       launcher,
       ...(network ? [] : ["--no-network"]),
+      ...(seesAll ? [] : [path, ...SEEN, ...(network ? [RESOLVER] : []), ...(usesKvm ? [KVM] : [])]).flatMap((seen) => [
+        "--sees",
+        seen
+      ]),
       isRoot ? String(user) : "-",
       isRoot ? [user, ...groups].join(",") : "-",
       ...files.map(({ descriptor, kind, path }) => `${descriptor}=${kind}:${path}`),
@@ -163,7 +186,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
         },
         catch: (error) => new PlaceFailed({ detail: String(error) })
       })
-      const words = yield* launching(TRIAL_USER, [{ descriptor: 3, path: program, kind: "ro" }], false, true)
+      const words = yield* launching(path, TRIAL_USER, [{ descriptor: 3, path: program, kind: "ro" }], false, true)
       return {
         label: "accelerator trial",
         argv: [...words, path, ...TRIAL],
@@ -196,14 +219,24 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const examine = Effect.gen(function* (): Effect.fn.Return<DriverFacts> {
     const path = yield* locate
     if (path === undefined) return failing("", `there is no ${wanted}`)
-    const asked = yield* Effect.timeoutOption(
-      Effect.result(processes.run({ label: "qemu version", argv: [path, "-version"], environment: { PATH } })),
-      "10 seconds"
-    )
+    const asking = (argv: RunRequest["argv"]) =>
+      Effect.timeoutOption(
+        Effect.result(processes.run({ label: "qemu version", argv, environment: { PATH } })),
+        "10 seconds"
+      )
+    seesAll = !isRoot
+    const held = yield* asking([...(yield* launching(path, TRIAL_USER, [], false, false)), path, "-version"])
+    const isWell = Option.isSome(held) && Result.isSuccess(held.value) && ProcessExit.isSuccess(held.value.success.exit)
+    const asked = isWell ? held : yield* asking([path, "-version"])
     if (Option.isNone(asked)) return failing(path, `${path} -version does not end`)
     if (asked.value._tag === "Failure") return failing(path, asked.value.failure.message)
     const { exit, stdout } = asked.value.success
     if (!ProcessExit.isSuccess(exit)) return failing(path, `${path} -version ${ProcessExit.describe(exit)}`)
+    if (!isWell && isRoot) {
+      const said = Option.isSome(held) && Result.isSuccess(held.value) ? held.value.success.stderr : new Uint8Array()
+      yield* Effect.logWarning(`${path} sees the files of this host: ${Buffer.from(said).toString("utf8").trim()}`)
+      seesAll = true
+    }
     const version = /version (\S+)/.exec(Buffer.from(stdout).toString("utf8"))?.[1] ?? ""
     const trial = yield* Effect.result(trialOf(path))
     const acceleration =
@@ -242,7 +275,13 @@ const make = Effect.fnUntraced(function* (options: Options) {
     if (acceleration === undefined) return yield* new HypervisorMissing({ detail: problem ?? "" })
     const joined = yield* prepare(place)
     const { files, words } = Arguments.make(path, machine, acceleration.accelerator)
-    const before = yield* launching(place.user, files, machine.nics.length > 0, acceleration.accelerator === "kvm")
+    const before = yield* launching(
+      path,
+      place.user,
+      files,
+      machine.nics.length > 0,
+      acceleration.accelerator === "kvm"
+    )
     return yield* processes.spawn({
       label,
       argv: [...before, ...words],

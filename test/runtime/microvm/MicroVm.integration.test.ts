@@ -190,8 +190,8 @@ describe("a microVM", () => {
             printf '#!/bin/sh\nhead -c 100 > /dev/null; cat /srv/answer\n' > /srv/health
             busybox chmod 755 /srv/health
             httpd -p 127.0.0.1:80 -h /
-            nc -lk -p 81 -e true &
-            nc -lk -p 82 -e /srv/health &
+            nc -ll -p 81 -e true &
+            nc -ll -p 82 -e /srv/health &
             while read -r line; do echo "heard $line"; done; sleep 1000`
           yield* create(containers, { name: "server", sandbox: "asked", command: shell(serve), stdin: true })
           yield* Effect.forEach(
