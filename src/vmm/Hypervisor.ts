@@ -17,7 +17,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { Process, SpawnRefused } from "../taproot/Processes.ts"
 import type { Accelerated } from "./Accelerator.ts"
-import type { Chipset, Machine } from "./Machine.ts"
+import type { Chipset, Disk, Machine, Nic } from "./Machine.ts"
 
 /** What a driver can do; whatever a machine wants must be among it. */
 export interface Capabilities {
@@ -31,6 +31,8 @@ export interface Capabilities {
   readonly balloon: boolean
   readonly powerButton: boolean
   readonly pause: boolean
+  /** Of which machines disks and cards can be plugged in and out while they run. */
+  readonly hotPlug: ReadonlyArray<Chipset>
 }
 
 /** A driver on this host. `problem` says why it cannot be used. */
@@ -65,6 +67,16 @@ export class ControlLost extends Schema.TaggedError<ControlLost>()("ControlLost"
   }
 }
 
+/** A guest did not let go of a device. */
+export class DeviceKept extends Schema.TaggedError<DeviceKept>()("DeviceKept", {
+  id: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `its guest did not let go of ${this.id}: ${this.detail}`
+  }
+}
+
 /** What a machine needs could not be prepared: its directory, its cgroup. */
 export class PlaceFailed extends Schema.TaggedError<PlaceFailed>()("PlaceFailed", { detail: Schema.String }) {
   override get message(): string {
@@ -81,6 +93,8 @@ export type GuestEvent =
   | { readonly _tag: "Changed" }
   /** The guest has rebooted. */
   | { readonly _tag: "Rebooted" }
+  /** Something was taken out of it. */
+  | { readonly _tag: "Unplugged" }
 
 /** The hold on a machine that runs. */
 export interface Control {
@@ -92,6 +106,13 @@ export interface Control {
   readonly reset: Effect.Effect<void, ControlLost>
   /** Presses the power button: the guest powers off, if it wants to. */
   readonly powerButton: Effect.Effect<void, ControlLost>
+  /** The names of the disks and cards that it has; nothing: none can be plugged into this one. */
+  readonly devices: Effect.Effect<ReadonlySet<string> | undefined, ControlLost>
+  /** Plugs a disk in. What an attempt that was cut short has left of it is cleared away first. */
+  readonly attachDisk: (disk: Disk) => Effect.Effect<void, ControlLost>
+  readonly attachNic: (nic: Nic) => Effect.Effect<void, ControlLost>
+  /** Takes a disk or card out, once its guest has let go of it; what was given to the hypervisor for it is taken back. Fine when it is not there. */
+  readonly detach: (id: string) => Effect.Effect<void, ControlLost | DeviceKept>
   /** Waits until the hold is lost, and why. */
   readonly lost: Effect.Effect<ControlLost>
 }

@@ -21,6 +21,7 @@ import { failuresInARow, type Tree, type TreeNode } from "../actor/Tree.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
 import { State } from "../storage/State.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
+import { fixedMacs } from "./Devices.ts"
 import * as Disks from "./Disks.ts"
 import { Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
 import { type Command, commands, hint, type VmState } from "./Lifecycle.ts"
@@ -36,6 +37,7 @@ import {
   VmSpecInvalid,
   VmWrongState
 } from "./VmError.ts"
+import * as VmDevices from "./VmDevices.ts"
 import * as VmPaths from "./VmPaths.ts"
 import * as VmRuns from "./VmRuns.ts"
 import * as VmSupervisor from "./VmSupervisor.ts"
@@ -154,18 +156,23 @@ const make = Effect.gen(function* () {
     return problems
   })
 
-  /** Fails with all that is wrong, or that there is nothing that could make it. */
-  const check = Effect.fnUntraced(function* (spec: VmSpec) {
-    const drivers = yield* hypervisor.facts
-    const usable = drivers.some(({ problem }) => problem === undefined)
-    if (!usable) return yield* new HypervisorMissing({ detail: drivers.map(({ problem }) => problem).join("; ") })
+  /** All that is wrong with a spec, and what no hypervisor can do of it. */
+  const problemsIn = Effect.fnUntraced(function* (spec: VmSpec) {
     const others = (yield* records.partition).records.filter(({ name }) => name !== spec.name)
     const variables = VmPaths.variablesOf(runs.paths, spec.name)
     const refusals = hypervisor.refusals(machineOf(spec, variables)).map(({ field, problem }) => ({
       field: field === "boot" ? "kernel" : field,
       problem
     }))
-    const problems = [...problemsOf(spec), ...refusals, ...(yield* fileProblems(spec, others))]
+    return [...problemsOf(spec), ...refusals, ...(yield* fileProblems(spec, others))]
+  })
+
+  /** Fails with all that is wrong, or that there is nothing that could make it. */
+  const check = Effect.fnUntraced(function* (spec: VmSpec) {
+    const drivers = yield* hypervisor.facts
+    const usable = drivers.some(({ problem }) => problem === undefined)
+    if (!usable) return yield* new HypervisorMissing({ detail: drivers.map(({ problem }) => problem).join("; ") })
+    const problems = yield* problemsIn(spec)
     if (problems.length > 0) return yield* new VmSpecInvalid({ problems })
   })
 
@@ -173,7 +180,7 @@ const make = Effect.gen(function* () {
   const same = Effect.fnUntraced(function* (spec: VmSpec) {
     const present = Option.filter(yield* records.get(spec.name), Predicate.not(Records.isRemoving))
     if (Option.isNone(present)) return Option.none()
-    const fields = differences(present.value.value.spec, spec)
+    const fields = differences(fixedMacs(present.value.value.spec), fixedMacs(spec))
     if (fields.length > 0) return yield* new VmAlreadyExists({ name: spec.name, fields })
     return present
   })
@@ -309,8 +316,20 @@ const make = Effect.gen(function* () {
     return yield* describe(record)
   })
 
+  const devices = VmDevices.make({
+    records,
+    runs,
+    hypervisor,
+    turn: (name) => (effect) => lock(name)(creating(effect)),
+    find,
+    stateOf,
+    get,
+    problems: problemsIn
+  })
+
   return Vms.of({
     create,
+    ...devices,
     validate: (spec) =>
       Effect.gen(function* () {
         const found = yield* Effect.result(same(spec))

@@ -42,6 +42,7 @@ import {
   PlaceFailed
 } from "../Hypervisor.ts"
 import * as Arguments from "./Arguments.ts"
+import * as HotPlug from "./HotPlug.ts"
 import * as Qmp from "./Qmp.ts"
 
 export interface Options {
@@ -61,7 +62,8 @@ export const capabilities: Capabilities = {
   watchdog: ["q35"],
   balloon: true,
   powerButton: true,
-  pause: true
+  pause: true,
+  hotPlug: ["q35"]
 }
 
 const KVM = "/dev/kvm"
@@ -98,9 +100,16 @@ const changing: ReadonlySet<string> = new Set([
 ])
 
 const meaningOf = ({ data, name }: Qmp.QmpEvent): ReadonlyArray<GuestEvent> =>
-  name === "RESET" && data["guest"] === true ? [{ _tag: "Rebooted" }] : changing.has(name) ? [{ _tag: "Changed" }] : []
+  name === "RESET" && data["guest"] === true
+    ? [{ _tag: "Rebooted" }]
+    : name === "DEVICE_DELETED" && typeof data["device"] === "string"
+      ? [{ _tag: "Unplugged" }]
+      : changing.has(name)
+        ? [{ _tag: "Changed" }]
+        : []
 
-const controlOf = (qmp: Qmp.Qmp): Control => {
+const controlOf = (options: HotPlug.Options): Control => {
+  const { qmp } = options
   const lost = (error: Qmp.QmpFailed) => new ControlLost({ command: error.command, detail: error.detail })
   const execute = (command: string) => Effect.asVoid(Effect.mapError(qmp.execute(command), lost))
   return {
@@ -116,6 +125,7 @@ const controlOf = (qmp: Qmp.Qmp): Control => {
     pause: execute("stop"),
     reset: execute("system_reset"),
     powerButton: execute("system_powerdown"),
+    ...HotPlug.make(options),
     lost: Effect.map(qmp.closed, lost)
   }
 }
@@ -282,7 +292,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
         (exit) => new Qmp.QmpFailed({ command: "connect", reason: "closed", detail: ProcessExit.describe(exit) })
       )
       return yield* Effect.mapBoth(Effect.raceFirst(connected, ended), {
-        onSuccess: controlOf,
+        onSuccess: (qmp) => controlOf({ qmp, processes, process: running, directory }),
         onFailure: ({ command, detail }) => new ControlLost({ command, detail })
       })
     })

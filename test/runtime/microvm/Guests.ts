@@ -80,6 +80,10 @@ const control = {
   pause: Effect.void,
   reset: Effect.void,
   powerButton: Effect.void,
+  devices: Effect.undefined,
+  attachDisk: () => Effect.void,
+  attachNic: () => Effect.void,
+  detach: () => Effect.void,
   lost: Effect.never
 }
 
