@@ -190,11 +190,11 @@ export const runFlags = {
   volumes: checked("volume", "SOURCE:TARGET[:ro]", parseVolume).pipe(
     Flag.withAlias("v"),
     Flag.withDescription(
-      "A path of the host, if the machine config allows it (containers.allowMounts); may be repeated"
+      "A volume, made when it is not there, or a path of the host, if the machine config allows it (containers.allowMounts); may be repeated"
     ),
     Flag.atLeast(0)
   ),
-  mounts: checked("mount", "type=bind|tmpfs,…", parseMount).pipe(
+  mounts: checked("mount", "type=volume|bind|tmpfs,…", parseMount).pipe(
     Flag.withDescription("The same as --volume or --tmpfs, in more words; may be repeated"),
     Flag.atLeast(0)
   ),
@@ -280,6 +280,7 @@ export const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.tmpfs", "--tmpfs"],
   ["spec.log", "--log-opt"],
   ["spec.mounts", "--volume"],
+  ["spec.volumes", "--volume"],
   ["spec.devices", "--device"],
   ["spec.secrets", "--secret"],
   ["spec.probes.liveness.period", "--health-interval"],
@@ -321,6 +322,7 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
   ]
   const sharedMemory = given(flags.sharedMemory)
   const mounts = flags.mounts.flatMap(value)
+  const sources = [...flags.volumes.flatMap(value), ...mounts]
   const asked = [interval, timeout, retries, startPeriod].some((setting) => setting !== undefined)
   if (asked && flags.healthCommand === "") {
     problems.push({ flag: "--health-cmd", text: "is missing: the other --health flags say how it is run" })
@@ -358,7 +360,8 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
       ...flags.tmpfs.flatMap(value),
       ...mounts.flatMap((one) => ("tmpfs" in one ? [one.tmpfs] : []))
     ]),
-    mounts: [...flags.volumes.flatMap(value), ...mounts.flatMap((one) => ("bind" in one ? [one.bind] : []))],
+    mounts: sources.flatMap((one) => ("bind" in one ? [one.bind] : [])),
+    volumes: sources.flatMap((one) => ("volume" in one ? [one.volume] : [])),
     devices: flags.devices.flatMap(value),
     secrets: flags.secrets.flatMap(value),
     log: flags.logOptions.flatMap(value).reduce<LogOption>((all, one) => ({ ...all, ...one }), {}),

@@ -113,6 +113,7 @@ export const specToProto = (spec: ContainerSpec) =>
     mounts: spec.mounts.map((mount) => ({ ...mount })),
     devices: spec.devices.map(({ access, path, target = "" }) => ({ access, path, target })),
     secrets: spec.secrets.map(({ name, target = "" }) => ({ name, target })),
+    volumes: spec.volumes.map((volume) => ({ ...volume })),
     log: { maxBytes: BigInt(spec.log.maxBytes), maxFiles: spec.log.maxFiles },
     after: [...spec.after],
     afterSuccess: [...spec.afterSuccess],
@@ -215,6 +216,7 @@ const encodedOf = (spec: Proto.ContainerSpec) =>
       given({ path, target: target || undefined, access: access || undefined })
     ),
     secrets: spec.secrets.map(({ name, target }) => given({ name, target: target || undefined })),
+    volumes: spec.volumes.map(({ name, readOnly, target }) => ({ name, readOnly, target })),
     log: given({ maxBytes: size(spec.log?.maxBytes), maxFiles: spec.log?.maxFiles }),
     after: spec.after,
     afterSuccess: spec.afterSuccess,

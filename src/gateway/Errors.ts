@@ -33,6 +33,7 @@ import type { ConfigError } from "../config/ConfigErrors.ts"
 import type { HostFactsUnavailable } from "../host/HostFacts.ts"
 import type { NoKernelLoaded } from "../host/LoadedKernel.ts"
 import type * as Runtime from "../runtime/ContainerError.ts"
+import type * as Volumes from "../storage/Volumes.ts"
 import type { SecretNotKept } from "../runtime/Secrets.ts"
 import type { UserNotFound } from "../runtime/ContainerUser.ts"
 import type * as Content from "../storage/ContentError.ts"
@@ -87,6 +88,9 @@ export type GatewayError =
   | Runtime.SecretInUse
   | Runtime.SecretNotFound
   | SecretNotKept
+  | Volumes.VolumeAlreadyExists
+  | Volumes.VolumeInUse
+  | Volumes.VolumeNotFound
   | Runtime.WrongState
   | Vmm.ConsoleUnreadable
   | Vmm.VmAlreadyExists
@@ -281,6 +285,17 @@ const describe = Match.typeTags<GatewayError, Description>()({
       subject: `container ${container}`,
       description: `needs secret ${name}`
     }))
+  }),
+  VolumeNotFound: ({ name }) => notFound("volume", name),
+  VolumeAlreadyExists: ({ fields, name }) => ({
+    code: Code.ALREADY_EXISTS,
+    resource: ["volume", name],
+    differing: fields
+  }),
+  VolumeInUse: ({ name, users }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["volume", name],
+    blockers: users.map((user) => ({ type: "in-use", subject: user, description: `has volume ${name}` }))
   }),
   WrongState: ({ hint, name, state }) => ({
     code: Code.FAILED_PRECONDITION,

@@ -356,7 +356,7 @@ const make = Effect.gen(function* () {
         new UserUnknown({ name, user: asUser, detail: error._tag === "UserNotFound" ? error.problem : error.message })
     )
     const isolation = Isolation.of(spec.security, system.capabilities)
-    const belongings = yield* system.belongings.give(request.id, spec, user)
+    const belongings = yield* system.belongings.give(request.id, spec, user, mount.seen)
     const config = yield* RuntimeSpec.make({
       spec,
       image: image.config,

@@ -22,6 +22,7 @@ import { failuresInARow, type Tree, type TreeNode } from "../actor/Tree.ts"
 import { Content } from "../storage/Content.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
 import { State } from "../storage/State.ts"
+import { Volumes } from "../storage/Volumes.ts"
 import type { StateConflict } from "../storage/StateErrors.ts"
 import {
   ContainerAlreadyExists,
@@ -113,6 +114,7 @@ const make = Effect.gen(function* () {
   const runs = yield* ContainerRuns.ContainerRuns
   const allowance = yield* Isolation.Allowance
   const secrets = yield* Secrets.Secrets
+  const volumes = yield* Volumes
   const runtime = yield* RuntimeSupervisor.RuntimeSupervisor
   const executions = yield* Executions.Executions
   const microVms = yield* MicroVms.MicroVms
@@ -129,6 +131,14 @@ const make = Effect.gen(function* () {
   yield* content.registerUsers((digest) =>
     Effect.map(records.containers.partition, (containers) =>
       containers.records.filter(({ value }) => value.image === digest).map(({ name }) => `container ${name}`)
+    )
+  )
+
+  yield* volumes.registerUsers((volume) =>
+    Effect.map(records.containers.partition, (containers) =>
+      containers.records
+        .filter(({ value }) => value.spec.volumes.some((one) => one.name === volume))
+        .map(({ name }) => `container ${name}`)
     )
   )
 
@@ -431,20 +441,20 @@ const make = Effect.gen(function* () {
             desired: options.start === false ? "stopped" : "running",
             completed: false
           } satisfies Records.ContainerRecord
-          if (Option.isSome(usable)) {
-            const [stored] = yield* neverConflicts(
-              state.transaction([records.containers.putting(spec.name, record, { expect: "absent" })])
+          const its = spec.volumes.map(({ name }) => name)
+          const commit = Effect.flatMap(volumes.making(its), (made) =>
+            neverConflicts(
+              state.transaction([
+                records.containers.putting(spec.name, record, { expect: "absent" }),
+                ...(Option.isSome(usable)
+                  ? []
+                  : [records.sandboxes.putting(sandboxName, sandbox, { expect: "absent" })]),
+                ...made
+              ])
             )
-            yield* runtime.startContainer(record, sandbox)
-            return stored
-          }
-          const [stored] = yield* neverConflicts(
-            state.transaction([
-              records.containers.putting(spec.name, record, { expect: "absent" }),
-              records.sandboxes.putting(sandboxName, sandbox, { expect: "absent" })
-            ])
           )
-          yield* runtime.startSandbox(sandbox)
+          const [stored] = yield* volumes.holding(its)(commit)
+          yield* Option.isSome(usable) ? runtime.startContainer(record, sandbox) : runtime.startSandbox(sandbox)
           return stored
         })
       )

@@ -37,6 +37,8 @@ import * as RuntimePaths from "./RuntimePaths.ts"
 import * as PidNamespaces from "./PidNamespaces.ts"
 import { Secrets } from "./Secrets.ts"
 import * as SandboxNamespaces from "./SandboxNamespaces.ts"
+import * as VolumeMounts from "./VolumeMounts.ts"
+import { Volumes } from "../storage/Volumes.ts"
 
 /** Reads a file as who lives in `root` sees it; none when it is not there. */
 export type ReadInRoot = (
@@ -148,7 +150,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         ({ message }) => new CleanupFailed({ name: `container ${name}`, problem: message })
       ),
     within: namespaces.within,
-    belongings: Belongings.ofHost(hostPaths, yield* Secrets),
+    belongings: Belongings.ofHost(hostPaths, yield* Secrets, VolumeMounts.make(yield* Volumes, processes)),
     gone: Effect.succeedNone,
     isRenewed: Effect.succeed(false)
   }

@@ -21,9 +21,10 @@ export const sandboxProblems = (spec: SandboxSpec, lacking: string | undefined):
 }
 
 /** Of a container in it: it has nothing of the host. */
-export const containerProblems = ({ devices, mounts, secrets }: ContainerSpec): ReadonlyArray<FieldProblem> =>
+export const containerProblems = ({ devices, mounts, secrets, volumes }: ContainerSpec): ReadonlyArray<FieldProblem> =>
   [
     ...(mounts.length > 0 ? ["mounts"] : []),
     ...(devices.length > 0 ? ["devices"] : []),
-    ...(secrets.length > 0 ? ["secrets"] : [])
+    ...(secrets.length > 0 ? ["secrets"] : []),
+    ...(volumes.length > 0 ? ["volumes"] : [])
   ].map((field) => ({ field, problem: "its sandbox is a microVM, which has nothing of the host" }))
