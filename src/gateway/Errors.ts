@@ -329,7 +329,7 @@ const describe = Match.typeTags<GatewayError, Description>()({
   ConsoleUnreadable: ({ path }) => ({ code: Code.INTERNAL, resource: ["file", path] }),
   HypervisorMissing: ({ message }) => ({
     code: Code.FAILED_PRECONDITION,
-    resource: ["hypervisor", "qemu"],
+    resource: ["hypervisor", "any"],
     blockers: [{ type: "missing", subject: "hypervisor", description: message }]
   }),
 

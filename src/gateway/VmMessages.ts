@@ -32,6 +32,13 @@ const chipsets = {
   microvm: Proto.VmChipset.MICROVM
 } as const satisfies Record<VmSpec["chipset"], Proto.VmChipset>
 
+const hypervisors = {
+  auto: Proto.VmHypervisor.UNSPECIFIED,
+  qemu: Proto.VmHypervisor.QEMU,
+  "cloud-hypervisor": Proto.VmHypervisor.CLOUD_HYPERVISOR,
+  firecracker: Proto.VmHypervisor.FIRECRACKER
+} as const satisfies Record<VmSpec["hypervisor"], Proto.VmHypervisor>
+
 const firmwares = {
   bios: Proto.VmFirmware.BIOS,
   uefi: Proto.VmFirmware.UEFI
@@ -51,6 +58,7 @@ const formats = {
 export const specToProto = (spec: VmSpec) =>
   ({
     name: spec.name,
+    hypervisor: hypervisors[spec.hypervisor],
     chipset: chipsets[spec.chipset],
     cpus: spec.cpus,
     memoryBytes: BigInt(spec.memoryBytes),
@@ -104,7 +112,8 @@ export const vmToProto = (vm: Vm): MessageInitShape<typeof Proto.VmSchema> => ({
     consecutiveFailures: uint32(vm.consecutiveFailures),
     lastExit: vm.lastExit && exitToProto(vm.lastExit),
     nextAttemptTime: timestamp(vm.nextAttemptAt),
-    degraded: vm.node?.annotations["degraded"] ?? ""
+    degraded: vm.node?.annotations["degraded"] ?? "",
+    hypervisor: vm.hypervisor ?? ""
   }
 })
 
@@ -137,6 +146,7 @@ export const nicFromProto = (nic: Proto.VmNic | undefined) => decodeNic(nic === 
 const encodedOf = (spec: Proto.VmSpec) =>
   given({
     name: spec.name,
+    hypervisor: wordOf(hypervisors, spec.hypervisor),
     chipset: wordOf(chipsets, spec.chipset),
     cpus: spec.cpus,
     memoryBytes: size(spec.memoryBytes),

@@ -3,7 +3,7 @@
  * declares what it can ({@link Capabilities}), and what it cannot is refused before anything is touched ({@link refusals}).
  *
  * A machine's process is taproot's, like every other: it outlives the brain. `control` takes hold of one that runs, whoever
- * started it. Layer: `qemu/Qemu.ts`.
+ * started it. Layer: `Drivers.ts`; which driver is asked is in `Driver.ts`.
  *
  * Traps:
  * - A machine is made stopped (`created`): `resume` sets it going.
@@ -35,9 +35,24 @@ export interface Capabilities {
   readonly hotPlug: ReadonlyArray<Chipset>
 }
 
+/** The programs that there are drivers for. */
+export const driverNames = ["qemu", "cloud-hypervisor", "firecracker"] as const
+export const DriverName = Schema.Literals(driverNames)
+export type DriverName = typeof DriverName.Type
+
+/** Which of them shall make a machine; `auto`: the first that works on this host and can. */
+export const Wanted = Schema.Literals(["auto", ...driverNames])
+export type Wanted = typeof Wanted.Type
+
+/** What a machine wants and a driver cannot: a field of {@link Machine}, or `hypervisor`, and why. */
+export interface Refusal {
+  readonly field: string
+  readonly problem: string
+}
+
 /** A driver on this host. `problem` says why it cannot be used. */
 export interface DriverFacts {
-  readonly name: string
+  readonly name: DriverName
   readonly path: string
   readonly version: string
   readonly problem: string | undefined
@@ -134,15 +149,17 @@ export interface LaunchRequest {
   readonly label: string
   readonly machine: Machine
   readonly place: Place
+  /** Default `auto`. */
+  readonly hypervisor?: Wanted
 }
 
 export class Hypervisor extends Context.Service<
   Hypervisor,
   {
-    /** What was found at first, and is looked for again when nothing was. */
+    /** Every driver, the one that is asked first at first; what did not work is looked for again. */
     readonly facts: Effect.Effect<ReadonlyArray<DriverFacts>>
-    /** What the machine wants and the driver cannot: fields of {@link Machine} and why. Empty when all is well. */
-    readonly refusals: (machine: Machine) => ReadonlyArray<{ readonly field: string; readonly problem: string }>
+    /** Why no driver, or not the one that is wanted (default `auto`), can make the machine here. Empty when all is well. */
+    readonly refusals: (machine: Machine, wanted?: Wanted) => Effect.Effect<ReadonlyArray<Refusal>>
     /**
      * Makes the machine, stopped; its console is the process's standard input and output, what its hypervisor says standard
      * error. Returns when the process is there: that it has come up, `control` tells.
@@ -150,15 +167,13 @@ export class Hypervisor extends Context.Service<
     readonly launch: (request: LaunchRequest) => Effect.Effect<Process, HypervisorMissing | PlaceFailed | SpawnRefused>
     /** Takes hold of the machine in a directory; waits while its process is coming up. One hold at a time. */
     readonly control: (directory: string, process: Process) => Effect.Effect<Control, ControlLost, Scope.Scope>
+    /** Which driver made the present or last life in a directory. */
+    readonly driverOf: (directory: string) => Effect.Effect<DriverName>
   }
 >()("ironwood/vmm/Hypervisor") {}
 
 /** What `machine` wants beyond `capabilities`. */
-export const beyond = (
-  name: string,
-  capabilities: Capabilities,
-  machine: Machine
-): ReadonlyArray<{ readonly field: string; readonly problem: string }> => {
+export const beyond = (name: string, capabilities: Capabilities, machine: Machine): ReadonlyArray<Refusal> => {
   const { boot, chipset, disks, nics, ports } = machine
   const wants: ReadonlyArray<readonly [beyond: boolean, field: string, problem: string]> = [
     [!capabilities.chipsets.includes(chipset), "chipset", `${name} has no ${chipset}`],

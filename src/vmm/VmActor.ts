@@ -73,7 +73,11 @@ export const vmActor = (
       const now = yield* present
       const found = yield* runs.find(now)
       const run = Option.isSome(found) ? found.value : yield* runs.start(now, self.incarnation)
-      const facts = { pid: String(run.process.pid), run: run.process.label.slice("vm/".length) }
+      const facts = {
+        pid: String(run.process.pid),
+        run: run.process.label.slice("vm/".length),
+        hypervisor: run.hypervisor
+      }
       const age = yield* ProcessAge.of(run.process)
       yield* Option.isSome(found) ? Actor.adopted(facts, age) : Actor.ready(facts, age)
 

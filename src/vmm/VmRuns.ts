@@ -35,7 +35,7 @@ import { parseSignal } from "../taproot/Signals.ts"
 import * as Devices from "./Devices.ts"
 import * as Disks from "./Disks.ts"
 import * as Hold from "./Hold.ts"
-import { type ControlLost, Hypervisor } from "./Hypervisor.ts"
+import { type ControlLost, type DriverName, Hypervisor } from "./Hypervisor.ts"
 import type { VmRecord } from "./Records.ts"
 import * as VmExit from "./VmExit.ts"
 import * as VmPaths from "./VmPaths.ts"
@@ -47,6 +47,8 @@ export interface VmRun {
   readonly incarnation: number
   readonly cgroup: string
   readonly process: Process
+  /** What made it. */
+  readonly hypervisor: DriverName
   /** The hold on it: one for all who need it, taken again when it was lost. */
   readonly hold: Hold.Hold
   /** Whoever plugs its disks and cards in and out takes turns. */
@@ -141,6 +143,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       name,
       incarnation,
       process,
+      hypervisor: yield* hypervisor.driverOf(VmPaths.directoryOf(paths, name)),
       cgroup: VmPaths.cgroupOf(paths, name, incarnation),
       hold: Hold.make(
         hypervisor.control(VmPaths.directoryOf(paths, name), process),
@@ -324,6 +327,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       const process = yield* hypervisor.launch({
         label: VmPaths.label(name, incarnation),
         machine: VmSpec.machineOf(spec, VmPaths.variablesOf(paths, name)),
+        hypervisor: spec.hypervisor,
         place: {
           directory: VmPaths.directoryOf(paths, name),
           cgroup: VmPaths.cgroupOf(paths, name, incarnation),

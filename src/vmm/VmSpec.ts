@@ -12,6 +12,7 @@ import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import { LogRetention } from "../storage/logs/LogRetention.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import { GracePeriod, Labels, WorkloadName } from "../storage/Workload.ts"
+import { Wanted } from "./Hypervisor.ts"
 import type { Machine } from "./Machine.ts"
 
 const MIB = 1024 * 1024
@@ -88,6 +89,8 @@ const memory = (least: number, words: string) =>
 export class VmSpec extends Schema.Class<VmSpec>("ironwood/VmSpec")({
   /** Unique on the host among virtual machines. */
   name: WorkloadName,
+  /** What makes it. */
+  hypervisor: byDefault(Wanted, "auto"),
   chipset: byDefault(Schema.Literals(["q35", "microvm"]), "q35"),
   cpus: byDefault(
     Schema.Int.pipe(

@@ -53,6 +53,8 @@ export interface Vm {
   readonly state: VmState
   /** Its hypervisor's process, while it runs. */
   readonly pid: number | undefined
+  /** What made its current or last life, as far as this brain has seen it. */
+  readonly hypervisor: string | undefined
   /** Number of its current or last life, from 1. */
   readonly incarnation: number
   readonly restarts: number

@@ -23,9 +23,9 @@ import { State } from "../storage/State.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import { fixedMacs } from "./Devices.ts"
 import * as Disks from "./Disks.ts"
+import * as Drivers from "./Drivers.ts"
 import { Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
 import { type Command, commands, hint, type VmState } from "./Lifecycle.ts"
-import * as Qemu from "./qemu/Qemu.ts"
 import * as Records from "./Records.ts"
 import * as Users from "./Users.ts"
 import { CLEARING } from "./VmActor.ts"
@@ -98,6 +98,7 @@ const make = Effect.gen(function* () {
       desired: value.desired,
       state: yield* stateWith(name, node),
       pid: running && pid > 0 ? pid : undefined,
+      hypervisor: node?.annotations["hypervisor"],
       incarnation: node?.incarnation ?? 0,
       restarts: node?.restarts ?? 0,
       reboots: Number(node?.annotations["reboots"] ?? 0),
@@ -160,7 +161,8 @@ const make = Effect.gen(function* () {
   const problemsIn = Effect.fnUntraced(function* (spec: VmSpec) {
     const others = (yield* records.partition).records.filter(({ name }) => name !== spec.name)
     const variables = VmPaths.variablesOf(runs.paths, spec.name)
-    const refusals = hypervisor.refusals(machineOf(spec, variables)).map(({ field, problem }) => ({
+    const refused = yield* hypervisor.refusals(machineOf(spec, variables), spec.hypervisor)
+    const refusals = refused.map(({ field, problem }) => ({
       field: field === "boot" ? "kernel" : field,
       problem
     }))
@@ -396,7 +398,7 @@ export const layer = (options: Options) => {
     Layer.provideMerge(VmSupervisor.layer),
     Layer.provideMerge(VmRuns.layer(paths)),
     Layer.provideMerge(
-      Qemu.layer({ directory: paths.trial, ...(options.binary === undefined ? {} : { binary: options.binary }) })
+      Drivers.layer({ directory: paths.trial, ...(options.binary === undefined ? {} : { qemu: options.binary }) })
     )
   )
 }

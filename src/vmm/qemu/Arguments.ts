@@ -17,17 +17,8 @@
  * - Under emulation kernels test timers that tick too late on a busy host; their command line is told not to.
  */
 import type { Accelerator } from "../Accelerator.ts"
+import type { Handed } from "../Launching.ts"
 import type { Disk, Machine, Nic, Port } from "../Machine.ts"
-
-/**
- * A file that the machine has, as a descriptor of its QEMU. `ro`, `rw`: one that a person named; `own`: one that was made for it;
- * `socket`: a unix socket that listens there, by its name in the machine's directory.
- */
-export interface Handed {
-  readonly descriptor: number
-  readonly path: string
-  readonly kind: "ro" | "rw" | "own" | "socket"
-}
 
 export interface Invocation {
   readonly files: ReadonlyArray<Handed>

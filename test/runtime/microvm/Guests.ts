@@ -97,7 +97,9 @@ export const withMuteGuest = (asked: () => void, removed: Array<string> = []) =>
   Layer.unwrap(
     Effect.map(port(asked), ({ directory }) =>
       MicroVms.layer.pipe(
-        Layer.provide(Layer.mock(Hypervisor, { control: () => Effect.succeed(control), refusals: () => [] })),
+        Layer.provide(
+          Layer.mock(Hypervisor, { control: () => Effect.succeed(control), refusals: () => Effect.succeed([]) })
+        ),
         Layer.provide(Layer.mock(Content, {})),
         Layer.provide(Layer.mock(Executions, {})),
         Layer.provideMerge(System.layer(RuntimePaths.make(directory, directory))),
