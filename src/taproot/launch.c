@@ -16,20 +16,17 @@
  * Exit codes: 66 a file cannot be opened, 69 PROGRAM cannot be executed, 71 anything else; standard error says why.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
 #include <sched.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "opened.h"
 #include "room.h"
 
 enum { MOST_GROUPS = 8, MOST_SEEN = 64, FIRST_FILE = 3, LAST_FILE = 255, BACKLOG = 8 };
@@ -65,21 +62,10 @@ static bool takes(const char **word, const char *prefix)
     return true;
 }
 
-static int opened(const char *path, bool writes, bool own)
+static int needed(const char *path, bool writes, bool own)
 {
-    /* not waiting for anybody at a pipe that somebody has put there */
-    const int file = open(path, (writes ? O_RDWR : O_RDONLY) | (own ? O_NOFOLLOW : 0) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    struct stat what;
-    if (file < 0 || fstat(file, &what) != 0) fail(NO_INPUT, path);
-    if (!S_ISREG(what.st_mode) && (own || !S_ISBLK(what.st_mode))) {
-        errno = S_ISDIR(what.st_mode) ? EISDIR : ENODEV;
-        fail(NO_INPUT, path);
-    }
-    if (own && what.st_nlink != 1) {
-        errno = EMLINK;
-        fail(NO_INPUT, path);
-    }
-    if (fcntl(file, F_SETFL, 0) != 0) fail(NO_INPUT, path);
+    const int file = opened(path, writes, own);
+    if (file < 0) fail(NO_INPUT, path);
     return file;
 }
 
@@ -103,9 +89,9 @@ static void give(const char *word)
     const long place = number(&word, '=');
     if (place < FIRST_FILE || place > LAST_FILE) usage();
     int file = -1;
-    if (takes(&word, "ro:")) file = opened(word, false, false);
-    else if (takes(&word, "rw:")) file = opened(word, true, false);
-    else if (takes(&word, "own:")) file = opened(word, true, true);
+    if (takes(&word, "ro:")) file = needed(word, false, false);
+    else if (takes(&word, "rw:")) file = needed(word, true, false);
+    else if (takes(&word, "own:")) file = needed(word, true, true);
     else if (takes(&word, "socket:")) file = listening(word);
     else usage();
     if (file == (int)place ? fcntl(file, F_SETFD, 0) != 0 : dup2(file, (int)place) < 0) fail(OS_ERROR, word);

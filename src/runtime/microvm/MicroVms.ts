@@ -243,7 +243,7 @@ const make = Effect.gen(function* () {
       watchdog: false,
       balloon: false
     }
-    const [refused] = hypervisor.refusals(machine)
+    const [refused] = yield* hypervisor.refusals(machine)
     if (refused !== undefined) return yield* failed(`${refused.field}: ${refused.problem}`)
     yield* Effect.ignore(files.remove(directoryOf(name)))
     yield* Effect.ignore(files.makeDirectory(paths.microvms))
@@ -285,12 +285,13 @@ const make = Effect.gen(function* () {
       yield* Effect.ignore(files.remove(logOf(sandbox)))
     })
 
-  const machineLacking = Effect.map(hypervisor.facts, ([driver]) => {
+  const machineLacking = Effect.map(hypervisor.facts, (drivers) => {
     const image = GuestImage.find(processes.hello.taprootPid)
     if (typeof image === "string") return image
-    return driver === undefined || driver.problem !== undefined
-      ? new HypervisorMissing({ detail: driver?.problem ?? "" }).message
-      : undefined
+    const able = drivers.filter(({ capabilities }) => capabilities.ports)
+    return able.some(({ problem }) => problem === undefined)
+      ? undefined
+      : new HypervisorMissing({ detail: able.map(({ problem }) => problem).join("; ") }).message
   })
 
   return MicroVms.of({
