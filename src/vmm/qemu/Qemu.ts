@@ -63,8 +63,15 @@ export const capabilities: Capabilities = {
 
 /** What of the host a QEMU sees: libraries, and its firmware for a machine that boots from a kernel. */
 const SEEN = [
-  ...["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache"],
-  ...["/usr/share/qemu", "/usr/share/seabios", "/usr/local/share/qemu"]
+  "/lib",
+  "/lib64",
+  "/usr/lib",
+  "/usr/lib64",
+  "/usr/local/lib",
+  "/etc/ld.so.cache",
+  "/usr/share/qemu",
+  "/usr/share/seabios",
+  "/usr/local/share/qemu"
 ]
 
 const COMING_UP = Duration.seconds(30)
