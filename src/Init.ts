@@ -42,6 +42,7 @@ import { RuntimeSupervisor } from "./runtime/RuntimeSupervisor.ts"
 import * as ContentLive from "./storage/ContentLive.ts"
 import * as RootfsLive from "./storage/RootfsLive.ts"
 import { storage } from "./storage/Storage.ts"
+import * as Volumes from "./storage/Volumes.ts"
 import { upgradeActor } from "./upgrade/UpgradeActor.ts"
 import { databaseOf } from "./upgrade/Upgrades.ts"
 import * as VmsLive from "./vmm/VmsLive.ts"
@@ -54,6 +55,7 @@ export const paths = (stateDirectory: string) => ({
   runtime: join(stateDirectory, "runtime"),
   logs: join(stateDirectory, "logs"),
   vms: join(stateDirectory, "vm"),
+  volumes: join(stateDirectory, "volumes"),
   socket: join(stateDirectory, "ironwood.sock")
 })
 
@@ -108,7 +110,7 @@ export const init = Effect.fnUntraced(function* ({ machine, socketPath, stateDir
 
 /** The services that the actors use; what these stand on (the state, taproot) comes from `main`. */
 export const services = (stateDirectory: string) => {
-  const { content, logs, runtime, vms } = paths(stateDirectory)
+  const { content, logs, runtime, vms, volumes } = paths(stateDirectory)
   const allowance = Layer.effect(
     Allowance,
     Effect.map(MachineConfigs, ({ parts }) => ({
@@ -121,6 +123,7 @@ export const services = (stateDirectory: string) => {
     Layer.provide(allowance),
     Layer.provideMerge(OciRuntimeLive.layer({ directory: runtime })),
     Layer.provideMerge(RootfsLive.layer({ directory: join(runtime, "rootfs") })),
+    Layer.provideMerge(Volumes.layer({ directory: volumes })),
     Layer.provideMerge(VmsLive.layer({ directory: vms, cgroup: `${cgroupOf(stateDirectory)}-vm` })),
     Layer.provideMerge(
       Layer.unwrap(

@@ -47,6 +47,7 @@ import { update } from "./commands/update.ts"
 import { upgrade } from "./commands/upgrade.ts"
 import { version } from "./commands/version.ts"
 import { vm } from "./commands/vm.ts"
+import { volume } from "./commands/volume.ts"
 import { why } from "./commands/why.ts"
 import { exitCodeHelp, exitCodes } from "./ExitCode.ts"
 import { Failure, ReaderGone } from "./Failure.ts"
@@ -82,7 +83,7 @@ export const root = Command.make("ironwood").pipe(
       ]
     },
     { group: "Virtual machines", commands: [vm] },
-    { group: "Images, pods and secrets", commands: [image, sandbox, secret] },
+    { group: "Images, pods, volumes and secrets", commands: [image, sandbox, volume, secret] },
     {
       group: "Ironwood itself",
       commands: [up, down, host, config, upgrade, version, completions((): Command.Command.Any => root)]

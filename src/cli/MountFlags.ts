@@ -2,7 +2,7 @@
  * The flags of `ironwood run` that put something into a container's file system, in docker's words: `--volume`, `--mount`,
  * `--tmpfs`, `--device`, `--secret`.
  *
- * Trap: there are no named volumes. What a volume's source is must be a path of the host that the machine config allows.
+ * A source with a slash is a path of the host, which the machine config must allow; without, it is the name of a volume.
  */
 import * as Result from "effect/Result"
 import { parseBytes } from "./Quantity.ts"
@@ -13,20 +13,36 @@ export interface Bind {
   readonly readOnly: boolean
 }
 
+export interface Volume {
+  readonly name: string
+  readonly target: string
+  readonly readOnly: boolean
+}
+
 export type Tmpfs = readonly [string, { readonly sizeBytes?: bigint }]
 
-/** What `--mount` can ask for. */
-export type Mount = { readonly bind: Bind } | { readonly tmpfs: Tmpfs }
+/** What `--volume` can ask for. */
+export type Source = { readonly bind: Bind } | { readonly volume: Volume }
 
-/** `/srv/data:/data`, `/srv/data:/data:ro`. */
-export const parseVolume = (text: string): Result.Result<Bind, string> => {
+/** What `--mount` can ask for. */
+export type Mount = Source | { readonly tmpfs: Tmpfs }
+
+const sourceOf = (source: string, target: string, readOnly: boolean): Source =>
+  source.includes("/") ? { bind: { source, target, readOnly } } : { volume: { name: source, target, readOnly } }
+
+/** `data:/data`, `/srv/data:/data`, either with `:ro`. */
+export const parseVolume = (text: string): Result.Result<Source, string> => {
   const [source = "", target = "", option = "", ...rest] = text.split(":")
-  if (source !== "" && !source.startsWith("/")) {
-    return Result.fail("a path of the host, as in /srv/data:/data[:ro] (there are no named volumes)")
+  if (target === "" && source.startsWith("/")) {
+    return Result.fail(`a name before the path, as in data:${source}: a volume without one nobody would find again`)
   }
-  return source === "" || target === "" || rest.length > 0 || !["", "ro", "rw"].includes(option)
-    ? Result.fail("/srv/data:/data, or /srv/data:/data:ro")
-    : Result.succeed({ source, target, readOnly: option === "ro" })
+  if (["z", "Z"].includes(option)) return Result.fail(`no :${option}: files have no SELinux labels here`)
+  if (source === "" || target === "" || rest.length > 0 || !["", "ro", "rw"].includes(option)) {
+    return Result.fail("a volume or a path of the host, as in data:/data, /srv/data:/data or data:/data:ro")
+  }
+  return source.startsWith(".") || source.startsWith("~")
+    ? Result.fail(`a path from / on, not ${source}: the host that runs it need not be this one`)
+    : Result.succeed(sourceOf(source, target, option === "ro"))
 }
 
 /** `/tmp`, `/tmp:size=16m`; docker's other options of tmpfs are told to be none. */
@@ -50,9 +66,10 @@ const keys: Readonly<Record<string, string>> = {
   "tmpfs-size": "tmpfs-size"
 }
 
-/** `type=bind,source=/srv/data,target=/data,readonly` or `type=tmpfs,target=/tmp,tmpfs-size=16m`. */
+/** `type=bind,source=/srv/data,target=/data,readonly`, `type=volume,source=data,target=/data` or `type=tmpfs,target=/tmp,tmpfs-size=16m`. */
 export const parseMount = (text: string): Result.Result<Mount, string> => {
-  const usage = "type=bind,source=PATH,target=PATH[,readonly] or type=tmpfs,target=PATH[,tmpfs-size=SIZE]"
+  const usage =
+    "type=volume,source=NAME,target=PATH[,readonly], type=bind,source=PATH,target=PATH[,readonly] or type=tmpfs,target=PATH[,tmpfs-size=SIZE]"
   const given = new Map<string, string>()
   for (const part of text.split(",")) {
     const [, name = "", value = "true"] = /^([^=]*)(?:=(.*))?$/.exec(part) ?? []
@@ -66,9 +83,11 @@ export const parseMount = (text: string): Result.Result<Mount, string> => {
     if (size === undefined) return Result.succeed({ tmpfs: [target, {}] })
     return Result.map(parseBytes(size), (sizeBytes) => ({ tmpfs: [target, { sizeBytes }] }))
   }
-  if (type !== "bind" || size !== undefined || !["true", "false"].includes(readonly)) return Result.fail(usage)
-  return source.startsWith("/") && target !== ""
-    ? Result.succeed({ bind: { source, target, readOnly: readonly === "true" } })
+  if (!["bind", "volume"].includes(type) || size !== undefined || !["true", "false"].includes(readonly))
+    return Result.fail(usage)
+  const isNamed = type === "volume" && source !== "" && !source.includes("/")
+  return target !== "" && (isNamed || (type === "bind" && source.startsWith("/")))
+    ? Result.succeed(sourceOf(source, target, readonly === "true"))
     : Result.fail(usage)
 }
 

@@ -33,6 +33,7 @@ import type { ConfigError } from "../config/ConfigErrors.ts"
 import type { HostFactsUnavailable } from "../host/HostFacts.ts"
 import type { NoKernelLoaded } from "../host/LoadedKernel.ts"
 import type * as Runtime from "../runtime/ContainerError.ts"
+import type * as Volumes from "../storage/Volumes.ts"
 import type { SecretNotKept } from "../runtime/Secrets.ts"
 import type { UserNotFound } from "../runtime/ContainerUser.ts"
 import type * as Content from "../storage/ContentError.ts"
@@ -87,10 +88,15 @@ export type GatewayError =
   | Runtime.SecretInUse
   | Runtime.SecretNotFound
   | SecretNotKept
+  | Volumes.VolumeAlreadyExists
+  | Volumes.VolumeInUse
+  | Volumes.VolumeNotFound
   | Runtime.WrongState
   | Vmm.ConsoleUnreadable
   | Vmm.VmAlreadyExists
   | Vmm.VmControlFailed
+  | Vmm.VmDeviceKept
+  | Vmm.VmDeviceMissing
   | Vmm.VmNotFound
   | Vmm.VmWrongState
   | HypervisorMissing
@@ -280,6 +286,17 @@ const describe = Match.typeTags<GatewayError, Description>()({
       description: `needs secret ${name}`
     }))
   }),
+  VolumeNotFound: ({ name }) => notFound("volume", name),
+  VolumeAlreadyExists: ({ fields, name }) => ({
+    code: Code.ALREADY_EXISTS,
+    resource: ["volume", name],
+    differing: fields
+  }),
+  VolumeInUse: ({ name, users }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["volume", name],
+    blockers: users.map((user) => ({ type: "in-use", subject: user, description: `has volume ${name}` }))
+  }),
   WrongState: ({ hint, name, state }) => ({
     code: Code.FAILED_PRECONDITION,
     resource: ["container", name],
@@ -303,10 +320,16 @@ const describe = Match.typeTags<GatewayError, Description>()({
     blockers: [{ type: "state", subject: `vm ${name}`, description: `is ${state}: ${hint}` }]
   }),
   VmControlFailed: ({ name }) => ({ code: Code.FAILED_PRECONDITION, resource: ["vm", name] }),
+  VmDeviceMissing: ({ device }) => notFound("vm device", device),
+  VmDeviceKept: ({ detail, name }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["vm", name],
+    blockers: [{ type: "guest", subject: `vm ${name}`, description: detail }]
+  }),
   ConsoleUnreadable: ({ path }) => ({ code: Code.INTERNAL, resource: ["file", path] }),
   HypervisorMissing: ({ message }) => ({
     code: Code.FAILED_PRECONDITION,
-    resource: ["hypervisor", "qemu"],
+    resource: ["hypervisor", "any"],
     blockers: [{ type: "missing", subject: "hypervisor", description: message }]
   }),
 

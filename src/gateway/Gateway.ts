@@ -6,7 +6,7 @@
  * force. When it cannot bind, it fails with `BindFailed` and its restart policy decides, as for any other actor.
  *
  * What a service needs it takes from the context, so what runs below the root must be given `Cgroups`, `Containers`, `Content`,
- * `Host`, `MachineConfigs`, `MachineState`, `OciRuntime`, `Processes`, `Upgrades`, `Vms`, `Hypervisor` and `Instance`; the `Tree` every actor has.
+ * `Host`, `MachineConfigs`, `MachineState`, `OciRuntime`, `Processes`, `Upgrades`, `Vms`, `Volumes`, `Hypervisor` and `Instance`; the `Tree` every actor has.
  *
  * Trap: services remember request ids, so they are made once per brain, outside the actor's effect: a restart of the
  * gateway does not forget them.
@@ -25,6 +25,7 @@ import { SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { SecretService } from "../../proto/generated/ironwood/v1/secret_pb.ts"
 import { UpgradeService } from "../../proto/generated/ironwood/v1/upgrade_pb.ts"
 import { TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import { VolumeService } from "../../proto/generated/ironwood/v1/volume_pb.ts"
 import { VmService } from "../../proto/generated/ironwood/v1/vm_pb.ts"
 import * as Actor from "../actor/Actor.ts"
 import type { ChildSpec, Provided } from "../actor/ChildSpec.ts"
@@ -51,6 +52,7 @@ import { makeTreeService } from "./TreeService.ts"
 import { makeUpgradeService } from "./UpgradeService.ts"
 import { bindPrivately } from "./UnixSocket.ts"
 import { makeVmService } from "./VmService.ts"
+import { makeVolumeService } from "./VolumeService.ts"
 
 /** Which actors each service stands on: it is healthy while they all run. */
 export const foundations: Foundations = {
@@ -63,6 +65,7 @@ export const foundations: Foundations = {
   [SecretService.typeName]: ["init/runtime"],
   [SandboxService.typeName]: ["init/storage/state", "init/runtime"],
   [ContainerService.typeName]: ["init/storage/state", "init/storage/content", "init/runtime"],
+  [VolumeService.typeName]: ["init/storage/state"],
   [VmService.typeName]: ["init/storage/state", "init/vmm"]
 }
 
@@ -73,6 +76,7 @@ export const makeServices = (debug: boolean, upgradeKeys: () => ReadonlyArray<st
     ContainerService,
     SandboxService,
     SecretService,
+    VolumeService,
     VmService,
     ImageService,
     HostService,
@@ -90,6 +94,7 @@ export const makeServices = (debug: boolean, upgradeKeys: () => ReadonlyArray<st
     sandbox: makeSandboxService(),
     vm: makeVmService(),
     secret: makeSecretService(),
+    volume: makeVolumeService(),
     image: makeImageService(),
     host: makeHostService(),
     policy: makePolicyService(),
@@ -117,13 +122,15 @@ const all = (services: Services) => {
     secret,
     tree,
     upgrade,
-    vm
+    vm,
+    volume
   } = services
   return [
     tree,
     container,
     sandbox,
     secret,
+    volume,
     vm,
     image,
     host,

@@ -1,5 +1,5 @@
 /**
- * What a run of a container has beside its image: paths, devices and secrets. Given as it starts, taken back when it is
+ * What a run of a container has beside its image: paths, devices, volumes and secrets. Given as it starts, taken back when it is
  * forgotten.
  *
  * Trap: only this host has any. A container in a microVM that wants some is refused plainly, at each start.
@@ -11,13 +11,16 @@ import type { ContainerSpec } from "./ContainerSpec.ts"
 import type { HostPaths } from "./HostPaths.ts"
 import type { Bind, Device } from "./RuntimeSpec.ts"
 import type { Secrets } from "./Secrets.ts"
+import type { VolumeMounts } from "./VolumeMounts.ts"
 
 export interface Belongings {
   /** The paths are there as long as the scope: until the OCI runtime has mounted them. */
   readonly give: (
     run: string,
     spec: ContainerSpec,
-    owner: { readonly uid: number; readonly gid: number }
+    owner: { readonly uid: number; readonly gid: number },
+    /** Its root file system, as we see it. */
+    root: string
   ) => Effect.Effect<
     { readonly binds: ReadonlyArray<Bind>; readonly devices: ReadonlyArray<Device> },
     HostPathRefused | SecretMissing | CreateFailed,
@@ -27,23 +30,25 @@ export interface Belongings {
   readonly takeBack: (run: string) => Effect.Effect<void>
 }
 
-export const ofHost = (paths: HostPaths, secrets: Secrets["Service"]): Belongings => ({
-  give: Effect.fnUntraced(function* (run, spec, owner) {
+export const ofHost = (paths: HostPaths, secrets: Secrets["Service"], volumes: VolumeMounts): Belongings => ({
+  give: Effect.fnUntraced(function* (run, spec, owner, root) {
     const files = yield* Effect.catchTag(secrets.give(run, spec, owner), "SecretNotKept", ({ message }) =>
       Effect.fail(new CreateFailed({ name: spec.name, detail: message }))
     )
-    return { binds: [...(yield* paths.stage(run, spec)), ...files], devices: yield* paths.devices(spec) }
+    const binds = [...(yield* paths.stage(run, spec)), ...(yield* volumes.of(spec, root)), ...files]
+    return { binds, devices: yield* paths.devices(spec) }
   }),
   takeBack: secrets.takeBack
 })
 
 /** Of a system that has nothing to give. */
 export const none: Belongings = {
-  give: (_run, { devices, mounts, name, secrets }) => {
+  give: (_run, { devices, mounts, name, secrets, volumes }) => {
     const wanted = [
       ...mounts.map(({ source }) => source),
       ...devices.map(({ path }) => path),
-      ...secrets.map((secret) => `secret ${secret.name}`)
+      ...secrets.map((secret) => `secret ${secret.name}`),
+      ...volumes.map((volume) => `volume ${volume.name}`)
     ]
     const [first] = wanted
     return first === undefined

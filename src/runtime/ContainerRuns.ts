@@ -346,7 +346,7 @@ const make = Effect.gen(function* () {
     const image = yield* Effect.mapError(content.get(digest), (error) =>
       error._tag === "StorageFailed" ? new RootfsFailed({ name, detail: error.message }) : missing
     )
-    const mount = yield* Effect.mapError(system.root(digest, name), (error) =>
+    const mount = yield* Effect.mapError(system.root(digest, name, record.identity ?? ""), (error) =>
       error._tag === "ImageNotFound" ? missing : error
     )
     const asUser = spec.user ?? image.config.user
@@ -356,7 +356,7 @@ const make = Effect.gen(function* () {
         new UserUnknown({ name, user: asUser, detail: error._tag === "UserNotFound" ? error.problem : error.message })
     )
     const isolation = Isolation.of(spec.security, system.capabilities)
-    const belongings = yield* system.belongings.give(request.id, spec, user)
+    const belongings = yield* system.belongings.give(request.id, spec, user, mount.seen)
     const config = yield* RuntimeSpec.make({
       spec,
       image: image.config,

@@ -20,6 +20,7 @@ import { SpecInvalid } from "./ContainerError.ts"
 import * as Capabilities from "./Capabilities.ts"
 import { GracePeriod, Labels, WorkloadName } from "../storage/Workload.ts"
 import { LogRetention } from "../storage/logs/LogRetention.ts"
+import { VolumeName } from "../storage/Volumes.ts"
 import { SandboxSpec } from "./SandboxSpec.ts"
 
 const noNul = (maximum: number) =>
@@ -239,6 +240,18 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
       name: WorkloadName,
       /** Default: `/run/secrets/` and the name. */
       target: Schema.optionalKey(TargetPath)
+    })
+  ).pipe(
+    Schema.check(Schema.isMaxLength(64, { expected: "at most 64 of them" })),
+    Schema.withConstructorDefault(Effect.succeed([])),
+    Schema.withDecodingDefaultKey(Effect.succeed([]))
+  ),
+  /** Volumes that it has; those that are not there are made with it. See `Volumes.ts`. */
+  volumes: Schema.Array(
+    Schema.Struct({
+      name: VolumeName,
+      target: TargetPath,
+      readOnly: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false)))
     })
   ).pipe(
     Schema.check(Schema.isMaxLength(64, { expected: "at most 64 of them" })),

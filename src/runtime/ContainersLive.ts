@@ -7,6 +7,7 @@
  *
  * Traps: a caller that goes away (its deadline has passed) takes nothing back: what was committed is done all the same.
  */
+import { randomUUID } from "node:crypto"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -22,6 +23,7 @@ import { failuresInARow, type Tree, type TreeNode } from "../actor/Tree.ts"
 import { Content } from "../storage/Content.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
 import { State } from "../storage/State.ts"
+import { Volumes } from "../storage/Volumes.ts"
 import type { StateConflict } from "../storage/StateErrors.ts"
 import {
   ContainerAlreadyExists,
@@ -113,6 +115,7 @@ const make = Effect.gen(function* () {
   const runs = yield* ContainerRuns.ContainerRuns
   const allowance = yield* Isolation.Allowance
   const secrets = yield* Secrets.Secrets
+  const volumes = yield* Volumes
   const runtime = yield* RuntimeSupervisor.RuntimeSupervisor
   const executions = yield* Executions.Executions
   const microVms = yield* MicroVms.MicroVms
@@ -129,6 +132,14 @@ const make = Effect.gen(function* () {
   yield* content.registerUsers((digest) =>
     Effect.map(records.containers.partition, (containers) =>
       containers.records.filter(({ value }) => value.image === digest).map(({ name }) => `container ${name}`)
+    )
+  )
+
+  yield* volumes.registerUsers((volume) =>
+    Effect.map(records.containers.partition, (containers) =>
+      containers.records
+        .filter(({ value }) => value.spec.volumes.some((one) => one.name === volume))
+        .map(({ name }) => `container ${name}`)
     )
   )
 
@@ -398,8 +409,10 @@ const make = Effect.gen(function* () {
 
   /** What this host cannot do for a sandbox is told before anything of it is made. */
   const possible = Effect.fnUntraced(function* (spec: SandboxSpec) {
-    const lacking = spec.isolation === "microvm" ? yield* microVms.lacking : undefined
-    const problems = Refusals.sandboxProblems(spec, lacking)
+    const problems = Refusals.sandboxProblems(
+      spec,
+      spec.isolation === "microvm" ? yield* microVms.lacking(spec.microvm) : {}
+    )
     if (problems.length > 0) return yield* new SpecInvalid({ what: "sandbox", problems })
   })
 
@@ -428,23 +441,24 @@ const make = Effect.gen(function* () {
             sandbox: sandboxName,
             // one that is not here yet is pulled by its actor
             ...Option.match(found.image, { onNone: () => ({}), onSome: ({ digest }) => ({ image: digest }) }),
+            identity: randomUUID(),
             desired: options.start === false ? "stopped" : "running",
             completed: false
           } satisfies Records.ContainerRecord
-          if (Option.isSome(usable)) {
-            const [stored] = yield* neverConflicts(
-              state.transaction([records.containers.putting(spec.name, record, { expect: "absent" })])
+          const its = spec.volumes.map(({ name }) => name)
+          const commit = Effect.flatMap(volumes.making(its), (made) =>
+            neverConflicts(
+              state.transaction([
+                records.containers.putting(spec.name, record, { expect: "absent" }),
+                ...(Option.isSome(usable)
+                  ? []
+                  : [records.sandboxes.putting(sandboxName, sandbox, { expect: "absent" })]),
+                ...made
+              ])
             )
-            yield* runtime.startContainer(record, sandbox)
-            return stored
-          }
-          const [stored] = yield* neverConflicts(
-            state.transaction([
-              records.containers.putting(spec.name, record, { expect: "absent" }),
-              records.sandboxes.putting(sandboxName, sandbox, { expect: "absent" })
-            ])
           )
-          yield* runtime.startSandbox(sandbox)
+          const [stored] = yield* volumes.holding(its)(commit)
+          yield* Option.isSome(usable) ? runtime.startContainer(record, sandbox) : runtime.startSandbox(sandbox)
           return stored
         })
       )
@@ -632,6 +646,7 @@ const make = Effect.gen(function* () {
           )
           yield* neverConflicts(records.sandboxes.remove(name))
           yield* runtime.removeSandbox(name)
+          yield* microVms.erase(name)
         })
       )
   })

@@ -1,5 +1,5 @@
 /**
- * Reads a file inside a container's root file system from the host, treating that root as `/`.
+ * Reads a file (or opens a directory) inside a container's root file system from the host, treating that root as `/`.
  *
  * The tree is the work of strangers: `/etc` may be a link to `/proc/1/root/etc`, `/etc/passwd` a fifo or a device. Every
  * component is opened by itself, without following links, relative to the directory opened before (`/proc/self/fd/N`:
@@ -29,7 +29,7 @@ const MAXIMUM_LINKS = 40
 
 const components = (path: string): Array<string> => path.split("/").filter((part) => part !== "" && part !== ".")
 
-/** Opens `path` below `root` as an O_PATH handle; undefined when it does not exist. */
+/** Opens `path` below `root` as an O_PATH handle, whatever it is; undefined when it does not exist. */
 const walk = async (root: string, path: string): Promise<FileHandle | undefined> => {
   const directories = [await open(root, O_PATH | constants.O_DIRECTORY)]
   const pending = components(path)
@@ -63,7 +63,7 @@ const walk = async (root: string, path: string): Promise<FileHandle | undefined>
         found = handle
       }
     }
-    return found
+    return found ?? directories.pop()
   } catch (error) {
     if (Predicate.hasProperty(error, "code") && (error.code === "ENOENT" || error.code === "ENOTDIR")) return undefined
     throw error
@@ -77,6 +77,7 @@ const readRooted = async (root: string, path: string, maximumBytes: number): Pro
   if (found === undefined) return undefined
   try {
     const stat = await found.stat()
+    if (stat.isDirectory()) return undefined
     if (!stat.isFile()) throw new RootedFileRefused({ path, problem: "is no regular file" })
     if (stat.size > maximumBytes) {
       throw new RootedFileRefused({ path, problem: `has ${stat.size} bytes, more than ${maximumBytes}` })
@@ -92,6 +93,14 @@ const readRooted = async (root: string, path: string, maximumBytes: number): Pro
   } finally {
     await found.close()
   }
+}
+
+/** Opens the directory `path` (as the container names it) below `root`; undefined when there is none. */
+export const openDirectoryInRoot = async (root: string, path: string): Promise<FileHandle | undefined> => {
+  const found = await walk(root, path)
+  if (found === undefined || (await found.stat()).isDirectory()) return found
+  await found.close()
+  return undefined
 }
 
 /** The content of `path` (as the container names it) below `root`; none when there is no such file. */

@@ -37,6 +37,8 @@ import * as RuntimePaths from "./RuntimePaths.ts"
 import * as PidNamespaces from "./PidNamespaces.ts"
 import { Secrets } from "./Secrets.ts"
 import * as SandboxNamespaces from "./SandboxNamespaces.ts"
+import * as VolumeMounts from "./VolumeMounts.ts"
+import { Volumes } from "../storage/Volumes.ts"
 
 /** Reads a file as who lives in `root` sees it; none when it is not there. */
 export type ReadInRoot = (
@@ -60,11 +62,12 @@ export interface System {
   readonly processLimits: ProcessLimits.ProcessLimits
   /**
    * The root file system of a container, mounted; left as it is when it is there. `path` is for the OCI runtime, `seen` for whoever
-   * reads files in it.
+   * reads files in it. `identity` tells it from others that have had its name.
    */
   readonly root: (
     image: Digest,
-    container: string
+    container: string,
+    identity: string
   ) => Effect.Effect<{ readonly path: string; readonly seen: string }, RootfsFailed | ImageNotFound>
   /** Forgets what a container has written. Fine when there is nothing. */
   readonly releaseRoot: (container: string) => Effect.Effect<void, CleanupFailed>
@@ -148,7 +151,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         ({ message }) => new CleanupFailed({ name: `container ${name}`, problem: message })
       ),
     within: namespaces.within,
-    belongings: Belongings.ofHost(hostPaths, yield* Secrets),
+    belongings: Belongings.ofHost(hostPaths, yield* Secrets, VolumeMounts.make(yield* Volumes, processes)),
     gone: Effect.succeedNone,
     isRenewed: Effect.succeed(false)
   }

@@ -13,13 +13,15 @@ const read = <A>(parse: (text: string) => Result.Result<A, string>, ...texts: Re
   )
 
 describe("what is put into a container", () => {
-  it("--volume is a path of the host, where it is seen, and whether it may be written", () => {
-    assert.deepStrictEqual(read(parseVolume, "/a:/b", "/a:/b:ro", "/a:/b:rw"), [
-      { source: "/a", target: "/b", readOnly: false },
-      { source: "/a", target: "/b", readOnly: true },
-      { source: "/a", target: "/b", readOnly: false }
+  it("--volume is a volume or a path of the host, where it is seen, and whether it may be written", () => {
+    assert.deepStrictEqual(read(parseVolume, "/a:/b", "/a:/b:ro", "/a:/b:rw", "data:/b", "pg_data:/b:ro"), [
+      { bind: { source: "/a", target: "/b", readOnly: false } },
+      { bind: { source: "/a", target: "/b", readOnly: true } },
+      { bind: { source: "/a", target: "/b", readOnly: false } },
+      { volume: { name: "data", target: "/b", readOnly: false } },
+      { volume: { name: "pg_data", target: "/b", readOnly: true } }
     ])
-    assert.deepStrictEqual(read(parseVolume, "name:/b", "/a", "/a:/b:z", "/a:/b:ro:x", ""), [
+    assert.deepStrictEqual(read(parseVolume, "./a:/b", "/a", "/a:/b:z", "/a:/b:ro:x", ""), [
       "no",
       "no",
       "no",
@@ -34,17 +36,19 @@ describe("what is put into a container", () => {
         parseMount,
         "type=bind,source=/a,target=/b,readonly",
         "src=/a,dst=/b",
+        "type=volume,source=data,target=/b,ro",
         "type=tmpfs,destination=/t",
         "type=tmpfs,target=/t,tmpfs-size=16m"
       ),
       [
         { bind: { source: "/a", target: "/b", readOnly: true } },
         { bind: { source: "/a", target: "/b", readOnly: false } },
+        { volume: { name: "data", target: "/b", readOnly: true } },
         { tmpfs: ["/t", {}] },
         { tmpfs: ["/t", { sizeBytes: 16n * 1024n * 1024n }] }
       ]
     )
-    const wrong = ["type=volume,source=a,target=/b", "type=bind,target=/b", "type=bind,source=/a,target=/b,colour=red"]
+    const wrong = ["type=volume,source=/a,target=/b", "type=bind,target=/b", "type=bind,source=/a,target=/b,colour=red"]
     assert.deepStrictEqual(read(parseMount, ...wrong), ["no", "no", "no"])
   })
 

@@ -7,6 +7,7 @@ import { parse } from "yaml"
 import { create } from "@bufbuild/protobuf"
 import { ActorSchema, ActorState, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import { plain } from "../../src/cli/Style.ts"
+import * as SvgPicture from "../../src/cli/SvgPicture.ts"
 import * as Text from "../../src/cli/Text.ts"
 import * as TreeView from "../../src/cli/TreeView.ts"
 import { ironwood, reading } from "./CommandLine.ts"
@@ -60,6 +61,22 @@ init         root       running      2h13m         0        2 in trouble below  
     └─old    container  parked          5m         5        killed: it used more than its 64MiB of memory (5m ago), parked until \`ironwood start old\`, 6 failures in a row
 `
       )
+    })
+  )
+
+  it.effect("as a picture has every word in its colour, at its place, and harms no viewer", () =>
+    Effect.gen(function* () {
+      const picture = yield* printed(["tree", "--svg"])
+      assert.match(picture, /^<svg [^>]*viewBox="0 0 \d+ \d+" /)
+      assert.match(picture, /<text x="16" y="30" [^>]*font-weight="bold">ironwood<\/text>/)
+      assert.match(picture, /fill="#9a6700"[^>]*>backing-off<\/text>/)
+      // below each other: the state of init and that of its children
+      const states = [...picture.matchAll(/<text x="(\d+)"[^>]*>running<\/text>/g)].map((found) => found[1])
+      assert.deepStrictEqual(states.slice(1), Array(8).fill(states[1]))
+      const hostile = SvgPicture.make(["\u001B[31ma<script>&\u001B[39m\u001B[2Jb"], "</title>")
+      assert.strictEqual(hostile.join("").match(/<script>|<\/title><\/title>/), null)
+      assert.isFalse(hostile.join("").includes("\u001B"))
+      assert.match(hostile.join(""), /fill="#b42318">a&lt;script&gt;&amp;</)
     })
   )
 

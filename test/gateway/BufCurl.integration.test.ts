@@ -44,7 +44,8 @@ const services = [
   "ironwood.v1.SecretService",
   "ironwood.v1.TreeService",
   "ironwood.v1.UpgradeService",
-  "ironwood.v1.VmService"
+  "ironwood.v1.VmService",
+  "ironwood.v1.VolumeService"
 ]
 
 /** One call of each service, with a piece of the answer. */
@@ -55,6 +56,7 @@ const calls = [
   ["ironwood.v1.TreeService/GetActorHistory", '{"path": "init/runtime/flaky"}', '"event":"started"'],
   ["ironwood.v1.HostService/GetHostFacts", "{}", '"kernelRelease"'],
   ["ironwood.v1.HostService/GetVersion", "{}", '"version":"1.2.3"'],
+  ["ironwood.v1.VolumeService/ListVolumes", "{}", "{}"],
   ["ironwood.v1.ImageService/ListImages", "{}", '"names":["hello:latest"]'],
   ["ironwood.v1.ImageService/ImportImage", '{"path": "/a.tar"}', '"digest":"sha256:2222'],
   ["ironwood.v1.SandboxService/CreateSandbox", '{"spec": {"name": "box", "labels": {"a": "b"}}}', '"uid":"uid-box"'],

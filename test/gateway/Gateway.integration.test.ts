@@ -11,6 +11,7 @@ import { ContainerService } from "../../proto/generated/ironwood/v1/container_pb
 import { CgroupLayout, HostService } from "../../proto/generated/ironwood/v1/host_pb.ts"
 import { ImageService } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { NetworkMode, SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { VolumeService } from "../../proto/generated/ironwood/v1/volume_pb.ts"
 import { VmService } from "../../proto/generated/ironwood/v1/vm_pb.ts"
 import { SecretService } from "../../proto/generated/ironwood/v1/secret_pb.ts"
 import { ActorState, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
@@ -76,6 +77,7 @@ describe("Gateway", () => {
         ContainerService,
         SandboxService,
         SecretService,
+        VolumeService,
         ImageService,
         HostService,
         VmService

@@ -31,6 +31,7 @@ import { Content } from "../../src/storage/Content.ts"
 import * as ContentLive from "../../src/storage/ContentLive.ts"
 import * as RootfsLive from "../../src/storage/RootfsLive.ts"
 import * as State from "../../src/storage/State.ts"
+import * as Volumes from "../../src/storage/Volumes.ts"
 import * as StateJournal from "../../src/storage/StateJournal.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
 import { NeverHappened } from "../support/eventually.ts"
@@ -129,6 +130,7 @@ const services = (state: string, options: BrainOptions) => {
       })
     ),
     Layer.provideMerge(RootfsLive.layer({ directory: join(runtime, "rootfs") })),
+    Layer.provideMerge(Volumes.layer({ directory: join(state, "volumes") })),
     Layer.provideMerge(ContentLive.layer({ directory: join(state, "content") })),
     Layer.provideMerge(StateJournal.layer()),
     Layer.provideMerge(State.layer({ path: join(state, "state.db") }))

@@ -160,6 +160,14 @@ const facts = (container: Container, now: number): ReadonlyArray<readonly [strin
         )
         .join("\n")
     ],
+    [
+      "volumes",
+      (spec?.volumes ?? [])
+        .map(
+          ({ name, readOnly, target }) => `${Text.clean(name)} at ${Text.clean(target)}${readOnly ? ", read-only" : ""}`
+        )
+        .join("\n")
+    ],
     ["devices", (spec?.devices ?? []).map(({ access, path }) => `${Text.clean(path)} (${access})`).join(", ")],
     ["secrets", (spec?.secrets ?? []).map(({ name }) => Text.clean(name)).join(", ")],
     ["root filesystem", spec?.readonlyRootfs === true ? "read-only" : ""],

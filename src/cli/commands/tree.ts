@@ -14,9 +14,14 @@ import { exitCodes } from "../ExitCode.ts"
 import { failure } from "../Failure.ts"
 import * as Output from "../Output.ts"
 import { Screen } from "../Screen.ts"
+import { colored } from "../Style.ts"
+import * as SvgPicture from "../SvgPicture.ts"
 import * as Target from "../Target.ts"
 import { troubledOf } from "../TreeShape.ts"
 import * as TreeView from "../TreeView.ts"
+
+/** Wide enough for most notes, narrow enough for a page. */
+const SVG_COLUMNS = 130
 
 export const tree = Command.make(
   "tree",
@@ -35,15 +40,29 @@ export const tree = Command.make(
       Flag.withDescription("Only what is in trouble, and what is above it"),
       Flag.withDefault(false)
     ),
+    svg: Flag.Boolean("svg").pipe(
+      Flag.withDescription("The picture as an SVG document, for a ticket or a page"),
+      Flag.withDefault(false)
+    ),
     path: Argument.String("PATH").pipe(
       Argument.withDescription("Only this actor and those below it: its path, or its name when only one has it"),
       Argument.withDefault("")
     )
   },
-  Effect.fnUntraced(function* ({ all, path: word, troubled: troubledOnly, watch }) {
+  Effect.fnUntraced(function* ({ all, path: word, svg, troubled: troubledOnly, watch }) {
     const client = yield* Client
     const screen = yield* Screen
-    const isPicture = screen.isTerminal && (yield* OutputSetting) === "table"
+    const isTable = (yield* OutputSetting) === "table"
+    const isPicture = screen.isTerminal && isTable
+    if (svg && (watch || !isTable)) {
+      return yield* failure(
+        `--svg is a picture of this moment, and ${watch ? "--watch" : "-o"} asks for something else`,
+        {
+          exitCode: exitCodes.usage,
+          next: `Leave one of the two out`
+        }
+      )
+    }
     if (watch && !isPicture && (all || troubledOnly)) {
       return yield* failure(`${all ? "--all" : "--troubled"} says how the picture of --watch is drawn`, {
         exitCode: exitCodes.usage,
@@ -62,18 +81,19 @@ export const tree = Command.make(
       GetTreeResponseSchema,
       create(GetTreeResponseSchema, { actors: [...shown], revision }),
       Effect.gen(function* () {
-        const style = yield* currentStyle
+        const style = svg ? colored : yield* currentStyle
         const now = yield* Clock.currentTimeMillis
-        const size = yield* screen.size
-        return TreeView.render(new Map(actors.map((actor) => [actor.path, actor])), {
+        const size = svg ? { columns: SVG_COLUMNS } : yield* screen.size
+        const lines = TreeView.render(new Map(actors.map((actor) => [actor.path, actor])), {
           now,
           style,
-          symbols: screen.isTerminal,
+          symbols: svg || screen.isTerminal,
           all,
           troubledOnly,
           remark: style.dim(`revision ${revision}`),
           ...(size === undefined ? {} : { width: size.columns })
         })
+        return svg ? SvgPicture.make(lines, `The supervision tree at ${new Date(now).toISOString()}`) : lines
       })
     )
   })
@@ -94,6 +114,7 @@ export const tree = Command.make(
       ["ironwood tree --watch", "Everything, live"],
       ["ironwood tree init/runtime", "The containers"],
       ["ironwood tree --troubled", "What is in trouble, and nothing else"],
+      ["ironwood tree --svg > tree.svg", "A picture of it, for whoever cannot look now"],
       ["ironwood tree --troubled -o json | jq -r '.actors[].path'", "The same for programs"],
       ["ironwood tree -o json | jq -r '.actors[] | select(.state == \"ACTOR_STATE_PARKED\").path'", "What is parked"]
     ]

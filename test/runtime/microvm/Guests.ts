@@ -3,6 +3,7 @@
  * guest that the test speaks for.
  */
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs"
@@ -18,6 +19,7 @@ import { Allowance } from "../../../src/runtime/Isolation.ts"
 import { OciRuntime } from "../../../src/runtime/OciRuntime.ts"
 import { Secrets } from "../../../src/runtime/Secrets.ts"
 import { Rootfs } from "../../../src/storage/Rootfs.ts"
+import { Volumes } from "../../../src/storage/Volumes.ts"
 import { Content } from "../../../src/storage/Content.ts"
 import * as ProcessesRecording from "../../../src/taproot/ProcessesRecording.ts"
 import { encodeTaprootFrame } from "../../../src/taproot/TaprootFrame.ts"
@@ -80,6 +82,10 @@ const control = {
   pause: Effect.void,
   reset: Effect.void,
   powerButton: Effect.void,
+  devices: Effect.undefined,
+  attachDisk: () => Effect.void,
+  attachNic: () => Effect.void,
+  detach: () => Effect.void,
   lost: Effect.never
 }
 
@@ -91,13 +97,16 @@ export const withMuteGuest = (asked: () => void, removed: Array<string> = []) =>
   Layer.unwrap(
     Effect.map(port(asked), ({ directory }) =>
       MicroVms.layer.pipe(
-        Layer.provide(Layer.mock(Hypervisor, { control: () => Effect.succeed(control), refusals: () => [] })),
+        Layer.provide(
+          Layer.mock(Hypervisor, { control: () => Effect.succeed(control), refusals: () => Effect.succeed([]) })
+        ),
         Layer.provide(Layer.mock(Content, {})),
         Layer.provide(Layer.mock(Executions, {})),
         Layer.provideMerge(System.layer(RuntimePaths.make(directory, directory))),
         Layer.provide(Layer.mock(OciRuntime, {})),
         Layer.provide(Layer.mock(Rootfs, {})),
         Layer.provide(Layer.mock(Secrets, {})),
+        Layer.provide(Layer.mock(Volumes, { holding: () => identity })),
         Layer.provide(Layer.succeed(Allowance, { privileged: () => false, mounts: () => [], devices: () => [] })),
         Layer.provideMerge(
           Layer.mock(Cgroups, {

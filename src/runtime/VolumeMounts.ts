@@ -1,0 +1,66 @@
+/**
+ * What a container has of volumes. A volume that nobody has had yet gets, as with docker, what the container's image has where
+ * it is mounted: files with their owners and modes, and the directory's own owner and mode.
+ *
+ * Traps: the image is the work of strangers, so the way to the directory is walked as who lives in that root would see it; what is in
+ * it is copied without following a link. A special file is copied as one; nobody can open a device of a volume.
+ */
+import * as Effect from "effect/Effect"
+import { StorageFailed } from "../storage/ContentError.ts"
+import type { Volumes } from "../storage/Volumes.ts"
+import * as ProcessExit from "../taproot/ProcessExit.ts"
+import type { Processes } from "../taproot/Processes.ts"
+import { pid } from "node:process"
+import { CreateFailed } from "./ContainerExit.ts"
+import type { ContainerSpec } from "./ContainerSpec.ts"
+import { openDirectoryInRoot } from "./RootedFile.ts"
+import type { Bind } from "./RuntimeSpec.ts"
+import { orFullDisk } from "./StartFailure.ts"
+
+export interface VolumeMounts {
+  /** Those of a container whose root file system we see at `root`; filled where nobody has had them yet. */
+  readonly of: (
+    spec: Pick<ContainerSpec, "name" | "volumes">,
+    root: string
+  ) => Effect.Effect<ReadonlyArray<Bind>, CreateFailed>
+}
+
+export const make = (volumes: Volumes["Service"], processes: Processes["Service"]): VolumeMounts => {
+  /** Copies what is in `path` below `root` into `directory`; nothing when there is no such directory. */
+  const copy = (root: string, path: string, directory: string) =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const opened = yield* Effect.acquireRelease(
+          Effect.tryPromise(() => openDirectoryInRoot(root, path)),
+          (handle) => Effect.promise(async () => handle?.close())
+        )
+        if (opened === undefined) return
+        const { exit, stderr } = yield* processes.run({
+          label: "volume:fill",
+          argv: ["cp", "--archive", "--one-file-system", "--", `/proc/${pid}/fd/${opened.fd}/.`, directory]
+        })
+        if (ProcessExit.isSuccess(exit)) return
+        const words = Buffer.from(stderr).toString("utf8").trim().split("\n").slice(0, 3).join("; ")
+        const problem = words === "" ? ProcessExit.describe(exit) : words
+        return yield* new StorageFailed({ operation: "fill", path: directory, code: "EIO", problem })
+      })
+    )
+
+  return {
+    of: (spec, root) =>
+      Effect.forEach(spec.volumes, ({ name, readOnly, target }) =>
+        volumes
+          .prepare(name, (directory) => copy(root, target, directory))
+          .pipe(
+            Effect.map((source) => ({ source, target, readOnly })),
+            Effect.mapError(
+              ({ message }) =>
+                new CreateFailed({
+                  name: spec.name,
+                  detail: orFullDisk(`the volume ${name} cannot be had: ${message}`)
+                })
+            )
+          )
+      )
+  }
+}
