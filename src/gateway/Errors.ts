@@ -96,6 +96,8 @@ export type GatewayError =
   | Vmm.ConsoleUnreadable
   | Vmm.VmAlreadyExists
   | Vmm.VmControlFailed
+  | Vmm.VmDeviceKept
+  | Vmm.VmDeviceMissing
   | Vmm.VmNotFound
   | Vmm.VmWrongState
   | Snapshot.SnapshotAlreadyExists
@@ -352,6 +354,12 @@ const describe = Match.typeTags<GatewayError, Description>()({
     blockers: snapshots.map((one) => ({ type: "snapshot", subject: `snapshot ${one}`, description: hint }))
   }),
   VmControlFailed: ({ name }) => ({ code: Code.FAILED_PRECONDITION, resource: ["vm", name] }),
+  VmDeviceMissing: ({ device }) => notFound("vm device", device),
+  VmDeviceKept: ({ detail, name }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["vm", name],
+    blockers: [{ type: "guest", subject: `vm ${name}`, description: detail }]
+  }),
   ConsoleUnreadable: ({ path }) => ({ code: Code.INTERNAL, resource: ["file", path] }),
   HypervisorMissing: ({ message }) => ({
     code: Code.FAILED_PRECONDITION,

@@ -23,7 +23,7 @@ const snapshotToProto = (found: SnapshotManifest): MessageInitShape<typeof Proto
   paused: found.paused,
   stoodStill: wireDuration(Duration.millis(found.stoodStill)),
   sizeBytes: BigInt(bytesOf(found)),
-  model: found.hypervisor.model,
+  model: found.hypervisor.model.type,
   hypervisor: `${found.hypervisor.name} ${found.hypervisor.version}`
 })
 

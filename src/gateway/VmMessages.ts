@@ -1,12 +1,12 @@
 /** Virtual machines between the domain and the wire: pure functions, out (`…ToProto`) and in (`specFromProto`). */
-import type { MessageInitShape } from "@bufbuild/protobuf"
+import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import { DesiredState } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import * as Proto from "../../proto/generated/ironwood/v1/vm_pb.ts"
 import type { ExitView } from "../actor/ExitView.ts"
 import type { VmState } from "../vmm/Lifecycle.ts"
 import type { VmSpecInvalid } from "../vmm/VmError.ts"
-import { VmSpec } from "../vmm/VmSpec.ts"
+import { DiskSpec, macAt, NicSpec, VmSpec } from "../vmm/VmSpec.ts"
 import type { Vm } from "../vmm/Vms.ts"
 import * as Policy from "./Policy.ts"
 import { decoder, fieldPath, given, invalid, InvalidRequest, wordOf } from "./Request.ts"
@@ -73,8 +73,8 @@ export const specToProto = (spec: VmSpec) =>
       readOnly,
       serial
     })),
-    nics: spec.nics.map(({ forwards, hostAccess, mac = "" }) => ({
-      mac,
+    nics: spec.nics.map(({ forwards, hostAccess }, index) => ({
+      mac: macAt(spec, index),
       hostAccess,
       forwards: forwards.map((forward) => ({ ...forward }))
     })),
@@ -124,6 +124,26 @@ const size = (bytes: bigint | undefined) => (bytes === undefined ? undefined : N
 export const forwardToDomain = ({ guestPort, hostAddress, hostPort, protocol }: Proto.VmForward) =>
   given({ protocol: protocol || undefined, hostAddress: hostAddress || undefined, hostPort, guestPort })
 
+const encodedDisk = ({ format, path, readOnly, serial }: Proto.VmDisk) =>
+  given({ path, format: wordOf(formats, format), readOnly, serial: serial || undefined })
+
+const encodedNic = ({ forwards, hostAccess, mac }: Proto.VmNic) =>
+  given({
+    mac: mac || undefined,
+    hostAccess,
+    forwards: forwards.map(forwardToDomain)
+  })
+
+const decodeDisk = decoder("disk", Proto.VmDiskSchema, DiskSpec)
+const decodeNic = decoder("nic", Proto.VmNicSchema, NicSpec)
+
+/** The disk in the field `disk` of a request. */
+export const diskFromProto = (disk: Proto.VmDisk | undefined) =>
+  disk === undefined ? Effect.fail(invalid("disk", "must be set")) : decodeDisk(encodedDisk(disk))
+
+/** The card in the field `nic` of a request; none is one of the plainest kind. */
+export const nicFromProto = (nic: Proto.VmNic | undefined) => decodeNic(nic === undefined ? {} : encodedNic(nic))
+
 const encodedOf = (spec: Proto.VmSpec) =>
   given({
     name: spec.name,
@@ -136,16 +156,8 @@ const encodedOf = (spec: Proto.VmSpec) =>
     initrd: spec.initrd || undefined,
     commandLine: spec.commandLine,
     firmware: wordOf(firmwares, spec.firmware),
-    disks: spec.disks.map(({ format, path, readOnly, serial }) =>
-      given({ path, format: wordOf(formats, format), readOnly, serial: serial || undefined })
-    ),
-    nics: spec.nics.map(({ forwards, hostAccess, mac }) =>
-      given({
-        mac: mac || undefined,
-        hostAccess,
-        forwards: forwards.map(forwardToDomain)
-      })
-    ),
+    disks: spec.disks.map(encodedDisk),
+    nics: spec.nics.map(encodedNic),
     watchdog: spec.watchdog,
     balloon: spec.balloon,
     onReboot: wordOf(reboots, spec.onReboot),
@@ -161,11 +173,15 @@ export const specFromProto = (spec: Proto.VmSpec | undefined) =>
     ? Effect.fail(invalid("spec", "must be set"))
     : Effect.andThen(Policy.checkPreset("spec.restart", spec.restart), decode(encodedOf(spec)))
 
-/** What the domain finds wrong with a spec that could be read, as fields of the request. */
-export const invalidSpec = ({ problems }: VmSpecInvalid): InvalidRequest =>
+/** What the domain finds wrong with a spec that could be read, as fields of the request: of `message`, below `prefix`. */
+export const invalidSpec = (
+  { problems }: VmSpecInvalid,
+  prefix = "spec",
+  message: DescMessage = Proto.VmSpecSchema
+): InvalidRequest =>
   new InvalidRequest({
     violations: problems.map(({ field, problem }) => {
       const path = field.split(/[.[\]]+/).filter((part) => part !== "")
-      return { field: fieldPath("spec", Proto.VmSpecSchema, path), description: problem }
+      return { field: fieldPath(prefix, message, path), description: problem }
     })
   })

@@ -17,7 +17,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { Process, SpawnRefused } from "../taproot/Processes.ts"
 import type { Accelerated } from "./Accelerator.ts"
-import type { Chipset, Machine, Nic } from "./Machine.ts"
+import type { Chipset, Disk, Machine, Nic } from "./Machine.ts"
 
 /** What a driver can do; whatever a machine wants must be among it. */
 export interface Capabilities {
@@ -31,6 +31,8 @@ export interface Capabilities {
   readonly balloon: boolean
   readonly powerButton: boolean
   readonly pause: boolean
+  /** Of which machines disks and cards can be plugged in and out while they run. */
+  readonly hotPlug: ReadonlyArray<Chipset>
   /** Its memory can be written to a file, and a new life started with it, in the same or another process. */
   readonly memory: boolean
 }
@@ -82,6 +84,16 @@ export class ControlLost extends Schema.TaggedError<ControlLost>()("ControlLost"
   }
 }
 
+/** A guest did not let go of a device. */
+export class DeviceKept extends Schema.TaggedError<DeviceKept>()("DeviceKept", {
+  id: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `its guest did not let go of ${this.id}: ${this.detail}`
+  }
+}
+
 /** What a machine needs could not be prepared: its directory, its cgroup. */
 export class PlaceFailed extends Schema.TaggedError<PlaceFailed>()("PlaceFailed", { detail: Schema.String }) {
   override get message(): string {
@@ -98,11 +110,21 @@ export type GuestEvent =
   | { readonly _tag: "Changed" }
   /** The guest has rebooted. */
   | { readonly _tag: "Rebooted" }
+  /** Something was taken out of it. */
+  | { readonly _tag: "Unplugged" }
+
+/** The exact machine that a life is, in its driver's words: one that takes its memory must be the same. */
+export const Model = Schema.Struct({
+  /** Like `pc-q35-7.2`. */
+  type: Schema.String,
+  /** What is in each slot for disks and cards: their names, or nothing. */
+  slots: Schema.Array(Schema.String)
+})
+export type Model = typeof Model.Type
 
 /** What a guest has in its memory, on its way to a file or to another life. Words are of the driver's own. */
 export interface Memory {
-  /** The exact machine, which a life that takes the memory must be, too. */
-  readonly model: Effect.Effect<string, ControlLost>
+  readonly model: Effect.Effect<Model, ControlLost>
   /**
    * Writes it to a file that is made, while the guest goes on; when all of it is there the guest stands still, and nothing is
    * written to its disks. Returns how long ago that was, in milliseconds. Failed or interrupted: see `settle`.
@@ -133,6 +155,13 @@ export interface Control {
   readonly reset: Effect.Effect<void, ControlLost>
   /** Presses the power button: the guest powers off, if it wants to. */
   readonly powerButton: Effect.Effect<void, ControlLost>
+  /** The names of the disks and cards that it has; nothing: none can be plugged into this one. */
+  readonly devices: Effect.Effect<ReadonlySet<string> | undefined, ControlLost>
+  /** Plugs a disk in. What an attempt that was cut short has left of it is cleared away first. */
+  readonly attachDisk: (disk: Disk) => Effect.Effect<void, ControlLost>
+  readonly attachNic: (nic: Nic) => Effect.Effect<void, ControlLost>
+  /** Takes a disk or card out, once its guest has let go of it; what was given to the hypervisor for it is taken back. Fine when it is not there. */
+  readonly detach: (id: string) => Effect.Effect<void, ControlLost | DeviceKept>
   /** Nothing: its driver cannot, or it was started by an Ironwood that could not. */
   readonly memory: Memory | undefined
   /** Waits until the hold is lost, and why. */
@@ -160,7 +189,7 @@ export interface LaunchRequest {
    * It begins with the memory of another life (`Memory.load`, `Memory.send`), as exactly that machine. `beside`: that life is still
    * there, and has the host's ports.
    */
-  readonly incoming?: { readonly model: string; readonly beside: boolean }
+  readonly incoming?: { readonly model: Model; readonly beside: boolean }
   /** Default `auto`. */
   readonly hypervisor?: Wanted
 }

@@ -42,6 +42,8 @@ export const commandMeanings = {
   pause: "its processors stand still, until it is resumed or stopped",
   resume: "its processors go on",
   attach: "type at its serial console",
+  plug: "it shall have another disk or card",
+  unplug: "it shall have one less; its guest must let go of it",
   snapshot: "write its memory and copy its disks; it goes on",
   restore: "as it was at a snapshot, disks and all; what it is now is ended",
   migrate: "its memory goes to a new process of its hypervisor, in which it goes on",
@@ -59,6 +61,8 @@ export const actionMeanings = {
   reset: "ask its hypervisor for a reset",
   pause: "ask its hypervisor to stop its processors",
   resume: "ask its hypervisor to let them go on",
+  plug: "commit the new desired state, then have its hypervisor plug it in",
+  unplug: "mark it in the desired state, have its guest let go of it, then commit the new one",
   connect: "connect the caller with its serial console",
   snapshot: "see the table of what is under way: Saving",
   restore: "see the table of what is under way: Copying",
@@ -76,33 +80,38 @@ const down = {
   pause: "refuse",
   resume: "refuse",
   attach: "refuse",
+  plug: "commit",
+  unplug: "commit",
   snapshot: "refuse",
-  migrate: "refuse"
+  migrate: "refuse",
+  restore: "restore"
 } as const
 
 /** The first table: what a command does in each state. */
 export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>>>> = {
   unregistered: {
     start: "commit",
-    restore: "refuse",
     stop: "commit",
     ...down,
+    restore: "refuse",
     remove: "remove",
     "force-remove": "remove"
   },
   waiting: {
     start: "commit",
-    restore: "refuse",
     stop: "stop",
     ...down,
+    restore: "refuse",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
   starting: {
     start: "commit",
-    restore: "refuse",
     stop: "stop",
     ...down,
+    restore: "refuse",
+    plug: "plug",
+    unplug: "unplug",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -116,6 +125,8 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     snapshot: "snapshot",
     restore: "restore",
     migrate: "migrate",
+    plug: "plug",
+    unplug: "unplug",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -129,6 +140,8 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     snapshot: "snapshot",
     restore: "restore",
     migrate: "migrate",
+    plug: "plug",
+    unplug: "refuse",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -142,17 +155,12 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     snapshot: "refuse",
     restore: "restore",
     migrate: "refuse",
+    plug: "plug",
+    unplug: "refuse",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
-  "backing-off": {
-    start: "start",
-    restore: "restore",
-    stop: "stop",
-    ...down,
-    remove: "refuse",
-    "force-remove": "stop-and-remove"
-  },
+  "backing-off": { start: "start", stop: "stop", ...down, remove: "refuse", "force-remove": "stop-and-remove" },
   stopping: {
     start: "restart",
     stop: "stop",
@@ -163,13 +171,15 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     snapshot: "refuse",
     restore: "refuse",
     migrate: "refuse",
+    plug: "refuse",
+    unplug: "refuse",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
-  stopped: { start: "start", restore: "restore", stop: "commit", ...down, remove: "remove", "force-remove": "remove" },
-  parked: { start: "start", restore: "restore", stop: "stop", ...down, remove: "remove", "force-remove": "remove" },
-  finished: { start: "start", restore: "restore", stop: "stop", ...down, remove: "remove", "force-remove": "remove" },
-  failed: { start: "start", restore: "restore", stop: "stop", ...down, remove: "remove", "force-remove": "remove" }
+  stopped: { start: "start", stop: "commit", ...down, remove: "remove", "force-remove": "remove" },
+  parked: { start: "start", stop: "stop", ...down, remove: "remove", "force-remove": "remove" },
+  finished: { start: "start", stop: "stop", ...down, remove: "remove", "force-remove": "remove" },
+  failed: { start: "start", stop: "stop", ...down, remove: "remove", "force-remove": "remove" }
 }
 
 /** How a life can end, with its meaning. */
@@ -212,6 +222,10 @@ export const hint = (command: Command): string => {
       return "wait until it is up or down"
     case "resume":
       return "only one that is paused can be resumed"
+    case "plug":
+      return "wait until it is down"
+    case "unplug":
+      return "its guest must run to let go of it, or be down"
     default:
       return "stop it first, or force the removal"
   }

@@ -29,6 +29,8 @@ export const VmRecord = Schema.Struct({
   grace: Schema.optionalKey(GracePeriod),
   /** What is under way with its memory and disks. */
   work: Schema.optionalKey(Work),
+  /** Disks and cards (`diskId`, `nicId`) of it that are being taken out: they are in the spec until the guest has let go of them. */
+  leaving: Schema.optionalKey(Schema.Array(Schema.String)),
   /** It is being removed. */
   removing: Schema.optionalKey(Schema.Literal(true))
 })

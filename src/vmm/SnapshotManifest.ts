@@ -6,7 +6,7 @@
 import * as Schema from "effect/Schema"
 import { WorkloadName } from "../storage/Workload.ts"
 import { Digest } from "../storage/Digest.ts"
-import { DriverName } from "./Hypervisor.ts"
+import { DriverName, Model } from "./Hypervisor.ts"
 import { VmSpec } from "./VmSpec.ts"
 
 /** A file in the snapshot's directory. */
@@ -28,8 +28,7 @@ export const SnapshotManifest = Schema.Struct({
     name: DriverName,
     /** Of the program. */
     version: Schema.String,
-    /** The exact machine, as the hypervisor calls it. */
-    model: Schema.String,
+    model: Model,
     accelerator: Schema.Literals(["kvm", "tcg"])
   }),
   /** The machine as it was. */

@@ -8,11 +8,14 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
 import * as Actor from "../actor/Actor.ts"
 import type { ChildSpec } from "../actor/ChildSpec.ts"
 import { isFinal } from "../actor/Decision.ts"
 import * as ExitView from "../actor/ExitView.ts"
 import * as ProcessAge from "../taproot/ProcessAge.ts"
+import * as Devices from "./Devices.ts"
 import type { Listener } from "./Hold.ts"
 import type { GuestState } from "./Hypervisor.ts"
 import { isWanted, type Records, type VmRecord, withWork } from "./Records.ts"
@@ -21,6 +24,9 @@ import { type VmRun, VmRuns } from "./VmRuns.ts"
 
 /** What a stop takes beyond the grace: writing back, the kill, the last of the console, the kernel's clean-up. */
 export const CLEARING = Duration.seconds(60)
+
+/** A machine whose disks and cards are not those of its record is looked after again. */
+const SETTLE_AGAIN = Duration.seconds(30)
 
 const words = ({ chipset, cpus, memoryBytes }: VmRecord["spec"]): string =>
   `${chipset}, ${cpus} ${cpus === 1 ? "CPU" : "CPUs"}, ${Math.round(memoryBytes / 1_048_576)} MiB`
@@ -104,24 +110,36 @@ export const vmActor = (
       yield* Option.isSome(found) ? Actor.adopted(factsOf(first), age) : Actor.ready(factsOf(first), age)
 
       let reboots = 0
-      let reasons = { state: "", trouble: "" }
+      let reasons = { state: "", trouble: "", devices: "" }
       const degraded = (change: Partial<typeof reasons>): void => {
         reasons = { ...reasons, ...change }
-        self.annotate({ degraded: [reasons.state, reasons.trouble].filter((reason) => reason !== "").join("; ") })
+        self.annotate({
+          degraded: [reasons.state, reasons.trouble, reasons.devices].filter((reason) => reason !== "").join("; ")
+        })
       }
+      let run = first
+      // what was changed while nobody was there, or half changed
+      const settling = yield* Queue.sliding<void>(1)
+      const settle = Effect.suspend(() => Devices.settle(run, records)).pipe(
+        Effect.tap(() => Effect.sync(() => degraded({ devices: "" }))),
+        Effect.tapError(({ message }) => Effect.sync(() => degraded({ devices: message }))),
+        Effect.retry(Schedule.spaced(SETTLE_AGAIN)),
+        Effect.ignore
+      )
+      yield* Effect.forkScoped(Effect.forever(Effect.andThen(settle, Queue.take(settling))))
       const listener: Listener = {
         state: (state) => {
           self.annotate({ paused: state === "paused" ? "yes" : "" })
           degraded({ state: degradedBy(state) })
         },
         trouble: (why) => degraded({ trouble: why }),
+        unplugged: () => void Queue.offerUnsafe(settling, undefined),
         rebooted: () => {
           reboots++
           self.annotate({ reboots: String(reboots) })
           return spec.onReboot === "end"
         }
       }
-      let run = first
       let ended = yield* run.hold.follow(listener)
       for (let next = runs.successor(run); next !== undefined; next = runs.successor(run)) {
         // its memory has gone to another process, which is the same life to everybody

@@ -22,7 +22,7 @@ import { VmLocks } from "./VmLocks.ts"
 import * as VmPaths from "./VmPaths.ts"
 import { VmRuns } from "./VmRuns.ts"
 import { VmMoves } from "./VmSnapshots.ts"
-import { lifeFor, memoryOf, recordOf } from "./VmSnapshotsLive.ts"
+import { lifeFor, memoryOf, modelOf, recordOf } from "./VmSnapshotsLive.ts"
 import * as VmSpec from "./VmSpec.ts"
 import { Vms } from "./Vms.ts"
 
@@ -63,16 +63,18 @@ const make = Effect.gen(function* () {
           return { from: run, life, memory, paused: state === "paused", record }
         })
       )
-      const sent = Effect.gen(function* () {
-        const to = yield* runs.await(record, from, life, yield* memory.model)
-        return yield* Effect.gen(function* () {
-          const other = yield* memoryOf(to, "migrate")
-          const before = yield* memory.send(to.directory, other.memory.arrived)
-          const standing = (yield* Clock.currentTimeMillis) - before
-          const now = yield* commit(name, from.process.label, to.process.label)
-          return { to, other, standing, now }
-        }).pipe(Effect.onError(() => runs.end(record, to)))
-      })
+      const sent = from.devices.withPermit(
+        Effect.gen(function* () {
+          const to = yield* runs.await(record, from, life, yield* modelOf(record, memory, "migrate"))
+          return yield* Effect.gen(function* () {
+            const other = yield* memoryOf(to, "migrate")
+            const before = yield* memory.send(to.directory, other.memory.arrived)
+            const standing = (yield* Clock.currentTimeMillis) - before
+            const now = yield* commit(name, from.process.label, to.process.label)
+            return { to, other, standing, now }
+          }).pipe(Effect.onError(() => runs.end(record, to)))
+        })
+      )
       const undo = memory
         .settle(!paused)
         .pipe(

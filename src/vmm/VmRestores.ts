@@ -33,7 +33,7 @@ import * as VmPaths from "./VmPaths.ts"
 import { VmRuns } from "./VmRuns.ts"
 import { type CloneOptions, VmRestores } from "./VmSnapshots.ts"
 import { recordOf } from "./VmSnapshotsLive.ts"
-import { machineOf, problemsOf, VmSpec } from "./VmSpec.ts"
+import { diskId, machineOf, problemsOf, VmSpec } from "./VmSpec.ts"
 import * as VmSupervisor from "./VmSupervisor.ts"
 import { Vms } from "./Vms.ts"
 import type { Work } from "./Work.ts"
@@ -45,15 +45,15 @@ const numbers = (version: string): readonly [major: number, minor: number] => {
 
 /** Why a program of this version cannot go on with a machine that another one made; empty: it can. */
 export const versionProblem = (made: SnapshotManifest["hypervisor"], version: string): string => {
-  const [, of] = /-(\d+\.\d+)$/.exec(made.model) ?? []
+  const [, of] = /-(\d+\.\d+)$/.exec(made.model.type) ?? []
   const [major, minor] = numbers(version)
   const [wantedMajor, wantedMinor] = numbers(of ?? made.version)
   const isNewer = major > wantedMajor || (major === wantedMajor && minor >= wantedMinor)
   const isSame = major === wantedMajor && minor === wantedMinor
   if (of === undefined) {
-    return isSame ? "" : `a ${made.model} goes on only with ${made.name} ${made.version}, and here is ${version}`
+    return isSame ? "" : `a ${made.model.type} goes on only with ${made.name} ${made.version}, and here is ${version}`
   }
-  return isNewer ? "" : `it is a ${made.model}, which ${made.name} ${version} does not have`
+  return isNewer ? "" : `it is a ${made.model.type}, which ${made.name} ${version} does not have`
 }
 
 const make = Effect.gen(function* () {
@@ -104,12 +104,16 @@ const make = Effect.gen(function* () {
     ]
   }
 
-  const goOn = (manifest: SnapshotManifest, files: Extract<Work, { _tag: "Restoring" }>["files"]): Work => ({
+  const goOn = (
+    manifest: SnapshotManifest,
+    files: Extract<Work, { _tag: "Restoring" }>["files"],
+    model = manifest.hypervisor.model
+  ): Work => ({
     _tag: "Restoring",
     files,
     memory: join(SnapshotStore.directoryOf(paths, manifest.name, manifest.snapshot), manifest.memory.name),
     hypervisor: manifest.hypervisor.name,
-    model: manifest.hypervisor.model,
+    model,
     paused: manifest.paused
   })
 
@@ -226,6 +230,12 @@ const make = Effect.gen(function* () {
     })
   }
 
+  /** The same machine, whose disks have other names: these come from their paths. */
+  const renamed = ({ hypervisor: { model }, spec: before }: SnapshotManifest, spec: VmSpec) => {
+    const names = new Map(before.disks.map((disk, index) => [diskId(disk), diskId(spec.disks[index] ?? disk)] as const))
+    return { ...model, slots: model.slots.map((name) => names.get(name) ?? name) }
+  }
+
   /** Writes down that it is being made: until it is whole, it is there for nobody. */
   const announce = (name: string, spec: VmSpec, files: ReadonlyArray<string>) =>
     Effect.gen(function* () {
@@ -279,7 +289,7 @@ const make = Effect.gen(function* () {
         yield* Files.makeDirectory(dirname(variables))
         for (const { from, like, target } of files) yield* DiskCopies.copy(processes, { from, to: target, like })
         const { removing: _, ...whole } = record
-        const stored = Records.withWork(whole, cold ? undefined : goOn(manifest, []))
+        const stored = Records.withWork(whole, cold ? undefined : goOn(manifest, [], renamed(manifest, spec)))
         yield* records.put(clone, stored)
         return stored
       })

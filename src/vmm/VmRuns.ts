@@ -22,6 +22,7 @@ import * as Layer from "effect/Layer"
 import * as Match from "effect/Match"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
@@ -31,6 +32,7 @@ import * as ProcessLog from "../storage/logs/ProcessLog.ts"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import { type Process, Processes, type SpawnRefused } from "../taproot/Processes.ts"
 import { parseSignal } from "../taproot/Signals.ts"
+import * as Devices from "./Devices.ts"
 import * as Disks from "./Disks.ts"
 import * as Hold from "./Hold.ts"
 import {
@@ -39,6 +41,7 @@ import {
   type DriverName,
   Hypervisor,
   type LaunchRequest,
+  type Model,
   PlaceFailed
 } from "./Hypervisor.ts"
 import type { VmRecord } from "./Records.ts"
@@ -59,6 +62,8 @@ export interface VmRun {
   readonly hypervisor: DriverName
   /** The hold on it: one for all who need it, taken again when it was lost. */
   readonly hold: Hold.Hold
+  /** Whoever plugs its disks and cards in and out takes turns. */
+  readonly devices: Semaphore.Semaphore
   /** Done when all that it has printed is stored. */
   readonly stored: Deferred.Deferred<void>
 }
@@ -85,7 +90,7 @@ export class VmRuns extends Context.Service<
       record: VmRecord,
       of: VmRun,
       life: VmPaths.Life,
-      model: string
+      model: Model
     ) => Effect.Effect<VmRun, VmExit.VmFailure>
     /** The other life counts from now on; the first one is ended. */
     readonly succeed: (record: VmRecord, from: VmRun, to: VmRun) => Effect.Effect<void>
@@ -197,6 +202,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
         record.paused === process.label,
         settling(record, process.label)
       ),
+      devices: Semaphore.makeUnsafe(1),
       stored: yield* Scope.provide(console(record).attach(process), scope)
     }
     known.set(process.id, run)
@@ -339,7 +345,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     })
 
   /** What is wrong with its files, the first of it. */
-  const checkFiles = Effect.fnUntraced(function* ({ spec }: VmRecord) {
+  const checkFiles = Effect.fnUntraced(function* (spec: VmSpec.VmSpec) {
     const check = <A>(path: string, look: Effect.Effect<A, string>) =>
       Effect.mapError(look, (problem) => new VmExit.FileUnusable({ name: spec.name, path, problem }))
     for (const path of [spec.kernel, spec.initrd]) if (path !== undefined) yield* check(path, Disks.plain(path))
@@ -371,7 +377,8 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     life: VmPaths.Life,
     incoming?: { readonly hypervisor: DriverName } & NonNullable<LaunchRequest["incoming"]>
   ) {
-    const { spec, user } = record
+    const { user } = record
+    const spec = Devices.wanted(record)
     const process = yield* hypervisor.launch({
       label: VmPaths.label(spec.name, life),
       machine: VmSpec.machineOf(spec, VmPaths.variablesOf(paths, spec.name)),
@@ -427,7 +434,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
         ({ path, problem }) => new VmExit.FileUnusable({ name, path, problem })
       )
     }
-    yield* checkFiles(record)
+    yield* checkFiles(Devices.wanted(record))
     const made = Effect.gen(function* () {
       const run = yield* begin(record, life, work && { ...work, beside: false })
       const control = yield* run.hold.get

@@ -10,6 +10,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -20,6 +21,7 @@ import { join } from "node:path"
 import { State } from "../storage/State.ts"
 import * as Files from "../storage/Files.ts"
 import { Processes } from "../taproot/Processes.ts"
+import * as Devices from "./Devices.ts"
 import * as DiskCopies from "./DiskCopies.ts"
 import { type Control, Hypervisor, type Memory } from "./Hypervisor.ts"
 import { commands, hint } from "./Lifecycle.ts"
@@ -65,6 +67,19 @@ export const memoryOf = (run: VmRun, command: string) =>
       })
     }
     return { control, memory }
+  })
+
+/** The exact machine that a life is, when it has the devices of its record and none is on its way. */
+export const modelOf = (record: Records.VmRecord, memory: Memory, command: string) =>
+  Effect.gen(function* () {
+    const { name } = record.spec
+    const model = yield* memory.model
+    const has = new Set(model.slots.filter((one) => one !== ""))
+    const wants = Devices.names(record.spec)
+    if (record.leaving !== undefined || (has.size > 0 && !Equal.equals(has, wants))) {
+      return yield* new VmCannot({ name, command, problem: "a device of it is on its way in or out" })
+    }
+    return model
   })
 
 /** A record that is there for people. */
@@ -121,7 +136,7 @@ const make = Effect.gen(function* () {
         ...disks.map(({ bytes, index }) => ({ path: join(aside, `disk${index}`), bytes }))
       ])
       const found = (yield* hypervisor.facts).find((one) => one.name === run.hypervisor)
-      const model = yield* memory.model
+      const model = yield* modelOf(value, memory, "snapshot")
       const standing = yield* Effect.gen(function* () {
         const before = yield* memory.save(join(aside, "memory"))
         const begun = (yield* Clock.currentTimeMillis) - before
@@ -177,6 +192,7 @@ const make = Effect.gen(function* () {
         })
       )
       return yield* write(record, snapshot, run, memory, paused).pipe(
+        run.devices.withPermit,
         Effect.catchTags({
           ControlLost: ({ detail }) => new SnapshotFailed({ name, command: "snapshot", detail }),
           CopyFailed: ({ detail }) => new SnapshotFailed({ name, command: "snapshot", detail }),

@@ -29,12 +29,14 @@ import type {
   ConsoleUnreadable,
   VmAlreadyExists,
   VmControlFailed,
+  VmDeviceKept,
+  VmDeviceMissing,
   VmNotFound,
   VmSpecInvalid,
   VmWrongState
 } from "./VmError.ts"
 import type { VmHasSnapshots } from "./SnapshotError.ts"
-import type { VmSpec } from "./VmSpec.ts"
+import type { DiskSpec, NicSpec, VmSpec } from "./VmSpec.ts"
 
 /** A virtual machine as it is wanted and as it is. Times are milliseconds since 1970. */
 export interface Vm {
@@ -79,6 +81,16 @@ export type StateError = StateFailure | StateValueInvalid
 
 export type CreateError = VmAlreadyExists | VmSpecInvalid | HypervisorMissing | StateError
 
+/** What a call that changes the disks or cards of a machine can fail with. */
+export type DeviceError =
+  | VmNotFound
+  | VmWrongState
+  | VmSpecInvalid
+  | VmControlFailed
+  | VmDeviceMissing
+  | VmDeviceKept
+  | StateError
+
 export class Vms extends Context.Service<
   Vms,
   {
@@ -108,6 +120,13 @@ export class Vms extends Context.Service<
     ) => Effect.Effect<void, VmNotFound | VmWrongState | VmHasSnapshots | StateError>
     /** Effective from its next end on; remembered. */
     readonly setPolicy: (name: string, policy: RestartPolicy) => Effect.Effect<Vm, VmNotFound | StateError>
+    /** Plugs a disk in, and remembers it; into one that is down at its next start. The same again is fine. */
+    readonly attachDisk: (name: string, disk: DiskSpec) => Effect.Effect<Vm, DeviceError>
+    /** Takes a disk out, once its guest has let go of it: within 20 seconds, or it stays (`VmDeviceKept`). */
+    readonly detachDisk: (name: string, path: string) => Effect.Effect<Vm, DeviceError>
+    readonly attachNic: (name: string, nic: NicSpec) => Effect.Effect<Vm, DeviceError>
+    /** As `detachDisk`, by the card's address. */
+    readonly detachNic: (name: string, mac: string) => Effect.Effect<Vm, DeviceError>
     /** What its serial console has printed (`stdout`) and what its hypervisor has said (`stderr`), oldest first. */
     readonly console: (
       name: string,

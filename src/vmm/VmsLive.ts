@@ -21,6 +21,7 @@ import * as fs from "node:fs/promises"
 import { failuresInARow, type Tree, type TreeNode } from "../actor/Tree.ts"
 import { State } from "../storage/State.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
+import { fixedMacs } from "./Devices.ts"
 import * as Disks from "./Disks.ts"
 import * as Drivers from "./Drivers.ts"
 import { Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
@@ -40,6 +41,7 @@ import { VmHasSnapshots } from "./SnapshotError.ts"
 import * as SnapshotStore from "./SnapshotStore.ts"
 import * as VmLocks from "./VmLocks.ts"
 import * as VmMoves from "./VmMoves.ts"
+import * as VmDevices from "./VmDevices.ts"
 import * as VmPaths from "./VmPaths.ts"
 import * as VmRestores from "./VmRestores.ts"
 import * as VmRuns from "./VmRuns.ts"
@@ -160,11 +162,8 @@ const make = Effect.gen(function* () {
     return problems
   })
 
-  /** Fails with all that is wrong, or that there is nothing that could make it. */
-  const check = Effect.fnUntraced(function* (spec: VmSpec) {
-    const drivers = yield* hypervisor.facts
-    const usable = drivers.some(({ problem }) => problem === undefined)
-    if (!usable) return yield* new HypervisorMissing({ detail: drivers.map(({ problem }) => problem).join("; ") })
+  /** All that is wrong with a spec, and what no hypervisor can do of it. */
+  const problemsIn = Effect.fnUntraced(function* (spec: VmSpec) {
     const others = (yield* records.partition).records.filter(({ name }) => name !== spec.name)
     const variables = VmPaths.variablesOf(runs.paths, spec.name)
     const refused = yield* hypervisor.refusals(machineOf(spec, variables), spec.hypervisor)
@@ -172,7 +171,15 @@ const make = Effect.gen(function* () {
       field: field === "boot" ? "kernel" : field,
       problem
     }))
-    const problems = [...problemsOf(spec), ...refusals, ...(yield* fileProblems(spec, others))]
+    return [...problemsOf(spec), ...refusals, ...(yield* fileProblems(spec, others))]
+  })
+
+  /** Fails with all that is wrong, or that there is nothing that could make it. */
+  const check = Effect.fnUntraced(function* (spec: VmSpec) {
+    const drivers = yield* hypervisor.facts
+    const usable = drivers.some(({ problem }) => problem === undefined)
+    if (!usable) return yield* new HypervisorMissing({ detail: drivers.map(({ problem }) => problem).join("; ") })
+    const problems = yield* problemsIn(spec)
     if (problems.length > 0) return yield* new VmSpecInvalid({ problems })
   })
 
@@ -180,7 +187,7 @@ const make = Effect.gen(function* () {
   const same = Effect.fnUntraced(function* (spec: VmSpec) {
     const present = Option.filter(yield* records.get(spec.name), Predicate.not(Records.isRemoving))
     if (Option.isNone(present)) return Option.none()
-    const fields = differences(present.value.value.spec, spec)
+    const fields = differences(fixedMacs(present.value.value.spec), fixedMacs(spec))
     if (fields.length > 0) return yield* new VmAlreadyExists({ name: spec.name, fields })
     return present
   })
@@ -320,8 +327,20 @@ const make = Effect.gen(function* () {
     return yield* describe(record)
   })
 
+  const devices = VmDevices.make({
+    records,
+    runs,
+    hypervisor,
+    turn: (name) => (effect) => lock(name)(creating(effect)),
+    find,
+    stateOf,
+    get,
+    problems: problemsIn
+  })
+
   return Vms.of({
     create,
+    ...devices,
     validate: (spec) =>
       Effect.gen(function* () {
         const found = yield* Effect.result(same(spec))

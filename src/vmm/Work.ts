@@ -10,7 +10,7 @@ import * as Schema from "effect/Schema"
 import { rename } from "node:fs/promises"
 import { dirname } from "node:path"
 import * as Files from "../storage/Files.ts"
-import { DriverName } from "./Hypervisor.ts"
+import { DriverName, Model } from "./Hypervisor.ts"
 
 /** A file that has been prepared beside the one whose place it takes. */
 const Moved = Schema.Struct({ aside: Schema.String, target: Schema.String })
@@ -25,8 +25,7 @@ export const Work = Schema.Union([
     files: Schema.Array(Moved),
     memory: Schema.String,
     hypervisor: DriverName,
-    /** The exact machine, as its hypervisor calls it. */
-    model: Schema.String,
+    model: Model,
     /** A person had paused it. */
     paused: Schema.Boolean
   }),

@@ -83,7 +83,14 @@ describe("Lifecycle of a virtual machine", () => {
     const copying = work({ _tag: "Copying", files })
     const making = work({ _tag: "Making", files: ["/c"] })
     assert.deepStrictEqual([copying, making].map(asidesOf), [["/a"], ["/c"]])
-    const restoring = work({ _tag: "Restoring", files, memory: "/m", hypervisor: "qemu", model: "m", paused: false })
+    const restoring = work({
+      _tag: "Restoring",
+      files,
+      memory: "/m",
+      hypervisor: "qemu",
+      model: { type: "m", slots: [] },
+      paused: false
+    })
     assert.deepStrictEqual([lifeToSettle(restoring), asidesOf(restoring)], [undefined, []])
   })
 

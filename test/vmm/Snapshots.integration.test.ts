@@ -1,9 +1,11 @@
 /** Snapshots, restores, clones and migrations, with real guests. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { kill } from "node:process"
+import { DiskSpec } from "../../src/vmm/VmSpec.ts"
 import { VmMoves, VmRestores, VmSnapshots } from "../../src/vmm/VmSnapshots.ts"
 import type { Vms } from "../../src/vmm/Vms.ts"
 import { consoleText, says, specOf, until, withVms } from "./world.ts"
@@ -45,7 +47,7 @@ describe("snapshots", () => {
         yield* says(vms, "web", "guest: set")
 
         const taken = yield* snapshots.create("web", "good")
-        assert.strictEqual(taken.hypervisor.model, "pc-q35-7.2")
+        assert.strictEqual(taken.hypervisor.model.type, "pc-q35-7.2")
         assert.strictEqual((yield* vms.get("web")).state, "running")
         assert.deepStrictEqual(yield* asks(vms, "web"), ["one", "first"])
         assert.strictEqual((yield* Effect.flip(snapshots.create("web", "good")))._tag, "SnapshotAlreadyExists")
@@ -96,8 +98,13 @@ describe("snapshots", () => {
       Effect.gen(function* () {
         const moves = yield* VmMoves
         const path = disk(state, "web.img")
-        const created = yield* vms.create(yield* specOf("web", { disks: [{ path }] }), { wait: true })
+        const nics = [{ forwards: [{ hostPort: 20_000 + (process.pid % 10_000), guestPort: 80 }] }]
+        const spec = yield* specOf("web", { chipset: "q35", disks: [{ path }], nics })
+        const created = yield* vms.create(spec, { wait: true })
         yield* says(vms, "web", "guest: ready")
+        // one that came later sits where no new machine of the same spec would have it
+        const later = yield* Schema.decodeUnknownEffect(DiskSpec)({ path: disk(state, "later.img") })
+        yield* vms.attachDisk("web", later)
         yield* type(vms, "web", "set:here")
         yield* says(vms, "web", "guest: set")
         const { stoodStill, vm } = yield* moves.migrate("web")

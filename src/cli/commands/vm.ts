@@ -36,6 +36,7 @@ import * as Table from "../Table.ts"
 import * as Text from "../Text.ts"
 import { machineText, statusText } from "../VmText.ts"
 import { create } from "./vmCreate.ts"
+import { attachDisk, attachNic, detachDisk, detachNic } from "./vmDevices.ts"
 import { clone, migrate, restore } from "./vmMemory.ts"
 import { snapshot } from "./vmSnapshot.ts"
 
@@ -127,6 +128,7 @@ const inspect = Command.make(
                 .map(({ path, readOnly }) => Text.clean(`${path}${readOnly ? " (read-only)" : ""}`))
                 .join("\n")
             ],
+            ["cards", (spec?.nics ?? []).map(({ mac }) => Text.clean(mac)).join("\n")],
             [
               "ports",
               (spec?.nics ?? [])
@@ -342,6 +344,10 @@ export const vm = Command.make("vm").pipe(
     pause,
     resume,
     reset,
+    attachDisk,
+    detachDisk,
+    attachNic,
+    detachNic,
     rm,
     ls,
     inspect,

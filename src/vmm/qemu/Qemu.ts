@@ -2,14 +2,15 @@
  * The driver for QEMU: finds it, makes machines of it, takes hold of them by QMP.
  *
  * A QEMU never runs as root: `launch` (C, beside taproot) opens its files and sockets, becomes the machine's own user and then
- * QEMU, which has those descriptors, its own cgroup, a filter of system calls, and no capability nor a way to get one. Paths stay:
- * what every user of the host may read, such a QEMU may, too.
+ * QEMU, which has those descriptors, its own cgroup, a filter of system calls, and no capability nor a way to get one. Of the
+ * host's files it sees its program, libraries and firmware, and nothing else.
  *
  * Traps:
  * - The machine's directory is root's, and QEMU cannot even look into it: what is in there is opened, connected to and taken
  *   away by root.
  * - Only one client of a control socket is served at a time; one that another client holds looks like one that hangs.
- * - Where we are not root all machines run as who we are.
+ * - Where we are not root all machines run as who we are, and see what we see. So does a QEMU that does not start without more of
+ *   the host than distributions have it need; the log tells.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -33,12 +34,12 @@ import {
   type GuestEvent,
   type GuestState,
   Hypervisor,
-  HypervisorMissing,
-  type Memory
+  HypervisorMissing
 } from "../Hypervisor.ts"
 import * as Launching from "../Launching.ts"
 import type { Machine } from "../Machine.ts"
 import * as Arguments from "./Arguments.ts"
+import * as HotPlug from "./HotPlug.ts"
 import * as Qmp from "./Qmp.ts"
 import * as QemuMemory from "./QemuMemory.ts"
 
@@ -60,8 +61,22 @@ export const capabilities: Capabilities = {
   balloon: true,
   powerButton: true,
   pause: true,
-  memory: true
+  memory: true,
+  hotPlug: ["q35"]
 }
+
+/** What of the host a QEMU sees: libraries, and its firmware for a machine that boots from a kernel. */
+const SEEN = [
+  "/lib",
+  "/lib64",
+  "/usr/lib",
+  "/usr/lib64",
+  "/usr/local/lib",
+  "/etc/ld.so.cache",
+  "/usr/share/qemu",
+  "/usr/share/seabios",
+  "/usr/local/share/qemu"
+]
 
 const COMING_UP = Duration.seconds(30)
 
@@ -87,9 +102,17 @@ const changing: ReadonlySet<string> = new Set([
 ])
 
 const meaningOf = ({ data, name }: Qmp.QmpEvent): ReadonlyArray<GuestEvent> =>
-  name === "RESET" && data["guest"] === true ? [{ _tag: "Rebooted" }] : changing.has(name) ? [{ _tag: "Changed" }] : []
+  name === "RESET" && data["guest"] === true
+    ? [{ _tag: "Rebooted" }]
+    : name === "DEVICE_DELETED" && typeof data["device"] === "string"
+      ? [{ _tag: "Unplugged" }]
+      : changing.has(name)
+        ? [{ _tag: "Changed" }]
+        : []
 
-const controlOf = (qmp: Qmp.Qmp, memory: Memory | undefined): Control => {
+const controlOf = (options: HotPlug.Options): Control => {
+  const { directory, processes, qmp } = options
+  const isHandedFiles = existsSync(join(directory, Arguments.HAND_SOCKET))
   const lost = (error: Qmp.QmpFailed) => new ControlLost({ command: error.command, detail: error.detail })
   const execute = (command: string) => Effect.asVoid(Effect.mapError(qmp.execute(command), lost))
   return {
@@ -105,7 +128,8 @@ const controlOf = (qmp: Qmp.Qmp, memory: Memory | undefined): Control => {
     pause: execute("stop"),
     reset: execute("system_reset"),
     powerButton: execute("system_powerdown"),
-    memory,
+    memory: isHandedFiles ? QemuMemory.make(processes, directory, qmp) : undefined,
+    ...HotPlug.make(options),
     lost: Effect.map(qmp.closed, lost)
   }
 }
@@ -120,6 +144,8 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
   const processes = yield* Processes
   const launching = yield* Launching.make
   const { binary: wanted = "qemu-system-x86_64" } = options
+
+  let sees: ReadonlyArray<string> | undefined
 
   const failing = (path: string, problem: string): DriverFacts => ({
     name: "qemu",
@@ -136,7 +162,8 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
     const words = yield* Effect.result(launching.versionOf(path, "-version"))
     if (words._tag === "Failure") return failing(path, words.failure)
     const version = /version (\S+)/.exec(words.success)?.[1] ?? ""
-    const trial = yield* Effect.result(launching.trial(options.directory, Accelerator.PROGRAM, [path, ...TRIAL]))
+    sees = yield* launching.enough(path, "-version", SEEN)
+    const trial = yield* Effect.result(launching.trial(options.directory, Accelerator.PROGRAM, [path, ...TRIAL], sees))
     const acceleration =
       trial._tag === "Success"
         ? yield* Accelerator.find(processes, trial.success, Accelerator.saidByExit)
@@ -157,7 +184,7 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
       const machine = incoming?.beside === true ? withoutPorts(request.machine) : request.machine
       const { files, words } = Arguments.make(path, machine, acceleration.accelerator, incoming?.model)
       const kvm = acceleration.accelerator === "kvm"
-      return yield* launching.spawn(request, { files, network: machine.nics.length > 0, kvm, words })
+      return yield* launching.spawn(request, { files, network: machine.nics.length > 0, kvm, sees, words })
     }),
     control: Effect.fn("Qemu.control")(function* (directory, running) {
       const socket = join(directory, Arguments.CONTROL_SOCKET)
@@ -181,10 +208,7 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
         (exit) => new Qmp.QmpFailed({ command: "connect", reason: "closed", detail: ProcessExit.describe(exit) })
       )
       return yield* Effect.mapBoth(Effect.raceFirst(connected, ended), {
-        onSuccess: (qmp) => {
-          const isHandedFiles = existsSync(join(directory, Arguments.HAND_SOCKET))
-          return controlOf(qmp, isHandedFiles ? QemuMemory.make(processes, directory, qmp) : undefined)
-        },
+        onSuccess: (qmp) => controlOf({ qmp, processes, process: running, directory }),
         onFailure: ({ command, detail }) => new ControlLost({ command, detail })
       })
     })

@@ -22,6 +22,7 @@ import type { Processes } from "../../taproot/Processes.ts"
 import { ControlLost, type Memory } from "../Hypervisor.ts"
 import * as VmPaths from "../VmPaths.ts"
 import * as Arguments from "./Arguments.ts"
+import * as HotPlug from "./HotPlug.ts"
 import * as Qmp from "./Qmp.ts"
 
 /** What a descriptor for a migration is called in QEMU. */
@@ -41,7 +42,7 @@ const Migration = Schema.Struct({
   ram: Schema.optionalKey(Schema.Struct({ transferred: Schema.Finite, "dirty-sync-count": Schema.Finite }))
 })
 const Status = Schema.Struct({ status: Schema.String })
-const Model = Schema.String
+const Children = Schema.Array(Schema.Struct({ name: Schema.String }))
 
 /** Of a migration that is under way. */
 const active: ReadonlySet<string> = new Set([
@@ -125,12 +126,34 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
     arguments: { "max-bandwidth": 2 ** 40, "downtime-limit": STANDSTILL }
   }).pipe(Effect.andThen(onSecond(directory, "migrate", { arguments: { uri: `fd:${NAME}` } })))
 
+  const property = (path: string, name: string) =>
+    qmp.ask("qom-get", Schema.String, { arguments: { path, property: name } })
+
+  /** What is behind each root port. */
+  const slots = Effect.gen(function* () {
+    const present = yield* qmp.ask("qom-list", Children, { arguments: { path: HotPlug.PERIPHERAL } })
+    const found: Array<string> = []
+    for (let index = 0; index < HotPlug.MOST_SLOTS; index++) {
+      const name = Arguments.slotName(index)
+      if (!present.some((one) => one.name === name)) break
+      const bus = `${HotPlug.PERIPHERAL}/${name}/${name}`
+      const behind = yield* qmp.ask("qom-list", Children, { arguments: { path: bus } })
+      const child = behind.find((one) => one.name.startsWith("child["))
+      const path = child === undefined ? "" : yield* property(bus, child.name)
+      found.push(HotPlug.deviceName.exec(path.slice(path.lastIndexOf("/") + 1))?.[1] ?? "")
+    }
+    return found
+  })
+
   const since = (standing: number) => Effect.map(Clock.currentTimeMillis, (now) => now - standing)
 
   return {
-    model: Effect.map(
-      Effect.mapError(qmp.ask("qom-get", Model, { arguments: { path: "/machine", property: "type" } }), lost),
-      (type) => type.replace(/-machine$/, "")
+    model: Effect.mapError(
+      Effect.gen(function* () {
+        const type = yield* property("/machine", "type")
+        return { type: type.replace(/-machine$/, ""), slots: yield* slots }
+      }),
+      lost
     ),
     save: (file) =>
       hand(`new:${file}`).pipe(Effect.andThen(start), Effect.andThen(finish(qmp, "save", true)), Effect.flatMap(since)),

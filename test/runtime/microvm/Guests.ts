@@ -83,6 +83,10 @@ const control = {
   reset: Effect.void,
   powerButton: Effect.void,
   memory: undefined,
+  devices: Effect.undefined,
+  attachDisk: () => Effect.void,
+  attachNic: () => Effect.void,
+  detach: () => Effect.void,
   lost: Effect.never
 }
 
