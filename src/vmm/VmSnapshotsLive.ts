@@ -192,7 +192,7 @@ const make = Effect.gen(function* () {
         })
       )
       return yield* write(record, snapshot, run, memory, paused).pipe(
-        run.devices.withPermit,
+        (writing) => run.devices.withPermit(writing),
         Effect.catchTags({
           ControlLost: ({ detail }) => new SnapshotFailed({ name, command: "snapshot", detail }),
           CopyFailed: ({ detail }) => new SnapshotFailed({ name, command: "snapshot", detail }),
