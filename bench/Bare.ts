@@ -112,6 +112,29 @@ const alone = Effect.gen(function* () {
   figure("p99", quantile(warm, 0.99))
 })
 
+/** Every 250th of a hundred thousand crashes, as in Supervised.ts. */
+const among = Effect.gen(function* () {
+  const crashers = new Crashers(yield* Effect.context<never>())
+  const ids: Array<string> = []
+  for (let index = 0; index < 100_000; index++) {
+    const id = `child-${index}`
+    crashers.crowd.start(id)
+    if (index % 250 === 0) ids.push(id)
+    if (index % 512 === 511) yield* Effect.yieldNow
+  }
+  const crashes: Array<number> = []
+  for (let round = 0; round < 25; round++) {
+    for (const id of ids) crashes.push(crashers.crash(id))
+    yield* giveWay
+  }
+  const warm = crashes.slice(5_000)
+  figure("p50", quantile(warm, 0.5))
+  figure("p99", quantile(warm, 0.99))
+  const end = performance.now()
+  yield* crashers.crowd.stop()
+  figure("stop", ((performance.now() - end) * 1_000) / 100_000)
+})
+
 const sustained = Effect.gen(function* () {
   const crashers = new Crashers(yield* Effect.context<never>())
   const ids = Array.from({ length: 1_000 }, (_, index) => `child-${index}`)
@@ -129,7 +152,7 @@ const sustained = Effect.gen(function* () {
   figure("rate", (80 * ids.length * 1_000) / (performance.now() - begin))
 })
 
-const groups: Readonly<Record<string, Effect.Effect<void>>> = { dynamic, alone, sustained }
+const groups: Readonly<Record<string, Effect.Effect<void>>> = { dynamic, static: among, alone, sustained }
 const group = groups[process.argv[2] ?? ""]
 if (group === undefined) throw new Error(`there is no such group; there are ${Object.keys(groups).join(", ")}`)
 await Effect.runPromise(group, { scheduler: SlicedScheduler.make() })
