@@ -76,7 +76,7 @@ const noRuntime = Layer.succeed(
 )
 
 /** Nor machines. */
-const noMachines = Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => [] })
+const noMachines = Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => Effect.succeed([]) })
 
 /** The tree's calls ask for them where an actor is a container's or a machine's, and here none is. */
 const noWorkloads = Layer.merge(Layer.mock(Containers, {}), Layer.mock(Vms, {}))

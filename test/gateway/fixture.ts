@@ -100,6 +100,7 @@ const vmOf = (spec: VmSpec): Vm => ({
   desired: "running",
   state: "running",
   pid: 42,
+  hypervisor: "qemu",
   incarnation: 1,
   restarts: 0,
   reboots: 0,
@@ -252,7 +253,7 @@ export class Domain {
         hierarchies: [{ version: 1, mountPoint: "/sys/fs/cgroup/memory", controllers: ["memory", "name=x"] }]
       })
     }),
-    Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => [] }),
+    Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => Effect.succeed([]) }),
     Layer.mock(Volumes, {
       list: Effect.succeed([]),
       get: (name) => new VolumeNotFound({ name }),
