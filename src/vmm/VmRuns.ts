@@ -158,6 +158,8 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   /** Lives that wait for the memory of others, by taproot's id of their process. */
   const awaiting = new Set<bigint>()
   const successors = new Map<bigint, VmRun>()
+  /** Lives that have nothing to write back: what they had is in another one, or never came. */
+  const empty = new Set<bigint>()
 
   const console = ({ spec }: VmRecord): ProcessLog.ProcessLog => {
     let found = consoles.get(spec.name)
@@ -224,7 +226,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   /** Ends the hypervisor itself: it may write back what it has of its disks, then it is killed. */
   const endProcess = (run: VmRun) =>
     Effect.gen(function* () {
-      if (!hurried.has(run.name)) {
+      if (!hurried.has(run.name) && !empty.has(run.process.id)) {
         yield* Effect.ignore(run.process.signal("SIGTERM"))
         yield* Effect.timeoutOption(run.process.exit, WRITING_BACK)
       }
@@ -247,6 +249,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       }
       known.delete(run.process.id)
       awaiting.delete(run.process.id)
+      empty.delete(run.process.id)
       successors.delete(run.process.id)
       clearing.delete(run.process.id)
       if (![...known.values()].some(({ name }) => name === run.name)) {
@@ -454,6 +457,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     const { work } = record
     if (work?._tag !== "Moving") return Effect.void
     const left = found.filter(({ process }) => process.label === work.to && !awaiting.has(process.id))
+    for (const { process } of left) empty.add(process.id)
     return Effect.forEach(left, (run) => endRun(record, run, Duration.zero), { discard: true })
   }
 
@@ -469,6 +473,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
         })
         const run = yield* begin(record, life, { hypervisor: of.hypervisor, model, beside: true })
         awaiting.add(run.process.id)
+        empty.add(run.process.id)
         yield* run.hold.get
         return run
       })
@@ -477,6 +482,8 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     succeed: (record, from, to) =>
       Effect.gen(function* () {
         awaiting.delete(to.process.id)
+        empty.delete(to.process.id)
+        empty.add(from.process.id)
         successors.set(from.process.id, to)
         yield* endRun(record, from, Duration.zero)
       }),
