@@ -141,6 +141,8 @@ export interface Memory {
   readonly arrived: Effect.Effect<void, ControlLost>
   /** Gives up what is under way; the guest goes on if it is to. */
   readonly settle: (goOn: boolean) => Effect.Effect<void, ControlLost>
+  /** Whether all of it has been written or sent, and its guest has not gone on since: its disks have all that is theirs. */
+  readonly isSent: Effect.Effect<boolean, ControlLost>
   /** Where all of it has arrived: takes the host's ports that lead to these cards. Those that it has are fine. */
   readonly claim: (nics: ReadonlyArray<Nic>) => Effect.Effect<void, ControlLost>
 }

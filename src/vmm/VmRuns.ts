@@ -133,6 +133,8 @@ export class VmRuns extends Context.Service<
 const UNKILLABLE = "20 seconds"
 /** A hypervisor that is told to end writes back what it has of its disks. */
 const WRITING_BACK = "10 seconds"
+/** One that is asked how it is before it is ended. */
+const ANSWERING = "1 second"
 const LOG_PATIENCE = "10 seconds"
 /** A guest that is just starting does not hear the power button: it is pressed again. */
 const PRESS_AGAIN = Duration.seconds(3)
@@ -158,8 +160,10 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   /** Lives that wait for the memory of others, by taproot's id of their process. */
   const awaiting = new Set<bigint>()
   const successors = new Map<bigint, VmRun>()
-  /** Lives that have nothing to write back: what they had is in another one, or never came. */
+  /** Lives whose memory is in another one: they have nothing to write back. */
   const empty = new Set<bigint>()
+  /** Lives that never counted: nothing came, and what they print, if anything, waits behind the one that does. */
+  const uncounted = new Set<bigint>()
 
   const console = ({ spec }: VmRecord): ProcessLog.ProcessLog => {
     let found = consoles.get(spec.name)
@@ -223,10 +227,21 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
 
   const hasEnded = ({ process }: VmRun) => Effect.map(process.exitNow, Option.isSome)
 
+  /** Whether it has nothing to write back. One that has sent its memory away would not even end when it is told to. */
+  const isEmpty = (run: VmRun) =>
+    empty.has(run.process.id) || uncounted.has(run.process.id)
+      ? Effect.succeed(true)
+      : run.hold.get.pipe(
+          Effect.flatMap(({ memory }) => memory?.isSent ?? Effect.succeed(false)),
+          Effect.timeoutOrElse({ duration: ANSWERING, orElse: () => Effect.succeed(false) }),
+          Effect.orElseSucceed(() => false),
+          Effect.raceFirst(Effect.as(run.process.exit, false))
+        )
+
   /** Ends the hypervisor itself: it may write back what it has of its disks, then it is killed. */
   const endProcess = (run: VmRun) =>
     Effect.gen(function* () {
-      if (!hurried.has(run.name) && !empty.has(run.process.id)) {
+      if (!hurried.has(run.name) && !(yield* isEmpty(run))) {
         yield* Effect.ignore(run.process.signal("SIGTERM"))
         yield* Effect.timeoutOption(run.process.exit, WRITING_BACK)
       }
@@ -239,7 +254,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     Effect.gen(function* () {
       yield* endProcess(run)
       yield* run.hold.release
-      yield* Effect.timeoutOption(Deferred.await(run.stored), LOG_PATIENCE)
+      if (!uncounted.has(run.process.id)) yield* Effect.timeoutOption(Deferred.await(run.stored), LOG_PATIENCE)
       yield* run.process.acknowledge
       yield* Effect.catchCause(cgroups.remove(run.cgroup), (cause) =>
         Effect.logWarning(`the cgroup of ${run.process.label} is still there`, Cause.squash(cause))
@@ -250,6 +265,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       known.delete(run.process.id)
       awaiting.delete(run.process.id)
       empty.delete(run.process.id)
+      uncounted.delete(run.process.id)
       successors.delete(run.process.id)
       clearing.delete(run.process.id)
       if (![...known.values()].some(({ name }) => name === run.name)) {
@@ -278,6 +294,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   /** What its hypervisor said last. */
   const lastWords = (record: VmRecord, run: VmRun) =>
     Effect.gen(function* () {
+      if (uncounted.has(run.process.id)) return ""
       yield* Effect.timeoutOption(Deferred.await(run.stored), "2 seconds")
       const entries = yield* Stream.runCollect(console(record).read({ tail: 2, streams: ["stderr"] }))
       return [...entries].map(({ content }) => Buffer.from(content).toString("utf8").trim()).join("; ")
@@ -446,7 +463,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
         yield* control.memory.load(work.memory)
         yield* arrived(run.process.label)
       }
-      if (work?.paused !== true) yield* control.resume
+      yield* work?.paused === true ? run.hold.look : control.resume
       return run
     })
     return yield* beginning(record, life, made)
@@ -457,7 +474,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     const { work } = record
     if (work?._tag !== "Moving") return Effect.void
     const left = found.filter(({ process }) => process.label === work.to && !awaiting.has(process.id))
-    for (const { process } of left) empty.add(process.id)
+    for (const { process } of left) uncounted.add(process.id)
     return Effect.forEach(left, (run) => endRun(record, run, Duration.zero), { discard: true })
   }
 
@@ -473,7 +490,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
         })
         const run = yield* begin(record, life, { hypervisor: of.hypervisor, model, beside: true })
         awaiting.add(run.process.id)
-        empty.add(run.process.id)
+        uncounted.add(run.process.id)
         yield* run.hold.get
         return run
       })
@@ -482,7 +499,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     succeed: (record, from, to) =>
       Effect.gen(function* () {
         awaiting.delete(to.process.id)
-        empty.delete(to.process.id)
+        uncounted.delete(to.process.id)
         empty.add(from.process.id)
         successors.set(from.process.id, to)
         yield* endRun(record, from, Duration.zero)

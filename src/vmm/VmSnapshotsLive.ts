@@ -66,6 +66,14 @@ export const memoryOf = (run: VmRun, command: string) =>
           "its hypervisor cannot give its memory away, or was started by an earlier Ironwood: then stop and start it first"
       })
     }
+    const isSent = yield* Effect.orElseSucceed(memory.isSent, () => false)
+    if (isSent) {
+      return yield* new VmCannot({
+        name,
+        command,
+        problem: "it stands still since its memory was written, which its hypervisor does only once: resume it first"
+      })
+    }
     return { control, memory }
   })
 
