@@ -38,6 +38,8 @@ export interface Start {
   /** It is in the host's network; else in one of its own, with nothing in it. */
   readonly network: boolean
   readonly kvm: boolean
+  /** It may keep all of its guest's memory where it is, as devices of the host's want it. */
+  readonly pinned?: boolean
   /** The program and its arguments. */
   readonly words: ReadonlyArray<string>
 }
@@ -178,6 +180,7 @@ export const make = Effect.gen(function* () {
           directory: place.directory,
           cgroups: joined,
           session: true,
+          ...(start.pinned === true ? { rlimits: { memlock: { soft: "infinity", hard: "infinity" } } } : {}),
           stdin: { _tag: "Stream" },
           stdout: { _tag: "Stream" },
           stderr: { _tag: "Stream" }

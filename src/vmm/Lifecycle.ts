@@ -44,6 +44,7 @@ export const commandMeanings = {
   attach: "type at its serial console",
   plug: "it shall have another disk or card",
   unplug: "it shall have one less; its guest must let go of it",
+  resize: "it shall have more or less of processors and memory, or larger disks",
   remove: "forget it with its console; only when it does not run. Its disks stay",
   "force-remove": "forget it, whatever it is doing: its hypervisor is killed without grace"
 } as const
@@ -60,6 +61,7 @@ export const actionMeanings = {
   resume: "ask its hypervisor to let them go on",
   plug: "commit the new desired state, then have its hypervisor plug it in",
   unplug: "mark it in the desired state, have its guest let go of it, then commit the new one",
+  reshape: "commit the new desired state, then have its hypervisor and its guest follow",
   connect: "connect the caller with its serial console",
   keep: "nothing: it is so already",
   remove: "forget it",
@@ -75,7 +77,8 @@ const down = {
   resume: "refuse",
   attach: "refuse",
   plug: "commit",
-  unplug: "commit"
+  unplug: "commit",
+  resize: "commit"
 } as const
 
 /** The first table: what a command does in each state. */
@@ -88,6 +91,7 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     ...down,
     plug: "plug",
     unplug: "unplug",
+    resize: "reshape",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -100,6 +104,7 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     attach: "connect",
     plug: "plug",
     unplug: "unplug",
+    resize: "reshape",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -112,6 +117,7 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     attach: "connect",
     plug: "plug",
     unplug: "refuse",
+    resize: "reshape",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -124,6 +130,7 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     attach: "connect",
     plug: "plug",
     unplug: "refuse",
+    resize: "reshape",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -137,6 +144,7 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     attach: "connect",
     plug: "refuse",
     unplug: "refuse",
+    resize: "refuse",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -183,6 +191,7 @@ export const hint = (command: Command): string => {
     case "resume":
       return "only one that is paused can be resumed"
     case "plug":
+    case "resize":
       return "wait until it is down"
     case "unplug":
       return "its guest must run to let go of it, or be down"

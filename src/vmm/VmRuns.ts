@@ -35,8 +35,9 @@ import { parseSignal } from "../taproot/Signals.ts"
 import * as Devices from "./Devices.ts"
 import * as Disks from "./Disks.ts"
 import * as Hold from "./Hold.ts"
-import { type ControlLost, type DriverName, Hypervisor } from "./Hypervisor.ts"
+import { type ControlLost, type DriverName, Hypervisor, type DeviceKept, PlaceFailed } from "./Hypervisor.ts"
 import type { VmRecord } from "./Records.ts"
+import * as Shape from "./Shape.ts"
 import * as VmExit from "./VmExit.ts"
 import * as VmPaths from "./VmPaths.ts"
 import * as VmSpec from "./VmSpec.ts"
@@ -323,10 +324,13 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     yield* cleared(name)
     for (const run of known.values()) if (run.name === name) yield* run.process.exit
     yield* checkFiles(spec)
+    const ofHost = yield* Effect.promise(() => Shape.hostProblem(spec))
+    if (ofHost !== undefined) return yield* new PlaceFailed({ detail: ofHost })
+    const machine = VmSpec.machineOf(spec, VmPaths.variablesOf(paths, name))
     return yield* Effect.gen(function* () {
       const process = yield* hypervisor.launch({
         label: VmPaths.label(name, incarnation),
-        machine: VmSpec.machineOf(spec, VmPaths.variablesOf(paths, name)),
+        machine,
         hypervisor: spec.hypervisor,
         place: {
           directory: VmPaths.directoryOf(paths, name),
@@ -336,8 +340,8 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
         }
       })
       const run = yield* register(record, process, incarnation)
-      yield* Effect.flatMap(run.hold.get, ({ resume }) => resume).pipe(
-        Effect.catch((lost: ControlLost) =>
+      yield* Effect.flatMap(run.hold.get, ({ resume, shape }) => Effect.andThen(shape(machine), resume)).pipe(
+        Effect.catch((lost: ControlLost | DeviceKept) =>
           Effect.flatMap(lastWords(record, run), (words) =>
             Effect.fail(new VmExit.VmmRefused({ name, detail: words === "" ? lost.message : words }))
           )

@@ -17,6 +17,7 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as fs from "node:fs/promises"
 import { join } from "node:path"
 import type { Cgroups } from "../../host/Cgroups.ts"
 import * as ProcessExit from "../../taproot/ProcessExit.ts"
@@ -32,12 +33,16 @@ import {
   type GuestEvent,
   type GuestState,
   Hypervisor,
-  HypervisorMissing
+  HypervisorMissing,
+  PlaceFailed
 } from "../Hypervisor.ts"
+import type { Machine } from "../Machine.ts"
+import * as Passthrough from "../Passthrough.ts"
 import * as Launching from "../Launching.ts"
 import * as Arguments from "./Arguments.ts"
 import * as HotPlug from "./HotPlug.ts"
 import * as Qmp from "./Qmp.ts"
+import * as Resize from "./Resize.ts"
 
 export interface Options {
   /** For what is tried; made when it is not there. */
@@ -57,7 +62,13 @@ export const capabilities: Capabilities = {
   balloon: true,
   powerButton: true,
   pause: true,
-  hotPlug: ["q35"]
+  hotPlug: ["q35"],
+  growth: ["q35"],
+  diskSizes: true,
+  diskLimits: true,
+  topology: true,
+  hugepages: true,
+  passthrough: ["q35"]
 }
 
 const COMING_UP = Duration.seconds(30)
@@ -110,9 +121,21 @@ const controlOf = (options: HotPlug.Options): Control => {
     reset: execute("system_reset"),
     powerButton: execute("system_powerdown"),
     ...HotPlug.make(options),
+    shape: Resize.make(qmp),
     lost: Effect.map(qmp.closed, lost)
   }
 }
+
+/** Gives the groups of the host's devices to whom the machine runs as: its QEMU opens them itself. */
+const giveDevices = ({ pciDevices = [] }: Machine, user: number) =>
+  Effect.forEach(
+    pciDevices,
+    (address) =>
+      Effect.flatMap(Passthrough.inspect(address), (group) =>
+        Effect.tryPromise({ try: () => fs.chown(`/dev/vfio/${group}`, user, user), catch: String })
+      ).pipe(Effect.mapError((problem) => new PlaceFailed({ detail: `PCI device ${address}: ${problem}` }))),
+    { discard: true }
+  )
 
 const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Driver, never, Processes | Cgroups> {
   const processes = yield* Processes
@@ -154,7 +177,9 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
       const { machine } = request
       const { files, words } = Arguments.make(path, machine, acceleration.accelerator)
       const kvm = acceleration.accelerator === "kvm"
-      return yield* launching.spawn(request, { files, network: machine.nics.length > 0, kvm, words })
+      const pinned = (machine.pciDevices ?? []).length > 0
+      yield* giveDevices(machine, request.place.user)
+      return yield* launching.spawn(request, { files, network: machine.nics.length > 0, kvm, pinned, words })
     }),
     control: Effect.fn("Qemu.control")(function* (directory, running) {
       const socket = join(directory, Arguments.CONTROL_SOCKET)

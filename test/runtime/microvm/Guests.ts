@@ -86,6 +86,7 @@ const control = {
   attachDisk: () => Effect.void,
   attachNic: () => Effect.void,
   detach: () => Effect.void,
+  shape: () => Effect.void,
   lost: Effect.never
 }
 
