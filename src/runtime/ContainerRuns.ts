@@ -346,7 +346,7 @@ const make = Effect.gen(function* () {
     const image = yield* Effect.mapError(content.get(digest), (error) =>
       error._tag === "StorageFailed" ? new RootfsFailed({ name, detail: error.message }) : missing
     )
-    const mount = yield* Effect.mapError(system.root(digest, name), (error) =>
+    const mount = yield* Effect.mapError(system.root(digest, name, record.identity ?? ""), (error) =>
       error._tag === "ImageNotFound" ? missing : error
     )
     const asUser = spec.user ?? image.config.user

@@ -62,11 +62,12 @@ export interface System {
   readonly processLimits: ProcessLimits.ProcessLimits
   /**
    * The root file system of a container, mounted; left as it is when it is there. `path` is for the OCI runtime, `seen` for whoever
-   * reads files in it.
+   * reads files in it. `identity` tells it from others that have had its name.
    */
   readonly root: (
     image: Digest,
-    container: string
+    container: string,
+    identity: string
   ) => Effect.Effect<{ readonly path: string; readonly seen: string }, RootfsFailed | ImageNotFound>
   /** Forgets what a container has written. Fine when there is nothing. */
   readonly releaseRoot: (container: string) => Effect.Effect<void, CleanupFailed>

@@ -6,11 +6,12 @@
  * Traps:
  * - The machine's directory is root's, and the program cannot even look into it: what is in there is opened, connected to and
  *   taken away by root.
- * - Where we are not root all machines run as who we are.
+ * - Where we are not root all machines run as who we are, and see what we see.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Semaphore from "effect/Semaphore"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
@@ -40,6 +41,8 @@ export interface Start {
   readonly kvm: boolean
   /** It may keep all of its guest's memory where it is, as devices of the host's want it. */
   readonly pinned?: boolean
+  /** What of the host's files it sees besides its own (`room.h`); undefined: what its user sees. */
+  readonly sees: ReadonlyArray<string> | undefined
   /** The program and its arguments. */
   readonly words: ReadonlyArray<string>
 }
@@ -50,6 +53,9 @@ export const TRIAL_USER = 65_534
 const KVM = "/dev/kvm"
 /** Just below the users that machines are given. */
 const KVM_GROUP = 1_899_999_999
+
+/** By which a user-mode network asks for names. */
+const RESOLVER = "/etc/resolv.conf"
 
 /** Where programs are looked for. */
 export const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -109,10 +115,16 @@ export const make = Effect.gen(function* () {
   const cgroups = yield* Cgroups
   const launcher = helperPath(processes.hello.taprootPid, "launch")
 
-  const argv = ({ files, kvm, network, user, words }: Start) =>
+  const argv = ({ files, kvm, network, sees, user, words }: Start) =>
     Effect.map(kvm ? kvmGroup : Effect.succeed([]), (groups): readonly [string, ...Array<string>] => [
       launcher,
       ...(network ? [] : ["--no-network"]),
+      ...(sees === undefined || !isRoot
+        ? []
+        : [...words.slice(0, 1), ...sees, ...(network ? [RESOLVER] : []), ...(kvm ? [KVM] : [])].flatMap((path) => [
+            "--sees",
+            path
+          ])),
       isRoot ? String(user) : "-",
       isRoot ? [user, ...groups].join(",") : "-",
       ...files.map(({ descriptor, kind, path }) => `${descriptor}=${kind}:${path}`),
@@ -149,11 +161,30 @@ export const make = Effect.gen(function* () {
       return Buffer.from(stdout).toString("utf8")
     }),
 
+    /** `sees`, if the program tells its version when it sees nothing else of the host; else undefined, and a warning in the log. */
+    enough: Effect.fnUntraced(function* (path: string, option: string, sees: ReadonlyArray<string>) {
+      const start = { user: TRIAL_USER, files: [], network: false, kvm: false, sees, words: [path, option] }
+      const asked = yield* Effect.result(
+        processes.run({ label: "version", argv: yield* argv(start), environment: { PATH } })
+      ).pipe(Effect.timeoutOption("10 seconds"))
+      const said = Option.flatMap(asked, Result.getSuccess)
+      if (Option.isSome(said) && ProcessExit.isSuccess(said.value.exit)) return sees
+      const words = Option.match(said, {
+        onNone: () => "",
+        onSome: ({ stderr }) => Buffer.from(stderr).toString("utf8")
+      })
+      yield* Effect.logWarning(
+        `${path} does not start without more of this host than ${sees.join(", ")}, so it sees what any user sees: ${words.trim()}`
+      )
+      return undefined
+    }),
+
     /** A run of a program for which `file` is written into `directory`, to be its descriptor 3. */
     trial: (
       directory: string,
       file: Uint8Array,
-      words: ReadonlyArray<string>
+      words: ReadonlyArray<string>,
+      sees: ReadonlyArray<string> | undefined
     ): Effect.Effect<RunRequest, PlaceFailed> =>
       Effect.gen(function* () {
         const program = join(directory, "trial")
@@ -165,7 +196,7 @@ export const make = Effect.gen(function* () {
           catch: (error) => new PlaceFailed({ detail: String(error) })
         })
         const files: ReadonlyArray<Handed> = [{ descriptor: 3, path: program, kind: "ro" }]
-        const start = { user: TRIAL_USER, files, network: false, kvm: true, words }
+        const start = { user: TRIAL_USER, files, network: false, kvm: true, sees, words }
         return { label: "accelerator trial", argv: yield* argv(start), environment: { PATH } }
       }),
 

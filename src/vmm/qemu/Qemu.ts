@@ -2,14 +2,15 @@
  * The driver for QEMU: finds it, makes machines of it, takes hold of them by QMP.
  *
  * A QEMU never runs as root: `launch` (C, beside taproot) opens its files and sockets, becomes the machine's own user and then
- * QEMU, which has those descriptors, its own cgroup, a filter of system calls, and no capability nor a way to get one. Paths stay:
- * what every user of the host may read, such a QEMU may, too.
+ * QEMU, which has those descriptors, its own cgroup, a filter of system calls, and no capability nor a way to get one. Of the
+ * host's files it sees its program, libraries and firmware, and nothing else.
  *
  * Traps:
  * - The machine's directory is root's, and QEMU cannot even look into it: what is in there is opened, connected to and taken
  *   away by root.
  * - Only one client of a control socket is served at a time; one that another client holds looks like one that hangs.
- * - Where we are not root all machines run as who we are.
+ * - Where we are not root all machines run as who we are, and see what we see. So does a QEMU that does not start without more of
+ *   the host than distributions have it need; the log tells.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -70,6 +71,19 @@ export const capabilities: Capabilities = {
   hugepages: true,
   passthrough: ["q35"]
 }
+
+/** What of the host a QEMU sees: libraries, and its firmware for a machine that boots from a kernel. */
+const SEEN = [
+  "/lib",
+  "/lib64",
+  "/usr/lib",
+  "/usr/lib64",
+  "/usr/local/lib",
+  "/etc/ld.so.cache",
+  "/usr/share/qemu",
+  "/usr/share/seabios",
+  "/usr/local/share/qemu"
+]
 
 const COMING_UP = Duration.seconds(30)
 
@@ -142,6 +156,8 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
   const launching = yield* Launching.make
   const { binary: wanted = "qemu-system-x86_64" } = options
 
+  let sees: ReadonlyArray<string> | undefined
+
   const failing = (path: string, problem: string): DriverFacts => ({
     name: "qemu",
     path,
@@ -157,7 +173,8 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
     const words = yield* Effect.result(launching.versionOf(path, "-version"))
     if (words._tag === "Failure") return failing(path, words.failure)
     const version = /version (\S+)/.exec(words.success)?.[1] ?? ""
-    const trial = yield* Effect.result(launching.trial(options.directory, Accelerator.PROGRAM, [path, ...TRIAL]))
+    sees = yield* launching.enough(path, "-version", SEEN)
+    const trial = yield* Effect.result(launching.trial(options.directory, Accelerator.PROGRAM, [path, ...TRIAL], sees))
     const acceleration =
       trial._tag === "Success"
         ? yield* Accelerator.find(processes, trial.success, Accelerator.saidByExit)
@@ -179,7 +196,15 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
       const kvm = acceleration.accelerator === "kvm"
       const pinned = (machine.pciDevices ?? []).length > 0
       yield* giveDevices(machine, request.place.user)
-      return yield* launching.spawn(request, { files, network: machine.nics.length > 0, kvm, pinned, words })
+      return yield* launching.spawn(request, {
+        files,
+        network: machine.nics.length > 0,
+        kvm,
+        pinned,
+        // it looks for the host's devices in many places
+        sees: pinned ? undefined : sees,
+        words
+      })
     }),
     control: Effect.fn("Qemu.control")(function* (directory, running) {
       const socket = join(directory, Arguments.CONTROL_SOCKET)
