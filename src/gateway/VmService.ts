@@ -15,6 +15,7 @@ import * as Policy from "./Policy.ts"
 import { decoder, given, invalid, type InvalidRequest } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
 import { millisOf } from "./Time.ts"
+import { memoryMethods } from "./VmMemoryMethods.ts"
 import { diskFromProto, invalidSpec, nicFromProto, specFromProto, specToProto, vmToProto } from "./VmMessages.ts"
 import { measureFromProto } from "./VmShapeMessages.ts"
 
@@ -206,6 +207,7 @@ export const makeVmService = () => {
         return vm(yield* inRequest(method.resizeVm.input, (yield* Vms).resize(request.name, measure)))
       })
     ),
-    streamVmConsole: bidiStreaming(method.streamVmConsole, streamConsole)
+    streamVmConsole: bidiStreaming(method.streamVmConsole, streamConsole),
+    ...memoryMethods()
   })
 }

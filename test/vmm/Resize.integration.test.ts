@@ -94,8 +94,8 @@ describe("resize", () => {
         yield* says(vms, "web", "guest: ready")
         const write = (often: number) =>
           Effect.gen(function* () {
-            yield* Effect.flatMap(vms.attach("web"), ({ write }) => write(Buffer.from("write:2\n")))
-            yield* says(vms, "web", "guest: written", often)
+            yield* Effect.flatMap(vms.attach("web"), ({ write }) => write(Buffer.from("fill:2\n")))
+            yield* says(vms, "web", "guest: filled", often)
           })
         const began = process.hrtime.bigint()
         yield* write(1)

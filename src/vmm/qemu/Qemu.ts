@@ -19,6 +19,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as fs from "node:fs/promises"
+import { existsSync } from "node:fs"
 import { join } from "node:path"
 import type { Cgroups } from "../../host/Cgroups.ts"
 import * as ProcessExit from "../../taproot/ProcessExit.ts"
@@ -37,13 +38,14 @@ import {
   HypervisorMissing,
   PlaceFailed
 } from "../Hypervisor.ts"
-import type { Machine } from "../Machine.ts"
 import * as Passthrough from "../Passthrough.ts"
 import * as Launching from "../Launching.ts"
+import type { Machine } from "../Machine.ts"
 import * as Arguments from "./Arguments.ts"
 import * as HotPlug from "./HotPlug.ts"
 import * as Qmp from "./Qmp.ts"
 import * as Resize from "./Resize.ts"
+import * as QemuMemory from "./QemuMemory.ts"
 
 export interface Options {
   /** For what is tried; made when it is not there. */
@@ -69,7 +71,8 @@ export const capabilities: Capabilities = {
   diskLimits: true,
   topology: true,
   hugepages: true,
-  passthrough: ["q35"]
+  passthrough: ["q35"],
+  memory: true
 }
 
 /** What of the host a QEMU sees: libraries, and its firmware for a machine that boots from a kernel. */
@@ -118,7 +121,8 @@ const meaningOf = ({ data, name }: Qmp.QmpEvent): ReadonlyArray<GuestEvent> =>
         : []
 
 const controlOf = (options: HotPlug.Options): Control => {
-  const { qmp } = options
+  const { directory, processes, qmp } = options
+  const isHandedFiles = existsSync(join(directory, Arguments.HAND_SOCKET))
   const lost = (error: Qmp.QmpFailed) => new ControlLost({ command: error.command, detail: error.detail })
   const execute = (command: string) => Effect.asVoid(Effect.mapError(qmp.execute(command), lost))
   return {
@@ -134,6 +138,7 @@ const controlOf = (options: HotPlug.Options): Control => {
     pause: execute("stop"),
     reset: execute("system_reset"),
     powerButton: execute("system_powerdown"),
+    memory: isHandedFiles ? QemuMemory.make(processes, directory, qmp) : undefined,
     ...HotPlug.make(options),
     shape: Resize.make(qmp),
     lost: Effect.map(qmp.closed, lost)
@@ -150,6 +155,12 @@ const giveDevices = ({ pciDevices = [] }: Machine, user: number) =>
       ).pipe(Effect.mapError((problem) => new PlaceFailed({ detail: `PCI device ${address}: ${problem}` }))),
     { discard: true }
   )
+
+/** Ports of the host that lead in belong to one process at a time. */
+const withoutPorts = (machine: Machine): Machine => ({
+  ...machine,
+  nics: machine.nics.map((nic) => ({ ...nic, forwards: [] }))
+})
 
 const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Driver, never, Processes | Cgroups> {
   const processes = yield* Processes
@@ -191,8 +202,9 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
     launch: Effect.fn("Qemu.launch")(function* (request) {
       const { acceleration, path, problem } = yield* facts
       if (acceleration === undefined) return yield* new HypervisorMissing({ detail: problem ?? "" })
-      const { machine } = request
-      const { files, words } = Arguments.make(path, machine, acceleration.accelerator)
+      const { incoming } = request
+      const machine = incoming?.beside === true ? withoutPorts(request.machine) : request.machine
+      const { files, words } = Arguments.make(path, machine, acceleration.accelerator, incoming?.model)
       const kvm = acceleration.accelerator === "kvm"
       const pinned = (machine.pciDevices ?? []).length > 0
       yield* giveDevices(machine, request.place.user)
