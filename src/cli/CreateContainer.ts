@@ -5,7 +5,12 @@
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import { ContainerService, type ContainerSpecSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
-import { IsolationMode, NetworkMode, SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import {
+  IsolationMode,
+  NetworkMode,
+  SandboxService,
+  UserNamespaceMode
+} from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { Client, orElseStatus, status } from "./Client.ts"
 import { exitCodes } from "./ExitCode.ts"
 import { changed, type Failure, withNext } from "./Failure.ts"
@@ -25,14 +30,15 @@ export const createContainer = Effect.fnUntraced(function* (
 ) {
   const client = yield* Client
   const name = flags.name === "" ? generateName(Math.random) : flags.name
-  const { isolation, network, problems, pull, spec: rest } = yield* read(flags)
+  const { isolation, network, problems, pull, spec: rest, userNamespace } = yield* read(flags)
   const spec = { ...rest, name, sandbox: flags.sandbox }
-  const isUsual = network !== NetworkMode.HOST && isolation !== IsolationMode.MICROVM
+  const isUsual =
+    network !== NetworkMode.HOST && isolation !== IsolationMode.MICROVM && userNamespace !== UserNamespaceMode.PRIVATE
   const ownSandbox = !isUsual && flags.sandbox === ""
   // what is made before the container is made only for one that can be
   if (problems.length > 0 || ownSandbox) yield* check(command, spec, problems, pull)
   if (ownSandbox) {
-    const sandbox = { name, network, isolation }
+    const sandbox = { name, network, isolation, userNamespace }
     yield* client
       .call(SandboxService.method.createSandbox, { spec: sandbox, requestId: requestId() })
       .pipe(Effect.mapError((error) => explained(command, error, name)))

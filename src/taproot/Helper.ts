@@ -1,8 +1,8 @@
-/** Where the small programs are that come with taproot (`enter`, `init`, `launch`): beside it, or where a machine has them. */
+/** Where the small programs are that come with taproot (`enter`, `init`, `launch`, `idmap`): beside it, or where a machine has them. */
 import { existsSync, readlinkSync } from "node:fs"
 import { dirname } from "node:path"
 
-export const helperPath = (taprootPid: number, name: "enter" | "init" | "launch"): string => {
+export const helperPath = (taprootPid: number, name: "enter" | "init" | "launch" | "idmap"): string => {
   try {
     const beside = `${dirname(readlinkSync(`/proc/${taprootPid}/exe`))}/${name}`
     if (existsSync(beside) && dirname(beside) !== "/") return beside
