@@ -47,6 +47,7 @@ import { OciRuntime } from "./runtime/OciRuntime.ts"
 import * as State from "./storage/State.ts"
 import { type BrainEnd, Processes, type ShutdownAction } from "./taproot/Processes.ts"
 import { Hypervisor } from "./vmm/Hypervisor.ts"
+import { Vms } from "./vmm/Vms.ts"
 import { ProcessesLive } from "./taproot/ProcessesLive.ts"
 import { describeEnd } from "./upgrade/Lifecycle.ts"
 import * as Upgrades from "./upgrade/Upgrades.ts"
@@ -75,10 +76,10 @@ const noRuntime = Layer.succeed(
 )
 
 /** Nor machines. */
-const noMachines = Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => [] })
+const noMachines = Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => Effect.succeed([]) })
 
-/** The tree's calls ask for it where an actor is a container's, and here none is. */
-const noContainers = Layer.mock(Containers, {})
+/** The tree's calls ask for them where an actor is a container's or a machine's, and here none is. */
+const noWorkloads = Layer.merge(Layer.mock(Containers, {}), Layer.mock(Vms, {}))
 
 const live = (place: Place) =>
   Effect.gen(function* () {
@@ -179,7 +180,7 @@ const live = (place: Place) =>
           Host.layer,
           Cgroups.layer,
           noRuntime,
-          noContainers,
+          noWorkloads,
           noMachines
         )
       ),

@@ -289,10 +289,15 @@ const involvedIn = (known: Known): ReadonlyArray<Involved> => {
         ]
   const troubled = below
     .filter((one) => isTroubled(one, known.now))
-    .map(({ annotations, lastExit, path, state }): Involved => {
+    .map((one): Involved => {
+      const { annotations, attempt, lastExit, path, state } = one
       const { degraded } = annotations
       const text =
-        degraded !== undefined && state === "running" ? `is degraded: ${degraded}` : `is ${state}${lastly(lastExit)}`
+        degraded !== undefined && state === "running"
+          ? `is degraded: ${degraded}`
+          : isUnsettled(one, known.now)
+            ? `is ${state} again after ${count(attempt, "end")} in a row, the last${lastly(lastExit)}`
+            : `is ${state}${lastly(lastExit)}`
       return { relation: "below", path, state, text }
     })
   return [causal, above, chain, standIns, blocked, troubled].flatMap((some) => some.slice(0, MOST))

@@ -30,17 +30,18 @@ export const createContainer = Effect.fnUntraced(function* (
 ) {
   const client = yield* Client
   const name = flags.name === "" ? generateName(Math.random) : flags.name
-  const { isolation, network, problems, pull, spec: rest, userNamespace } = yield* read(flags)
+  const { problems, pull, sandbox: place, spec: rest } = yield* read(flags)
   const spec = { ...rest, name, sandbox: flags.sandbox }
   const isUsual =
-    network !== NetworkMode.HOST && isolation !== IsolationMode.MICROVM && userNamespace !== UserNamespaceMode.PRIVATE
+    place.network !== NetworkMode.HOST &&
+    place.isolation !== IsolationMode.MICROVM &&
+    place.userNamespace !== UserNamespaceMode.PRIVATE
   const ownSandbox = !isUsual && flags.sandbox === ""
   // what is made before the container is made only for one that can be
   if (problems.length > 0 || ownSandbox) yield* check(command, spec, problems, pull)
   if (ownSandbox) {
-    const sandbox = { name, network, isolation, userNamespace }
     yield* client
-      .call(SandboxService.method.createSandbox, { spec: sandbox, requestId: requestId() })
+      .call(SandboxService.method.createSandbox, { spec: { ...place, name }, requestId: requestId() })
       .pipe(Effect.mapError((error) => explained(command, error, name)))
   }
   if (pull === "always") yield* pullImage({ reference: flags.image })

@@ -90,6 +90,20 @@ const parseLogOption = (text: string): Result.Result<LogOption, string> => {
     : Result.fail("max-size=10m, or max-file=3")
 }
 
+/** As docker's storage drivers that can limit it have it. */
+export const parseStorageOption = (text: string): Result.Result<bigint, string> => {
+  const [, size] = /^size=(.+)$/.exec(text) ?? []
+  return size === undefined ? Result.fail("size=SIZE, like size=4g") : parseBytes(size)
+}
+
+/** The disk of a microVM. */
+export const storageOption = checked("storage-opt", "size=SIZE", parseStorageOption).pipe(
+  Flag.withDescription(
+    "A disk of this size for what is written in its microVM, and kept (default: that is in its memory, and lost with it)"
+  ),
+  Flag.optional
+)
+
 /** The limits of a container. */
 export const limitFlags = {
   memory: checked("memory", "SIZE", parseBytes).pipe(
@@ -159,6 +173,7 @@ export const runFlags = {
     ),
     Flag.optional
   ),
+  storage: storageOption,
   sandbox: text("sandbox", "NAME", "Run in this pod, with the containers there (default: one of its own)").pipe(
     Flag.withAlias("pod")
   ),
@@ -299,6 +314,8 @@ export const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.volumes", "--volume"],
   ["spec.devices", "--device"],
   ["spec.secrets", "--secret"],
+  ["spec.isolation", "--isolation"],
+  ["spec.microvm.disk_bytes", "--storage-opt"],
   ["spec.probes.liveness.period", "--health-interval"],
   ["spec.probes.liveness.timeout", "--health-timeout"],
   ["spec.probes.liveness.failure_threshold", "--health-retries"],
@@ -312,7 +329,7 @@ export type RunFlags = { readonly [K in keyof typeof runFlags]: Value<(typeof ru
   readonly command: ReadonlyArray<string>
 }
 
-/** The spec as far as it could be read, without its name and sandbox, and what is wrong. */
+/** The specs of the container and of a sandbox of its own as far as they could be read, without their names, and what is wrong. */
 export const read = Effect.fnUntraced(function* (flags: RunFlags) {
   const problems: Array<FlagProblem> = []
   const value = <A>(found: Checked<A>): ReadonlyArray<A> => {
@@ -412,10 +429,15 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
   if (flags.sandbox !== "" && userNamespace === UserNamespaceMode.PRIVATE) {
     problems.push({ flag: "--userns", text: "belongs to the sandbox, which is there already: leave out one of them" })
   }
+  const diskBytes = given(flags.storage)
+  if (diskBytes !== undefined && isolation !== IsolationMode.MICROVM) {
+    problems.push({ flag: "--storage-opt", text: "belongs to a microVM: give --isolation microvm, too" })
+  }
   if (flags.detach && flags.remove) {
     problems.push({ flag: "--rm", text: "needs the foreground: leave out -d, or remove it later with `ironwood rm`" })
   }
-  return { spec, network, isolation, userNamespace, pull, problems }
+  const microvm = diskBytes === undefined ? {} : { microvm: { diskBytes } }
+  return { spec, sandbox: { network, isolation, userNamespace, ...microvm }, pull, problems }
 })
 
 /** Variables of the files, then those of the flags; later ones win. `NAME` alone is taken from our own environment. */

@@ -51,9 +51,9 @@ const section = (title: string, rows: ReadonlyArray<Row>, { style, width }: Opti
 const whenOf = ({ firstTime, lastTime, times }: Chapter, now: number): string => {
   const [first, last] = [ActorText.momentOf(firstTime), ActorText.momentOf(lastTime)]
   if (first === undefined || last === undefined) return ""
-  return times <= 1
-    ? HumanText.ago(last, now)
-    : `${HumanText.span(now - first)} to ${HumanText.ago(last, now)}, ${times} times`
+  const [from, to] = [HumanText.ago(first, now), HumanText.ago(last, now)]
+  if (times <= 1) return to
+  return `${from === to ? to : `${HumanText.span(now - first)} to ${to}`}, ${times} times`
 }
 
 const relations: ReadonlyMap<Relation, string> = new Map([

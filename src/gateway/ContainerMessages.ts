@@ -4,7 +4,7 @@
  * Traps: on the wire "not given" is an empty string or list. So a command without arguments cannot be told from no
  * command: to run without any, name the entrypoint, which drops the image's command.
  */
-import type { MessageInitShape } from "@bufbuild/protobuf"
+import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf"
 import type { Duration as WireDuration } from "@bufbuild/protobuf/wkt"
 import * as Effect from "effect/Effect"
 import * as Proto from "../../proto/generated/ironwood/v1/container_pb.ts"
@@ -237,11 +237,14 @@ export const specFromProto = (spec: Proto.ContainerSpec | undefined) =>
     : Effect.andThen(Policy.checkPreset("spec.restart", spec.restart), decode(encodedOf(spec)))
 
 /** What the domain finds wrong with a spec that could be read, as fields of the request. */
-export const invalidSpec = (problems: SpecInvalid["problems"]): InvalidRequest =>
+export const invalidSpec = (
+  problems: SpecInvalid["problems"],
+  schema: DescMessage = Proto.ContainerSpecSchema
+): InvalidRequest =>
   new InvalidRequest({
     violations: problems.map(({ field, problem }) => {
       const path = field.split(/[.[\]]+/).filter((part) => part !== "")
-      return { field: fieldPath("spec", Proto.ContainerSpecSchema, path), description: problem }
+      return { field: fieldPath("spec", schema, path), description: problem }
     })
   })
 

@@ -95,6 +95,8 @@ export type GatewayError =
   | Vmm.ConsoleUnreadable
   | Vmm.VmAlreadyExists
   | Vmm.VmControlFailed
+  | Vmm.VmDeviceKept
+  | Vmm.VmDeviceMissing
   | Vmm.VmNotFound
   | Vmm.VmWrongState
   | HypervisorMissing
@@ -318,10 +320,16 @@ const describe = Match.typeTags<GatewayError, Description>()({
     blockers: [{ type: "state", subject: `vm ${name}`, description: `is ${state}: ${hint}` }]
   }),
   VmControlFailed: ({ name }) => ({ code: Code.FAILED_PRECONDITION, resource: ["vm", name] }),
+  VmDeviceMissing: ({ device }) => notFound("vm device", device),
+  VmDeviceKept: ({ detail, name }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["vm", name],
+    blockers: [{ type: "guest", subject: `vm ${name}`, description: detail }]
+  }),
   ConsoleUnreadable: ({ path }) => ({ code: Code.INTERNAL, resource: ["file", path] }),
   HypervisorMissing: ({ message }) => ({
     code: Code.FAILED_PRECONDITION,
-    resource: ["hypervisor", "qemu"],
+    resource: ["hypervisor", "any"],
     blockers: [{ type: "missing", subject: "hypervisor", description: message }]
   }),
 

@@ -48,7 +48,8 @@ export const specToProto = (spec: SandboxSpec): MessageInitShape<typeof Proto.Sa
     ? {
         microvm: {
           ...(spec.microvm.memoryBytes === undefined ? {} : { memoryBytes: BigInt(spec.microvm.memoryBytes) }),
-          ...(spec.microvm.cpus === undefined ? {} : { cpus: spec.microvm.cpus })
+          ...(spec.microvm.cpus === undefined ? {} : { cpus: spec.microvm.cpus }),
+          ...(spec.microvm.diskBytes === undefined ? {} : { diskBytes: BigInt(spec.microvm.diskBytes) })
         }
       }
     : {}),
@@ -86,7 +87,8 @@ export const specFromProto = (spec: Proto.SandboxSpec | undefined) =>
             spec.microvm &&
             given({
               memoryBytes: spec.microvm.memoryBytes === undefined ? undefined : Number(spec.microvm.memoryBytes),
-              cpus: spec.microvm.cpus
+              cpus: spec.microvm.cpus,
+              diskBytes: spec.microvm.diskBytes === undefined ? undefined : Number(spec.microvm.diskBytes)
             }),
           stopGracePeriod: spec.stopGracePeriod && millisOf(spec.stopGracePeriod)
         })
@@ -109,7 +111,7 @@ export const makeSandboxService = () => {
           ? containers.validateSandbox(spec)
           : Effect.asSome(containers.createSandbox(spec))
         const answer = yield* Effect.catchTag(found, "SpecInvalid", ({ problems }) =>
-          Effect.fail(invalidSpec(problems))
+          Effect.fail(invalidSpec(problems, Proto.SandboxSpecSchema))
         )
         return Option.match(answer, {
           onNone: () => ({ sandbox: { spec: specToProto(spec) } }),

@@ -19,24 +19,14 @@ import { NoSuchActor } from "../actor/Errors.ts"
 import { Tree } from "../actor/Tree.ts"
 import type { TreeEvent, TreeNode } from "../actor/Tree.ts"
 import * as Why from "../actor/Why.ts"
-import { Containers } from "../runtime/Containers.ts"
 import { actorToProto, entryToProto } from "./ActorMessages.ts"
 import { serverStreaming, service, unary } from "./EffectGrpc.ts"
 import { fitting, keyIn, sizeOf, tokenAfter } from "./Page.ts"
 import * as Policy from "./Policy.ts"
-import { setPolicy } from "./ContainerMessages.ts"
 import { invalid } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
+import * as Steering from "./Steering.ts"
 import { whyToProto } from "./WhyMessages.ts"
-
-/**
- * A container's wishes are desired state: what a person does to its actor goes through `Containers`, which remembers it
- * over restarts of brain and host.
- */
-const isContainer = ({ kind }: TreeNode): boolean => kind === "container"
-
-/** Of a container: the last segment of its path. */
-const nameOf = ({ path }: TreeNode): string => path.slice(path.lastIndexOf("/") + 1)
 
 const isPath = Schema.is(ActorPath)
 
@@ -206,32 +196,20 @@ export const makeTreeService = () => {
       method.restartActor,
       Effect.fn("TreeService.restartActor")(function* ({ path }) {
         const node = yield* (yield* Tree).get(path)
-        if (isContainer(node)) {
-          yield* (yield* Containers).restart(nameOf(node))
-          return { actor: yield* actorAt(path) }
-        }
-        // what a supervisor manages is adopted again: restarting `runtime` must not kill every container
-        const ending = node.type === "supervisor" ? "release" : "stop"
-        return { actor: yield* afterEnd(node, (yield* Tree).restart(path, { ending })) }
+        return { actor: yield* afterEnd(node, Steering.restart(node)) }
       })
     ),
     stopActor: unaryOnce(
       method.stopActor,
       Effect.fn("TreeService.stopActor")(function* ({ path }) {
         const node = yield* (yield* Tree).get(path)
-        if (isContainer(node)) {
-          yield* (yield* Containers).stop(nameOf(node))
-          return { actor: yield* actorAt(path) }
-        }
-        return { actor: yield* afterEnd(node, (yield* Tree).stop(path)) }
+        return { actor: yield* afterEnd(node, Steering.stop(node)) }
       })
     ),
     startActor: unaryOnce(
       method.startActor,
       Effect.fn("TreeService.startActor")(function* ({ path }) {
-        const node = yield* (yield* Tree).get(path)
-        if (isContainer(node)) yield* (yield* Containers).start(nameOf(node))
-        else yield* Effect.catchTag((yield* Tree).start(path), "AlreadyStarted", () => Effect.void)
+        yield* Steering.start(yield* (yield* Tree).get(path))
         return { actor: yield* actorAt(path) }
       })
     ),
@@ -239,9 +217,7 @@ export const makeTreeService = () => {
       method.setActorPolicy,
       Effect.fn("TreeService.setActorPolicy")(function* ({ path, policy }) {
         const node = yield* (yield* Tree).get(path)
-        const wanted = yield* Policy.fromProto(policy)
-        if (isContainer(node)) yield* setPolicy(nameOf(node), wanted)
-        else yield* (yield* Tree).setPolicy(path, wanted)
+        yield* Steering.setPolicy(node, yield* Policy.fromProto(policy))
         return { actor: yield* actorAt(path) }
       })
     )

@@ -1,12 +1,12 @@
 /** Virtual machines between the domain and the wire: pure functions, out (`…ToProto`) and in (`specFromProto`). */
-import type { MessageInitShape } from "@bufbuild/protobuf"
+import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import { DesiredState } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import * as Proto from "../../proto/generated/ironwood/v1/vm_pb.ts"
 import type { ExitView } from "../actor/ExitView.ts"
 import type { VmState } from "../vmm/Lifecycle.ts"
 import type { VmSpecInvalid } from "../vmm/VmError.ts"
-import { VmSpec } from "../vmm/VmSpec.ts"
+import { DiskSpec, macAt, NicSpec, VmSpec } from "../vmm/VmSpec.ts"
 import type { Vm } from "../vmm/Vms.ts"
 import * as Policy from "./Policy.ts"
 import { decoder, fieldPath, given, invalid, InvalidRequest, wordOf } from "./Request.ts"
@@ -32,6 +32,13 @@ const chipsets = {
   microvm: Proto.VmChipset.MICROVM
 } as const satisfies Record<VmSpec["chipset"], Proto.VmChipset>
 
+const hypervisors = {
+  auto: Proto.VmHypervisor.UNSPECIFIED,
+  qemu: Proto.VmHypervisor.QEMU,
+  "cloud-hypervisor": Proto.VmHypervisor.CLOUD_HYPERVISOR,
+  firecracker: Proto.VmHypervisor.FIRECRACKER
+} as const satisfies Record<VmSpec["hypervisor"], Proto.VmHypervisor>
+
 const firmwares = {
   bios: Proto.VmFirmware.BIOS,
   uefi: Proto.VmFirmware.UEFI
@@ -51,6 +58,7 @@ const formats = {
 export const specToProto = (spec: VmSpec) =>
   ({
     name: spec.name,
+    hypervisor: hypervisors[spec.hypervisor],
     chipset: chipsets[spec.chipset],
     cpus: spec.cpus,
     memoryBytes: BigInt(spec.memoryBytes),
@@ -65,8 +73,8 @@ export const specToProto = (spec: VmSpec) =>
       readOnly,
       serial
     })),
-    nics: spec.nics.map(({ forwards, hostAccess, mac = "" }) => ({
-      mac,
+    nics: spec.nics.map(({ forwards, hostAccess }, index) => ({
+      mac: macAt(spec, index),
       hostAccess,
       forwards: forwards.map((forward) => ({ ...forward }))
     })),
@@ -104,7 +112,8 @@ export const vmToProto = (vm: Vm): MessageInitShape<typeof Proto.VmSchema> => ({
     consecutiveFailures: uint32(vm.consecutiveFailures),
     lastExit: vm.lastExit && exitToProto(vm.lastExit),
     nextAttemptTime: timestamp(vm.nextAttemptAt),
-    degraded: vm.node?.annotations["degraded"] ?? ""
+    degraded: vm.node?.annotations["degraded"] ?? "",
+    hypervisor: vm.hypervisor ?? ""
   }
 })
 
@@ -112,9 +121,32 @@ const decode = decoder("spec", Proto.VmSpecSchema, VmSpec)
 
 const size = (bytes: bigint | undefined) => (bytes === undefined ? undefined : Number(bytes))
 
+const encodedDisk = ({ format, path, readOnly, serial }: Proto.VmDisk) =>
+  given({ path, format: wordOf(formats, format), readOnly, serial: serial || undefined })
+
+const encodedNic = ({ forwards, hostAccess, mac }: Proto.VmNic) =>
+  given({
+    mac: mac || undefined,
+    hostAccess,
+    forwards: forwards.map(({ guestPort, hostAddress, hostPort, protocol }) =>
+      given({ protocol: protocol || undefined, hostAddress: hostAddress || undefined, hostPort, guestPort })
+    )
+  })
+
+const decodeDisk = decoder("disk", Proto.VmDiskSchema, DiskSpec)
+const decodeNic = decoder("nic", Proto.VmNicSchema, NicSpec)
+
+/** The disk in the field `disk` of a request. */
+export const diskFromProto = (disk: Proto.VmDisk | undefined) =>
+  disk === undefined ? Effect.fail(invalid("disk", "must be set")) : decodeDisk(encodedDisk(disk))
+
+/** The card in the field `nic` of a request; none is one of the plainest kind. */
+export const nicFromProto = (nic: Proto.VmNic | undefined) => decodeNic(nic === undefined ? {} : encodedNic(nic))
+
 const encodedOf = (spec: Proto.VmSpec) =>
   given({
     name: spec.name,
+    hypervisor: wordOf(hypervisors, spec.hypervisor),
     chipset: wordOf(chipsets, spec.chipset),
     cpus: spec.cpus,
     memoryBytes: size(spec.memoryBytes),
@@ -123,23 +155,8 @@ const encodedOf = (spec: Proto.VmSpec) =>
     initrd: spec.initrd || undefined,
     commandLine: spec.commandLine,
     firmware: wordOf(firmwares, spec.firmware),
-    disks: spec.disks.map(({ format, path, readOnly, serial }) =>
-      given({ path, format: wordOf(formats, format), readOnly, serial: serial || undefined })
-    ),
-    nics: spec.nics.map(({ forwards, hostAccess, mac }) =>
-      given({
-        mac: mac || undefined,
-        hostAccess,
-        forwards: forwards.map(({ guestPort, hostAddress, hostPort, protocol }) =>
-          given({
-            protocol: protocol || undefined,
-            hostAddress: hostAddress || undefined,
-            hostPort,
-            guestPort
-          })
-        )
-      })
-    ),
+    disks: spec.disks.map(encodedDisk),
+    nics: spec.nics.map(encodedNic),
     watchdog: spec.watchdog,
     balloon: spec.balloon,
     onReboot: wordOf(reboots, spec.onReboot),
@@ -155,11 +172,15 @@ export const specFromProto = (spec: Proto.VmSpec | undefined) =>
     ? Effect.fail(invalid("spec", "must be set"))
     : Effect.andThen(Policy.checkPreset("spec.restart", spec.restart), decode(encodedOf(spec)))
 
-/** What the domain finds wrong with a spec that could be read, as fields of the request. */
-export const invalidSpec = ({ problems }: VmSpecInvalid): InvalidRequest =>
+/** What the domain finds wrong with a spec that could be read, as fields of the request: of `message`, below `prefix`. */
+export const invalidSpec = (
+  { problems }: VmSpecInvalid,
+  prefix = "spec",
+  message: DescMessage = Proto.VmSpecSchema
+): InvalidRequest =>
   new InvalidRequest({
     violations: problems.map(({ field, problem }) => {
       const path = field.split(/[.[\]]+/).filter((part) => part !== "")
-      return { field: fieldPath("spec", Proto.VmSpecSchema, path), description: problem }
+      return { field: fieldPath(prefix, message, path), description: problem }
     })
   })

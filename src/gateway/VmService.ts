@@ -1,5 +1,5 @@
 /** `ironwood.v1.VmService`: virtual machines over gRPC. What one looks like on the wire is in `VmMessages.ts`. */
-import type { MessageInitShape } from "@bufbuild/protobuf"
+import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -7,6 +7,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Proto from "../../proto/generated/ironwood/v1/vm_pb.ts"
 import { GracePeriod } from "../storage/Workload.ts"
+import { VmSpecInvalid } from "../vmm/VmError.ts"
 import { type Vm, Vms } from "../vmm/Vms.ts"
 import { bidiStreaming, service, unary } from "./EffectGrpc.ts"
 import { hasLabels, pageBy } from "./Page.ts"
@@ -14,7 +15,7 @@ import * as Policy from "./Policy.ts"
 import { decoder, given, invalid, type InvalidRequest } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
 import { millisOf } from "./Time.ts"
-import { invalidSpec, specFromProto, specToProto, vmToProto } from "./VmMessages.ts"
+import { diskFromProto, invalidSpec, nicFromProto, specFromProto, specToProto, vmToProto } from "./VmMessages.ts"
 
 const vm = (found: Vm) => ({ vm: vmToProto(found) })
 
@@ -74,6 +75,17 @@ const streamConsole = (requests: Stream.Stream<Proto.StreamVmConsoleRequest>) =>
       )
     })
   ).pipe(Stream.scoped)
+
+/** What is wrong with a spec, as fields of the request. */
+const inRequest = <A, E extends { readonly _tag: string }, R>(
+  message: DescMessage,
+  effect: Effect.Effect<A, E | VmSpecInvalid, R>
+) =>
+  Effect.catchIf(
+    effect,
+    (error) => error instanceof VmSpecInvalid,
+    (error) => Effect.fail(invalidSpec(error, "", message))
+  )
 
 /** The service. One value remembers request ids for as long as it lives: make it once per brain. */
 export const makeVmService = () => {
@@ -158,6 +170,32 @@ export const makeVmService = () => {
       method.setVmPolicy,
       Effect.fn("VmService.setVmPolicy")(function* ({ name, policy }) {
         return vm(yield* (yield* Vms).setPolicy(name, yield* Policy.fromProto(policy)))
+      })
+    ),
+    attachVmDisk: unaryOnce(
+      method.attachVmDisk,
+      Effect.fn("VmService.attachVmDisk")(function* ({ disk, name }) {
+        const wanted = yield* diskFromProto(disk)
+        return vm(yield* inRequest(method.attachVmDisk.input, (yield* Vms).attachDisk(name, wanted)))
+      })
+    ),
+    detachVmDisk: unaryOnce(
+      method.detachVmDisk,
+      Effect.fn("VmService.detachVmDisk")(function* ({ name, path }) {
+        return vm(yield* inRequest(method.detachVmDisk.input, (yield* Vms).detachDisk(name, path)))
+      })
+    ),
+    attachVmNic: unaryOnce(
+      method.attachVmNic,
+      Effect.fn("VmService.attachVmNic")(function* ({ name, nic }) {
+        const wanted = yield* nicFromProto(nic)
+        return vm(yield* inRequest(method.attachVmNic.input, (yield* Vms).attachNic(name, wanted)))
+      })
+    ),
+    detachVmNic: unaryOnce(
+      method.detachVmNic,
+      Effect.fn("VmService.detachVmNic")(function* ({ mac, name }) {
+        return vm(yield* inRequest(method.detachVmNic.input, (yield* Vms).detachNic(name, mac)))
       })
     ),
     streamVmConsole: bidiStreaming(method.streamVmConsole, streamConsole)

@@ -348,7 +348,7 @@ const make = Effect.gen(function* () {
       error._tag === "StorageFailed" ? new RootfsFailed({ name, detail: error.message }) : missing
     )
     const { users } = surroundings
-    const mount = yield* Effect.mapError(system.root(digest, name, users), (error) =>
+    const mount = yield* Effect.mapError(system.root(digest, name, record.identity ?? "", users), (error) =>
       error._tag === "ImageNotFound" ? missing : error
     )
     const asUser = spec.user ?? image.config.user

@@ -7,6 +7,7 @@
  *
  * Traps: a caller that goes away (its deadline has passed) takes nothing back: what was committed is done all the same.
  */
+import { randomUUID } from "node:crypto"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -414,11 +415,10 @@ const make = Effect.gen(function* () {
 
   /** What this host cannot do for a sandbox is told before anything of it is made. */
   const possible = Effect.fnUntraced(function* (spec: SandboxSpec) {
-    const lacking = spec.isolation === "microvm" ? yield* microVms.lacking : undefined
     const usersLacking =
       spec.userNamespace === "private" && spec.isolation !== "microvm" ? yield* systems.users.lacking : undefined
     const problems = [
-      ...Refusals.sandboxProblems(spec, lacking),
+      ...Refusals.sandboxProblems(spec, spec.isolation === "microvm" ? yield* microVms.lacking(spec.microvm) : {}),
       ...(usersLacking === undefined
         ? []
         : [{ field: "userNamespace", problem: `this host cannot do it: ${usersLacking}; leave it out` }])
@@ -451,6 +451,7 @@ const make = Effect.gen(function* () {
             sandbox: sandboxName,
             // one that is not here yet is pulled by its actor
             ...Option.match(found.image, { onNone: () => ({}), onSome: ({ digest }) => ({ image: digest }) }),
+            identity: randomUUID(),
             desired: options.start === false ? "stopped" : "running",
             completed: false
           } satisfies Records.ContainerRecord
@@ -661,6 +662,7 @@ const make = Effect.gen(function* () {
           )
           yield* neverConflicts(records.sandboxes.remove(name))
           yield* runtime.removeSandbox(name)
+          yield* microVms.erase(name)
         })
       )
   })

@@ -25,6 +25,8 @@ export const ContainerRecord = Schema.Struct({
   sandbox: WorkloadName,
   /** What its image reference meant at creation, or when it was pulled; absent until then. */
   image: Schema.optionalKey(Digest),
+  /** Of this container among all that ever had its name; what it writes is kept by it. */
+  identity: Schema.optionalKey(Schema.String),
   /** What a person wants it to be. */
   desired: Schema.Literals(["running", "stopped"]),
   completed: Schema.Boolean,
@@ -68,9 +70,10 @@ export const forgetStops = Effect.fnUntraced(function* ({ containers }: Records)
   for (const { name, value } of records) {
     if (value.desired === "running" || value.spec.restart.rememberStop) continue
     yield* Effect.ignore(
-      containers.update(name, ({ value: { image, sandbox, spec } }) => ({
+      containers.update(name, ({ value: { identity, image, sandbox, spec } }) => ({
         spec,
         sandbox,
+        ...(identity === undefined ? {} : { identity }),
         ...(image === undefined ? {} : { image }),
         desired: "running",
         completed: false

@@ -34,6 +34,20 @@ export const MicroVmSize = Schema.Struct({
   ),
   cpus: Schema.optionalKey(
     Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 1, maximum: 64 }, { expected: "a number from 1 to 64" })))
+  ),
+  /**
+   * Bytes of a disk for what its containers write, which then lasts as long as they do; absent: that is in the guest's memory, and
+   * lasts as long as the microVM.
+   */
+  diskBytes: Schema.optionalKey(
+    Schema.Int.pipe(
+      Schema.check(
+        Schema.isBetween(
+          { minimum: 64 * 1024 * 1024, maximum: 2 ** 44 },
+          { expected: "a number of bytes from 67108864 (64 MiB) to 2^44" }
+        )
+      )
+    )
   )
 })
 export type MicroVmSize = typeof MicroVmSize.Type

@@ -65,11 +65,13 @@ export interface System {
   readonly processLimits: ProcessLimits.ProcessLimits
   /**
    * The root file system of a container, mounted; left as it is when it is there. `path` is for the OCI runtime, `seen` for whoever
-   * reads files in it. `users`: the user namespace whose root it belongs to; undefined: that of the system.
+   * reads files in it. `identity` tells it from others that have had its name. `users`: the user namespace whose root it belongs
+   * to; undefined: that of the system.
    */
   readonly root: (
     image: Digest,
     container: string,
+    identity: string,
     users?: UserNamespace
   ) => Effect.Effect<{ readonly path: string; readonly seen: string }, RootfsFailed | ImageNotFound>
   /** Forgets what a container has written. Fine when there is nothing. */
@@ -143,7 +145,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     capabilities: yield* Capabilities.held,
     limitSwap: yield* cgroups.limitsSwap,
     processLimits: yield* ProcessLimits.ofHost,
-    root: (image, name, users) =>
+    root: (image, name, _, users) =>
       rootfs.acquire(image, name, users === undefined ? {} : { users }).pipe(
         // seen through taproot, whose mount it is
         Effect.map(({ path }) => ({ path, seen: `/proc/${taprootPid}/root${path}` })),

@@ -219,12 +219,20 @@ const make = Effect.fnUntraced(function* (directory: string) {
     remove: (name) =>
       holding([name])(
         Effect.gen(function* () {
-          yield* find(name)
+          const { uid } = yield* find(name)
           const users = yield* usersOf(name)
           if (users.length > 0) return yield* new VolumeInUse({ name, users })
           yield* unopposed(records.remove(name))
-          // from here on it is gone; what cannot be cleared away now goes at the next start
-          yield* Effect.ignoreCause(Files.remove(homeOf(name)), { log: "Warn" })
+          // from here on it is gone, and the next of its name begins empty; what cannot be cleared away now goes at the next start
+          const removed = join(directory, `.${uid}`)
+          yield* Files.rename(homeOf(name), removed).pipe(
+            Effect.catchIf(
+              ({ code }) => code === "ENOENT",
+              () => Effect.void
+            ),
+            Effect.andThen(Files.remove(removed)),
+            Effect.ignoreCause({ log: "Warn" })
+          )
         }).pipe(Effect.uninterruptible)
       ),
     holding,

@@ -1,36 +1,35 @@
 /*
- * launch [--no-network] UID GID[,GROUP…] [N=KIND:PATH]… -- PROGRAM [ARGUMENT…]: a program with its files and nothing else. Virtual
- * machine monitors are started so: they never run as root, and neither open a file by its path nor make one.
+ * launch [--no-network] [--sees PATH]… UID GID[,GROUP…] [N=KIND:PATH]… -- PROGRAM [ARGUMENT…]: a program with its files and nothing
+ * else. Virtual machine monitors are started so: they never run as root, and neither open a file by its path nor make one.
  *
  * The files are opened as whoever calls this, and given as the descriptors N. KIND is one of
  *   ro, rw   a regular file or block device that a person named; symbolic links are followed
  *   own      a regular file that was made for PROGRAM, read and written: no symbolic link, and under no second name
  *   socket   a unix socket that listens there; what was there is taken away
  * Then it gets System V objects of its own (and with --no-network no network at all), gives up every capability it could ever
- * have, becomes UID (- for both: stays who it is), can never gain a privilege again, and becomes PROGRAM. Paths mean to PROGRAM what
- * they mean to every user.
+ * have, becomes UID (- for both: stays who it is), can never gain a privilege again, and becomes PROGRAM. With --sees it has a root
+ * of its own, where of the host's there is only what these paths say (room.h); else paths mean to PROGRAM what they mean to every
+ * user.
  *
  * Trap: own and socket are for directories that UID cannot write to; launch cannot know.
  *
  * Exit codes: 66 a file cannot be opened, 69 PROGRAM cannot be executed, 71 anything else; standard error says why.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
 #include <sched.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "opened.h"
+#include "room.h"
 
-enum { MOST_GROUPS = 8, FIRST_FILE = 3, LAST_FILE = 255, BACKLOG = 8 };
+enum { MOST_GROUPS = 8, MOST_SEEN = 64, FIRST_FILE = 3, LAST_FILE = 255, BACKLOG = 8 };
 enum { NO_INPUT = 66, UNAVAILABLE = 69, OS_ERROR = 71, USAGE = 64 };
 
 static _Noreturn void fail(int code, const char *what)
@@ -41,7 +40,7 @@ static _Noreturn void fail(int code, const char *what)
 
 static _Noreturn void usage(void)
 {
-    fprintf(stderr, "usage: launch [--no-network] UID GID[,GROUP...] [N=ro|rw|own|socket:PATH]... -- PROGRAM [ARGUMENT...]\n");
+    fprintf(stderr, "usage: launch [--no-network] [--sees PATH]... UID GID[,GROUP...] [N=ro|rw|own|socket:PATH]... -- PROGRAM [ARGUMENT...]\n");
     exit(USAGE);
 }
 
@@ -63,21 +62,10 @@ static bool takes(const char **word, const char *prefix)
     return true;
 }
 
-static int opened(const char *path, bool writes, bool own)
+static int needed(const char *path, bool writes, bool own)
 {
-    /* not waiting for anybody at a pipe that somebody has put there */
-    const int file = open(path, (writes ? O_RDWR : O_RDONLY) | (own ? O_NOFOLLOW : 0) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    struct stat what;
-    if (file < 0 || fstat(file, &what) != 0) fail(NO_INPUT, path);
-    if (!S_ISREG(what.st_mode) && (own || !S_ISBLK(what.st_mode))) {
-        errno = S_ISDIR(what.st_mode) ? EISDIR : ENODEV;
-        fail(NO_INPUT, path);
-    }
-    if (own && what.st_nlink != 1) {
-        errno = EMLINK;
-        fail(NO_INPUT, path);
-    }
-    if (fcntl(file, F_SETFL, 0) != 0) fail(NO_INPUT, path);
+    const int file = opened(path, writes, own);
+    if (file < 0) fail(NO_INPUT, path);
     return file;
 }
 
@@ -101,9 +89,9 @@ static void give(const char *word)
     const long place = number(&word, '=');
     if (place < FIRST_FILE || place > LAST_FILE) usage();
     int file = -1;
-    if (takes(&word, "ro:")) file = opened(word, false, false);
-    else if (takes(&word, "rw:")) file = opened(word, true, false);
-    else if (takes(&word, "own:")) file = opened(word, true, true);
+    if (takes(&word, "ro:")) file = needed(word, false, false);
+    else if (takes(&word, "rw:")) file = needed(word, true, false);
+    else if (takes(&word, "own:")) file = needed(word, true, true);
     else if (takes(&word, "socket:")) file = listening(word);
     else usage();
     if (file == (int)place ? fcntl(file, F_SETFD, 0) != 0 : dup2(file, (int)place) < 0) fail(OS_ERROR, word);
@@ -140,12 +128,19 @@ int main(int count, char **words)
     int next = 1;
     const bool alone = next < count && strcmp(words[next], "--no-network") == 0;
     if (alone) next++;
+    const char *sees[MOST_SEEN];
+    int seen = 0;
+    for (; next + 1 < count && strcmp(words[next], "--sees") == 0; next += 2) {
+        if (seen == MOST_SEEN) usage();
+        sees[seen++] = words[next + 1];
+    }
     if (next + 2 >= count) usage();
     const char *user = words[next++], *groups = words[next++];
     for (; next < count && strcmp(words[next], "--") != 0; next++) give(words[next]);
     if (++next >= count) usage();
     /* without the right to it there is none to lose */
     if (unshare(CLONE_NEWIPC) == 0 && alone && unshare(CLONE_NEWNET) != 0) fail(OS_ERROR, "a network of its own");
+    if (seen > 0) room_enter(sees, seen);
     if (strcmp(user, "-") != 0) {
         bound();
         become(user, groups);

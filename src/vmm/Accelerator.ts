@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { access, constants } from "node:fs/promises"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
-import type { Processes, RunRequest } from "../taproot/Processes.ts"
+import type { Processes, RunRequest, RunResult } from "../taproot/Processes.ts"
 
 export type Accelerator = "kvm" | "tcg"
 
@@ -29,16 +29,17 @@ export const PROGRAM: Uint8Array = Buffer.from(
   "base64"
 )
 
-/** The exit code of a QEMU whose guest has said so. */
-const SAID = 67
+/** Whether {@link PROGRAM} has run: the exit code of a QEMU whose guest has said so. */
+export const saidByExit = ({ exit }: RunResult): boolean => exit._tag === "Exited" && exit.code === 67
 
 const DEVICE = "/dev/kvm"
 const DEADLINE = "10 seconds"
 
-/** Tries KVM with `trial`, which runs {@link PROGRAM} on it. */
+/** Tries KVM with `trial`, which runs a program on it; `said` finds in what came of it that it ran. */
 export const find = Effect.fn("Accelerator.find")(function* (
   processes: Processes["Service"],
-  trial: RunRequest
+  trial: RunRequest,
+  said: (result: RunResult) => boolean
 ): Effect.fn.Return<Accelerated> {
   const opens = yield* Effect.option(Effect.tryPromise(() => access(DEVICE, constants.R_OK | constants.W_OK)))
   if (Option.isNone(opens)) return { accelerator: "tcg", problem: `there is no ${DEVICE} that can be used` }
@@ -48,7 +49,7 @@ export const find = Effect.fn("Accelerator.find")(function* (
   }
   if (ran.value._tag === "Failure") return { accelerator: "tcg", problem: ran.value.failure.message }
   const { exit, stderr } = ran.value.success
-  if (exit._tag === "Exited" && exit.code === SAID) return { accelerator: "kvm", problem: undefined }
+  if (said(ran.value.success)) return { accelerator: "kvm", problem: undefined }
   const words = Buffer.from(stderr).toString("utf8").trim().split("\n")[0] ?? ""
   return {
     accelerator: "tcg",

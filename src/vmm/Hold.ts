@@ -11,6 +11,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Match from "effect/Match"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
@@ -36,10 +37,12 @@ export interface Listener {
   readonly trouble: (why: string) => void
   /** The guest has rebooted; true: that is its end. */
   readonly rebooted: () => boolean
+  /** Something was taken out of it. */
+  readonly unplugged: () => void
 }
 
 /** Nobody. */
-export const silent: Listener = { state: () => {}, trouble: () => {}, rebooted: () => false }
+export const silent: Listener = { state: () => {}, trouble: () => {}, rebooted: () => false, unplugged: () => {} }
 
 export interface Hold {
   readonly get: Effect.Effect<Control, ControlLost>
@@ -122,9 +125,14 @@ export const make = (
       // one that a brain had made when it died
       if (seen === "created") yield* Effect.andThen(control.resume, look)
       const hear = (event: GuestEvent): Effect.Effect<Option.Option<Ended>, ControlLost> =>
-        event._tag === "Changed"
-          ? look
-          : Effect.sync(() => (listener.rebooted() ? Option.some({ _tag: "Rebooted" }) : Option.none()))
+        Match.valueTags(event, {
+          Changed: () => look,
+          Rebooted: () =>
+            Effect.sync((): Option.Option<Ended> =>
+              listener.rebooted() ? Option.some({ _tag: "Rebooted" }) : Option.none()
+            ),
+          Unplugged: () => Effect.as(Effect.sync(listener.unplugged), Option.none<Ended>())
+        })
       const looks = Stream.map(Stream.fromSchedule(Schedule.spaced(LOOK_AGAIN)), (): GuestEvent => ({
         _tag: "Changed"
       }))

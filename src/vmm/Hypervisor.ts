@@ -3,7 +3,7 @@
  * declares what it can ({@link Capabilities}), and what it cannot is refused before anything is touched ({@link refusals}).
  *
  * A machine's process is taproot's, like every other: it outlives the brain. `control` takes hold of one that runs, whoever
- * started it. Layer: `qemu/Qemu.ts`.
+ * started it. Layer: `Drivers.ts`; which driver is asked is in `Driver.ts`.
  *
  * Traps:
  * - A machine is made stopped (`created`): `resume` sets it going.
@@ -17,7 +17,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { Process, SpawnRefused } from "../taproot/Processes.ts"
 import type { Accelerated } from "./Accelerator.ts"
-import type { Chipset, Machine } from "./Machine.ts"
+import type { Chipset, Disk, Machine, Nic } from "./Machine.ts"
 
 /** What a driver can do; whatever a machine wants must be among it. */
 export interface Capabilities {
@@ -31,11 +31,28 @@ export interface Capabilities {
   readonly balloon: boolean
   readonly powerButton: boolean
   readonly pause: boolean
+  /** Of which machines disks and cards can be plugged in and out while they run. */
+  readonly hotPlug: ReadonlyArray<Chipset>
+}
+
+/** The programs that there are drivers for. */
+export const driverNames = ["qemu", "cloud-hypervisor", "firecracker"] as const
+export const DriverName = Schema.Literals(driverNames)
+export type DriverName = typeof DriverName.Type
+
+/** Which of them shall make a machine; `auto`: the first that works on this host and can. */
+export const Wanted = Schema.Literals(["auto", ...driverNames])
+export type Wanted = typeof Wanted.Type
+
+/** What a machine wants and a driver cannot: a field of {@link Machine}, or `hypervisor`, and why. */
+export interface Refusal {
+  readonly field: string
+  readonly problem: string
 }
 
 /** A driver on this host. `problem` says why it cannot be used. */
 export interface DriverFacts {
-  readonly name: string
+  readonly name: DriverName
   readonly path: string
   readonly version: string
   readonly problem: string | undefined
@@ -65,6 +82,16 @@ export class ControlLost extends Schema.TaggedError<ControlLost>()("ControlLost"
   }
 }
 
+/** A guest did not let go of a device. */
+export class DeviceKept extends Schema.TaggedError<DeviceKept>()("DeviceKept", {
+  id: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `its guest did not let go of ${this.id}: ${this.detail}`
+  }
+}
+
 /** What a machine needs could not be prepared: its directory, its cgroup. */
 export class PlaceFailed extends Schema.TaggedError<PlaceFailed>()("PlaceFailed", { detail: Schema.String }) {
   override get message(): string {
@@ -81,6 +108,8 @@ export type GuestEvent =
   | { readonly _tag: "Changed" }
   /** The guest has rebooted. */
   | { readonly _tag: "Rebooted" }
+  /** Something was taken out of it. */
+  | { readonly _tag: "Unplugged" }
 
 /** The hold on a machine that runs. */
 export interface Control {
@@ -92,6 +121,13 @@ export interface Control {
   readonly reset: Effect.Effect<void, ControlLost>
   /** Presses the power button: the guest powers off, if it wants to. */
   readonly powerButton: Effect.Effect<void, ControlLost>
+  /** The names of the disks and cards that it has; nothing: none can be plugged into this one. */
+  readonly devices: Effect.Effect<ReadonlySet<string> | undefined, ControlLost>
+  /** Plugs a disk in. What an attempt that was cut short has left of it is cleared away first. */
+  readonly attachDisk: (disk: Disk) => Effect.Effect<void, ControlLost>
+  readonly attachNic: (nic: Nic) => Effect.Effect<void, ControlLost>
+  /** Takes a disk or card out, once its guest has let go of it; what was given to the hypervisor for it is taken back. Fine when it is not there. */
+  readonly detach: (id: string) => Effect.Effect<void, ControlLost | DeviceKept>
   /** Waits until the hold is lost, and why. */
   readonly lost: Effect.Effect<ControlLost>
 }
@@ -113,15 +149,17 @@ export interface LaunchRequest {
   readonly label: string
   readonly machine: Machine
   readonly place: Place
+  /** Default `auto`. */
+  readonly hypervisor?: Wanted
 }
 
 export class Hypervisor extends Context.Service<
   Hypervisor,
   {
-    /** What was found at first, and is looked for again when nothing was. */
+    /** Every driver, the one that is asked first at first; what did not work is looked for again. */
     readonly facts: Effect.Effect<ReadonlyArray<DriverFacts>>
-    /** What the machine wants and the driver cannot: fields of {@link Machine} and why. Empty when all is well. */
-    readonly refusals: (machine: Machine) => ReadonlyArray<{ readonly field: string; readonly problem: string }>
+    /** Why no driver, or not the one that is wanted (default `auto`), can make the machine here. Empty when all is well. */
+    readonly refusals: (machine: Machine, wanted?: Wanted) => Effect.Effect<ReadonlyArray<Refusal>>
     /**
      * Makes the machine, stopped; its console is the process's standard input and output, what its hypervisor says standard
      * error. Returns when the process is there: that it has come up, `control` tells.
@@ -129,15 +167,13 @@ export class Hypervisor extends Context.Service<
     readonly launch: (request: LaunchRequest) => Effect.Effect<Process, HypervisorMissing | PlaceFailed | SpawnRefused>
     /** Takes hold of the machine in a directory; waits while its process is coming up. One hold at a time. */
     readonly control: (directory: string, process: Process) => Effect.Effect<Control, ControlLost, Scope.Scope>
+    /** Which driver made the present or last life in a directory. */
+    readonly driverOf: (directory: string) => Effect.Effect<DriverName>
   }
 >()("ironwood/vmm/Hypervisor") {}
 
 /** What `machine` wants beyond `capabilities`. */
-export const beyond = (
-  name: string,
-  capabilities: Capabilities,
-  machine: Machine
-): ReadonlyArray<{ readonly field: string; readonly problem: string }> => {
+export const beyond = (name: string, capabilities: Capabilities, machine: Machine): ReadonlyArray<Refusal> => {
   const { boot, chipset, disks, nics, ports } = machine
   const wants: ReadonlyArray<readonly [beyond: boolean, field: string, problem: string]> = [
     [!capabilities.chipsets.includes(chipset), "chipset", `${name} has no ${chipset}`],

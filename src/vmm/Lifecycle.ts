@@ -42,6 +42,8 @@ export const commandMeanings = {
   pause: "its processors stand still, until it is resumed or stopped",
   resume: "its processors go on",
   attach: "type at its serial console",
+  plug: "it shall have another disk or card",
+  unplug: "it shall have one less; its guest must let go of it",
   remove: "forget it with its console; only when it does not run. Its disks stay",
   "force-remove": "forget it, whatever it is doing: its hypervisor is killed without grace"
 } as const
@@ -56,6 +58,8 @@ export const actionMeanings = {
   reset: "ask its hypervisor for a reset",
   pause: "ask its hypervisor to stop its processors",
   resume: "ask its hypervisor to let them go on",
+  plug: "commit the new desired state, then have its hypervisor plug it in",
+  unplug: "mark it in the desired state, have its guest let go of it, then commit the new one",
   connect: "connect the caller with its serial console",
   keep: "nothing: it is so already",
   remove: "forget it",
@@ -65,13 +69,28 @@ export const actionMeanings = {
 export type Action = keyof typeof actionMeanings
 
 /** What all states without a guest that runs have in common. */
-const down = { reset: "refuse", pause: "refuse", resume: "refuse", attach: "refuse" } as const
+const down = {
+  reset: "refuse",
+  pause: "refuse",
+  resume: "refuse",
+  attach: "refuse",
+  plug: "commit",
+  unplug: "commit"
+} as const
 
 /** The first table: what a command does in each state. */
 export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>>>> = {
   unregistered: { start: "commit", stop: "commit", ...down, remove: "remove", "force-remove": "remove" },
   waiting: { start: "commit", stop: "stop", ...down, remove: "refuse", "force-remove": "stop-and-remove" },
-  starting: { start: "commit", stop: "stop", ...down, remove: "refuse", "force-remove": "stop-and-remove" },
+  starting: {
+    start: "commit",
+    stop: "stop",
+    ...down,
+    plug: "plug",
+    unplug: "unplug",
+    remove: "refuse",
+    "force-remove": "stop-and-remove"
+  },
   running: {
     start: "commit",
     stop: "stop",
@@ -79,6 +98,8 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "pause",
     resume: "keep",
     attach: "connect",
+    plug: "plug",
+    unplug: "unplug",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -89,6 +110,8 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "keep",
     resume: "resume",
     attach: "connect",
+    plug: "plug",
+    unplug: "refuse",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -99,6 +122,8 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "keep",
     resume: "resume",
     attach: "connect",
+    plug: "plug",
+    unplug: "refuse",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -110,6 +135,8 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "refuse",
     resume: "refuse",
     attach: "connect",
+    plug: "refuse",
+    unplug: "refuse",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -155,6 +182,10 @@ export const hint = (command: Command): string => {
       return "start it first"
     case "resume":
       return "only one that is paused can be resumed"
+    case "plug":
+      return "wait until it is down"
+    case "unplug":
+      return "its guest must run to let go of it, or be down"
     default:
       return "stop it first, or force the removal"
   }

@@ -26,6 +26,8 @@ export const VmRecord = Schema.Struct({
   paused: Schema.optionalKey(Schema.String),
   /** While stopped: how long it may take, where not as the spec says. */
   grace: Schema.optionalKey(GracePeriod),
+  /** Disks and cards (`diskId`, `nicId`) of it that are being taken out: they are in the spec until the guest has let go of them. */
+  leaving: Schema.optionalKey(Schema.Array(Schema.String)),
   /** It is being removed. */
   removing: Schema.optionalKey(Schema.Literal(true))
 })

@@ -8,11 +8,14 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
 import * as Actor from "../actor/Actor.ts"
 import type { ChildSpec } from "../actor/ChildSpec.ts"
 import { isFinal } from "../actor/Decision.ts"
 import * as ExitView from "../actor/ExitView.ts"
 import * as ProcessAge from "../taproot/ProcessAge.ts"
+import * as Devices from "./Devices.ts"
 import type { GuestState } from "./Hypervisor.ts"
 import { isWanted, type Records, type VmRecord } from "./Records.ts"
 import type { VmFailure } from "./VmExit.ts"
@@ -20,6 +23,9 @@ import { VmRuns } from "./VmRuns.ts"
 
 /** What a stop takes beyond the grace: writing back, the kill, the last of the console, the kernel's clean-up. */
 export const CLEARING = Duration.seconds(60)
+
+/** A machine whose disks and cards are not those of its record is looked after again. */
+const SETTLE_AGAIN = Duration.seconds(30)
 
 const words = ({ chipset, cpus, memoryBytes }: VmRecord["spec"]): string =>
   `${chipset}, ${cpus} ${cpus === 1 ? "CPU" : "CPUs"}, ${Math.round(memoryBytes / 1_048_576)} MiB`
@@ -67,22 +73,38 @@ export const vmActor = (
       const now = yield* present
       const found = yield* runs.find(now)
       const run = Option.isSome(found) ? found.value : yield* runs.start(now, self.incarnation)
-      const facts = { pid: String(run.process.pid), run: run.process.label.slice("vm/".length) }
+      const facts = {
+        pid: String(run.process.pid),
+        run: run.process.label.slice("vm/".length),
+        hypervisor: run.hypervisor
+      }
       const age = yield* ProcessAge.of(run.process)
       yield* Option.isSome(found) ? Actor.adopted(facts, age) : Actor.ready(facts, age)
 
       let reboots = 0
-      let reasons = { state: "", trouble: "" }
+      let reasons = { state: "", trouble: "", devices: "" }
       const degraded = (change: Partial<typeof reasons>): void => {
         reasons = { ...reasons, ...change }
-        self.annotate({ degraded: [reasons.state, reasons.trouble].filter((reason) => reason !== "").join("; ") })
+        self.annotate({
+          degraded: [reasons.state, reasons.trouble, reasons.devices].filter((reason) => reason !== "").join("; ")
+        })
       }
+      // what was changed while nobody was there, or half changed
+      const settling = yield* Queue.sliding<void>(1)
+      const settle = Devices.settle(run, records).pipe(
+        Effect.tap(() => Effect.sync(() => degraded({ devices: "" }))),
+        Effect.tapError(({ message }) => Effect.sync(() => degraded({ devices: message }))),
+        Effect.retry(Schedule.spaced(SETTLE_AGAIN)),
+        Effect.ignore
+      )
+      yield* Effect.forkScoped(Effect.forever(Effect.andThen(settle, Queue.take(settling))))
       const ended = yield* run.hold.follow({
         state: (state) => {
           self.annotate({ paused: state === "paused" ? "yes" : "" })
           degraded({ state: degradedBy(state) })
         },
         trouble: (why) => degraded({ trouble: why }),
+        unplugged: () => void Queue.offerUnsafe(settling, undefined),
         rebooted: () => {
           reboots++
           self.annotate({ reboots: String(reboots) })

@@ -65,6 +65,34 @@ export class VmControlFailed extends Schema.TaggedError<VmControlFailed>()("VmCo
   }
 }
 
+/** It has no such disk or card. */
+export class VmDeviceMissing extends Schema.TaggedError<VmDeviceMissing>()("VmDeviceMissing", {
+  name: Schema.String,
+  /** The path of a disk, the address of a card. */
+  device: Schema.String
+}) {
+  override get message(): string {
+    return `virtual machine ${this.name} has no ${this.device}; ${this.hint}`
+  }
+  get hint(): string {
+    return `\`ironwood vm inspect ${this.name}\` has its disks and cards`
+  }
+}
+
+/** Its guest did not let go of a disk or card, which stays. */
+export class VmDeviceKept extends Schema.TaggedError<VmDeviceKept>()("VmDeviceKept", {
+  name: Schema.String,
+  device: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `virtual machine ${this.name} keeps ${this.device}: its guest was asked to let go of it, and ${this.detail}; ${this.hint}`
+  }
+  get hint(): string {
+    return "a kernel that is booting, or has no PCI hot-plug, does not: try again, or stop the machine first"
+  }
+}
+
 /** What it has printed could not be read. */
 export class ConsoleUnreadable extends Schema.TaggedError<ConsoleUnreadable>()("ConsoleUnreadable", {
   name: Schema.String,

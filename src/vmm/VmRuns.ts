@@ -22,6 +22,7 @@ import * as Layer from "effect/Layer"
 import * as Match from "effect/Match"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
@@ -31,9 +32,10 @@ import * as ProcessLog from "../storage/logs/ProcessLog.ts"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import { type Process, Processes } from "../taproot/Processes.ts"
 import { parseSignal } from "../taproot/Signals.ts"
+import * as Devices from "./Devices.ts"
 import * as Disks from "./Disks.ts"
 import * as Hold from "./Hold.ts"
-import { type ControlLost, Hypervisor } from "./Hypervisor.ts"
+import { type ControlLost, type DriverName, Hypervisor } from "./Hypervisor.ts"
 import type { VmRecord } from "./Records.ts"
 import * as VmExit from "./VmExit.ts"
 import * as VmPaths from "./VmPaths.ts"
@@ -45,8 +47,12 @@ export interface VmRun {
   readonly incarnation: number
   readonly cgroup: string
   readonly process: Process
+  /** What made it. */
+  readonly hypervisor: DriverName
   /** The hold on it: one for all who need it, taken again when it was lost. */
   readonly hold: Hold.Hold
+  /** Whoever plugs its disks and cards in and out takes turns. */
+  readonly devices: Semaphore.Semaphore
   /** Done when all that it has printed is stored. */
   readonly stored: Deferred.Deferred<void>
 }
@@ -137,6 +143,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       name,
       incarnation,
       process,
+      hypervisor: yield* hypervisor.driverOf(VmPaths.directoryOf(paths, name)),
       cgroup: VmPaths.cgroupOf(paths, name, incarnation),
       hold: Hold.make(
         hypervisor.control(VmPaths.directoryOf(paths, name), process),
@@ -144,6 +151,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
         scope,
         record.paused === process.label
       ),
+      devices: Semaphore.makeUnsafe(1),
       stored: yield* Scope.provide(console(record).attach(process), scope)
     }
     known.set(process.id, run)
@@ -281,7 +289,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     })
 
   /** What is wrong with its files, the first of it. */
-  const checkFiles = Effect.fnUntraced(function* ({ spec }: VmRecord) {
+  const checkFiles = Effect.fnUntraced(function* (spec: VmSpec.VmSpec) {
     const check = <A>(path: string, look: Effect.Effect<A, string>) =>
       Effect.mapError(look, (problem) => new VmExit.FileUnusable({ name: spec.name, path, problem }))
     for (const path of [spec.kernel, spec.initrd]) if (path !== undefined) yield* check(path, Disks.plain(path))
@@ -308,16 +316,18 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   })
 
   const start: VmRuns["Service"]["start"] = Effect.fnUntraced(function* (record, incarnation) {
-    const { spec, user } = record
+    const { user } = record
+    const spec = Devices.wanted(record)
     const { name } = spec
     // its disks are locked as long as the life before is there
     yield* cleared(name)
     for (const run of known.values()) if (run.name === name) yield* run.process.exit
-    yield* checkFiles(record)
+    yield* checkFiles(spec)
     return yield* Effect.gen(function* () {
       const process = yield* hypervisor.launch({
         label: VmPaths.label(name, incarnation),
         machine: VmSpec.machineOf(spec, VmPaths.variablesOf(paths, name)),
+        hypervisor: spec.hypervisor,
         place: {
           directory: VmPaths.directoryOf(paths, name),
           cgroup: VmPaths.cgroupOf(paths, name, incarnation),

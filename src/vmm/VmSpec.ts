@@ -12,6 +12,7 @@ import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import { LogRetention } from "../storage/logs/LogRetention.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import { GracePeriod, Labels, WorkloadName } from "../storage/Workload.ts"
+import { Wanted } from "./Hypervisor.ts"
 import type { Machine } from "./Machine.ts"
 
 const MIB = 1024 * 1024
@@ -88,6 +89,8 @@ const memory = (least: number, words: string) =>
 export class VmSpec extends Schema.Class<VmSpec>("ironwood/VmSpec")({
   /** Unique on the host among virtual machines. */
   name: WorkloadName,
+  /** What makes it. */
+  hypervisor: byDefault(Wanted, "auto"),
   chipset: byDefault(Schema.Literals(["q35", "microvm"]), "q35"),
   cpus: byDefault(
     Schema.Int.pipe(
@@ -128,10 +131,16 @@ export class VmSpec extends Schema.Class<VmSpec>("ironwood/VmSpec")({
   console: LogRetention.pipe(Schema.withDecodingDefaultKey(Effect.succeed({})))
 }) {}
 
+/** The spec with other values in some fields. */
+export const withFields = ({ ...present }: VmSpec, fields: Partial<VmSpec>): VmSpec =>
+  new VmSpec({ ...present, ...fields })
+
 /** What is wrong with a spec whose fields are right one by one. */
 export const problemsOf = (spec: VmSpec): ReadonlyArray<FieldProblem> => {
   const paths = spec.disks.map(({ path }) => path)
   const twice = paths.findIndex((path, index) => paths.indexOf(path) !== index)
+  const addresses = spec.nics.map((_, index) => macAt(spec, index))
+  const same = addresses.findIndex((mac, index) => addresses.indexOf(mac) !== index)
   return [
     ...(spec.kernel === undefined && spec.initrd !== undefined
       ? [{ field: "initrd", problem: "needs a kernel beside it" }]
@@ -140,6 +149,7 @@ export const problemsOf = (spec: VmSpec): ReadonlyArray<FieldProblem> => {
       ? [{ field: "kernel", problem: "must be set, or there must be a disk to boot from" }]
       : []),
     ...(twice < 0 ? [] : [{ field: `disks[${twice}].path`, problem: "is another disk of it already" }]),
+    ...(same < 0 ? [] : [{ field: `nics[${same}].mac`, problem: "is the address of another card of it already" }]),
     ...(spec.hostMemoryBytes !== undefined && spec.hostMemoryBytes < spec.memoryBytes
       ? [{ field: "hostMemoryBytes", problem: "must not be less than memoryBytes" }]
       : [])
@@ -153,6 +163,24 @@ export const UEFI = { code: "/usr/share/OVMF/OVMF_CODE_4M.fd", variables: "/usr/
 const macOf = (name: string, index: number): string => {
   const digest = createHash("sha256").update(`${name}/${index}`).digest()
   return ["52", "54", "00", ...[...digest.subarray(0, 3)].map((byte) => byte.toString(16).padStart(2, "0"))].join(":")
+}
+
+/** The name of a disk in its machine: the same wherever in the list it stands. */
+export const diskId = ({ path }: Pick<DiskSpec, "path">): string =>
+  `disk-${createHash("sha256").update(path).digest("hex").slice(0, 12)}`
+
+export const nicId = (mac: string): string => `net-${mac.replaceAll(":", "")}`
+
+/** The address of a machine's card. */
+export const macAt = (spec: Pick<VmSpec, "name" | "nics">, index: number): string =>
+  spec.nics[index]?.mac ?? macOf(spec.name, index)
+
+/** An address that none of its cards has. */
+export const freeMac = (spec: Pick<VmSpec, "name" | "nics">): string => {
+  const taken = new Set(spec.nics.map((_, index) => macAt(spec, index)))
+  let index = spec.nics.length
+  while (taken.has(macOf(spec.name, index))) index++
+  return macOf(spec.name, index)
 }
 
 /** The machine that a spec asks for; `variables` is where its firmware's are kept. */
@@ -172,13 +200,11 @@ export const machineOf = (spec: VmSpec, variables: string): Machine => ({
       : spec.firmware === "uefi"
         ? { _tag: "Firmware", code: UEFI.code, variables }
         : { _tag: "Firmware" },
-  disks: spec.disks.map(({ path, ...disk }, index) => ({ ...disk, id: `disk${index}`, file: path })),
-  nics: spec.nics.map(({ forwards, hostAccess, mac }, index) => ({
-    id: `net${index}`,
-    mac: mac ?? macOf(spec.name, index),
-    forwards,
-    restricted: !hostAccess
-  })),
+  disks: spec.disks.map(({ path, ...disk }) => ({ ...disk, id: diskId({ path }), file: path })),
+  nics: spec.nics.map(({ forwards, hostAccess }, index) => {
+    const mac = macAt(spec, index)
+    return { id: nicId(mac), mac, forwards, restricted: !hostAccess }
+  }),
   ports: [],
   watchdog: spec.watchdog,
   balloon: spec.balloon

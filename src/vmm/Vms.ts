@@ -29,11 +29,13 @@ import type {
   ConsoleUnreadable,
   VmAlreadyExists,
   VmControlFailed,
+  VmDeviceKept,
+  VmDeviceMissing,
   VmNotFound,
   VmSpecInvalid,
   VmWrongState
 } from "./VmError.ts"
-import type { VmSpec } from "./VmSpec.ts"
+import type { DiskSpec, NicSpec, VmSpec } from "./VmSpec.ts"
 
 /** A virtual machine as it is wanted and as it is. Times are milliseconds since 1970. */
 export interface Vm {
@@ -51,6 +53,8 @@ export interface Vm {
   readonly state: VmState
   /** Its hypervisor's process, while it runs. */
   readonly pid: number | undefined
+  /** What made its current or last life, as far as this brain has seen it. */
+  readonly hypervisor: string | undefined
   /** Number of its current or last life, from 1. */
   readonly incarnation: number
   readonly restarts: number
@@ -75,6 +79,16 @@ export interface CreateOptions {
 export type StateError = StateFailure | StateValueInvalid
 
 export type CreateError = VmAlreadyExists | VmSpecInvalid | HypervisorMissing | StateError
+
+/** What a call that changes the disks or cards of a machine can fail with. */
+export type DeviceError =
+  | VmNotFound
+  | VmWrongState
+  | VmSpecInvalid
+  | VmControlFailed
+  | VmDeviceMissing
+  | VmDeviceKept
+  | StateError
 
 export class Vms extends Context.Service<
   Vms,
@@ -102,6 +116,13 @@ export class Vms extends Context.Service<
     ) => Effect.Effect<void, VmNotFound | VmWrongState | StateError>
     /** Effective from its next end on; remembered. */
     readonly setPolicy: (name: string, policy: RestartPolicy) => Effect.Effect<Vm, VmNotFound | StateError>
+    /** Plugs a disk in, and remembers it; into one that is down at its next start. The same again is fine. */
+    readonly attachDisk: (name: string, disk: DiskSpec) => Effect.Effect<Vm, DeviceError>
+    /** Takes a disk out, once its guest has let go of it: within 20 seconds, or it stays (`VmDeviceKept`). */
+    readonly detachDisk: (name: string, path: string) => Effect.Effect<Vm, DeviceError>
+    readonly attachNic: (name: string, nic: NicSpec) => Effect.Effect<Vm, DeviceError>
+    /** As `detachDisk`, by the card's address. */
+    readonly detachNic: (name: string, mac: string) => Effect.Effect<Vm, DeviceError>
     /** What its serial console has printed (`stdout`) and what its hypervisor has said (`stderr`), oldest first. */
     readonly console: (
       name: string,

@@ -21,10 +21,11 @@ import { failuresInARow, type Tree, type TreeNode } from "../actor/Tree.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
 import { State } from "../storage/State.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
+import { fixedMacs } from "./Devices.ts"
 import * as Disks from "./Disks.ts"
+import * as Drivers from "./Drivers.ts"
 import { Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
 import { type Command, commands, hint, type VmState } from "./Lifecycle.ts"
-import * as Qemu from "./qemu/Qemu.ts"
 import * as Records from "./Records.ts"
 import * as Users from "./Users.ts"
 import { CLEARING } from "./VmActor.ts"
@@ -36,6 +37,7 @@ import {
   VmSpecInvalid,
   VmWrongState
 } from "./VmError.ts"
+import * as VmDevices from "./VmDevices.ts"
 import * as VmPaths from "./VmPaths.ts"
 import * as VmRuns from "./VmRuns.ts"
 import * as VmSupervisor from "./VmSupervisor.ts"
@@ -96,6 +98,7 @@ const make = Effect.gen(function* () {
       desired: value.desired,
       state: yield* stateWith(name, node),
       pid: running && pid > 0 ? pid : undefined,
+      hypervisor: node?.annotations["hypervisor"],
       incarnation: node?.incarnation ?? 0,
       restarts: node?.restarts ?? 0,
       reboots: Number(node?.annotations["reboots"] ?? 0),
@@ -154,18 +157,24 @@ const make = Effect.gen(function* () {
     return problems
   })
 
+  /** All that is wrong with a spec, and what no hypervisor can do of it. */
+  const problemsIn = Effect.fnUntraced(function* (spec: VmSpec) {
+    const others = (yield* records.partition).records.filter(({ name }) => name !== spec.name)
+    const variables = VmPaths.variablesOf(runs.paths, spec.name)
+    const refused = yield* hypervisor.refusals(machineOf(spec, variables), spec.hypervisor)
+    const refusals = refused.map(({ field, problem }) => ({
+      field: field === "boot" ? "kernel" : field,
+      problem
+    }))
+    return [...problemsOf(spec), ...refusals, ...(yield* fileProblems(spec, others))]
+  })
+
   /** Fails with all that is wrong, or that there is nothing that could make it. */
   const check = Effect.fnUntraced(function* (spec: VmSpec) {
     const drivers = yield* hypervisor.facts
     const usable = drivers.some(({ problem }) => problem === undefined)
     if (!usable) return yield* new HypervisorMissing({ detail: drivers.map(({ problem }) => problem).join("; ") })
-    const others = (yield* records.partition).records.filter(({ name }) => name !== spec.name)
-    const variables = VmPaths.variablesOf(runs.paths, spec.name)
-    const refusals = hypervisor.refusals(machineOf(spec, variables)).map(({ field, problem }) => ({
-      field: field === "boot" ? "kernel" : field,
-      problem
-    }))
-    const problems = [...problemsOf(spec), ...refusals, ...(yield* fileProblems(spec, others))]
+    const problems = yield* problemsIn(spec)
     if (problems.length > 0) return yield* new VmSpecInvalid({ problems })
   })
 
@@ -173,7 +182,7 @@ const make = Effect.gen(function* () {
   const same = Effect.fnUntraced(function* (spec: VmSpec) {
     const present = Option.filter(yield* records.get(spec.name), Predicate.not(Records.isRemoving))
     if (Option.isNone(present)) return Option.none()
-    const fields = differences(present.value.value.spec, spec)
+    const fields = differences(fixedMacs(present.value.value.spec), fixedMacs(spec))
     if (fields.length > 0) return yield* new VmAlreadyExists({ name: spec.name, fields })
     return present
   })
@@ -309,8 +318,20 @@ const make = Effect.gen(function* () {
     return yield* describe(record)
   })
 
+  const devices = VmDevices.make({
+    records,
+    runs,
+    hypervisor,
+    turn: (name) => (effect) => lock(name)(creating(effect)),
+    find,
+    stateOf,
+    get,
+    problems: problemsIn
+  })
+
   return Vms.of({
     create,
+    ...devices,
     validate: (spec) =>
       Effect.gen(function* () {
         const found = yield* Effect.result(same(spec))
@@ -377,7 +398,7 @@ export const layer = (options: Options) => {
     Layer.provideMerge(VmSupervisor.layer),
     Layer.provideMerge(VmRuns.layer(paths)),
     Layer.provideMerge(
-      Qemu.layer({ directory: paths.trial, ...(options.binary === undefined ? {} : { binary: options.binary }) })
+      Drivers.layer({ directory: paths.trial, ...(options.binary === undefined ? {} : { qemu: options.binary }) })
     )
   )
 }

@@ -257,6 +257,8 @@ describe("why", () => {
         [...(yield* why(root, "init/inner/b"))],
         ["it runs", "cause: init/inner/a (running) began it: the disk is gone (Crash)"]
       )
+      const [again] = (yield* why(root, "init")).filter((line) => line.startsWith("below: init/inner (running)"))
+      assert.match(again ?? "", /is running again after 1 end in a row, the last: init\/inner gave up: "a" ended/)
     })
   )
 

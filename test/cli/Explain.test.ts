@@ -102,9 +102,10 @@ In the end: parked until somebody starts it.
       assert.include((yield* run("explain", "-f", file)).out, "that is 2 ends in a row")
       yield* files.writeFileString(
         file,
-        "kind: Container\nname: a\nimage: x\nrestart: { preset: kubernetes }\n---\nkind: Container\nname: b\nimage: x\n"
+        "kind: Container\nname: a\nimage: x\nrestart: { preset: kubernetes }\n---\nkind: Vm\nname: b\nrestart: { maxConsecutive: 1 }\n"
       )
       assert.include((yield* run("explain", "-f", file, "a")).out, "first 0s, then 10s × 2 each time up to 5m")
+      assert.include((yield* run("explain", "-f", file, "b")).out, "1 end without a healthy run")
       const unnamed = yield* run("explain", "-f", file)
       assert.deepStrictEqual([unnamed.code, unnamed.err.includes("Name one: a, b")], [2, true])
       yield* files.writeFileString(file, "restart: transient\nmaxConsecutiv: 2\n")

@@ -326,6 +326,30 @@ describe("TreeService", () => {
     })
   )
 
+  it.live("so it does a machine's; of a sandbox what is remembered is that its containers are down", () =>
+    Effect.gen(function* () {
+      const probes = new Probes()
+      const children = [probes.make("guest", { kind: "vm" }), probes.make("box", { kind: "sandbox" })]
+      const { client, domain } = yield* start({ children })
+      for (const path of ["init/runtime/guest", "init/runtime/box"]) {
+        yield* call(client, trees.stopActor, { path })
+        yield* call(client, trees.startActor, { path })
+        const { actor } = yield* call(client, trees.restartActor, { path })
+        assert.strictEqual(actor?.incarnation, 2, path)
+        yield* call(client, trees.setActorPolicy, { path, policy: { restart: RestartType.TEMPORARY } })
+      }
+      assert.deepStrictEqual(domain.asked, [
+        "stop vm guest",
+        "start vm guest",
+        // wanted up, then ended and started by the tree
+        "start vm guest",
+        "setPolicy vm guest",
+        "stop sandbox box",
+        "start sandbox box"
+      ])
+    })
+  )
+
   it.live("changes a policy, and names all that is wrong in one", () =>
     Effect.gen(function* () {
       const { client } = yield* start()

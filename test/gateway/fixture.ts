@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -35,9 +36,10 @@ import type { LogOptions } from "../../src/storage/logs/LogRetention.ts"
 import { OciRuntime } from "../../src/runtime/OciRuntime.ts"
 import { Hypervisor } from "../../src/vmm/Hypervisor.ts"
 import { VmNotFound } from "../../src/vmm/VmError.ts"
-import { Vms } from "../../src/vmm/Vms.ts"
+import { VmSpec } from "../../src/vmm/VmSpec.ts"
+import { type Vm, Vms } from "../../src/vmm/Vms.ts"
 import { VolumeNotFound, Volumes } from "../../src/storage/Volumes.ts"
-import type { SandboxSpec } from "../../src/runtime/SandboxSpec.ts"
+import { SandboxSpec } from "../../src/runtime/SandboxSpec.ts"
 import { Content } from "../../src/storage/Content.ts"
 import type { ImageRecord } from "../../src/storage/Content.ts"
 import { ImageNotFound, SourceInvalid } from "../../src/storage/ContentError.ts"
@@ -86,6 +88,27 @@ const sandboxOf = (spec: SandboxSpec): Sandbox => ({
   firstUser: undefined,
   path: ActorPath.child(ActorPath.root("init"), spec.name),
   containers: [],
+  node: undefined
+})
+
+const vmOf = (spec: VmSpec): Vm => ({
+  name: spec.name,
+  uid: `uid-${spec.name}`,
+  generation: 1,
+  createdAt: 1_000,
+  spec,
+  path: ActorPath.child(ActorPath.root("init"), spec.name),
+  desired: "running",
+  state: "running",
+  pid: 42,
+  hypervisor: "qemu",
+  incarnation: 1,
+  restarts: 0,
+  reboots: 0,
+  consecutiveFailures: 0,
+  startedAt: 2_000,
+  lastExit: undefined,
+  nextAttemptAt: undefined,
   node: undefined
 })
 
@@ -185,6 +208,8 @@ export class Domain {
         Effect.fromOption(Option.fromUndefinedOr(this.sandboxes.get(name))).pipe(
           Effect.mapError(() => new SandboxNotFound({ name }))
         ),
+      startSandbox: (name) => Effect.sync(() => this.#ofSandbox(name, "start")),
+      stopSandbox: (name) => Effect.sync(() => this.#ofSandbox(name, "stop")),
       removeSandbox: (name) => Effect.sync(() => void this.sandboxes.delete(name))
     }),
     Layer.mock(Content, {
@@ -229,13 +254,19 @@ export class Domain {
         hierarchies: [{ version: 1, mountPoint: "/sys/fs/cgroup/memory", controllers: ["memory", "name=x"] }]
       })
     }),
-    Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => [] }),
+    Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => Effect.succeed([]) }),
     Layer.mock(Volumes, {
       list: Effect.succeed([]),
       get: (name) => new VolumeNotFound({ name }),
       holding: () => identity
     }),
-    Layer.mock(Vms, { list: Effect.succeed([]), get: (name) => new VmNotFound({ name }) }),
+    Layer.mock(Vms, {
+      list: Effect.succeed([]),
+      get: (name) => new VmNotFound({ name }),
+      start: (name) => Effect.sync(() => this.#ofVm(name, "start")),
+      stop: (name) => Effect.sync(() => this.#ofVm(name, "stop")),
+      setPolicy: (name) => Effect.sync(() => this.#ofVm(name, "setPolicy"))
+    }),
     Layer.mock(OciRuntime, {
       candidates: Effect.succeed([
         { name: "crun", version: "", path: "", problem: "not installed", inUse: false, adjustments: [] }
@@ -264,6 +295,16 @@ export class Domain {
       })
     )
   )
+
+  #ofSandbox(name: string, command: string): Sandbox {
+    this.asked.push(`${command} sandbox ${name}`)
+    return sandboxOf(Schema.decodeSync(SandboxSpec)({ name }))
+  }
+
+  #ofVm(name: string, command: string): Vm {
+    this.asked.push(`${command} vm ${name}`)
+    return vmOf(Schema.decodeSync(VmSpec)({ name }))
+  }
 
   #logs(name: string, options: LogOptions | undefined) {
     const lines = Array.from({ length: options?.tail ?? 1_000 }, (_, index) => ({

@@ -30,13 +30,21 @@ describe("QEMU's arguments", () => {
     assert.deepStrictEqual(files, [
       { descriptor: 3, path: "/k", kind: "ro" },
       { descriptor: 4, path: "/i", kind: "ro" },
-      { descriptor: 5, path: "qmp", kind: "socket" }
+      { descriptor: 5, path: "qmp", kind: "socket" },
+      { descriptor: 6, path: "hand", kind: "socket" }
     ])
     assert.include(after(words, "-chardev"), "socket,id=control,fd=5,server=on,wait=off")
     assert.deepStrictEqual(after(words, "-kernel"), ["/dev/fd/3"])
     assert.deepStrictEqual(after(words, "-initrd"), ["/dev/fd/4"])
     assert.deepStrictEqual(after(words, "-append"), ["console=ttyS0 no_timer_check"])
-    assert.deepStrictEqual(after(words, "-device"), ["virtio-rng-pci", "pvpanic-pci"])
+    assert.deepStrictEqual(
+      after(words, "-device").filter((word) => !word.startsWith("pcie-root-port,")),
+      ["virtio-rng-pci", "pvpanic-pci"]
+    )
+    assert.lengthOf(
+      after(words, "-device").filter((word) => word.startsWith("pcie-root-port,")),
+      Arguments.SPARE_SLOTS
+    )
     assert.includeMembers([...words], ["-nodefaults", "-no-user-config", "-S"])
     assert.include(after(words, "-sandbox")[0], "spawn=deny")
     assert.deepStrictEqual(after(words, "-netdev"), [])
@@ -54,7 +62,7 @@ describe("QEMU's arguments", () => {
       },
       "kvm"
     )
-    assert.deepStrictEqual(files.slice(2, -1), [
+    assert.deepStrictEqual(files.slice(2, 4), [
       { descriptor: 5, path: "/a,b", kind: "rw" },
       { descriptor: 6, path: "/c", kind: "ro" }
     ])
@@ -69,7 +77,7 @@ describe("QEMU's arguments", () => {
     )
     assert.include(
       after(words, "-device"),
-      "virtio-blk-pci,drive=disk0,id=disk0-device,serial=a,,b,werror=stop,rerror=report"
+      "virtio-blk-pci,id=disk0-device,drive=disk0,bus=slot0,serial=a,,b,werror=stop,rerror=report"
     )
   })
 
@@ -94,7 +102,7 @@ describe("QEMU's arguments", () => {
     assert.deepStrictEqual(after(words, "-device"), [
       "virtio-rng-device",
       "pvpanic",
-      "virtio-net-device,netdev=net0,mac=52:54:00:00:00:01",
+      "virtio-net-device,id=net0-device,netdev=net0,mac=52:54:00:00:00:01",
       "virtio-serial-device",
       "virtserialport,chardev=port0,name=org.ironwood.channel"
     ])
@@ -114,11 +122,11 @@ describe("QEMU's arguments", () => {
     )
     assert.deepStrictEqual(
       files.map(({ kind, path }) => `${kind}:${path}`),
-      ["ro:/code", "own:/vars", "socket:qmp", "socket:channel"]
+      ["ro:/code", "own:/vars", "socket:qmp", "socket:hand", "socket:channel"]
     )
-    assert.include(after(words, "-chardev"), "socket,id=port0,fd=6,server=on,wait=off")
+    assert.include(after(words, "-chardev"), "socket,id=port0,fd=7,server=on,wait=off")
     assert.deepStrictEqual(
-      words.filter((word) => /path=|code|vars|qmp/.test(word)),
+      words.filter((word) => /path=|code|vars|qmp|\/hand/.test(word)),
       []
     )
   })
@@ -131,10 +139,10 @@ describe("QEMU's arguments", () => {
         nics: [{ forwards: [{ hostPort: 2222, guestPort: 22 }] }, { hostAccess: true }]
       })
       const { words } = Arguments.make("qemu", machineOf(spec, "/vars"), "tcg")
-      assert.deepStrictEqual(after(words, "-netdev"), [
-        "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22",
-        "user,id=net1,restrict=off"
-      ])
+      assert.deepStrictEqual(
+        after(words, "-netdev").map((word) => word.replace(/id=net-[0-9a-f]{12}/, "id=MAC")),
+        ["user,id=MAC,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22", "user,id=MAC,restrict=off"]
+      )
     })
   )
 

@@ -1,7 +1,17 @@
 /** `launch`: which files it opens for a program, which it does not, and what the program is then. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { linkSync, mkdtempSync, realpathSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs"
+import {
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { helperPath } from "../../src/taproot/Helper.ts"
@@ -14,12 +24,17 @@ const temporary = Effect.acquireRelease(
 )
 
 /** Runs `program` with the files; its exit code and what it said. */
-const launch = Effect.fnUntraced(function* (directory: string, files: ReadonlyArray<string>, program: string) {
+const launch = Effect.fnUntraced(function* (
+  directory: string,
+  files: ReadonlyArray<string>,
+  program: string,
+  options: ReadonlyArray<string> = []
+) {
   const processes = yield* Processes
   const launcher = helperPath(processes.hello.taprootPid, "launch")
   const { exit, stderr, stdout } = yield* processes.run({
     label: "launch",
-    argv: [launcher, "1900000123", "1900000123", ...files, "--", "sh", "-c", program],
+    argv: [launcher, ...options, "1900000123", "1900000123", ...files, "--", "sh", "-c", program],
     environment: { PATH: process.env["PATH"] ?? "" },
     directory
   })
@@ -47,6 +62,55 @@ describe("launch", () => {
       assert.deepStrictEqual([twice.code, twice.stdout], [66, ""])
       assert.strictEqual((yield* launch(home, ["3=own:."], "true")).code, 66)
       assert.strictEqual((yield* launch(home, ["3=any:own"], "true")).code, 64)
+    }).pipe(Effect.scoped, Effect.provide(Taproot.layer()))
+  )
+
+  it.live("shows a program what it may see, read-only, and nothing else of the host", () =>
+    Effect.gen(function* () {
+      const home = yield* temporary
+      mkdirSync(join(home, "seen"))
+      writeFileSync(join(home, "seen", "file"), "seen\n")
+      writeFileSync(join(home, "hidden"), "hidden\n")
+      symlinkSync("seen", join(home, "link"))
+      symlinkSync("hidden", join(home, "to-hidden"))
+      const sees = [
+        `${home}/seen`,
+        `${home}/link`,
+        `${home}/nothing`,
+        "/usr/bin",
+        "/bin",
+        "/usr/lib",
+        "/lib",
+        "/lib64",
+        "/usr/lib64"
+      ]
+      const { code, stderr, stdout } = yield* launch(
+        home,
+        [],
+        `cat ${home}/link/file; ls -A / ${home}; cat /etc/passwd ${home}/hidden; echo > ${home}/seen/new; echo > /new;
+         echo > /dev/null && ls /proc | grep -c '^[0-9]'; readlink /proc/1/exe; pwd`,
+        sees.flatMap((path) => ["--sees", path])
+      )
+      assert.strictEqual(code, 0)
+      const [first = "", ...rest] = home.split("/").slice(1)
+      assert.isNotEmpty(rest)
+      assert.deepStrictEqual(stdout.split("\n"), [
+        "seen",
+        "/:",
+        ...["bin", "dev", "lib", "lib64", "proc", first, "usr"].toSorted(),
+        "",
+        `${home}:`,
+        "link",
+        "seen",
+        // the shell, ls and grep
+        "3",
+        "/",
+        ""
+      ])
+      for (const refused of ["/etc/passwd", `${home}/hidden`]) assert.include(stderr, `${refused}: No such file`)
+      assert.match(stderr, /seen\/new: Read-only file system/)
+      assert.match(stderr, / \/new: Read-only file system/)
+      assert.deepStrictEqual(readdirSync(join(home, "seen")), ["file"])
     }).pipe(Effect.scoped, Effect.provide(Taproot.layer()))
   )
 

@@ -2,7 +2,7 @@
  * A guest for tests: Debian's cloud kernel and an initramfs of busybox that does what its command line says.
  *
  * `guest.do=` is one of `idle` (powers off at the power button), `deaf` (does not), `off`, `reboot`, `panic`, `silent` (stops
- * feeding its watchdog), `reach:PORT` (connects to the host's 127.0.0.1 there, and then serves its own port 80 once); it says what it does on its console: `guest: ready`. What is typed at its console comes back as
+ * feeding its watchdog), `devices` (lists its disks and cards), `reach:PORT` (connects to the host's 127.0.0.1 there, and then serves its own port 80 once); it says what it does on its console: `guest: ready`. What is typed at its console comes back as
  * `guest: heard …`, and all but `idle` and `deaf` are obeyed there, too.
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
@@ -47,8 +47,15 @@ mount -t devtmpfs dev /dev
 exec </dev/console >/dev/console 2>&1
 ${files.map((_, index) => `insmod /modules/${index}.ko 2>/dev/null`).join("\n")}
 for word in $(cat /proc/cmdline); do case $word in guest.do=*) do=\${word#guest.do=};; esac; done
+disks() {
+  for disk in /sys/block/vd*; do
+    [ -e "$disk" ] && echo "guest: disk \${disk##*/} serial=$(cat $disk/serial) ro=$(cat $disk/ro) sectors=$(cat $disk/size)"
+  done
+}
+links() { for link in /sys/class/net/*; do echo "guest: link \${link##*/} $(cat $link/address)"; done; }
 obey() {
   case $1 in
+    devices) disks; links; echo "guest: that is all";;
     reach:*)
       busybox ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
       if busybox nc -w 5 10.0.2.2 \${1#reach:} </dev/null >/dev/null 2>&1; then echo "guest: reached"; else echo "guest: not reached"; fi
@@ -68,10 +75,8 @@ obey() {
 }
 button() { for event in /dev/input/event*; do (head -c 24 $event >/dev/null; echo "guest: power button"; poweroff -f) & done; }
 [ "$do" = idle ] && button
-for disk in /sys/block/vd*; do
-  [ -e "$disk" ] && echo "guest: disk \${disk##*/} serial=$(cat $disk/serial) ro=$(cat $disk/ro) sectors=$(cat $disk/size)"
-done
-for link in /sys/class/net/*; do echo "guest: link \${link##*/} $(cat $link/address)"; done
+disks
+links
 echo "guest: memory $(head -1 /proc/meminfo) rng $(cat /sys/devices/virtual/misc/hw_random/rng_current 2>/dev/null)"
 echo "guest: ready $(cat /proc/sys/kernel/random/boot_id)"
 obey "$do"

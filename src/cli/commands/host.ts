@@ -79,14 +79,18 @@ export const host = Command.make(
               "hypervisors",
               facts.hypervisors
                 .map((one) => {
-                  if (one.path === "")
-                    return style.dim(Text.clean(`${one.name}: ${one.problem}; install qemu-system-x86`))
+                  if (one.path === "") return style.dim(Text.clean(`${one.name}: ${one.problem}`))
                   const head = Text.clean([one.name, one.version, `(${one.path})`].join(" "))
                   if (!one.works) return style.yellow(`${head}: does not work here: ${Text.clean(one.problem)}`)
                   return one.accelerator === "kvm"
                     ? style.green(`${head}: with KVM`)
                     : `${head}: by emulation (TCG); ${Text.clean(one.acceleratorProblem)}`
                 })
+                .concat(
+                  facts.hypervisors.some(({ works }) => works)
+                    ? []
+                    : [style.red("none works here: install qemu-system-x86")]
+                )
                 .join("\n")
             ]
           ],

@@ -128,7 +128,8 @@ const set = Command.make(
     long: [
       "Only what is said changes; with --preset, the preset takes the place of what was. Nothing is restarted: the new policy",
       "decides from the next ending on. Rules by exit are written in a spec file.",
-      "For a container it is kept for good, or until a spec file with another policy is applied (`apply`, `up --file`); for other actors until Ironwood's brain is restarted."
+      "For a container or a virtual machine it is kept for good, or until a spec file with another policy is applied (`apply`,",
+      "`up --file`); for other actors until Ironwood's brain is restarted."
     ],
     examples: [
       ["ironwood policy set web --restart always", "Restarted however it ends"],
@@ -176,7 +177,7 @@ const presets = Command.make(
 const wrongFile = (problems: ReadonlyArray<string>) =>
   failure("the policy is wrong", { exitCode: exitCodes.usage, details: problems.map(Text.clean) })
 
-/** The policy in a file: that of the container `name`, of the only container, or the whole file. */
+/** The policy in a file: that of the container or machine `name`, of the only one there is, or the whole file. */
 const policyInFile = Effect.fnUntraced(function* (file: string, name: Option.Option<string>) {
   const text = yield* SpecFiles.readText(file)
   const called = file === "-" ? "stdin" : file
@@ -186,17 +187,17 @@ const policyInFile = Effect.fnUntraced(function* (file: string, name: Option.Opt
   }
   const { objects, problems } = Manifest.parse(text, called)
   if (problems.length > 0) return yield* wrongFile(problems.map(Manifest.formatProblem))
-  const containers = objects.filter((object) => object.kind === "Container")
-  const names = containers.map((object) => object.name)
+  const workloads = objects.filter((object) => object.kind === "Container" || object.kind === "Vm")
+  const names = workloads.map((object) => object.name)
   const found = Option.match(name, {
-    onNone: () => (containers.length === 1 ? containers[0] : undefined),
-    onSome: (wanted) => containers.find((object) => object.name === wanted)
+    onNone: () => (workloads.length === 1 ? workloads[0] : undefined),
+    onSome: (wanted) => workloads.find((object) => object.name === wanted)
   })
   if (found !== undefined) return found.spec.restart ?? create(RestartPolicySchema)
   return yield* failure(
     Option.match(name, {
-      onNone: () => `${called} holds ${names.length === 0 ? "no container" : "several containers"}`,
-      onSome: (wanted) => `${called} holds no container "${wanted}"`
+      onNone: () => `${called} holds ${names.length === 0 ? "no container and no machine" : "several"}`,
+      onSome: (wanted) => `${called} holds no container or machine "${wanted}"`
     }),
     {
       exitCode: exitCodes.usage,
@@ -212,7 +213,9 @@ const explain = Command.make(
     file: Flag.String("file").pipe(
       Flag.withAlias("f"),
       Flag.withMetavar("FILE|-"),
-      Flag.withDescription("A spec file with containers, or one that holds a policy alone; - for standard input"),
+      Flag.withDescription(
+        "A spec file with containers or machines, or one that holds a policy alone; - for standard input"
+      ),
       Flag.optional
     ),
     exits: Flag.String("exits").pipe(
@@ -231,7 +234,9 @@ const explain = Command.make(
     ),
     intensity: PolicyFlags.intensityFlag,
     target: Argument.String("NAME|PATH").pipe(
-      Argument.withDescription("A container's name, or an actor's path or name; with --file a container in it"),
+      Argument.withDescription(
+        "A container's name, or an actor's path or name; with --file a container or machine in it"
+      ),
       Argument.optional
     )
   },

@@ -36,7 +36,16 @@ import { parseBytes } from "../Quantity.ts"
 import { durationFlag, secondsOrDuration, toProto } from "../QuantityFlags.ts"
 import { stopTimeout } from "../Remove.ts"
 import { requestId } from "../RequestId.ts"
-import { isolations, networks, parseIsolation, parseNetwork, parseUserNamespace, text, yes } from "../RunFlags.ts"
+import {
+  isolations,
+  networks,
+  parseIsolation,
+  parseNetwork,
+  parseUserNamespace,
+  storageOption,
+  text,
+  yes
+} from "../RunFlags.ts"
 import { Screen } from "../Screen.ts"
 import * as Table from "../Table.ts"
 import * as Text from "../Text.ts"
@@ -147,6 +156,7 @@ const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.isolation", "--isolation"],
   ["spec.microvm.memory_bytes", "--memory"],
   ["spec.microvm.cpus", "--cpus"],
+  ["spec.microvm.disk_bytes", "--storage-opt"],
   ["spec.processes", "--share-processes"],
   ["spec.network", "--network"],
   ["spec.user_namespace", "--userns"]
@@ -177,6 +187,7 @@ const create = Command.make(
       Flag.withDescription("Processors of its microVM (default: what its containers may use)"),
       Flag.optional
     ),
+    storage: storageOption,
     hostname: text("hostname", "NAME", "The hostname that its containers see (default: each its own name)"),
     shareProcesses: yes("share-processes", "Its containers see each other's processes"),
     stopTimeout: checked("stop-timeout", "DURATION", secondsOrDuration).pipe(
@@ -191,13 +202,13 @@ const create = Command.make(
     name: Argument.String("NAME").pipe(Argument.withDescription("Its name"))
   },
   Effect.fnUntraced(function* (flags) {
-    const { cpus, hostname, isolation, labels, memory, name, network, shareProcesses, stopTimeout, userNamespace } =
-      flags
+    const { cpus, hostname, isolation, labels, memory, name, network, shareProcesses, stopTimeout, storage } = flags
+    const { userNamespace } = flags
     const client = yield* Client
     const problem = (found: Checked<unknown>) => (Result.isFailure(found) ? [found.failure] : [])
     const problems = [
       ...Option.toArray(network).flatMap(problem),
-      ...[isolation, userNamespace, memory, cpus].flatMap((found) =>
+      ...[isolation, userNamespace, memory, cpus, storage].flatMap((found) =>
         Option.toArray<Checked<unknown>>(found).flatMap(problem)
       ),
       ...Option.toArray(stopTimeout).flatMap(problem),
@@ -207,7 +218,7 @@ const create = Command.make(
     const value = <A>(found: Option.Option<Checked<A>>) =>
       Option.getOrUndefined(Option.flatMap(found, Result.getSuccess))
     const grace = value(stopTimeout)
-    const [memoryBytes, processors] = [value(memory), value(cpus)]
+    const [memoryBytes, processors, diskBytes] = [value(memory), value(cpus), value(storage)]
     const spec = {
       name,
       network: value(network) ?? NetworkMode.NONE,
@@ -217,7 +228,8 @@ const create = Command.make(
       userNamespace: value(userNamespace) ?? UserNamespaceMode.HOST,
       microvm: {
         ...(memoryBytes === undefined ? {} : { memoryBytes }),
-        ...(processors === undefined ? {} : { cpus: processors })
+        ...(processors === undefined ? {} : { cpus: processors }),
+        ...(diskBytes === undefined ? {} : { diskBytes })
       },
       labels: Object.fromEntries(labels.flatMap((label) => Option.toArray(Result.getSuccess(label)))),
       ...(grace === undefined ? {} : { stopGracePeriod: toProto(grace) })

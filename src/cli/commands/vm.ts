@@ -36,6 +36,7 @@ import * as Table from "../Table.ts"
 import * as Text from "../Text.ts"
 import { machineText, statusText } from "../VmText.ts"
 import { create } from "./vmCreate.ts"
+import { attachDisk, attachNic, detachDisk, detachNic } from "./vmDevices.ts"
 
 const names = Argument.String("NAME").pipe(Argument.withDescription("Virtual machines"), Argument.variadic({ min: 1 }))
 
@@ -125,6 +126,7 @@ const inspect = Command.make(
                 .map(({ path, readOnly }) => Text.clean(`${path}${readOnly ? " (read-only)" : ""}`))
                 .join("\n")
             ],
+            ["cards", (spec?.nics ?? []).map(({ mac }) => Text.clean(mac)).join("\n")],
             [
               "ports",
               (spec?.nics ?? [])
@@ -331,7 +333,22 @@ const console = Command.make(
 )
 
 export const vm = Command.make("vm").pipe(
-  Command.withSubcommands([create, start, stop, pause, resume, reset, rm, ls, inspect, console]),
+  Command.withSubcommands([
+    create,
+    start,
+    stop,
+    pause,
+    resume,
+    reset,
+    attachDisk,
+    detachDisk,
+    attachNic,
+    detachNic,
+    rm,
+    ls,
+    inspect,
+    console
+  ]),
   describe({
     short: "Create, steer and watch virtual machines",
     examples: [

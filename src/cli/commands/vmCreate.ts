@@ -12,6 +12,7 @@ import { RestartPolicySchema } from "../../../proto/generated/ironwood/v1/policy
 import {
   VmChipset,
   VmFirmware,
+  VmHypervisor,
   VmReboot,
   VmSchema,
   VmService,
@@ -72,6 +73,12 @@ const flags = {
     Flag.withDescription("q35: a PC; microvm: no PCI and no firmware, starts sooner (default: q35)"),
     Flag.withDefault("q35" as const)
   ),
+  hypervisor: Flag.Literals("hypervisor", ["auto", "qemu", "cloud-hypervisor", "firecracker"]).pipe(
+    Flag.withDescription(
+      "What makes it (default: auto, the first that works on the host and can; see `ironwood host`)"
+    ),
+    Flag.withDefault("auto" as const)
+  ),
   firmware: Flag.Literals("firmware", ["bios", "uefi"]).pipe(
     Flag.withDescription("What boots a disk (default: bios)"),
     Flag.withDefault("bios" as const)
@@ -96,9 +103,18 @@ const flags = {
   notStarted: no("not-started", "Only make it known; `ironwood vm start` starts it")
 }
 
+const hypervisors = {
+  auto: VmHypervisor.UNSPECIFIED,
+  qemu: VmHypervisor.QEMU,
+  "cloud-hypervisor": VmHypervisor.CLOUD_HYPERVISOR,
+  firecracker: VmHypervisor.FIRECRACKER
+} as const
+
 /** The flags from which fields of the request come. */
 const origins: ReadonlyMap<string, string> = new Map([
   ["spec.name", "NAME"],
+  ["spec.hypervisor", "--hypervisor"],
+  ["spec.chipset", "--chipset"],
   ["spec.kernel", "--kernel"],
   ["spec.initrd", "--initrd"],
   ["spec.command_line", "--append"],
@@ -133,6 +149,7 @@ export const create = Command.make(
     const forwards = values(given.publish)
     const spec: MessageInitShape<typeof VmSpecSchema> = {
       name: given.name,
+      hypervisor: hypervisors[given.hypervisor],
       chipset: given.chipset === "microvm" ? VmChipset.MICROVM : VmChipset.Q35,
       firmware: given.firmware === "uefi" ? VmFirmware.UEFI : VmFirmware.BIOS,
       onReboot: given.onReboot === "end" ? VmReboot.END : VmReboot.RESET,

@@ -58,7 +58,8 @@ const BETWEEN_LOOKS = Duration.seconds(5)
 const over: Partial<Record<GuestState, string>> = {
   "powered-off": "its guest powered off",
   panicked: "the kernel of its guest panicked",
-  hung: "its guest hung"
+  hung: "its guest hung",
+  stalled: "its host has no room left for its disk"
 }
 
 const lossWords = ({ detail, reason }: ChannelLost): string => {
@@ -80,8 +81,10 @@ export const make = Effect.fnUntraced(function* (input: {
   readonly content: Content["Service"]
   /** The sandbox has another one soon, told before this one has ended. */
   readonly expected: Effect.Effect<void>
+  /** The names of the containers that it was started for, if it was just now. */
+  readonly containers?: ReadonlySet<string>
 }): Effect.fn.Return<Live, MicroVmFailed> {
-  const { content, directory, expected, hypervisor, log, patience, process, sandbox, scope } = input
+  const { containers, content, directory, expected, hypervisor, log, patience, process, sandbox, scope } = input
   const failed = (detail: string) => new MicroVmFailed({ name: sandbox, detail })
   const own = yield* Scope.fork(scope)
   const inOwn = <A, E, R>(effect: Effect.Effect<A, E, R>) => Scope.provide(effect, own)
@@ -168,6 +171,7 @@ export const make = Effect.fnUntraced(function* (input: {
     const made = GuestSystem.make({
       processes: guest,
       content,
+      containers,
       gone,
       renew,
       isRenewed: Effect.sync(() => isRenewed),

@@ -26,6 +26,7 @@ import { RootedFileRefused } from "../RootedFile.ts"
 import type { ReadInRoot } from "../System.ts"
 
 const LABEL = "files"
+const REMOVAL = "removal of files"
 const PROGRAM = "/usr/lib/ironwood/files"
 /** Bytes of an answer, and of a request. */
 const MOST = 1_048_576
@@ -282,5 +283,12 @@ export const make = Effect.fnUntraced(function* (
   const like = (path: string, model: string) =>
     Effect.asVoid(named(path, ask(operations.like, ...text(path), ...text(model))))
 
-  return { files, readInRoot, like }
+  /** Removes all of it in a program of its own: that may take its time, and keeps nobody else waiting. */
+  const removeTree = (path: string) => {
+    const body = Buffer.concat([Buffer.from([operations.remove]), ...text(path)])
+    const stdin = Buffer.concat([u32(body.length), body])
+    return Effect.ignore(processes.run({ label: REMOVAL, argv: [PROGRAM], stdin }))
+  }
+
+  return { files, readInRoot, like, removeTree }
 })

@@ -1,14 +1,15 @@
 /**
- * Root file systems in a guest: the image of a container is a read-only disk of the microVM (squashfs), its writable layer is
- * in the guest's memory, and overlayfs puts them together.
+ * Root file systems in a guest: the image of a container is a read-only disk of the microVM (squashfs), what it writes is on the
+ * sandbox's disk (ext4), or without one in the guest's memory, and overlayfs puts them together.
  *
- * A writable layer lasts as long as the guest: it survives restarts of its container, and goes with the microVM. What is written
- * counts as memory of the container that wrote it.
+ * In memory a writable layer lasts as long as the guest, and counts as memory of the container that wrote it; on a disk it lasts as
+ * long as the container does, with the same image. It is kept by the container's identity: another one of its name finds none of it.
  *
  * A machine takes no further disk while it runs: for a container whose image it lacks it is started anew, and the others go on by
  * their policies.
  *
- * Trap: a disk is known by its serial number, the beginning of the digest of the image's layers; names of devices mean nothing.
+ * Trap: a disk is known by its serial number, that of an image by the beginning of the digest of its layers; names of devices mean
+ * nothing.
  */
 import * as Effect from "effect/Effect"
 import { type FileFailed, type SystemFiles, textOf } from "../../host/SystemFiles.ts"
@@ -16,6 +17,7 @@ import { type Digest, parts } from "../../storage/Digest.ts"
 import * as KeyedLock from "../../storage/KeyedLock.ts"
 import type { Processes } from "../../taproot/Processes.ts"
 import { RootfsFailed } from "../ContainerExit.ts"
+import { SERIAL } from "./SandboxDisks.ts"
 
 const MS_RDONLY = 1n
 const MS_NOSUID = 2n
@@ -27,23 +29,32 @@ const HOME = "/run/ironwood"
 /** What virtio-blk has room for. */
 export const serialOf = (chainId: Digest): string => parts(chainId).hex.slice(0, 20)
 
-export const make = (
-  processes: Processes["Service"],
-  files: SystemFiles,
+export const make = (input: {
+  readonly processes: Processes["Service"]
+  readonly files: SystemFiles
   /** Gives a directory the owner, group and mode of another. */
-  like: (path: string, model: string) => Effect.Effect<void, FileFailed>,
+  readonly like: (path: string, model: string) => Effect.Effect<void, FileFailed>
+  /** Removes a directory with all in it, however long that takes. */
+  readonly removeTree: (path: string) => Effect.Effect<void>
   /** Has the machine started anew, with the image that it lacks. */
-  renew: (container: string) => Effect.Effect<void>
-) => {
+  readonly renew: (container: string) => Effect.Effect<void>
+  /** Who may have something on the disk, if its machine was started just now. */
+  readonly containers: ReadonlySet<string> | undefined
+}) => {
+  const { containers, files, like, processes, removeTree, renew } = input
   const locks = KeyedLock.make()
   const mounted = new Set<string>()
+  /** By their serial numbers. */
+  const devices = new Map<string, string>()
 
   const deviceOf = Effect.fnUntraced(function* (serial: string) {
-    for (const { name } of yield* files.list("/sys/block")) {
-      if (!name.startsWith("vd")) continue
-      if ((yield* textOf(files, `/sys/block/${name}/serial`)).trim() === serial) return `/dev/${name}`
+    if (!devices.has(serial)) {
+      for (const { name } of yield* files.list("/sys/block")) {
+        if (!name.startsWith("vd")) continue
+        devices.set((yield* textOf(files, `/sys/block/${name}/serial`)).trim(), `/dev/${name}`)
+      }
     }
-    return undefined
+    return devices.get(serial)
   })
 
   /** Something is mounted on the directory, which is made, perhaps by an earlier brain. */
@@ -56,17 +67,39 @@ export const make = (
     return false
   })
 
-  const mount = (request: Parameters<Processes["Service"]["mount"]>[0]) =>
+  /** `then`: what is done before others find it there. */
+  const mount = <E = never>(
+    request: Parameters<Processes["Service"]["mount"]>[0],
+    then: Effect.Effect<void, E> = Effect.void
+  ) =>
     locks.withLock(request.target)(
       Effect.gen(function* () {
         if (yield* isMounted(request.target)) return
         yield* processes.mount(request)
+        yield* then
         mounted.add(request.target)
       })
     )
 
+  const writable = `${HOME}/writable`
+  /** What was written by containers that have been removed while there was no machine. */
+  const sweep = Effect.gen(function* () {
+    if (containers === undefined) return
+    for (const { name } of yield* files.list(writable)) {
+      if (!containers.has(name) && name !== "lost+found") yield* removeTree(`${writable}/${name}`)
+    }
+  })
+  const mountWritable = Effect.gen(function* () {
+    if (mounted.has(writable)) return
+    const device = yield* deviceOf(SERIAL)
+    const place = { target: writable, flags: MS_NODEV }
+    yield* device === undefined
+      ? mount({ ...place, source: "tmpfs", type: "tmpfs", data: "mode=0700" })
+      : mount({ ...place, source: device, type: "ext4", data: "discard,noinit_itable" }, sweep)
+  })
+
   const targetOf = (name: string) => `${HOME}/roots/${name}`
-  const ownOf = (name: string) => `${HOME}/writable/${name}`
+  const ownOf = (name: string) => `${writable}/${name}`
 
   /** Forgets the writable layer of a container. Fine when there is none. */
   const release = (name: string): Effect.Effect<void> =>
@@ -74,11 +107,11 @@ export const make = (
       mounted.delete(targetOf(name))
       yield* Effect.ignore(processes.unmount(targetOf(name), MNT_DETACH))
       yield* Effect.ignore(files.removeDirectory(targetOf(name)))
-      yield* Effect.ignore(files.remove(ownOf(name)))
+      yield* removeTree(ownOf(name))
     })
 
   /** The root file system of a container, mounted, from the image with these layers. */
-  const acquire = (name: string, chainId: Digest): Effect.Effect<string, RootfsFailed> =>
+  const acquire = (name: string, chainId: Digest, identity: string): Effect.Effect<string, RootfsFailed> =>
     Effect.gen(function* () {
       const serial = serialOf(chainId)
       const target = targetOf(name)
@@ -90,12 +123,19 @@ export const make = (
       }
       const image = `${HOME}/images/${serial}`
       yield* mount({ source: device, target: image, type: "squashfs", flags: MS_RDONLY | MS_NODEV | MS_NOSUID })
-      yield* mount({ source: "tmpfs", target: `${HOME}/writable`, type: "tmpfs", flags: MS_NODEV, data: "mode=0700" })
-      const own = ownOf(name)
-      yield* files.makeDirectory(`${own}/upper`)
-      yield* files.makeDirectory(`${own}/work`)
-      // what the container sees as "/" must look like the image's
-      yield* like(`${own}/upper`, image)
+      yield* mountWritable
+      const layer = `${identity}.${serial}`
+      const own = `${ownOf(name)}/${layer}`
+      const there = yield* Effect.orElseSucceed(files.list(ownOf(name)), () => [])
+      // of another one of its name, or on another image
+      if (there.length > 0 && !there.some((entry) => entry.name === layer)) yield* removeTree(ownOf(name))
+      const isWhole = yield* Effect.orElseSucceed(files.list(`${own}/work`), () => undefined)
+      if (isWhole === undefined) {
+        yield* files.makeDirectory(`${own}/upper`)
+        // what the container sees as "/" must look like the image's
+        yield* like(`${own}/upper`, image)
+        yield* files.makeDirectory(`${own}/work`)
+      }
       yield* mount({
         source: "overlay",
         target,

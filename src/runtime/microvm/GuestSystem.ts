@@ -31,11 +31,13 @@ export const make = Effect.fnUntraced(function* (input: {
   /** Has the machine started anew for a container whose image it lacks. */
   readonly renew: (container: string) => Effect.Effect<void>
   readonly isRenewed: Effect.Effect<boolean>
+  /** The names of those that it was started for; undefined when an earlier brain has started it. */
+  readonly containers: ReadonlySet<string> | undefined
   /** Told when the guest does not keep to the rules. */
   readonly broken: (detail: string) => Effect.Effect<void>
 }) {
-  const { broken, content, gone, isRenewed, processes, renew } = input
-  const { files, like, readInRoot } = yield* GuestFiles.make(processes, broken)
+  const { broken, containers, content, gone, isRenewed, processes, renew } = input
+  const { files, like, readInRoot, removeTree } = yield* GuestFiles.make(processes, broken)
   const cgroups = yield* Cgroups.make(processes.hello.taprootPid, files)
   const runtime = yield* OciRuntimeLive.make({
     processes,
@@ -46,7 +48,7 @@ export const make = Effect.fnUntraced(function* (input: {
     candidates: Effect.succeed([]),
     concurrency: 2
   })
-  const roots = GuestRoots.make(processes, files, like, renew)
+  const roots = GuestRoots.make({ processes, files, like, removeTree, renew, containers })
   const threads = Number(yield* textOf(files, "/proc/sys/kernel/threads-max"))
   const system: System = {
     processes,
@@ -59,12 +61,12 @@ export const make = Effect.fnUntraced(function* (input: {
     capabilities: Capabilities.names,
     limitSwap: false,
     processLimits: ProcessLimits.within(threads > 0 ? threads : 1_024),
-    root: (image, name) =>
+    root: (image, name, identity) =>
       content.rootImage(image).pipe(
         Effect.mapError((error) =>
           error._tag === "ImageNotFound" ? error : new RootfsFailed({ name, detail: error.message })
         ),
-        Effect.flatMap(({ chainId }) => roots.acquire(name, chainId)),
+        Effect.flatMap(({ chainId }) => roots.acquire(name, chainId, identity)),
         Effect.map((path) => ({ path, seen: path }))
       ),
     releaseRoot: roots.release,

@@ -4,7 +4,8 @@
  * the connection for as long as the brain lives, and what an earlier brain started is *found* again.
  *
  * A machine is: the guest's kernel and initramfs, a disk for each image, a virtio-serial port to its taproot, a console that is
- * logged. Nothing of it is shared with another but the images, which it can only read.
+ * logged, and where a size was asked for a disk for what the containers write. Nothing of it is shared with another but the images,
+ * which it can only read.
  *
  * Traps:
  * - A guest is a stranger. Whatever it does wrong ends its own machine: a broken protocol, silence, an end.
@@ -31,16 +32,19 @@ import type { Machine } from "../../vmm/Machine.ts"
 import { MicroVmFailed } from "../ContainerExit.ts"
 import { Executions } from "../Executions.ts"
 import type { ContainerRecord, SandboxRecord } from "../Records.ts"
+import type { MicroVmSize } from "../SandboxSpec.ts"
 import { Systems } from "../System.ts"
 import * as Connection from "./Connection.ts"
 import * as GuestImage from "./GuestImage.ts"
 import { serialOf } from "./GuestRoots.ts"
+import type * as Refusals from "./Refusals.ts"
+import * as SandboxDisks from "./SandboxDisks.ts"
 
 export class MicroVms extends Context.Service<
   MicroVms,
   {
-    /** What this host has not that a microVM takes, with what to do; undefined when it has all. */
-    readonly lacking: Effect.Effect<string | undefined>
+    /** What this host has not that a microVM of this size takes, with what to do. */
+    readonly lacking: (size: MicroVmSize) => Effect.Effect<Refusals.Lacking>
     /** The one of a sandbox that is there, whoever started it. Connects to one that an earlier brain left. */
     readonly find: (sandbox: string) => Effect.Effect<Option.Option<Connection.MicroVm>>
     /** Starts one for these containers, whose VMM runs as `user`. Interrupted or failed, it leaves nothing. */
@@ -51,6 +55,8 @@ export class MicroVms extends Context.Service<
     ) => Effect.Effect<Connection.MicroVm, MicroVmFailed>
     /** Ends the one of a sandbox, in order where it can be, and clears away all of it. Fine when there is none. */
     readonly stop: (sandbox: string) => Effect.Effect<void>
+    /** Removes what outlives the machines of a sandbox, which has none: it is gone. */
+    readonly erase: (sandbox: string) => Effect.Effect<void>
     /** Ends those of all but these sandboxes, and clears away what those have left whose VMM is gone. */
     readonly reconcile: (sandboxes: ReadonlySet<string>) => Effect.Effect<void>
     /** Removes what all of them share, once each has been stopped. */
@@ -59,7 +65,7 @@ export class MicroVms extends Context.Service<
 >()("ironwood/runtime/microvm/MicroVms") {}
 
 const PREFIX = "microvm/"
-/** Which no sandbox can have in its name. */
+/** With a dot, which no sandbox can have in its name; what is called so stays as long as the sandbox. */
 const LOG = ".log"
 
 /** From the start of the VMM to a guest that answers; emulated on a busy host it is slow. */
@@ -99,6 +105,7 @@ const make = Effect.gen(function* () {
   const scope = yield* Effect.scope
   const { paths } = systems
   const live = new Map<string, Connection.Live>()
+  const disks = SandboxDisks.make(processes, paths.microvms)
 
   const logOf = (sandbox: string) => `${paths.microvms}/${sandbox}${LOG}`
   const directoryOf = (sandbox: string) => `${paths.microvms}/${sandbox}`
@@ -112,7 +119,12 @@ const make = Effect.gen(function* () {
     ProcessLog.make(logOf(sandbox), { maxBytes: MIB, maxFiles: 2 }, DiskRoom.outputRoom(paths.microvms))
 
   /** Looks after one whose VMM is there until its guest answers; what it is then goes on until its end. */
-  const connected = (sandbox: string, process: Process, patience: Duration.Duration) =>
+  const connected = (
+    sandbox: string,
+    process: Process,
+    patience: Duration.Duration,
+    startedFor?: ReadonlyArray<ContainerRecord>
+  ) =>
     Connection.make({
       sandbox,
       process,
@@ -122,7 +134,8 @@ const make = Effect.gen(function* () {
       scope,
       hypervisor,
       content,
-      expected: systems.expect(sandbox)
+      expected: systems.expect(sandbox),
+      ...(startedFor === undefined ? {} : { containers: new Set(startedFor.map(({ spec }) => spec.name)) })
     })
 
   /** Ends what is left of one. `stored`: done when its last words are in its log. */
@@ -200,6 +213,19 @@ const make = Effect.gen(function* () {
     const image = GuestImage.find(processes.hello.taprootPid)
     if (typeof image === "string") return yield* failed(image)
     const { cpus, memoryBytes } = sizeOf(sandbox, containers)
+    const { diskBytes } = sandbox.spec.microvm
+    const writable =
+      diskBytes === undefined
+        ? []
+        : [
+            {
+              id: "writable",
+              file: yield* disks.prepare(name, diskBytes),
+              format: "raw" as const,
+              readOnly: false,
+              serial: SandboxDisks.SERIAL
+            }
+          ]
     const machine: Machine = {
       name,
       chipset: "microvm",
@@ -211,13 +237,13 @@ const make = Effect.gen(function* () {
         initrd: image.initramfs,
         commandLine: "console=ttyS0 quiet panic=-1 reboot=t"
       },
-      disks: yield* disksOf(name, containers),
+      disks: [...(yield* disksOf(name, containers)), ...writable],
       nics: [],
       ports: [{ name: portName, socket: Connection.SOCKET }],
       watchdog: false,
       balloon: false
     }
-    const [refused] = hypervisor.refusals(machine)
+    const [refused] = yield* hypervisor.refusals(machine)
     if (refused !== undefined) return yield* failed(`${refused.field}: ${refused.problem}`)
     yield* Effect.ignore(files.remove(directoryOf(name)))
     yield* Effect.ignore(files.makeDirectory(paths.microvms))
@@ -235,7 +261,7 @@ const make = Effect.gen(function* () {
             }
           })
           .pipe(Effect.mapError(({ message }) => failed(message)))
-        return yield* restore(connected(name, process, COMING_UP)).pipe(
+        return yield* restore(connected(name, process, COMING_UP, containers)).pipe(
           Effect.onError(() => clear(name, process)),
           Effect.flatMap((found) => keep(name, found))
         )
@@ -259,19 +285,25 @@ const make = Effect.gen(function* () {
       yield* Effect.ignore(files.remove(logOf(sandbox)))
     })
 
-  const lacking = Effect.map(hypervisor.facts, ([driver]) => {
+  const machineLacking = Effect.map(hypervisor.facts, (drivers) => {
     const image = GuestImage.find(processes.hello.taprootPid)
     if (typeof image === "string") return image
-    return driver === undefined || driver.problem !== undefined
-      ? new HypervisorMissing({ detail: driver?.problem ?? "" }).message
-      : undefined
+    const able = drivers.filter(({ capabilities }) => capabilities.ports)
+    return able.some(({ problem }) => problem === undefined)
+      ? undefined
+      : new HypervisorMissing({ detail: able.map(({ problem }) => problem).join("; ") }).message
   })
 
   return MicroVms.of({
-    lacking,
+    lacking: ({ diskBytes }) =>
+      Effect.all({
+        machine: machineLacking,
+        disk: diskBytes === undefined ? Effect.undefined : disks.lacking(diskBytes)
+      }),
     find,
     start,
     stop,
+    erase: disks.remove,
     forgetAll: removeCgroup(cgroup),
     reconcile: Effect.fnUntraced(function* (sandboxes) {
       const kept = new Set<string>()
@@ -284,8 +316,8 @@ const make = Effect.gen(function* () {
         if (!kept.has(sandbox)) yield* removeCgroup(cgroupOf(sandbox))
       }
       for (const { name } of yield* Effect.orElseSucceed(files.list(paths.microvms), () => [])) {
-        const isLog = name.includes(LOG)
-        const keeps = isLog ? sandboxes.has(name.slice(0, name.indexOf(LOG))) : kept.has(name)
+        const [sandbox = "", ...rest] = name.split(".")
+        const keeps = rest.length > 0 ? sandboxes.has(sandbox) : kept.has(sandbox)
         if (!keeps) yield* Effect.ignore(files.remove(`${paths.microvms}/${name}`))
       }
     })

@@ -3,16 +3,21 @@ import type { FieldProblem } from "../../storage/StateErrors.ts"
 import type { ContainerSpec } from "../ContainerSpec.ts"
 import type { SandboxSpec } from "../SandboxSpec.ts"
 
-/** Of a sandbox. `lacking`: what this host has not that a microVM takes. */
-export const sandboxProblems = (spec: SandboxSpec, lacking: string | undefined): ReadonlyArray<FieldProblem> => {
-  const { cpus, memoryBytes } = spec.microvm
+/** What this host has not: that any microVM takes, and this one's disk. */
+export interface Lacking {
+  readonly machine?: string | undefined
+  readonly disk?: string | undefined
+}
+
+export const sandboxProblems = (spec: SandboxSpec, lacking: Lacking): ReadonlyArray<FieldProblem> => {
   if (spec.isolation !== "microvm") {
-    return cpus === undefined && memoryBytes === undefined
+    return Object.values(spec.microvm).every((setting) => setting === undefined)
       ? []
       : [{ field: "microvm", problem: "only a sandbox with isolation: microvm has one" }]
   }
   return [
-    ...(lacking === undefined ? [] : [{ field: "isolation", problem: lacking }]),
+    ...(lacking.machine === undefined ? [] : [{ field: "isolation", problem: lacking.machine }]),
+    ...(lacking.disk === undefined ? [] : [{ field: "microvm.diskBytes", problem: lacking.disk }]),
     ...(spec.network === "host" ? [{ field: "network", problem: "a microVM does not have the host's network" }] : []),
     ...(spec.userNamespace === "private"
       ? [{ field: "userNamespace", problem: "users of a microVM are nobody on the host anyway: leave it out" }]

@@ -12,20 +12,13 @@
  * - A disk's format is always said and its backing file always switched off: what a hostile image says about itself names no
  *   file of the host.
  * - On the `microvm` machine devices sit at memory addresses, not on PCI, and have other names. It has no watchdog.
+ * - A disk or a card is called after what it is (`Machine`), its device `…-device`, its file `…-file`: a brain that comes later finds
+ *   out from a QEMU that runs what it has.
  * - Under emulation kernels test timers that tick too late on a busy host; their command line is told not to.
  */
 import type { Accelerator } from "../Accelerator.ts"
+import type { Handed } from "../Launching.ts"
 import type { Disk, Machine, Nic, Port } from "../Machine.ts"
-
-/**
- * A file that the machine has, as a descriptor of its QEMU. `ro`, `rw`: one that a person named; `own`: one that was made for it;
- * `socket`: a unix socket that listens there, by its name in the machine's directory.
- */
-export interface Handed {
-  readonly descriptor: number
-  readonly path: string
-  readonly kind: "ro" | "rw" | "own" | "socket"
-}
 
 export interface Invocation {
   readonly files: ReadonlyArray<Handed>
@@ -34,6 +27,36 @@ export interface Invocation {
 
 /** The control socket's name in the machine's directory. */
 export const CONTROL_SOCKET = "qmp"
+/** That of a second one, by which files are handed to a machine that runs (`hand`, beside taproot). */
+export const HAND_SOCKET = "hand"
+
+/** How many disks and cards can be plugged in while a machine runs, besides those that it was started with. */
+export const SPARE_SLOTS = 8
+/** Where the root ports begin on the bus; eight to a device. */
+const FIRST_PORT = 0x10
+
+/** The PCIe root port of that number, and the bus behind it. */
+export const slotName = (index: number): string => `slot${index}`
+
+const isPluggable = (machine: Machine): boolean => machine.chipset === "q35"
+
+/** Every disk and card is behind a root port of its own: what is on the bus itself can never be taken out. */
+const slotWords = (machine: Machine): ReadonlyArray<string> =>
+  isPluggable(machine)
+    ? Array.from({ length: machine.disks.length + machine.nics.length + SPARE_SLOTS }, (_, index) => [
+        "-device",
+        [
+          "pcie-root-port",
+          `id=${slotName(index)}`,
+          `chassis=${index + 1}`,
+          `slot=${index + 1}`,
+          // firmware would run out of ports for legacy devices that nobody has
+          "io-reserve=0",
+          "multifunction=on",
+          `addr=0x${(FIRST_PORT + Math.floor(index / 8)).toString(16)}.${index % 8}`
+        ].join(",")
+      ]).flat()
+    : []
 
 const FIRST_DESCRIPTOR = 3
 
@@ -49,7 +72,7 @@ const chipsets = {
 } as const
 
 /** What a device is called on the bus of the machine. */
-const device = (machine: Machine, kind: "blk" | "net" | "rng" | "serial" | "balloon"): string =>
+const device = (machine: Pick<Machine, "chipset">, kind: "blk" | "net" | "rng" | "serial" | "balloon"): string =>
   `virtio-${kind}-${machine.chipset === "q35" ? "pci" : "device"}`
 
 /** A value in an option of the kind `key=value,key=value`: commas are doubled. */
@@ -62,34 +85,77 @@ const kernelParameters = (machine: Machine, accelerator: Accelerator): ReadonlyA
   return machine.chipset === "microvm" ? ["no_timer_check", "tsc_early_khz=2600000"] : ["no_timer_check"]
 }
 
-const diskWords = (machine: Machine, { format, id, readOnly, serial }: Disk, set: number): ReadonlyArray<string> => {
-  const file = { driver: "file", "node-name": `${id}-file`, filename: `/dev/fdset/${set}`, "read-only": readOnly }
+/** A file of a machine as QEMU's block layer has it, by the number of its descriptor's set. */
+export const fileNode = ({ id, readOnly }: Disk, set: number) => ({
+  driver: "file",
+  "node-name": `${id}-file`,
+  filename: `/dev/fdset/${set}`,
+  "read-only": readOnly
+})
+
+/** What is in that file. */
+export const imageNode = ({ format, id, readOnly }: Disk) => {
   const image = { "node-name": id, "read-only": readOnly, file: `${id}-file` }
-  const node = format === "qcow2" ? { ...image, driver: "qcow2", backing: null } : { ...image, driver: "raw" }
-  const drive = [device(machine, "blk"), `drive=${id}`, `id=${id}-device`]
-  return [
-    "-add-fd",
-    `fd=${set},set=${set}`,
-    "-blockdev",
-    JSON.stringify(file),
-    "-blockdev",
-    JSON.stringify(node),
-    "-device",
-    [...drive, ...(serial === undefined ? [] : [`serial=${quoted(serial)}`]), "werror=stop", "rerror=report"].join(",")
-  ]
+  return format === "qcow2" ? { ...image, driver: "qcow2", backing: null } : { ...image, driver: "raw" }
 }
 
-const nicWords = (machine: Machine, { forwards, id, mac, restricted }: Nic): ReadonlyArray<string> => [
+/** The device of a disk; `slot` is the root port that it sits behind, where there are any. */
+export const diskDevice = (machine: Pick<Machine, "chipset">, { id, serial }: Disk, slot: string | undefined) => ({
+  driver: device(machine, "blk"),
+  id: `${id}-device`,
+  drive: id,
+  ...(slot === undefined ? {} : { bus: slot }),
+  ...(serial === undefined ? {} : { serial }),
+  werror: "stop",
+  rerror: "report"
+})
+
+export const nicDevice = (machine: Pick<Machine, "chipset">, { id, mac }: Nic, slot: string | undefined) => ({
+  driver: device(machine, "net"),
+  id: `${id}-device`,
+  netdev: id,
+  mac,
+  ...(slot === undefined ? {} : { bus: slot }),
+  ...(machine.chipset === "q35" ? { romfile: "" } : {})
+})
+
+/** Properties as an option has them, the driver first. */
+const option = ({ driver, ...properties }: Readonly<Record<string, string>> & { readonly driver: string }): string =>
+  [driver, ...Object.entries(properties).map(([name, value]) => `${name}=${quoted(value)}`)].join(",")
+
+const diskWords = (
+  machine: Machine,
+  disk: Disk,
+  set: number,
+  slot: string | undefined,
+  bootIndex: number
+): ReadonlyArray<string> => [
+  "-add-fd",
+  `fd=${set},set=${set},opaque=${disk.id}`,
+  "-blockdev",
+  JSON.stringify(fileNode(disk, set)),
+  "-blockdev",
+  JSON.stringify(imageNode(disk)),
+  "-device",
+  option({
+    ...diskDevice(machine, disk, slot),
+    ...(machine.boot._tag === "Firmware" ? { bootindex: String(bootIndex) } : {})
+  })
+]
+
+/** What leads into the guest, as QEMU wants it. */
+export const forwardText = ({ guestPort, hostAddress, hostPort, protocol }: Nic["forwards"][number]): string =>
+  `${protocol}:${hostAddress}:${hostPort}-:${guestPort}`
+
+const nicWords = (machine: Machine, nic: Nic, slot: string | undefined): ReadonlyArray<string> => [
   "-netdev",
   [
-    `user,id=${id}`,
-    `restrict=${restricted ? "on" : "off"}`,
-    ...forwards.map(
-      ({ guestPort, hostAddress, hostPort, protocol }) => `hostfwd=${protocol}:${hostAddress}:${hostPort}-:${guestPort}`
-    )
+    `user,id=${nic.id}`,
+    `restrict=${nic.restricted ? "on" : "off"}`,
+    ...nic.forwards.map((forward) => `hostfwd=${forwardText(forward)}`)
   ].join(","),
   "-device",
-  `${device(machine, "net")},netdev=${id},mac=${mac}${machine.chipset === "q35" ? ",romfile=" : ""}`
+  option(nicDevice(machine, nic, slot))
 ]
 
 const portWords = ({ name }: Port, index: number, listening: number): ReadonlyArray<string> => [
@@ -122,7 +188,10 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator)
           ...(boot.code === undefined ? [] : flash(0, hand(boot.code, "ro"), true)),
           ...(boot.variables === undefined ? [] : flash(1, hand(boot.variables, "own"), false))
         ]
-  const disks = machine.disks.flatMap((disk) => diskWords(machine, disk, hand(disk.file, disk.readOnly ? "ro" : "rw")))
+  const slot = (index: number) => (isPluggable(machine) ? slotName(index) : undefined)
+  const disks = machine.disks.flatMap((disk, index) =>
+    diskWords(machine, disk, hand(disk.file, disk.readOnly ? "ro" : "rw"), slot(index), index + 1)
+  )
   const pvpanic = chipset === "q35" ? "pvpanic-pci" : "pvpanic"
 
   return {
@@ -155,6 +224,14 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator)
       `socket,id=control,fd=${hand(CONTROL_SOCKET, "socket")},server=on,wait=off`,
       "-mon",
       "chardev=control,mode=control",
+      ...(isPluggable(machine)
+        ? [
+            "-chardev",
+            `socket,id=hand,fd=${hand(HAND_SOCKET, "socket")},server=on,wait=off`,
+            "-mon",
+            "chardev=hand,mode=control"
+          ]
+        : []),
       ...bootWords,
       "-device",
       device(machine, "rng"),
@@ -162,8 +239,9 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator)
       pvpanic,
       ...(machine.watchdog ? ["-device", "i6300esb,id=watchdog"] : []),
       ...(machine.balloon ? ["-device", `${device(machine, "balloon")},id=balloon`] : []),
+      ...slotWords(machine),
       ...disks,
-      ...machine.nics.flatMap((nic) => nicWords(machine, nic)),
+      ...machine.nics.flatMap((nic, index) => nicWords(machine, nic, slot(machine.disks.length + index))),
       ...(machine.ports.length === 0 ? [] : ["-device", device(machine, "serial")]),
       ...machine.ports.flatMap((port, index) => portWords(port, index, hand(port.socket, "socket")))
     ]

@@ -82,6 +82,10 @@ const control = {
   pause: Effect.void,
   reset: Effect.void,
   powerButton: Effect.void,
+  devices: Effect.undefined,
+  attachDisk: () => Effect.void,
+  attachNic: () => Effect.void,
+  detach: () => Effect.void,
   lost: Effect.never
 }
 
@@ -93,7 +97,9 @@ export const withMuteGuest = (asked: () => void, removed: Array<string> = []) =>
   Layer.unwrap(
     Effect.map(port(asked), ({ directory }) =>
       MicroVms.layer.pipe(
-        Layer.provide(Layer.mock(Hypervisor, { control: () => Effect.succeed(control), refusals: () => [] })),
+        Layer.provide(
+          Layer.mock(Hypervisor, { control: () => Effect.succeed(control), refusals: () => Effect.succeed([]) })
+        ),
         Layer.provide(Layer.mock(Content, {})),
         Layer.provide(Layer.mock(Executions, {})),
         Layer.provideMerge(System.layer(RuntimePaths.make(directory, directory))),

@@ -8,7 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { readdirSync, readFileSync } from "node:fs"
+import { readdirSync, readFileSync, statSync } from "node:fs"
 import { release } from "node:os"
 import { decodeSandboxSpec } from "../../../src/runtime/ContainerSpec.ts"
 import type { Container, Containers } from "../../../src/runtime/Containers.ts"
@@ -55,6 +55,23 @@ const machines = (name: string): ReadonlyArray<number> =>
         return []
       }
     })
+
+/** What a server of grpc.health.v1 over HTTP/2 says to the first request of a connection: SERVING. */
+const healthAnswer = Buffer.concat(
+  [
+    [4, 0, 0, ""],
+    [4, 1, 0, ""],
+    [1, 4, 1, `\u0088\u000f\u0010\u0010application/grpc`],
+    [0, 0, 1, "\0\0\0\0\u0002\u0008\u0001"],
+    [1, 5, 1, "\0\u000bgrpc-status\u00010"]
+  ].map(([type = 0, flags = 0, stream = 0, payload = ""]) => {
+    const bytes = Buffer.from(String(payload), "latin1")
+    return Buffer.concat([
+      Buffer.from([0, 0, bytes.length, Number(type), Number(flags), 0, 0, 0, Number(stream)]),
+      bytes
+    ])
+  })
+)
 
 describe("a microVM", () => {
   it.live(
@@ -157,6 +174,69 @@ describe("a microVM", () => {
   )
 
   it.live(
+    "asks its containers by every kind of probe, over its own loopback; they are attached to, updated and copied to as elsewhere",
+    () =>
+      withContainers(({ containers }) =>
+        Effect.gen(function* () {
+          yield* sandbox(containers, "asked")
+          const probes = {
+            exec: { exec: { command: shell("test -e /tmp/up") } },
+            http: { http: { port: 80, path: "/tmp/up" } },
+            tcp: { tcp: { port: 81 } },
+            grpc: { grpc: { port: 82, service: "" } }
+          }
+          const serve = `
+            echo '${Buffer.from(healthAnswer).toString("base64")}' | busybox base64 -d > /srv/answer
+            printf '#!/bin/sh\nhead -c 100 > /dev/null; cat /srv/answer\n' > /srv/health
+            busybox chmod 755 /srv/health
+            httpd -p 127.0.0.1:80 -h /
+            nc -ll -p 81 -e true &
+            nc -ll -p 82 -e /srv/health &
+            while read -r line; do echo "heard $line"; done; sleep 1000`
+          yield* create(containers, { name: "server", sandbox: "asked", command: shell(serve), stdin: true })
+          yield* Effect.forEach(
+            Object.entries(probes),
+            ([name, probe]) =>
+              create(containers, {
+                name,
+                sandbox: "asked",
+                command: shell("touch /tmp/up; exec sleep 1000"),
+                probes: { readiness: { ...probe, period: 200, timeout: 20_000, failureThreshold: 2 } }
+              }),
+            { concurrency: "unbounded" }
+          )
+          for (const name of ["exec", "tcp", "grpc"]) yield* waitFor(containers, name, ({ ready }) => ready === "yes")
+          yield* waitFor(containers, "http", ({ ready }) => ready === "no: HTTP status 404")
+          const inside = (command: ReadonlyArray<string>, input?: string) =>
+            containers.exec("server", { command, environment: {}, stdin: input !== undefined, detach: false }).pipe(
+              Effect.tap(({ process }) =>
+                input === undefined
+                  ? Effect.void
+                  : Effect.andThen(Effect.ignore(process.write(Buffer.from(input))), process.closeStdin)
+              ),
+              Effect.flatMap(({ process }) => process.exit),
+              Effect.scoped
+            )
+          assert.deepInclude(yield* inside(shell("cat > /tmp/up"), "copied"), { code: 0 })
+          yield* waitFor(containers, "http", ({ ready }) => ready === "yes")
+          assert.deepInclude(yield* inside(shell("test $(cat /tmp/up) = copied")), { code: 0 })
+
+          const { process: server } = yield* containers.attach("server")
+          yield* server.write(Buffer.from("a word\n"))
+          yield* patiently(Effect.map(logText(containers, "server"), (text) => text.includes("heard a word")))
+
+          yield* containers.update("server", { memoryBytes: 48 * 1024 * 1024 })
+          const [stats] = yield* containers.stats(["server"])
+          assert.strictEqual(stats?.memoryLimitBytes, 48 * 1024 * 1024)
+          yield* containers.kill("exec", "SIGKILL")
+          yield* waitFor(containers, "exec", ({ ready, restarts }) => restarts === 1 && ready === "yes")
+          assert.strictEqual(machines("asked").length, 1, "all of it in one guest")
+        })
+      ),
+    TIMEOUT
+  )
+
+  it.live(
     "that dies takes its containers along, each of which goes on as its policy says",
     () =>
       withContainers(({ containers }) =>
@@ -237,6 +317,40 @@ describe("a microVM", () => {
     TIMEOUT
   )
 
+  it.live(
+    "with a disk keeps what its containers write, each for as long as it is there",
+    () =>
+      withContainers(({ containers, state }) =>
+        Effect.gen(function* () {
+          const disk = () => statSync(`${state}/runtime/microvms/kept.disk`)
+          yield* sandbox(containers, "kept", { microvm: { diskBytes: 4 * 1024 ** 3 } })
+          const notes = { sandbox: "kept", command: shell("echo run >> /srv/notes; cat /srv/notes; exec sleep 1000") }
+          const said = (name: string, text: string) =>
+            patiently(Effect.map(logText(containers, name), (log) => log === text))
+          yield* create(containers, { name: "one", ...notes })
+          yield* create(containers, { name: "two", ...notes })
+          yield* said("one", "run\n")
+          yield* said("two", "run\n")
+          assert.strictEqual(disk().size, 4 * 1024 ** 3)
+          assert.isBelow(disk().blocks * 512, 64 * 1024 ** 2, "it takes what is written")
+          yield* containers.restart("one")
+          yield* said("one", "run\nrun\nrun\n")
+          yield* containers.stop("one")
+          yield* containers.stop("two")
+          yield* patiently(Effect.sync(() => machines("kept").length === 0))
+          // another one of its name has none of it
+          yield* containers.remove("two", { force: true })
+          yield* create(containers, { name: "two", ...notes })
+          yield* containers.start("one")
+          yield* said("one", "run\nrun\nrun\nrun\nrun\nrun\n")
+          yield* said("two", "run\n")
+          yield* containers.removeSandbox("kept", { force: true })
+          assert.deepStrictEqual(readdirSync(`${state}/runtime/microvms`), [])
+        })
+      ),
+    TIMEOUT
+  )
+
   it.live("that cannot be is refused before anything is made", () =>
     withContainers(({ containers }) =>
       Effect.gen(function* () {
@@ -250,6 +364,10 @@ describe("a microVM", () => {
           Effect.flatMap(decodeSandboxSpec({ name: "sized", microvm: { cpus: 2 } }), containers.createSandbox)
         )
         assert.propertyVal(sized, "_tag", "SpecInvalid")
+        const large = yield* Effect.flip(sandbox(containers, "large", { microvm: { diskBytes: 2 ** 44 } }))
+        assert.deepStrictEqual(large._tag === "SpecInvalid" ? large.problems.map(({ field }) => field) : [], [
+          "microvm.diskBytes"
+        ])
         assert.deepStrictEqual(yield* containers.listSandboxes, [])
         yield* sandbox(containers, "box")
         const mount = { source: "/etc", target: "/host" }

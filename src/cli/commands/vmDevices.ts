@@ -1,0 +1,161 @@
+/** `ironwood vm attach-disk|detach-disk|attach-nic|detach-nic`: disks and cards of a machine that is there. */
+import { create as createMessage } from "@bufbuild/protobuf"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { resolve } from "node:path"
+import { type Vm, VmSchema, VmService } from "../../../proto/generated/ironwood/v1/vm_pb.ts"
+import { Client } from "../Client.ts"
+import { exitCodes } from "../ExitCode.ts"
+import { type Failure, withNext } from "../Failure.ts"
+import { check, checked, type FlagProblem, flagOf, wrongFlags } from "../FlagProblems.ts"
+import { describe } from "../Help.ts"
+import * as Output from "../Output.ts"
+import { requestId } from "../RequestId.ts"
+import { parseDisk, parseForward } from "../VmFlags.ts"
+
+const name = Argument.String("NAME").pipe(Argument.withDescription("The virtual machine"))
+
+/** A guest that is asked to let go may take its time. */
+const patience = { timeout: "2 minutes" } as const
+
+/** What went wrong, as flags and arguments of `command`. */
+const told = (command: string, origins: ReadonlyMap<string, string>) => (error: Failure) =>
+  error.violations !== undefined
+    ? wrongFlags(
+        command,
+        error.violations.map((violation) => flagOf(violation, origins)),
+        "Nothing was changed"
+      )
+    : error.exitCode === exitCodes.notFound
+      ? withNext(error, "`ironwood vm ls` lists the machines, `ironwood vm inspect NAME` what one has")
+      : error
+
+const answer = (line: string, vm: Vm | undefined) =>
+  Output.answer(VmSchema, vm ?? createMessage(VmSchema), Effect.succeed([line]))
+
+export const attachDisk = Command.make(
+  "attach-disk",
+  {
+    name,
+    disk: Argument.String("FILE[,OPTION]").pipe(
+      Argument.withDescription("A file or device of the host[,ro][,format=qcow2][,serial=NAME]"),
+      Argument.map(check("FILE", parseDisk))
+    )
+  },
+  Effect.fnUntraced(function* ({ disk, name }) {
+    const client = yield* Client
+    if (Result.isFailure(disk)) return yield* wrongFlags("vm attach-disk", [disk.failure], "Nothing was changed")
+    const { vm } = yield* Effect.mapError(
+      client.call(VmService.method.attachVmDisk, { name, disk: disk.success, requestId: requestId() }, patience),
+      told("vm attach-disk", new Map([["disk", "FILE"]]))
+    )
+    return yield* answer(disk.success.path ?? "", vm)
+  })
+).pipe(
+  describe({
+    short: "Plug a disk into a virtual machine, while it runs or for its next start",
+    long: [
+      "The machine has it from then on, also after it was started anew. A microvm takes one only while it is down."
+    ],
+    examples: [
+      ["ironwood vm attach-disk db more.img,serial=more", "The guest finds it with this serial"],
+      ["ironwood vm attach-disk db tools.qcow2,format=qcow2,ro", "To read from only"]
+    ]
+  })
+)
+
+export const detachDisk = Command.make(
+  "detach-disk",
+  { name, path: Argument.String("FILE").pipe(Argument.withDescription("The disk's file or device")) },
+  Effect.fnUntraced(function* ({ name, path }) {
+    const client = yield* Client
+    const file = resolve(path)
+    const { vm } = yield* Effect.mapError(
+      client.call(VmService.method.detachVmDisk, { name, path: file, requestId: requestId() }, patience),
+      told("vm detach-disk", new Map([["path", "FILE"]]))
+    )
+    return yield* answer(file, vm)
+  })
+).pipe(
+  describe({
+    short: "Take a disk out of a virtual machine, once its guest has let go of it",
+    long: [
+      "The guest is asked; one that does not let go within 20 seconds keeps the disk. The file stays in any case."
+    ],
+    examples: [["ironwood vm detach-disk db more.img", "Unmount it in the guest first"]]
+  })
+)
+
+export const attachNic = Command.make(
+  "attach-nic",
+  {
+    mac: Flag.String("mac").pipe(
+      Flag.withMetavar("ADDRESS"),
+      Flag.withDescription("Its address (default: one that comes from the machine's name)"),
+      Flag.withDefault("")
+    ),
+    hostAccess: Flag.Boolean("host-access").pipe(
+      Flag.withDescription("It reaches what the host reaches, also what listens on the host's 127.0.0.1 only"),
+      Flag.withDefault(false)
+    ),
+    publish: checked("publish", "[ADDRESS:]HOST:GUEST", parseForward).pipe(
+      Flag.withAlias("p"),
+      Flag.withDescription("A port of the host that leads to one of the guest, e.g. 2222:22; may be repeated"),
+      Flag.atLeast(0)
+    ),
+    name
+  },
+  Effect.fnUntraced(function* ({ hostAccess, mac, name, publish }) {
+    const client = yield* Client
+    const problems: Array<FlagProblem> = publish.flatMap((one) => (Result.isFailure(one) ? [one.failure] : []))
+    if (problems.length > 0) return yield* wrongFlags("vm attach-nic", problems, "Nothing was changed")
+    const forwards = publish.flatMap((one) => Option.toArray(Result.getSuccess(one)))
+    const { vm } = yield* Effect.mapError(
+      client.call(
+        VmService.method.attachVmNic,
+        { name, nic: { mac: mac.toLowerCase(), hostAccess, forwards }, requestId: requestId() },
+        patience
+      ),
+      told(
+        "vm attach-nic",
+        new Map([
+          ["nic.mac", "--mac"],
+          ["nic.forwards", "--publish"],
+          ["nic", "NAME"]
+        ])
+      )
+    )
+    return yield* answer(mac === "" ? (vm?.spec?.nics.at(-1)?.mac ?? "") : mac.toLowerCase(), vm)
+  })
+).pipe(
+  describe({
+    short: "Plug a network card into a virtual machine, while it runs or for its next start; prints its address",
+    long: [
+      "A machine that was started without any card has no network on the host: into it only a closed card without ports can be",
+      "plugged while it runs."
+    ],
+    examples: [["ironwood vm attach-nic web -p 8080:80", "A card with a port that leads to the guest"]]
+  })
+)
+
+export const detachNic = Command.make(
+  "detach-nic",
+  { name, mac: Argument.String("ADDRESS").pipe(Argument.withDescription("The card's address")) },
+  Effect.fnUntraced(function* ({ mac, name }) {
+    const client = yield* Client
+    const { vm } = yield* Effect.mapError(
+      client.call(VmService.method.detachVmNic, { name, mac: mac.toLowerCase(), requestId: requestId() }, patience),
+      told("vm detach-nic", new Map([["mac", "ADDRESS"]]))
+    )
+    return yield* answer(mac.toLowerCase(), vm)
+  })
+).pipe(
+  describe({
+    short: "Take a network card out of a virtual machine, once its guest has let go of it",
+    examples: [["ironwood vm detach-nic web 52:54:00:12:34:56", "`ironwood vm inspect web` has the addresses"]]
+  })
+)

@@ -1,0 +1,219 @@
+/**
+ * What every driver does to have its program run: find it, ask it for its version, give a machine its place, and start it by
+ * `launch` (C, beside taproot), which opens the machine's files and sockets and becomes the machine's own user before it becomes
+ * the program.
+ *
+ * Traps:
+ * - The machine's directory is root's, and the program cannot even look into it: what is in there is opened, connected to and
+ *   taken away by root.
+ * - Where we are not root all machines run as who we are, and see what we see.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Semaphore from "effect/Semaphore"
+import * as fs from "node:fs/promises"
+import { join } from "node:path"
+import { Cgroups } from "../host/Cgroups.ts"
+import { helperPath } from "../taproot/Helper.ts"
+import * as ProcessExit from "../taproot/ProcessExit.ts"
+import { Processes, type RunRequest } from "../taproot/Processes.ts"
+import { type DriverFacts, type LaunchRequest, type Place, PlaceFailed } from "./Hypervisor.ts"
+
+/**
+ * A file that the machine has, as a descriptor of its program. `ro`, `rw`: one that a person named; `own`: one that was made for
+ * it; `socket`: a unix socket that listens there, by its name in the machine's directory.
+ */
+export interface Handed {
+  readonly descriptor: number
+  readonly path: string
+  readonly kind: "ro" | "rw" | "own" | "socket"
+}
+
+/** How a program is started. */
+export interface Start {
+  /** Whom it runs as, on a host where we may choose. */
+  readonly user: number
+  readonly files: ReadonlyArray<Handed>
+  /** It is in the host's network; else in one of its own, with nothing in it. */
+  readonly network: boolean
+  readonly kvm: boolean
+  /** What of the host's files it sees besides its own (`room.h`); undefined: what its user sees. */
+  readonly sees: ReadonlyArray<string> | undefined
+  /** The program and its arguments. */
+  readonly words: ReadonlyArray<string>
+}
+
+/** Nobody: what is tried needs no user of its own. */
+export const TRIAL_USER = 65_534
+
+const KVM = "/dev/kvm"
+/** Just below the users that machines are given. */
+const KVM_GROUP = 1_899_999_999
+
+/** By which a user-mode network asks for names. */
+const RESOLVER = "/etc/resolv.conf"
+
+/** Where programs are looked for. */
+export const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+/** One that was not found is looked for again after this many milliseconds. */
+const LOOK_AGAIN = 5_000
+/** A process of a machine has a few dozen threads and never forks. */
+const MOST_PROCESSES = 1_024
+
+const isRoot = process.geteuid?.() === 0
+
+/**
+ * The group that may use KVM. A device that only root may use (where no udev has been at work) is given a group of ours, in
+ * which nobody is but machines.
+ */
+const kvmGroup = Effect.tryPromise(async (): Promise<ReadonlyArray<number>> => {
+  const { gid, mode } = await fs.stat(KVM)
+  if ((mode & 0o006) === 0o006) return []
+  if ((mode & 0o060) === 0o060 && gid !== 0) return [gid]
+  if (!isRoot) return []
+  await fs.chown(KVM, 0, KVM_GROUP)
+  await fs.chmod(KVM, 0o660)
+  return [KVM_GROUP]
+}).pipe(Effect.orElseSucceed((): ReadonlyArray<number> => []))
+
+/** The first program of that name; one with a slash is where it says. */
+export const locate = (wanted: string, path = PATH): Effect.Effect<string | undefined> =>
+  Effect.promise(async () => {
+    const places = wanted.includes("/") ? [wanted] : path.split(":").map((directory) => join(directory, wanted))
+    for (const place of places) {
+      const usable = await fs.access(place, fs.constants.X_OK).then(
+        () => true,
+        () => false
+      )
+      if (usable) return place
+    }
+    return undefined
+  })
+
+/** Facts that are found once, and looked for again while there is a problem. */
+export const remembered = (examine: Effect.Effect<DriverFacts>): Effect.Effect<DriverFacts> => {
+  const search = Semaphore.makeUnsafe(1)
+  let known: { readonly at: number; readonly found: DriverFacts } | undefined
+  return search.withPermit(
+    Effect.gen(function* () {
+      const now = yield* Clock.currentTimeMillis
+      if (known === undefined || (known.found.problem !== undefined && now - known.at > LOOK_AGAIN)) {
+        known = { at: now, found: yield* examine }
+      }
+      return known.found
+    })
+  )
+}
+
+/** Of one host: what drivers use to start their programs. */
+export const make = Effect.gen(function* () {
+  const processes = yield* Processes
+  const cgroups = yield* Cgroups
+  const launcher = helperPath(processes.hello.taprootPid, "launch")
+
+  const argv = ({ files, kvm, network, sees, user, words }: Start) =>
+    Effect.map(kvm ? kvmGroup : Effect.succeed([]), (groups): readonly [string, ...Array<string>] => [
+      launcher,
+      ...(network ? [] : ["--no-network"]),
+      ...(sees === undefined || !isRoot
+        ? []
+        : [...words.slice(0, 1), ...sees, ...(network ? [RESOLVER] : []), ...(kvm ? [KVM] : [])].flatMap((path) => [
+            "--sees",
+            path
+          ])),
+      isRoot ? String(user) : "-",
+      isRoot ? [user, ...groups].join(",") : "-",
+      ...files.map(({ descriptor, kind, path }) => `${descriptor}=${kind}:${path}`),
+      "--",
+      ...words
+    ])
+
+  const prepare = (place: Place) =>
+    Effect.gen(function* () {
+      yield* Effect.tryPromise({
+        try: async () => {
+          await fs.mkdir(place.directory, { recursive: true, mode: 0o700 })
+          // an earlier Ironwood gave it to the machine's user
+          if (isRoot) await fs.chown(place.directory, 0, 0)
+        },
+        catch: (error) => new PlaceFailed({ detail: String(error) })
+      })
+      return yield* cgroups.prepare(place.cgroup, { memoryBytes: place.memoryBytes, pids: MOST_PROCESSES })
+    })
+
+  return {
+    /** What a program says when it is asked for its version, or what is wrong with it. */
+    versionOf: Effect.fnUntraced(function* (path: string, option: string): Effect.fn.Return<string, string> {
+      const asked = yield* Effect.timeoutOption(
+        Effect.result(processes.run({ label: "version", argv: [path, option], environment: { PATH } })),
+        "10 seconds"
+      )
+      if (Option.isNone(asked)) return yield* Effect.fail(`${path} ${option} does not end`)
+      if (asked.value._tag === "Failure") return yield* Effect.fail(asked.value.failure.message)
+      const { exit, stdout } = asked.value.success
+      if (!ProcessExit.isSuccess(exit)) {
+        return yield* Effect.fail(`${path} ${option} ${ProcessExit.describe(exit)}`)
+      }
+      return Buffer.from(stdout).toString("utf8")
+    }),
+
+    /** `sees`, if the program tells its version when it sees nothing else of the host; else undefined, and a warning in the log. */
+    enough: Effect.fnUntraced(function* (path: string, option: string, sees: ReadonlyArray<string>) {
+      const start = { user: TRIAL_USER, files: [], network: false, kvm: false, sees, words: [path, option] }
+      const asked = yield* Effect.result(
+        processes.run({ label: "version", argv: yield* argv(start), environment: { PATH } })
+      ).pipe(Effect.timeoutOption("10 seconds"))
+      const said = Option.flatMap(asked, Result.getSuccess)
+      if (Option.isSome(said) && ProcessExit.isSuccess(said.value.exit)) return sees
+      const words = Option.match(said, {
+        onNone: () => "",
+        onSome: ({ stderr }) => Buffer.from(stderr).toString("utf8")
+      })
+      yield* Effect.logWarning(
+        `${path} does not start without more of this host than ${sees.join(", ")}, so it sees what any user sees: ${words.trim()}`
+      )
+      return undefined
+    }),
+
+    /** A run of a program for which `file` is written into `directory`, to be its descriptor 3. */
+    trial: (
+      directory: string,
+      file: Uint8Array,
+      words: ReadonlyArray<string>,
+      sees: ReadonlyArray<string> | undefined
+    ): Effect.Effect<RunRequest, PlaceFailed> =>
+      Effect.gen(function* () {
+        const program = join(directory, "trial")
+        yield* Effect.tryPromise({
+          try: async () => {
+            await fs.mkdir(directory, { recursive: true, mode: 0o700 })
+            await fs.writeFile(program, file, { mode: 0o644 })
+          },
+          catch: (error) => new PlaceFailed({ detail: String(error) })
+        })
+        const files: ReadonlyArray<Handed> = [{ descriptor: 3, path: program, kind: "ro" }]
+        const start = { user: TRIAL_USER, files, network: false, kvm: true, sees, words }
+        return { label: "accelerator trial", argv: yield* argv(start), environment: { PATH } }
+      }),
+
+    /** Makes a machine's place and starts its program there, with its console as standard input and output. */
+    spawn: ({ label, place }: LaunchRequest, start: Omit<Start, "user">) =>
+      Effect.gen(function* () {
+        const joined = yield* prepare(place)
+        return yield* processes.spawn({
+          label,
+          argv: yield* argv({ ...start, user: place.user }),
+          environment: { PATH, HOME: place.directory, TMPDIR: place.directory },
+          directory: place.directory,
+          cgroups: joined,
+          session: true,
+          stdin: { _tag: "Stream" },
+          stdout: { _tag: "Stream" },
+          stderr: { _tag: "Stream" }
+        })
+      })
+  }
+})
+export type Launching = Effect.Success<typeof make>
