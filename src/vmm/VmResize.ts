@@ -68,11 +68,10 @@ const asked = (measure: Measure, field: string): string =>
       : field
 
 /** The spec with the measure that it had before, what may have been changed beside it kept. */
-const restored = (
-  { balloonBytes: _, maxCpus: __, maxMemoryBytes: ___, ...present }: VmSpec,
-  { balloonBytes, cpus, disks, maxCpus, maxMemoryBytes, memoryBytes }: VmSpec
-): VmSpec =>
-  new VmSpec({
+const restored = (spec: VmSpec, before: VmSpec): VmSpec => {
+  const { balloonBytes: _, maxCpus: __, maxMemoryBytes: ___, ...present } = spec
+  const { balloonBytes, cpus, disks, maxCpus, maxMemoryBytes, memoryBytes } = before
+  return new VmSpec({
     ...present,
     cpus,
     memoryBytes,
@@ -81,6 +80,7 @@ const restored = (
     ...(maxMemoryBytes === undefined ? {} : { maxMemoryBytes }),
     disks: present.disks.map((disk) => disks.find(({ path }) => path === disk.path) ?? disk)
   })
+}
 
 export const make = ({ find, get, problems, records, runs, stateOf, turn }: World) => {
   /** The spec's disks with the measure's sizes and limits, or what is wrong with these. */
