@@ -151,7 +151,9 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
     if (words._tag === "Failure") return failing(path, words.failure)
     const version = /version (\S+)/.exec(words.success)?.[1] ?? ""
     sees = yield* launching.enough(path, "-version", SEEN)
-    const trial = yield* Effect.result(launching.trial(options.directory, Accelerator.PROGRAM, [path, ...TRIAL], sees))
+    const trial = yield* Effect.result(
+      launching.trial(options.directory, [Accelerator.PROGRAM], [path, ...TRIAL], sees)
+    )
     const acceleration =
       trial._tag === "Success"
         ? yield* Accelerator.find(processes, trial.success, Accelerator.saidByExit)
@@ -171,7 +173,14 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
       const { machine } = request
       const { files, words } = Arguments.make(path, machine, acceleration.accelerator)
       const kvm = acceleration.accelerator === "kvm"
-      return yield* launching.spawn(request, { files, network: machine.nics.length > 0, kvm, sees, words })
+      return yield* launching.spawn(request, {
+        files,
+        network: machine.nics.length > 0,
+        kvm,
+        sees,
+        byName: false,
+        words
+      })
     }),
     control: Effect.fn("Qemu.control")(function* (directory, running) {
       const socket = join(directory, Arguments.CONTROL_SOCKET)
