@@ -15,7 +15,7 @@ import * as Events from "../../src/vmm/cloud-hypervisor/Events.ts"
 import * as Firecracker from "../../src/vmm/firecracker/Firecracker.ts"
 import * as Requests from "../../src/vmm/firecracker/Requests.ts"
 import { beyond } from "../../src/vmm/Hypervisor.ts"
-import { machineOf, VmSpec } from "../../src/vmm/VmSpec.ts"
+import { machineOf, VmSpec, withFields } from "../../src/vmm/VmSpec.ts"
 import * as CloudHypervisorRules from "./standIn/CloudHypervisorRules.ts"
 import * as FirecrackerRules from "./standIn/FirecrackerRules.ts"
 import type { Rules, World } from "./standIn/Rules.ts"
@@ -44,7 +44,7 @@ const namesMatch = (files: ReadonlyArray<{ readonly descriptor: number }>, said:
 describe("Firecracker", () => {
   it.effect.prop("what it is asked is what it takes", { spec: VmSpec }, ({ spec }) =>
     Effect.sync(() => {
-      const machine = machineOf(new VmSpec({ ...spec, chipset: "microvm", kernel: spec.kernel ?? "/vmlinux" }), "/none")
+      const machine = machineOf(withFields(spec, { chipset: "microvm", kernel: spec.kernel ?? "/vmlinux" }), "/none")
       const able = {
         ...machine,
         cpus: Math.min(32, machine.cpus),
@@ -100,7 +100,7 @@ describe("Firecracker", () => {
 describe("Cloud Hypervisor", () => {
   it.effect.prop("what it is asked is what it takes", { spec: VmSpec }, ({ spec }) =>
     Effect.sync(() => {
-      const machine = machineOf(new VmSpec({ ...spec, chipset: "q35" }), "/none")
+      const machine = machineOf(withFields(spec, { chipset: "q35" }), "/none")
       const able = { ...machine, disks: machine.disks.slice(0, 24), nics: [], watchdog: false }
       assert.deepStrictEqual(beyond("Cloud Hypervisor", CloudHypervisor.capabilities, able), [])
       const options = { landlock: spec.balloon, noShutdown: true }

@@ -4,7 +4,14 @@
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { InstanceAction, type InstanceInfo, requests, VmStateChange } from "../../../src/vmm/firecracker/Api.ts"
+import {
+  BootSource,
+  Drive,
+  InstanceAction,
+  type InstanceInfo,
+  requests,
+  VmStateChange
+} from "../../../src/vmm/firecracker/Api.ts"
 import type { Answer, Rules, World } from "./Rules.ts"
 
 const BEFORE = "The requested operation is not supported before starting the microVM."
@@ -56,11 +63,10 @@ export const make = (id: string, world: World): Rules => {
         world.halt(state === "Paused")
         return done
       }
-      const body: Readonly<Record<string, unknown>> = { ...Object(found.success) }
-      if (path === "/boot-source") commandLine = String(body["boot_args"] ?? "")
+      if (Schema.is(BootSource)(found.success) && path === "/boot-source") commandLine = found.success.boot_args ?? ""
       if (path.startsWith("/drives/")) {
         const drive = path.slice("/drives/".length)
-        if (body["drive_id"] !== drive) {
+        if (Schema.is(Drive)(found.success) && found.success.drive_id !== drive) {
           return fault("The id from the path [] does not match the id from the body []!")
         }
         drives.add(drive)
