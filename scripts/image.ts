@@ -279,6 +279,7 @@ const ours = (): ReadonlyArray<CpioEntry> => [
   file("usr/lib/ironwood/launch", readFileSync(join(build, "launch")), 0o755),
   file("usr/lib/ironwood/unpack", readFileSync(join(build, "unpack")), 0o755),
   file("usr/lib/ironwood/hand", readFileSync(join(build, "hand")), 0o755),
+  file("usr/lib/ironwood/copy", readFileSync(join(build, "copy")), 0o755),
   file("usr/lib/ironwood/relay", readFileSync(join(build, "relay")), 0o755),
   file("usr/lib/ironwood/made-at", `${madeAt()}\n`),
   ...brain()
