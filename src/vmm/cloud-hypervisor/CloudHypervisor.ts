@@ -70,7 +70,8 @@ export const capabilities: Capabilities = {
   balloon: true,
   powerButton: true,
   pause: true,
-  hotPlug: []
+  hotPlug: [],
+  memory: false
 }
 
 const PROGRAM = "cloud-hypervisor"
@@ -140,6 +141,7 @@ const controlOf = (api: RestSocket.RestSocket, record: ReturnType<typeof Events.
       if (now === "paused") yield* put("/vm.pause")
     }),
     powerButton: put("/vm.power-button"),
+    memory: undefined,
     lost: Effect.never,
     ...noHotPlug("Cloud Hypervisor")
   }

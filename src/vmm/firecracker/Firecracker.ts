@@ -70,7 +70,8 @@ export const capabilities: Capabilities = {
   balloon: true,
   powerButton: true,
   pause: true,
-  hotPlug: []
+  hotPlug: [],
+  memory: false
 }
 
 const PROGRAM = "firecracker"
@@ -135,6 +136,7 @@ const controlOf = (api: RestSocket.RestSocket): Control => {
     pause: change("Paused"),
     reset: Effect.fail(new ControlLost({ command: "reset", detail: "Firecracker cannot reset a machine" })),
     powerButton: act("SendCtrlAltDel"),
+    memory: undefined,
     lost: Effect.never,
     ...noHotPlug("Firecracker")
   }
