@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Devices from "./Devices.ts"
 import * as Disks from "./Disks.ts"
+import type { Capabilities } from "./Hypervisor.ts"
 import { commands, hint } from "./Lifecycle.ts"
 import type { DiskLimits } from "./Shape.ts"
 import type { World } from "./VmDevices.ts"
@@ -38,11 +39,21 @@ type Problem = { readonly field: string; readonly problem: string }
 /** What cannot be while it runs. */
 const liveProblems = (
   spec: VmSpec,
-  { cpus, maxCpus, maxMemoryBytes, memoryBytes }: Measure
+  { balloonBytes, cpus, disks = [], maxCpus, maxMemoryBytes, memoryBytes }: Measure,
+  able: Capabilities | undefined
 ): ReadonlyArray<Problem> => {
+  const grows = able?.growth.includes(spec.chipset) === true
+  const never = "cannot be changed while it runs, by its hypervisor: stop it first"
   const places = spec.maxCpus ?? spec.cpus
   const most = spec.maxMemoryBytes ?? spec.memoryBytes
   const wrong: ReadonlyArray<readonly [boolean, string, string]> = [
+    [!grows && cpus !== undefined && cpus !== spec.cpus, "cpus", never],
+    [!grows && memoryBytes !== undefined && memoryBytes !== spec.memoryBytes, "memoryBytes", never],
+    [balloonBytes !== undefined && able?.balloonTarget !== true, "balloonBytes", never],
+    ...disks.flatMap(({ limits, sizeBytes }, index) => [
+      [sizeBytes !== undefined && able?.diskSizes !== true, `disks[${index}].sizeBytes`, never] as const,
+      [limits !== undefined && able?.diskLimits !== true, `disks[${index}].limits`, never] as const
+    ]),
     [maxCpus !== undefined, "maxCpus", "cannot be changed while it runs: stop it first"],
     [maxMemoryBytes !== undefined, "maxMemoryBytes", "cannot be changed while it runs: stop it first"],
     [
@@ -82,7 +93,7 @@ const restored = (spec: VmSpec, before: VmSpec): VmSpec => {
   })
 }
 
-export const make = ({ find, get, problems, records, runs, stateOf, turn }: World) => {
+export const make = ({ find, get, hypervisor, problems, records, runs, stateOf, turn }: World) => {
   /** The spec's disks with the measure's sizes and limits, or what is wrong with these. */
   const disksWith = Effect.fnUntraced(function* (spec: VmSpec, changes: NonNullable<Measure["disks"]>) {
     const wrong: Array<Problem> = []
@@ -114,6 +125,14 @@ export const make = ({ find, get, problems, records, runs, stateOf, turn }: Worl
     return { disks, wrong }
   })
 
+  /** What the hypervisor of the life that goes on can do. */
+  const abilities = (name: string) =>
+    Effect.gen(function* () {
+      const run = yield* runs.current(name)
+      const drivers = yield* hypervisor.facts
+      return drivers.find((driver) => Option.isSome(run) && driver.name === run.value.hypervisor)?.capabilities
+    })
+
   const commit = Effect.fnUntraced(function* (name: string, measure: Measure) {
     const { value } = yield* find(name)
     const present = yield* stateOf(name)
@@ -129,7 +148,7 @@ export const make = ({ find, get, problems, records, runs, stateOf, turn }: Worl
     const before = new Set((yield* problems(spec)).map(({ field }) => field))
     const found = [
       ...wrong,
-      ...(action === "commit" ? [] : liveProblems(spec, measure)),
+      ...(action === "commit" ? [] : liveProblems(spec, measure, yield* abilities(name))),
       ...problemsOf(next),
       ...(yield* problems(next)).filter(({ field }) => !before.has(field) && !field.startsWith("disks["))
     ].map((one) => ({ ...one, field: asked(measure, one.field) }))

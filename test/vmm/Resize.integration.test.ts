@@ -97,6 +97,8 @@ describe("resize", () => {
             yield* Effect.flatMap(vms.attach("web"), ({ write }) => write(Buffer.from("fill:2\n")))
             yield* says(vms, "web", "guest: filled", often)
           })
+        const fixed = yield* Effect.flip(vms.resize("web", { cpus: 2 }))
+        assert.include(fixed.message, "cpus: cannot be changed while it runs, by its hypervisor: stop it first")
         const began = process.hrtime.bigint()
         yield* write(1)
         // 2 MiB at 256 KiB a second; a burst of one second is free

@@ -69,6 +69,7 @@ export const capabilities: Capabilities = {
   growth: ["q35"],
   diskSizes: true,
   diskLimits: true,
+  balloonTarget: true,
   topology: true,
   hugepages: true,
   passthrough: ["q35"],
@@ -185,7 +186,9 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
     if (words._tag === "Failure") return failing(path, words.failure)
     const version = /version (\S+)/.exec(words.success)?.[1] ?? ""
     sees = yield* launching.enough(path, "-version", SEEN)
-    const trial = yield* Effect.result(launching.trial(options.directory, Accelerator.PROGRAM, [path, ...TRIAL], sees))
+    const trial = yield* Effect.result(
+      launching.trial(options.directory, [Accelerator.PROGRAM], [path, ...TRIAL], sees)
+    )
     const acceleration =
       trial._tag === "Success"
         ? yield* Accelerator.find(processes, trial.success, Accelerator.saidByExit)
@@ -215,6 +218,7 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
         pinned,
         // it looks for the host's devices in many places
         sees: pinned ? undefined : sees,
+        byName: false,
         words
       })
     }),
