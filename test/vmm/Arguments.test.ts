@@ -50,6 +50,23 @@ describe("QEMU's arguments", () => {
     assert.deepStrictEqual(after(words, "-netdev"), [])
   })
 
+  it("empty disks have nothing in them, and a monitor that takes what is put into them", () => {
+    const { files, words } = Arguments.make("qemu", { ...machine, chipset: "microvm", emptyDisks: 2 }, "tcg")
+    assert.deepInclude(files, { descriptor: 6, path: "hand", kind: "socket" })
+    const nodes = after(words, "-blockdev").map((word) => Schema.decodeUnknownSync(Schema.UnknownFromJsonString)(word))
+    assert.lengthOf(nodes, 2)
+    assert.deepInclude(nodes[1], { driver: "null-co", "node-name": "empty1", "read-only": true })
+    assert.include(
+      after(words, "-device"),
+      "virtio-blk-device,id=empty1-device,drive=empty1,serial=empty1,werror=stop,rerror=report"
+    )
+    const none = { ...capabilities, emptyDisks: false }
+    assert.deepStrictEqual(
+      beyond("X", none, { ...machine, emptyDisks: 1 }).map(({ field }) => field),
+      ["emptyDisks"]
+    )
+  })
+
   it("disks say their format, have no backing file, and are writable only when they shall be", () => {
     const { files, words } = Arguments.make(
       "qemu",

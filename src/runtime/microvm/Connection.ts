@@ -173,6 +173,7 @@ export const make = Effect.fnUntraced(function* (input: {
       content,
       containers,
       gone,
+      insert: control.insertDisk,
       renew,
       isRenewed: Effect.sync(() => isRenewed),
       broken

@@ -11,6 +11,8 @@ import * as Cgroups from "../../host/Cgroups.ts"
 import { textOf } from "../../host/SystemFiles.ts"
 import type { Content } from "../../storage/Content.ts"
 import type { Processes } from "../../taproot/Processes.ts"
+import type { ControlLost } from "../../vmm/Hypervisor.ts"
+import type { Disk } from "../../vmm/Machine.ts"
 import * as Belongings from "../Belongings.ts"
 import * as Capabilities from "../Capabilities.ts"
 import { RootfsFailed } from "../ContainerExit.ts"
@@ -28,6 +30,8 @@ export const make = Effect.fnUntraced(function* (input: {
   readonly processes: Processes["Service"]
   readonly content: Content["Service"]
   readonly gone: Effect.Effect<Option.Option<string>>
+  /** Puts a disk into it; the serial number by which it is known there. */
+  readonly insert: (disk: Disk) => Effect.Effect<string, ControlLost>
   /** Has the machine started anew for a container whose image it lacks. */
   readonly renew: (container: string) => Effect.Effect<void>
   readonly isRenewed: Effect.Effect<boolean>
@@ -36,7 +40,7 @@ export const make = Effect.fnUntraced(function* (input: {
   /** Told when the guest does not keep to the rules. */
   readonly broken: (detail: string) => Effect.Effect<void>
 }) {
-  const { broken, containers, content, gone, isRenewed, processes, renew } = input
+  const { broken, containers, content, gone, insert, isRenewed, processes, renew } = input
   const { files, like, readInRoot, removeTree } = yield* GuestFiles.make(processes, broken)
   const cgroups = yield* Cgroups.make(processes.hello.taprootPid, files)
   const runtime = yield* OciRuntimeLive.make({
@@ -48,7 +52,7 @@ export const make = Effect.fnUntraced(function* (input: {
     candidates: Effect.succeed([]),
     concurrency: 2
   })
-  const roots = GuestRoots.make({ processes, files, like, removeTree, renew, containers })
+  const roots = GuestRoots.make({ processes, files, like, removeTree, insert, renew, containers })
   const threads = Number(yield* textOf(files, "/proc/sys/kernel/threads-max"))
   const system: System = {
     processes,
@@ -66,7 +70,7 @@ export const make = Effect.fnUntraced(function* (input: {
         Effect.mapError((error) =>
           error._tag === "ImageNotFound" ? error : new RootfsFailed({ name, detail: error.message })
         ),
-        Effect.flatMap(({ chainId }) => roots.acquire(name, chainId, identity)),
+        Effect.flatMap((root) => roots.acquire(name, root, identity)),
         Effect.map((path) => ({ path, seen: path }))
       ),
     releaseRoot: roots.release,

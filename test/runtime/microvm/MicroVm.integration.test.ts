@@ -237,9 +237,9 @@ describe("a microVM", () => {
   )
 
   it.live(
-    "that dies takes its containers along, each of which goes on as its policy says",
+    "takes containers with other images as it runs; when it dies each goes on as its policy says",
     () =>
-      withContainers(({ containers }) =>
+      withContainers(({ containers, content, state }) =>
         Effect.gen(function* () {
           yield* sandbox(containers, "mortal")
           yield* create(containers, { name: "always", sandbox: "mortal", command: ticking })
@@ -253,6 +253,12 @@ describe("a microVM", () => {
           yield* waitFor(containers, "always", ({ pid }) => pid !== undefined)
           const [machine] = machines("mortal")
           if (machine === undefined) return assert.fail("there is no machine")
+          yield* content.importFrom(writeImage(state, "other", {}, "of another image"))
+          const late = shell("cat /etc/note; exec sleep 1000")
+          yield* create(containers, { name: "late", image: "other", sandbox: "mortal", command: late })
+          yield* patiently(Effect.map(logText(containers, "late"), (text) => text === "of another image\n"))
+          assert.deepStrictEqual(machines("mortal"), [machine])
+          assert.strictEqual((yield* containers.get("once")).restarts, 0)
           process.kill(machine, "SIGKILL")
           const once = yield* waitFor(containers, "once", ({ state }) => state === "failed")
           assert.deepInclude(once.lastExit, {
@@ -261,6 +267,7 @@ describe("a microVM", () => {
           })
           const always = yield* waitFor(containers, "always", ({ pid, restarts }) => pid !== undefined && restarts > 0)
           assert.propertyVal(always.lastExit, "tag", "MicroVmEnded")
+          yield* waitFor(containers, "late", ({ pid, restarts }) => pid !== undefined && restarts > 0)
           assert.strictEqual(machines("mortal").length, 1)
           assert.notInclude(machines("mortal"), machine)
         })
