@@ -13,12 +13,14 @@ import type { Content } from "../../storage/Content.ts"
 import type { Processes } from "../../taproot/Processes.ts"
 import type { ControlLost } from "../../vmm/Hypervisor.ts"
 import type { Disk } from "../../vmm/Machine.ts"
-import * as Belongings from "../Belongings.ts"
 import * as Capabilities from "../Capabilities.ts"
 import { RootfsFailed } from "../ContainerExit.ts"
 import * as OciRuntimeLive from "../OciRuntimeLive.ts"
 import * as ProcessLimits from "../ProcessLimits.ts"
+import type { HostPaths } from "../HostPaths.ts"
+import type { Secrets } from "../Secrets.ts"
 import type { System } from "../System.ts"
+import * as GuestBelongings from "./GuestBelongings.ts"
 import * as GuestFiles from "./GuestFiles.ts"
 import * as GuestRoots from "./GuestRoots.ts"
 
@@ -29,6 +31,8 @@ const paths = { oci: `${HOME}/oci`, bundles: `${HOME}/bundles`, consoles: `${HOM
 export const make = Effect.fnUntraced(function* (input: {
   readonly processes: Processes["Service"]
   readonly content: Content["Service"]
+  readonly hostPaths: HostPaths
+  readonly secrets: Secrets["Service"]
   readonly gone: Effect.Effect<Option.Option<string>>
   /** Puts a disk into it; the serial number by which it is known there. */
   readonly insert: (disk: Disk) => Effect.Effect<string, ControlLost>
@@ -40,8 +44,8 @@ export const make = Effect.fnUntraced(function* (input: {
   /** Told when the guest does not keep to the rules. */
   readonly broken: (detail: string) => Effect.Effect<void>
 }) {
-  const { broken, containers, content, gone, insert, isRenewed, processes, renew } = input
-  const { files, like, readInRoot, removeTree } = yield* GuestFiles.make(processes, broken)
+  const { broken, containers, content, gone, hostPaths, insert, isRenewed, processes, secrets, renew } = input
+  const { files, like, own, readInRoot, removeTree } = yield* GuestFiles.make(processes, broken)
   const cgroups = yield* Cgroups.make(processes.hello.taprootPid, files)
   const runtime = yield* OciRuntimeLive.make({
     processes,
@@ -83,7 +87,14 @@ export const make = Effect.fnUntraced(function* (input: {
         hostname: spec.hostname ?? container,
         hostFiles: []
       }),
-    belongings: Belongings.none,
+    belongings: GuestBelongings.make({
+      directory: `${HOME}/belongings`,
+      files,
+      own,
+      removeTree,
+      hostPaths,
+      secrets
+    }),
     gone,
     isRenewed
   }
