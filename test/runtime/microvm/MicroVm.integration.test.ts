@@ -225,7 +225,7 @@ describe("a microVM", () => {
             })
             yield* patiently(Effect.map(logText(containers, "given"), (text) => text.includes("Read-only")))
             const given = yield* logText(containers, "given")
-            assert.match(given, /^s3cretport=1-r-------- +1 1000 +1000 .*\n-rw-r----- +1 7 +1000 /)
+            assert.match(given, /^s3cretport=1-rw-r----- +1 7 +1000 .*\n-r-------- +1 1000 +1000 /)
             yield* containers.remove("given", { force: true })
             const inside = (command: ReadonlyArray<string>, input?: string) =>
               containers.exec("server", { command, environment: {}, stdin: input !== undefined, detach: false }).pipe(
@@ -392,9 +392,11 @@ describe("a microVM", () => {
           Effect.flatMap(decodeSandboxSpec({ name: "sized", microvm: { cpus: 2 } }), containers.createSandbox)
         )
         assert.propertyVal(sized, "_tag", "SpecInvalid")
-        const large = yield* Effect.flip(sandbox(containers, "large", { microvm: { diskBytes: 2 ** 44 } }))
+        const microvm = { diskBytes: 2 ** 44, kernel: "/etc/passwd" }
+        const large = yield* Effect.flip(sandbox(containers, "large", { microvm }))
         assert.deepStrictEqual(large._tag === "SpecInvalid" ? large.problems.map(({ field }) => field) : [], [
-          "microvm.diskBytes"
+          "microvm.diskBytes",
+          "microvm.kernel"
         ])
         assert.deepStrictEqual(yield* containers.listSandboxes, [])
         yield* sandbox(containers, "box")
