@@ -1,5 +1,5 @@
 /**
- * Builds what runs from this checkout into `build/`: taproot (C), the code generated from the protos, the bundles of the
+ * Builds what runs from this checkout into `build/`: taproot and what unpacks layers (C), the code generated from the protos, the bundles of the
  * brain and the command line with their V8 compile caches, and the sample image. Each step is skipped when its result is
  * newer than everything that it is made from.
  *
@@ -88,13 +88,20 @@ const program = async (name: string, entry: string) => {
   )
 }
 
-const taprootInputs = ["src/taproot/Makefile", ...cSources()]
+const taprootInputs = ["src/taproot/Makefile", ...cSources("src/taproot")]
+const unpackInputs = ["src/storage/unpack/Makefile", ...cSources("src/storage/unpack")]
 await step("compiling taproot", "build/taproot", taprootInputs, () =>
   run("make", ["-C", "src/taproot", "BUILD=../../build"])
+)
+await step("compiling what unpacks layers", "build/unpack", unpackInputs, () =>
+  run("make", ["-C", "src/storage/unpack", "BUILD=../../../build"])
 )
 if (process.argv.includes("--test")) {
   await step("compiling taproot for the tests", "build/taproot-sanitized", taprootInputs, () =>
     run("make", ["-C", "src/taproot", "BUILD=../../build", "tests"])
+  )
+  await step("compiling what unpacks layers for the tests", "build/unpack-sanitized", unpackInputs, () =>
+    run("make", ["-C", "src/storage/unpack", "BUILD=../../../build", "tests"])
   )
 }
 await step(
@@ -166,8 +173,8 @@ async function packBrain(): Promise<void> {
   run("tar", ["-C", "build", ...plain, "-cf", "build/brain.tar", "manifest.json", ...brainFiles])
 }
 
-function cSources(): ReadonlyArray<string> {
-  return readdirSync("src/taproot")
+function cSources(directory: string): ReadonlyArray<string> {
+  return readdirSync(directory)
     .filter((name) => name.endsWith(".c") || name.endsWith(".h"))
-    .map((name) => join("src/taproot", name))
+    .map((name) => join(directory, name))
 }

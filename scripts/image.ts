@@ -241,7 +241,7 @@ const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
     directory("usr/lib/dhcpcd"),
     file("usr/bin/node", readFileSync(node), 0o755),
     ...copied.map((path, index) => file(`usr/bin/${programs[index] ?? ""}`, readFileSync(path), 0o755)),
-    ...librariesOf([node, ...copied]).map(({ file: path, name }) =>
+    ...librariesOf([node, ...copied, join(build, "unpack")]).map(({ file: path, name }) =>
       file(name.replace(/^\/(usr\/)?/, "usr/"), readFileSync(path), 0o755)
     ),
     ...carried.map((path) => file(`usr/lib/modules/${release}/${path}`, readFileSync(join(modules, path)))),
@@ -277,7 +277,9 @@ const ours = (): ReadonlyArray<CpioEntry> => [
   file("usr/lib/ironwood/init", readFileSync(join(build, "init")), 0o755),
   file("usr/lib/ironwood/enter", readFileSync(join(build, "enter")), 0o755),
   file("usr/lib/ironwood/launch", readFileSync(join(build, "launch")), 0o755),
+  file("usr/lib/ironwood/unpack", readFileSync(join(build, "unpack")), 0o755),
   file("usr/lib/ironwood/hand", readFileSync(join(build, "hand")), 0o755),
+  file("usr/lib/ironwood/copy", readFileSync(join(build, "copy")), 0o755),
   file("usr/lib/ironwood/relay", readFileSync(join(build, "relay")), 0o755),
   file("usr/lib/ironwood/made-at", `${madeAt()}\n`),
   ...brain()

@@ -24,69 +24,64 @@ export interface Blobs {
   readonly has: (digest: Digest, size: number) => Effect.Effect<boolean, StorageFailed>
   /**
    * Stores the bytes when they are `size` and have the digest. `onBytes` hears of each piece that was written. `onFile` can
-   * open what is to be read meanwhile: that ends with the blob, and never when the rest does not come.
+   * open what is to be read meanwhile.
    */
   readonly receive: <E, R>(
     digest: Digest,
     size: number,
     bytes: Stream.Stream<Uint8Array, E, R>,
     onBytes: (count: number) => Effect.Effect<void>,
-    onFile?: (open: Following) => Effect.Effect<void, StorageFailed>
+    onFile?: (open: Opened) => Effect.Effect<void, StorageFailed>
   ) => Effect.Effect<void, E | BlobCorrupt | StorageFailed, R>
+  /** A blob that is there, as one that has come. */
+  readonly open: (digest: Digest, size: number) => Opened
   readonly read: (digest: Digest) => Stream.Stream<Uint8Array, StorageFailed>
   /** Every blob with its size. */
   readonly list: Effect.Effect<ReadonlyArray<{ readonly digest: Digest; readonly size: number }>, StorageFailed>
   readonly remove: (digest: Digest) => Effect.Effect<void, StorageFailed>
 }
 
-/** How far a file has come, for who reads it meanwhile. */
-interface Growth {
+/** A file that other programs can open while the rest of it is still to come, whatever becomes of its name. */
+export interface Coming<E = never, R = never> {
+  /** Good while the scope is open that opened it. */
+  readonly file: string
   readonly size: number
-  readonly written: () => number
-  readonly add: (count: number) => void
-  /** Until there is more than `position`. */
-  readonly beyond: (position: number) => Effect.Effect<void>
+  /** How many bytes there are, as soon as these are more than `position`: waits for ever when the rest does not come. */
+  readonly beyond: (position: number) => Effect.Effect<number, E, R>
 }
 
-const makeGrowth = (size: number): Growth => {
+type Opened = Effect.Effect<Coming, StorageFailed, Scope.Scope>
+
+/** How far a file has come, for who reads it meanwhile. */
+interface Growth {
+  readonly add: (count: number) => void
+  readonly beyond: (position: number) => Effect.Effect<number>
+}
+
+const makeGrowth = (): Growth => {
   let written = 0
   const waiting = new Set<() => void>()
   return {
-    size,
-    written: () => written,
     add: (count) => {
       written += count
-      for (const wake of waiting) wake()
-      waiting.clear()
+      for (const look of waiting) look()
     },
     beyond: (position) =>
       Effect.callback((resume) => {
-        if (written > position) return resume(Effect.void)
-        const wake = () => resume(Effect.void)
-        waiting.add(wake)
-        return Effect.sync(() => void waiting.delete(wake))
+        const look = () => {
+          if (written <= position) return
+          waiting.delete(look)
+          resume(Effect.succeed(written))
+        }
+        waiting.add(look)
+        look()
+        return Effect.sync(() => void waiting.delete(look))
       })
   }
 }
 
-const pieceBytes = 256 * 1024
-
-/** Opens a file of which the rest is still to come; it may be renamed after that. */
-type Following = Effect.Effect<Stream.Stream<Uint8Array, StorageFailed>, StorageFailed, Scope.Scope>
-
-const following = (file: string, growth: Growth): Following =>
-  Effect.map(Files.open(file, "r"), (handle) =>
-    Stream.unfold(0, (position) =>
-      Effect.gen(function* () {
-        if (position >= growth.size) return undefined
-        yield* growth.beyond(position)
-        const length = Math.min(growth.written() - position, pieceBytes)
-        const buffer = Buffer.allocUnsafe(length)
-        const { bytesRead } = yield* Files.attempt("read", file, () => handle.read(buffer, 0, length, position))
-        return [buffer.subarray(0, bytesRead), position + bytesRead] as const
-      })
-    )
-  )
+const opened = (file: string, size: number, beyond: Growth["beyond"]): Opened =>
+  Effect.map(Files.open(file, "r"), ({ fd }) => ({ file: `/proc/${process.pid}/fd/${fd}`, size, beyond }))
 
 const algorithms = ["sha256", "sha512"] as const
 
@@ -113,24 +108,28 @@ export const make = Effect.fnUntraced(function* (
     size: number,
     bytes: Stream.Stream<Uint8Array, E, R>,
     onBytes: (count: number) => Effect.Effect<void>,
-    onFile?: (open: Following) => Effect.Effect<void, StorageFailed>
+    onFile?: (open: Opened) => Effect.Effect<void, StorageFailed>
   ) {
     const file = path.join(temporary, `blob-${received++}`)
     const hash = hasher(digest)
     let count = 0
     const store = Effect.gen(function* () {
       const handle = yield* Files.open(file, "wx")
-      const growth = makeGrowth(size)
-      if (onFile !== undefined) yield* onFile(following(file, growth))
-      yield* Stream.runForEach(bytes, (piece): Effect.Effect<void, BlobCorrupt | StorageFailed> => {
-        count += piece.length
-        if (count > size) {
-          return Effect.fail(new BlobCorrupt({ digest, problem: `it has more than the ${size} bytes declared` }))
+      const growth = makeGrowth()
+      if (onFile !== undefined) yield* onFile(opened(file, size, growth.beyond))
+      yield* Stream.runForEachArray(bytes, (pieces): Effect.Effect<void, BlobCorrupt | StorageFailed> => {
+        let brought = 0
+        for (const piece of pieces) {
+          brought += piece.length
+          if (count + brought > size) {
+            return Effect.fail(new BlobCorrupt({ digest, problem: `it has more than the ${size} bytes declared` }))
+          }
+          hash.update(piece)
         }
-        hash.update(piece)
-        return Effect.andThen(Files.writeAll(handle, file, piece), () => {
-          growth.add(piece.length)
-          return onBytes(piece.length)
+        count += brought
+        return Effect.andThen(Files.writePieces(handle, file, pieces), () => {
+          growth.add(brought)
+          return onBytes(brought)
         })
       })
       if (count < size) {
@@ -158,6 +157,7 @@ export const make = Effect.fnUntraced(function* (
   return {
     has: (digest, size) => Effect.map(sizeOf(fileOf(digest)), (actual) => actual === size),
     receive,
+    open: (digest, size) => opened(fileOf(digest), size, () => Effect.succeed(size)),
     read: (digest) => Files.read(fileOf(digest)),
     list,
     remove: (digest) => Files.remove(fileOf(digest))

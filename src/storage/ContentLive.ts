@@ -18,7 +18,6 @@ import * as Stream from "effect/Stream"
 import * as path from "node:path"
 import { Processes } from "../taproot/Processes.ts"
 import * as Blobs from "./Blobs.ts"
-import { decompress } from "./Compression.ts"
 import {
   Content,
   type Damage,
@@ -33,7 +32,6 @@ import {
   type PullOptions
 } from "./Content.ts"
 import {
-  BlobCorrupt,
   type ImageError,
   ImageInUse,
   ImageNotFound,
@@ -224,20 +222,20 @@ const make = Effect.fnUntraced(function* (
     if (item === undefined || compression === undefined) return
     const { digest, size } = item
     const scope = yield* Effect.scope
-    const bytes = yield* Deferred.make<Stream.Stream<Uint8Array, StorageFailed>>()
+    const coming = yield* Deferred.make<Blobs.Coming>()
+    const follow = (open: Effect.Effect<Blobs.Coming, StorageFailed, Scope.Scope>) =>
+      open.pipe(
+        Effect.provideService(Scope.Scope, scope),
+        Effect.flatMap((opened) => Deferred.succeed(coming, opened)),
+        Effect.asVoid
+      )
     const receive = Effect.gen(function* () {
       if (yield* blobs.has(digest, size)) {
-        yield* Deferred.succeed(bytes, blobs.read(digest))
+        yield* follow(blobs.open(digest, size))
         return yield* onBytes(size)
       }
       const field = `manifest ${image.digest} layers[${position}]`
-      return yield* blobs.receive(digest, size, source.blob(item, field), onBytes, (open) =>
-        open.pipe(
-          Effect.provideService(Scope.Scope, scope),
-          Effect.flatMap((following) => Deferred.succeed(bytes, following)),
-          Effect.asVoid
-        )
-      )
+      return yield* blobs.receive(digest, size, source.blob(item, field), onBytes, follow)
     })
     const received = yield* Effect.forkChild(locks.withLock(digest)(receive))
     const apply = layers.apply({
@@ -245,11 +243,8 @@ const make = Effect.fnUntraced(function* (
       blob: digest,
       blobBytes: size,
       diffId: item.diffId,
-      tar: decompress(
-        Stream.unwrap(Deferred.await(bytes)),
-        compression,
-        (problem) => new BlobCorrupt({ digest, problem })
-      ),
+      compression,
+      open: Deferred.await(coming),
       // a failure of it ends the race below
       below: Effect.andThen(below, Effect.exit(Fiber.join(received)))
     })

@@ -77,6 +77,19 @@ export const open = (file: string, flags: string | number): Effect.Effect<fs.Fil
 export const writeAll = (handle: fs.FileHandle, file: string, bytes: Uint8Array): Effect.Effect<void, StorageFailed> =>
   attempt("write", file, () => handle.writeFile(bytes))
 
+/** The same of several pieces, at once where the disk has room for all of them. */
+export const writePieces = (
+  handle: fs.FileHandle,
+  file: string,
+  pieces: ReadonlyArray<Uint8Array>
+): Effect.Effect<void, StorageFailed> =>
+  attempt("write", file, async () => {
+    const { bytesWritten } = await handle.writev([...pieces])
+    if (bytesWritten < pieces.reduce((sum, { length }) => sum + length, 0)) {
+      await handle.writeFile(Buffer.concat(pieces).subarray(bytesWritten))
+    }
+  })
+
 /** Syncs an open file, renames it and makes the new name durable: after this a power cut finds it whole or not at all. */
 export const publish = Effect.fnUntraced(function* (
   handle: fs.FileHandle,

@@ -113,8 +113,7 @@ export const verify = Effect.fnUntraced(function* (
       blob: digest,
       blobBytes: size,
       diffId,
-      tar: decompress(blobs.read(digest), compression, (problem) => new BlobCorrupt({ digest, problem })),
-      below: Effect.void
+      tar: decompress(blobs.read(digest), compression, (problem) => new BlobCorrupt({ digest, problem }))
     })
   })
   yield* Effect.forEach(

@@ -1,6 +1,7 @@
 /**
- * From the tar of an image layer to a tar that can be extracted as it stands, for overlayfs: every entry is parsed,
- * judged and *written anew*, so the program that extracts never reads a header that a stranger wrote. Pure and streaming.
+ * From the tar of an image layer to entries that can be made as they stand, for overlayfs: every entry is parsed, judged and
+ * *said anew*, so whoever makes it never reads a header that a stranger wrote. Pure and streaming. `LayerArchive` writes them as
+ * a tar again; for those who have the contents elsewhere, these need not come by (`skip`).
  *
  * - `.wh.NAME` becomes a character device 0:0, `.wh..wh..opq` the attribute `trusted.overlay.opaque` on its directory. Both
  *   speak about lower layers only: what the same layer has of that name stays, whatever the order of the entries.
@@ -10,13 +11,12 @@
  * - Of extended attributes only those that speak to the container pass: `user.*` (without `user.overlay.*`),
  *   `security.capability` and POSIX ACLs. `trusted.*` and other `security.*` speak to this host's kernel and are left out.
  *
- * There are two outputs: the *main* archive, while input comes, and after it `closing`: directories whose attributes were known
- * only at the end. They are for a second extraction, which must not empty directories that exist; the first one must
- * (`tar --recursive-unlink`), as a file may replace a directory.
+ * There are two outputs: the entries, while input comes (`LayerSink`) and at its end (`tail`), and after them `closing`: directories
+ * whose attributes were known only then. What an entry finds in its place it replaces, a directory with all in it; what closes only
+ * gives attributes to what is there.
  */
-import { fromBinary, paddingAfter, type TarEntry } from "./Tar.ts"
+import { fromBinary, type TarEntry } from "./Tar.ts"
 import { makeTarReader, type TarFault } from "./TarReader.ts"
-import { encodeEntry, endOfArchive } from "./TarWriter.ts"
 import {
   type Attributes,
   components,
@@ -71,18 +71,35 @@ export interface SpecialDirectory {
   readonly xattrs: ReadonlyMap<string, Uint8Array>
 }
 
+/** Who hears what a layer becomes. */
+export interface LayerSink {
+  readonly entry: (entry: TarEntry) => void
+  /** Content of the last entry: a view of the pushed bytes. What is to be kept must be copied before the next push. */
+  readonly data: (bytes: Uint8Array) => void
+  /** An entry with content that becomes nothing, such as a whiteout: no `data` comes of it. */
+  readonly dropped: (size: number) => void
+}
+
 export interface LayerFilter {
-  /** Takes bytes of the layer's tar and hands what they became to `output`. */
+  /** Takes bytes of the layer's tar and tells the sink what they became. */
   readonly push: (bytes: Uint8Array) => TarFault | undefined
+  /** How many bytes from here on are content and its padding; 0 when a header is next. */
+  readonly skippable: () => number
+  /** So many of these exist, but are not pushed. */
+  readonly skip: (count: number) => void
+  /** So many bytes follow on the end of the archive, and are not pushed. */
+  readonly rest: (count: number) => TarFault | undefined
   /** No more input: checks that it was whole. */
   readonly end: () => TarFault | undefined
-  /** After `end`: the last part of the main archive, whiteouts. In pieces, as there may be very many. */
-  readonly tail: () => Iterable<Uint8Array>
+  /** After `end`: the last entries, whiteouts. There may be very many. */
+  readonly tail: () => Iterable<TarEntry>
   /** After `end`: directories without an entry of their own, parents first. Their attributes are the lower layer's. */
   readonly implicit: () => ReadonlyArray<string>
-  /** After `end`: the second archive, given the attributes of implicit directories. */
-  readonly closing: (inherited: ReadonlyMap<string, Attributes>) => Iterable<Uint8Array>
-  /** After all of `closing`, whose inherited attributes count. */
+  /** After `end`, given the attributes of implicit directories: those that have others than when they were made. */
+  readonly closing: (inherited: ReadonlyMap<string, Attributes>) => Iterable<TarEntry>
+  /** The same of every directory. */
+  readonly closingAll: (inherited: ReadonlyMap<string, Attributes>) => Iterable<TarEntry>
+  /** After all of `closing` or `closingAll`, whose inherited attributes count. */
   readonly special: () => ReadonlyArray<SpecialDirectory>
   readonly entries: () => number
   readonly bytes: () => number
@@ -134,37 +151,16 @@ const whiteoutEntry = (path: string): TarEntry => ({
   minor: 0
 })
 
-/** An archive of these entries and its end, in pieces of about 64 KiB. */
-function* inPieces(entries: Iterable<TarEntry>): Generator<Uint8Array> {
-  let pieces: Array<Uint8Array> = []
-  let size = 0
-  for (const entry of entries) {
-    const header = encodeEntry(entry)
-    pieces.push(header)
-    size += header.length
-    if (size < 65_536) continue
-    yield Buffer.concat(pieces)
-    pieces = []
-    size = 0
-  }
-  yield Buffer.concat([...pieces, endOfArchive])
-}
-
-/** `output` gets views of the pushed bytes: what it wants to keep it must copy before the next push. */
-export const makeLayerFilter = (limits: LayerLimits, output: (bytes: Uint8Array) => void): LayerFilter => {
+export const makeLayerFilter = (limits: LayerLimits, sink: LayerSink): LayerFilter => {
   const root = makeDirectory("", undefined)
   let entries = 0
   let totalBytes = 0
   let specialDirectories = 0
-  /** Content of the current entry that is still to come; it is dropped when the entry itself was (a whiteout). */
-  let contentLeft = 0
-  let padding = 0
+  /** The content of the current entry is nobody's. */
   let dropped = false
 
   const emit = (entry: TarEntry): undefined => {
-    output(encodeEntry(entry))
-    contentLeft = entry.size
-    padding = paddingAfter(entry.size)
+    sink.entry(entry)
     dropped = false
     return undefined
   }
@@ -266,7 +262,6 @@ export const makeLayerFilter = (limits: LayerLimits, output: (bytes: Uint8Array)
 
   const take = (raw: TarEntry): string | undefined => {
     entries++
-    contentLeft = raw.size
     dropped = false
     if (entries > limits.entries) return `is one of more than ${limits.entries} entries, which is the limit`
     const list = components(raw.name, limits)
@@ -282,15 +277,15 @@ export const makeLayerFilter = (limits: LayerLimits, output: (bytes: Uint8Array)
     return entry.type === "hardlink" ? takeHardlink(list, entry) : takeOther(list, entry)
   }
 
-  const zeros = new Uint8Array(512)
   const reader = makeTarReader(
     {
-      entry: take,
+      entry: (raw) => {
+        const refused = take(raw)
+        if (refused === undefined && dropped && raw.size > 0) sink.dropped(raw.size)
+        return refused
+      },
       data: (bytes) => {
-        contentLeft -= bytes.length
-        if (dropped) return
-        output(bytes)
-        if (contentLeft === 0) output(zeros.subarray(0, padding))
+        if (!dropped) sink.data(bytes)
       }
     },
     limits
@@ -313,14 +308,14 @@ export const makeLayerFilter = (limits: LayerLimits, output: (bytes: Uint8Array)
     return list
   }
 
-  function* closing(inherited: ReadonlyMap<string, Attributes>): Generator<TarEntry> {
+  function* closing(inherited: ReadonlyMap<string, Attributes>, all: boolean): Generator<TarEntry> {
     for (const directory of directories(root)) {
       if (directory.attributes === undefined) {
         directory.attributes = inherited.get(directory.path)
         directory.stale = directory.attributes !== undefined
       }
       // The root exists before the archive does, so the main archive never describes it.
-      if (!directory.stale && !directory.opaque && directory !== root) continue
+      if (!all && !directory.stale && !directory.opaque && directory !== root) continue
       const attributes = directory.attributes ?? defaultAttributes
       const xattrs = directory.opaque
         ? new Map([...attributes.xattrs, ["trusted.overlay.opaque", Buffer.from("y")] as const])
@@ -341,23 +336,33 @@ export const makeLayerFilter = (limits: LayerLimits, output: (bytes: Uint8Array)
   // what no entry counts, such as extended headers without end and zeros behind the archive's
   const mostTarBytes = limits.totalBytes + limits.entries * 1024 + spareBytes
   let pushed = 0
-  const push = (bytes: Uint8Array): TarFault | undefined => {
-    pushed += bytes.length
-    const fault = reader.push(bytes)
-    return fault === undefined && pushed > mostTarBytes
-      ? {
+  const counted = (count: number): TarFault | undefined => {
+    pushed += count
+    return pushed <= mostTarBytes
+      ? undefined
+      : {
           entry: `(byte ${pushed})`,
           problem: `is one of more than the ${mostTarBytes} bytes that its archive may have`
         }
-      : fault
   }
 
   return {
-    push,
+    push: (bytes) => {
+      const fault = reader.push(bytes)
+      const tooMany = counted(bytes.length)
+      return fault ?? tooMany
+    },
+    skippable: reader.skippable,
+    skip: (count) => {
+      pushed += count
+      reader.skip(count)
+    },
+    rest: counted,
     end: reader.end,
-    tail: () => inPieces(whiteouts()),
+    tail: whiteouts,
     implicit,
-    closing: (inherited) => inPieces(closing(inherited)),
+    closing: (inherited) => closing(inherited, false),
+    closingAll: (inherited) => closing(inherited, true),
     special,
     entries: () => entries,
     bytes: () => totalBytes

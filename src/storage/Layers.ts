@@ -6,34 +6,36 @@
  * to 127 layers must fit the 4096 bytes of a mount's options. A layer is unpacked elsewhere, synced and renamed in one
  * step: it is there whole or not at all.
  *
- * The bytes come through `LayerFilter`, which judges and rewrites every entry, into GNU tar, which taproot spawned: it
- * writes device nodes, attributes and links at the speed of C on a second core, and its fate is not the brain's.
+ * `Unpacking` does it: a program that taproot spawned has the bytes, `LayerFilter` judges every entry here.
  *
  * Traps: the trees hold device nodes and set-user-ID files of strangers, so `directory` is closed to others (0700). Layers
  * below an opaque root do not show: mount what `lowerNames` says, not one name per layer.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { createHash, type Hash } from "node:crypto"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
-import { describe, isSuccess } from "../taproot/ProcessExit.ts"
-import { type Process, Processes, SpawnRefused } from "../taproot/Processes.ts"
+import { Processes } from "../taproot/Processes.ts"
+import type { Coming } from "./Blobs.ts"
 import { BlobCorrupt, LayerRefused, StorageFailed, UnpackFailed } from "./ContentError.ts"
-import { Digest, finish, hasher, short } from "./Digest.ts"
+import { Digest, finish, hasher } from "./Digest.ts"
 import * as Files from "./Files.ts"
 import * as KeyedLock from "./KeyedLock.ts"
-import { defaultLimits, type LayerLimits, limitsFor, makeLayerFilter } from "./LayerFilter.ts"
+import { makeLayerArchive } from "./LayerArchive.ts"
+import { defaultLimits, type LayerLimits, limitsFor } from "./LayerFilter.ts"
 import type { Attributes } from "./LayerTree.ts"
 import { compareTree } from "./LayerComparison.ts"
+import type { Compression } from "./OciImage.ts"
 import type { TarFault } from "./TarReader.ts"
+import * as Unpacking from "./unpack/Unpacking.ts"
 
-/** What of a layer is to be applied on what. */
-export interface LayerRequest<E, R, E2, R2> {
+/** What every question about a layer has. */
+interface LayerQuestion {
   /** The chain ids of the image up to and with this layer, lowest first. */
   readonly chain: ReadonlyArray<Digest>
   /** The blob that the layer comes from: what errors call it. */
@@ -42,10 +44,21 @@ export interface LayerRequest<E, R, E2, R2> {
   readonly blobBytes: number
   /** The digest that the uncompressed tar must have. */
   readonly diffId: Digest
-  /** The uncompressed tar. Read only when the layer is not there yet. */
-  readonly tar: Stream.Stream<Uint8Array, E, R>
+}
+
+/** What of a layer is to be applied on what. */
+export interface LayerRequest<E, R, E2, R2> extends LayerQuestion {
+  readonly compression: Compression
+  /** The blob, opened. Asked for only when the layer is not there yet. */
+  readonly open: Effect.Effect<Coming<E, R>, E, R | Scope.Scope>
   /** Succeeds when the layers below are applied; awaited last, so that layers of one image unpack side by side. */
   readonly below: Effect.Effect<void, E2, R2>
+}
+
+/** What a layer on the disk is to be compared with. */
+export interface LayerComparison<E, R> extends LayerQuestion {
+  /** The uncompressed tar. */
+  readonly tar: Stream.Stream<Uint8Array, E, R>
 }
 
 export interface LayersOptions {
@@ -80,9 +93,6 @@ interface Known {
   readonly special: ReadonlyMap<string, { readonly opaque: boolean; readonly xattrs: ReadonlyMap<string, Uint8Array> }>
 }
 
-/** Processes that unpack carry this label, so that a next brain can end those that a dead one left behind. */
-const labelPrefix = "unpack/"
-
 const nameOf = (chainId: Digest): string => `${createHash("sha256").update(chainId).digest("base64url").slice(0, 22)}/f`
 
 /** `Files` has no business with bytes as names; only look-ups by the names of entries need them. */
@@ -107,7 +117,7 @@ export class Layers extends Context.Service<
     ) => Effect.Effect<void, E | E2 | LayerRefused | BlobCorrupt | UnpackFailed | StorageFailed, R | R2>
     /** What in the tree differs from what the layer's tar says, in words; the first few. Says nothing of attributes of directories. */
     readonly compare: <E, R>(
-      request: LayerRequest<E, R, never, never>
+      request: LayerComparison<E, R>
     ) => Effect.Effect<ReadonlyArray<string>, E | LayerRefused | BlobCorrupt | UnpackFailed | StorageFailed, R>
     /** Every layer, and the bytes of its files. */
     readonly list: Effect.Effect<ReadonlyArray<{ readonly chainId: Digest; readonly bytes: number }>, StorageFailed>
@@ -129,8 +139,8 @@ const make = Effect.fnUntraced(function* (options: LayersOptions) {
   const known = new Map<Digest, Known>()
   let made = 0
 
-  // A tar of a dead brain waits for ever for the rest of its input: end it before its directory goes.
-  for (const leftover of yield* processes.takeAll(labelPrefix)) yield* end(leftover)
+  // One of a dead brain waits for ever for the rest of its input: end it before its directory goes.
+  for (const leftover of yield* processes.takeAll(Unpacking.labelPrefix)) yield* Unpacking.end(leftover)
   yield* Files.makeDirectory(directory)
   for (const name of emptyNames) yield* Files.makeDirectory(path.join(directory, name))
   yield* Files.makeDirectory(temporary)
@@ -200,90 +210,6 @@ const make = Effect.fnUntraced(function* (options: LayersOptions) {
     return undefined
   })
 
-  /** Extracts an archive of our own making into `tree`. */
-  const extract = <E, R>(
-    layer: Digest,
-    tree: string,
-    options: ReadonlyArray<string>,
-    archive: Stream.Stream<Uint8Array, E, R>
-  ): Effect.Effect<void, E | UnpackFailed | StorageFailed, R> =>
-    Effect.acquireUseRelease(
-      processes.spawn({
-        label: `${labelPrefix}${short(layer)}`,
-        argv: [
-          "tar",
-          "--extract",
-          "--file=-",
-          "--blocking-factor=128",
-          "--same-permissions",
-          "--same-owner",
-          "--numeric-owner",
-          "--xattrs",
-          "--xattrs-include=*",
-          "--delay-directory-restore",
-          "--warning=no-timestamp",
-          ...options
-        ],
-        environment: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" },
-        directory: tree,
-        stdin: { _tag: "Stream" },
-        stderr: { _tag: "Stream" }
-      }),
-      Effect.fnUntraced(function* (tar): Effect.fn.Return<void, E | UnpackFailed | StorageFailed, R> {
-        const complaints = yield* Effect.forkChild(complaintsOf(tar))
-        // When tar has gone, why it went matters more than what it did not read.
-        yield* Stream.runForEachWhile(archive, (bytes) =>
-          tar.write(bytes).pipe(
-            Effect.as(true),
-            Effect.orElseSucceed(() => false)
-          )
-        )
-        yield* tar.closeStdin
-        const exit = yield* tar.exit
-        const complained = yield* Fiber.join(complaints)
-        const problem = `tar ${describe(exit)}${complained === "" ? "" : `: ${complained}`}`
-        // A write that the file system took only in part is how tar meets the end of a disk.
-        const full = /No space left on device|Disk quota exceeded|Wrote only \d+ of/.test(complained)
-        return yield* isSuccess(exit) && complained === ""
-          ? Effect.void
-          : full
-            ? new StorageFailed({ operation: "unpack a layer into", path: tree, code: "ENOSPC", problem })
-            : new UnpackFailed({ layer, problem })
-      }),
-      end
-    ).pipe(Effect.catchIf(isSpawnRefused, (refused) => new UnpackFailed({ layer, problem: refused.message })))
-
-  /**
-   * The layer's tar through the filter, hashed on its way. Every piece of the archive is a view of the same memory, good until
-   * the next one is pulled: buffers of this size, allocated by the thousand, would keep the garbage collector busy.
-   */
-  const filtered = <E, R>(tar: Stream.Stream<Uint8Array, E, R>, layer: Digest, blobBytes: number, hash: Hash) => {
-    let staging = Buffer.alloc(512 * 1024)
-    let used = 0
-    const filter = makeLayerFilter(limits(blobBytes), (bytes) => {
-      if (used + bytes.length > staging.length) {
-        staging = Buffer.concat([staging.subarray(0, used)], Math.max(staging.length * 2, used + bytes.length))
-      }
-      staging.set(bytes, used)
-      used += bytes.length
-    })
-    const result = (fault: TarFault | undefined) => {
-      if (fault !== undefined) return Effect.fail(new LayerRefused({ layer, ...fault }))
-      const archive = staging.subarray(0, used)
-      used = 0
-      return Effect.succeed(archive)
-    }
-    const archive = tar.pipe(
-      Stream.mapEffect((bytes) => {
-        hash.update(bytes)
-        return result(filter.push(bytes))
-      }),
-      Stream.concat(Stream.fromEffect(Effect.suspend(() => result(filter.end())))),
-      Stream.concat(Stream.suspend(() => Stream.fromIterable(filter.tail(), { chunkSize: 1 })))
-    )
-    return { filter, archive }
-  }
-
   const unpack = Effect.fnUntraced(function* <E, R, E2, R2>(
     chainId: Digest,
     home: string,
@@ -291,21 +217,29 @@ const make = Effect.fnUntraced(function* (options: LayersOptions) {
   ): Effect.fn.Return<
     typeof LayerRecord.Type,
     E | E2 | LayerRefused | BlobCorrupt | UnpackFailed | StorageFailed,
-    R | R2
+    R | R2 | Scope.Scope
   > {
-    const { blob, blobBytes, diffId } = request
+    const { blob, blobBytes, compression, diffId } = request
     const tree = path.join(home, "f")
     yield* Files.makeDirectory(tree)
-    const hash = hasher(diffId)
-    const { archive, filter } = filtered(request.tar, blob, blobBytes, hash)
-    yield* extract(blob, tree, ["--recursive-unlink"], archive)
-    const actual = finish(hash, diffId)
+    const coming = yield* request.open
+    const unpacking = yield* Unpacking.open(processes, {
+      blob,
+      coming,
+      compression,
+      diffId,
+      tree,
+      limits: limits(blobBytes)
+    })
+    const actual = yield* unpacking.read
     if (actual !== diffId) {
       return yield* new BlobCorrupt({
         digest: blob,
         problem: `its tar has the digest ${actual}, not the diff id ${diffId}`
       })
     }
+    const { filter } = unpacking
+    yield* unpacking.make(filter.tail())
 
     yield* request.below
     const below: Array<Known> = []
@@ -321,7 +255,7 @@ const make = Effect.fnUntraced(function* (options: LayersOptions) {
       const attributes = yield* inheritedAttributes(below, directoryPath)
       if (attributes !== undefined) inherited.set(directoryPath, attributes)
     }
-    yield* extract(blob, tree, [], Stream.fromIterable(filter.closing(inherited), { chunkSize: 1 }))
+    yield* unpacking.give(filter.closingAll(inherited))
 
     const record: typeof LayerRecord.Type = {
       chainId,
@@ -335,24 +269,14 @@ const make = Effect.fnUntraced(function* (options: LayersOptions) {
     const file = path.join(home, "layer.json")
     const text = yield* Effect.orDie(Schema.encodeEffect(LayerRecordJson)(record))
     yield* Files.attempt("write", file, () => fs.writeFile(file, text, { mode: 0o600 }))
-    yield* sync(blob, home)
+    // all of the file system, this record too: a tree has too many files to sync one by one
+    yield* unpacking.sync
     const final = path.join(directory, path.dirname(nameOf(chainId)))
     yield* Files.remove(final)
     yield* Files.rename(home, final)
     yield* Files.syncDirectory(directory)
     return record
-  })
-
-  /** Everything written to the file system so far reaches the disk: a tree has too many files to sync one by one. */
-  const sync = (layer: Digest, home: string): Effect.Effect<void, UnpackFailed> => {
-    const failed = (problem: string) => new UnpackFailed({ layer, problem: `syncing it failed: ${problem}` })
-    return processes.run({ label: "sync", argv: ["sync", "--file-system", home] }).pipe(
-      Effect.mapError((refused) => failed(refused.message)),
-      Effect.flatMap(({ exit, stderr }) =>
-        isSuccess(exit) ? Effect.void : failed(`${describe(exit)} ${new TextDecoder().decode(stderr)}`)
-      )
-    )
-  }
+  }, Effect.scoped)
 
   const apply = Effect.fn("Layers.apply")(function* <E, R, E2, R2>(
     request: LayerRequest<E, R, E2, R2>
@@ -367,16 +291,45 @@ const make = Effect.fnUntraced(function* (options: LayersOptions) {
     yield* locks.withLock(chainId)(once)
   })
 
+  /**
+   * The layer's tar as what it becomes, hashed on its way. Every piece of the archive is a view of the same memory, good until
+   * the next one is pulled: buffers of this size, allocated by the thousand, would keep the garbage collector busy.
+   */
+  const filtered = <E, R>(tar: Stream.Stream<Uint8Array, E, R>, layer: Digest, blobBytes: number, hash: Hash) => {
+    let staging = Buffer.alloc(512 * 1024)
+    let used = 0
+    const filter = makeLayerArchive(limits(blobBytes), (bytes) => {
+      if (used + bytes.length > staging.length) {
+        staging = Buffer.concat([staging.subarray(0, used)], Math.max(staging.length * 2, used + bytes.length))
+      }
+      staging.set(bytes, used)
+      used += bytes.length
+    })
+    const result = (fault: TarFault | undefined) => {
+      if (fault !== undefined) return Effect.fail(new LayerRefused({ layer, ...fault }))
+      const archive = staging.subarray(0, used)
+      used = 0
+      return Effect.succeed(archive)
+    }
+    return tar.pipe(
+      Stream.mapEffect((bytes) => {
+        hash.update(bytes)
+        return result(filter.push(bytes))
+      }),
+      Stream.concat(Stream.fromEffect(Effect.suspend(() => result(filter.end())))),
+      Stream.concat(Stream.suspend(() => Stream.fromIterable(filter.tail(), { chunkSize: 1 })))
+    )
+  }
+
   const compare = Effect.fn("Layers.compare")(function* <E, R>(
-    request: LayerRequest<E, R, never, never>
+    request: LayerComparison<E, R>
   ): Effect.fn.Return<ReadonlyArray<string>, E | LayerRefused | BlobCorrupt | UnpackFailed | StorageFailed, R> {
     const { blob, blobBytes, chain, diffId } = request
     const chainId = chain[chain.length - 1]
     if (chainId === undefined) return []
     const tree = path.join(directory, nameOf(chainId))
     const hash = hasher(diffId)
-    const { archive } = filtered(request.tar, blob, blobBytes, hash)
-    const said = yield* compareTree(processes, blob, tree, archive)
+    const said = yield* compareTree(processes, blob, tree, filtered(request.tar, blob, blobBytes, hash))
     const actual = finish(hash, diffId)
     if (actual !== diffId) return [`the tar of its blob has the digest ${actual}, not the diff id ${diffId}`]
     const differing: Array<string> = []
@@ -432,19 +385,3 @@ const make = Effect.fnUntraced(function* (options: LayersOptions) {
     remove
   })
 })
-
-const isSpawnRefused = (error: unknown): error is SpawnRefused => error instanceof SpawnRefused
-
-/** What tar said, shortened. It says nothing when all is well. */
-const complaintsOf = (tar: Process): Effect.Effect<string> =>
-  Stream.runFold(
-    tar.output("stderr"),
-    () => "",
-    (said, chunk) => (said.length > 2000 ? said : said + new TextDecoder().decode(chunk.bytes))
-  ).pipe(Effect.map((said) => said.trim().slice(0, 2000)))
-
-/** Ends a process that may still run, and forgets it. */
-const end = (process: Process): Effect.Effect<void> =>
-  process
-    .signal("SIGKILL", { group: true })
-    .pipe(Effect.ignore, Effect.andThen(process.exit), Effect.andThen(process.acknowledge))

@@ -26,8 +26,8 @@ import * as KeyedLock from "./KeyedLock.ts"
 import { defaultLimits, type LayerFilter, type LayerLimits, limitsFor, makeLayerFilter } from "./LayerFilter.ts"
 import { type MergedArchive, makeMergedTree, paddingOf } from "./MergedTree.ts"
 import { layerCompression } from "./OciImage.ts"
-import type { TarEntry } from "./Tar.ts"
-import { makeTarReader, type TarFault, type TarHandler } from "./TarReader.ts"
+import { fromBinary, type TarEntry } from "./Tar.ts"
+import type { TarFault } from "./TarReader.ts"
 
 /** A root file system. */
 export interface RootImage {
@@ -98,12 +98,10 @@ const makeStaging = () => {
   }
 }
 
-/** Reads an archive of our own making. */
-const entriesOf = (archive: Iterable<Uint8Array>, limits: LayerLimits): ReadonlyArray<TarEntry> => {
-  const found: Array<TarEntry> = []
-  const reader = makeTarReader({ entry: (entry) => void found.push(entry), data: () => {} }, limits)
-  for (const bytes of archive) reader.push(bytes)
-  return found
+/** Hears of the entries that a layer becomes; may refuse each, in words. */
+interface Reader {
+  readonly entry: (entry: TarEntry) => string | undefined
+  readonly data: (bytes: Uint8Array) => void
 }
 
 export const make = Effect.fnUntraced(function* (
@@ -122,10 +120,10 @@ export const make = Effect.fnUntraced(function* (
     return path.join(directory, `${algorithm}-${hex}${suffix}`)
   }
 
-  /** Reads a layer through the filter; `handler` hears of the entries that it makes. */
+  /** Reads a layer through the filter. */
   const readLayer = Effect.fnUntraced(function* (
     { digest, mediaType, size }: ImageLayer,
-    handler: TarHandler,
+    reader: Reader,
     afterEach: Effect.Effect<void, RootImageFailed | StorageFailed>
   ): Effect.fn.Return<LayerFilter, RootImageError> {
     const compression = layerCompression(mediaType)
@@ -133,10 +131,14 @@ export const make = Effect.fnUntraced(function* (
       return yield* new LayerRefused({ layer: digest, entry: "", problem: `is of the type ${mediaType}` })
     }
     const limits = limitsFor({ ...defaultLimits, ...options.limits?.() }, size)
-    const reader = makeTarReader(handler, { headerBytes: 2 * limits.headerBytes })
     let inner: TarFault | undefined = undefined
-    const filter = makeLayerFilter(limits, (bytes) => {
-      inner ??= reader.push(bytes)
+    const filter = makeLayerFilter(limits, {
+      entry: (entry) => {
+        const problem = reader.entry(entry)
+        if (problem !== undefined) inner ??= { entry: fromBinary(entry.name), problem }
+      },
+      data: reader.data,
+      dropped: () => {}
     })
     const checked = (fault: TarFault | undefined): Effect.Effect<void, RootImageError> => {
       const first = fault ?? inner
@@ -151,7 +153,6 @@ export const make = Effect.fnUntraced(function* (
   /** What all layers together are. */
   const merge = Effect.fnUntraced(function* (image: Image): Effect.fn.Return<MergedArchive, RootImageError> {
     const tree = makeMergedTree()
-    const limits = { ...defaultLimits, ...options.limits?.() }
     for (const item of image.layers) {
       const layer = tree.layer()
       let number = 0
@@ -161,12 +162,12 @@ export const make = Effect.fnUntraced(function* (
         Effect.void
       )
       const refused = (entry: string, problem: string) => new LayerRefused({ layer: item.digest, entry, problem })
-      for (const entry of entriesOf(filter.tail(), limits)) {
+      for (const entry of filter.tail()) {
         const problem = layer.take(entry, -1)
         if (problem !== undefined) return yield* refused(entry.name, problem)
       }
       const implicit = filter.implicit()
-      const problem = layer.close(implicit, entriesOf(filter.closing(new Map()), limits))
+      const problem = layer.close(implicit, filter.closing(new Map()))
       if (problem !== undefined) return yield* refused("", problem)
     }
     const archive = tree.archive()
@@ -198,7 +199,7 @@ export const make = Effect.fnUntraced(function* (
       let number = 0
       let left = 0
       let size = 0
-      const handler: TarHandler = {
+      const reader: Reader = {
         entry: (entry) => {
           const header = archive.fileOf(position, number++)
           left = header === undefined ? 0 : entry.size
@@ -213,7 +214,7 @@ export const make = Effect.fnUntraced(function* (
           if (left === 0) staging.add(paddingOf(size))
         }
       }
-      yield* readLayer(item, handler, flush)
+      yield* readLayer(item, reader, flush)
     }
     yield* pieces(archive.tail())
   })

@@ -34,8 +34,8 @@ export interface TarReader {
   readonly end: () => TarFault | undefined
   /** How many bytes from here on (content and padding) `skip` may leave out; 0 when a header is next. */
   readonly skippable: () => number
-  /** Acts as if that content had been pushed, without calling `data`. For archives in a seekable file. */
-  readonly skip: () => void
+  /** Acts as if so many of these bytes (all when not said) had been pushed, without calling `data`. For archives in a seekable file. */
+  readonly skip: (count?: number) => void
   /** Bytes of the archive dealt with; while `entry` runs, where its content begins. */
   readonly offset: () => number
   /** The end of the archive was seen; what follows is ignored. */
@@ -82,8 +82,8 @@ const checksumIsRight = (block: Buffer): boolean => {
   let unsigned = 256
   let signed = 256
   for (let index = 0; index < blockSize; index++) {
-    if (index >= 148 && index < 156) continue
-    const byte = block.readUInt8(index)
+    if (index === 148) index = 156
+    const byte = block[index] ?? 0
     unsigned += byte
     signed += byte < 128 ? byte : byte - 256
   }
@@ -287,7 +287,7 @@ export const makeTarReader = (handler: TarHandler, limits: TarLimits): TarReader
   }
 
   const takeBlock = (): TarFault | undefined => {
-    if (block.every((byte) => byte === 0)) {
+    if (block[0] === 0 && block.every((byte) => byte === 0)) {
       zeroBlocks++
       if (zeroBlocks < 2) return undefined
       if (pendingExtension()) {
@@ -399,10 +399,14 @@ export const makeTarReader = (handler: TarHandler, limits: TarLimits): TarReader
     push,
     end,
     skippable: () => (phase._tag === "Content" ? phase.data + phase.padding : 0),
-    skip: () => {
+    skip: (count) => {
       if (phase._tag !== "Content") return
-      offset += phase.data + phase.padding
-      phase = { _tag: "Header" }
+      const skipped = Math.min(count ?? Number.POSITIVE_INFINITY, phase.data + phase.padding)
+      offset += skipped
+      const data = Math.min(skipped, phase.data)
+      phase.data -= data
+      phase.padding -= skipped - data
+      if (phase.data === 0 && phase.padding === 0) phase = { _tag: "Header" }
     },
     offset: () => offset,
     ended: () => phase._tag === "Ended"

@@ -1,8 +1,7 @@
-/** Layers on a real file system: a real taproot, GNU tar, tmpfs; what a layer becomes, entry by entry. */
+/** Layers on a real file system: a real taproot, the program that unpacks, tmpfs; what a layer becomes, entry by entry. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Stream from "effect/Stream"
 import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { chainIds, Digest } from "../../src/storage/Digest.ts"
@@ -48,15 +47,13 @@ const apply = Effect.fnUntraced(function* (stack: ReadonlyArray<ReadonlyArray<La
   const chain = chainIds(diffIds)
   for (const [index, diffId] of diffIds.entries()) {
     const bytes = tars[index] ?? Buffer.alloc(0)
-    const pieces = Array.from({ length: Math.ceil(bytes.length / 4096) }, (_, piece) =>
-      bytes.subarray(piece * 4096, (piece + 1) * 4096)
-    )
     yield* layers.apply({
       chain: chain.slice(0, index + 1),
       blob: diffId,
       blobBytes: 1,
       diffId,
-      tar: Stream.fromIterable(pieces),
+      compression: "none",
+      open: Store.coming(bytes),
       below: Effect.void
     })
   }
@@ -259,7 +256,8 @@ describe("Layers", () => {
             blob: other,
             blobBytes: 1,
             diffId: other,
-            tar: Stream.succeed(tar([file("a")])),
+            compression: "none",
+            open: Store.coming(tar([file("a")])),
             below: Effect.void
           })
         )
@@ -282,12 +280,13 @@ describe("Layers", () => {
           blob: diffId,
           blobBytes: 1,
           diffId,
-          tar: Stream.suspend(() => {
+          compression: "none",
+          open: Effect.suspend(() => {
             reads++
-            return Stream.succeed(bytes)
+            return Store.coming(bytes)
           }),
           below: Effect.void
-        }
+        } as const
         yield* Effect.forEach(Array.from({ length: 8 }), () => layers.apply(request), { concurrency: 8 })
         assert.strictEqual(reads, 1)
       })
@@ -302,26 +301,34 @@ describe("Layers", () => {
           const layers = yield* Layers
           const bytes = tar([file("a", "x".repeat(1_000_000)), file("b")])
           const diffId = Digest.make(sha256(bytes))
-          const request = { chain: [diffId], blob: diffId, blobBytes: 1, diffId, below: Effect.void }
-          const start = Stream.succeed(bytes.subarray(0, 700_000))
-          const first = yield* Effect.forkChild(layers.apply({ ...request, tar: Stream.concat(start, Stream.never) }))
+          const request = {
+            chain: [diffId],
+            blob: diffId,
+            blobBytes: 1,
+            diffId,
+            compression: "none",
+            below: Effect.void
+          } as const
+          const partly = <E>(rest: Effect.Effect<number, E>) =>
+            Store.coming(bytes.subarray(0, 700_000), { rest, size: bytes.length })
+          const first = yield* Effect.forkChild(layers.apply({ ...request, open: partly(Effect.never) }))
           yield* Effect.suspend(() =>
             existsSync(join(home, "temporary/layer-0/f/a")) ? Effect.void : Effect.fail("not yet")
           ).pipe(Effect.eventually, Effect.timeout("20 seconds"))
           const second = yield* Effect.forkChild(
-            Effect.flip(layers.apply({ ...request, tar: Stream.concat(start, Stream.fail("cut")) }))
+            Effect.flip(layers.apply({ ...request, open: partly(Effect.fail("cut")) }))
           )
           yield* Fiber.interrupt(first)
           assert.strictEqual(yield* Fiber.join(second), "cut")
           assert.deepStrictEqual(readdirSync(join(home, "temporary")), [])
           assert.strictEqual((yield* (yield* Processes).status).processes, 0)
-          yield* layers.apply({ ...request, tar: Stream.succeed(bytes) })
+          yield* layers.apply({ ...request, open: Store.coming(bytes) })
           assert.isTrue(yield* layers.has(diffId))
         })
       )
   )
 
-  it.live("after a brain was killed while it unpacked, the next one ends its tar and removes its files", () =>
+  it.live("after a brain was killed while it unpacked, the next one ends its program and removes its files", () =>
     Effect.gen(function* () {
       const home = yield* Store.scratch
       mkdirSync(join(home, "temporary/layer-0/f"), { recursive: true })

@@ -5,8 +5,10 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { mkdtempSync, rmSync } from "node:fs"
+import type * as Scope from "effect/Scope"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import type { Coming } from "../../src/storage/Blobs.ts"
 import * as ContentLive from "../../src/storage/ContentLive.ts"
 import type { LayerLimits } from "../../src/storage/LayerFilter.ts"
 import { usualSettings } from "../../src/storage/registry/RegistrySettings.ts"
@@ -21,6 +23,24 @@ export const scratch = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync("/dev/shm/ironwood-store-")),
   (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
 )
+
+/** These bytes as a blob; of `size` there may be more that have not come, which `rest` waits for. */
+export const coming = <E = never>(
+  bytes: Uint8Array,
+  { rest, size }: { readonly rest: Effect.Effect<number, E>; readonly size: number } = {
+    rest: Effect.never,
+    size: bytes.length
+  }
+): Effect.Effect<Coming<E>, never, Scope.Scope> =>
+  Effect.map(scratch, (directory) => {
+    const file = join(directory, "blob")
+    writeFileSync(file, bytes)
+    return {
+      file,
+      size,
+      beyond: (position) => (position < bytes.length ? Effect.succeed(bytes.length) : rest)
+    }
+  })
 
 /** `Content`, `Layers` and `State` in this directory; without `Rootfs`, it may be one that only taproot's namespace has. */
 export const images = (directory: string, limits: Partial<LayerLimits> = {}, registries = usualSettings) =>

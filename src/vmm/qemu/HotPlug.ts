@@ -27,7 +27,7 @@ import type { Qmp, QmpFailed } from "./Qmp.ts"
 /** How long a guest may take to let go. */
 const LETTING_GO = "20 seconds"
 /** More root ports than any machine has. */
-const MOST_SLOTS = 64
+export const MOST_SLOTS = 64
 
 const Children = Schema.Array(Schema.Struct({ name: Schema.String, type: Schema.String }))
 const Sets = Schema.Array(
@@ -44,9 +44,9 @@ const Handed = Schema.fromJsonString(
 )
 
 /** What a disk or card is called here. */
-const deviceName = /^((?:disk|net)-[a-z0-9]+)-device$/
+export const deviceName = /^((?:disk|net)-[a-z0-9]+)-device$/
 
-const PERIPHERAL = "/machine/peripheral"
+export const PERIPHERAL = "/machine/peripheral"
 const Q35 = { chipset: "q35" } as const
 
 const isRefused = ({ reason }: QmpFailed): boolean => reason === "refused"

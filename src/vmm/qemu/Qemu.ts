@@ -18,6 +18,7 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import { existsSync } from "node:fs"
 import { join } from "node:path"
 import type { Cgroups } from "../../host/Cgroups.ts"
 import * as ProcessExit from "../../taproot/ProcessExit.ts"
@@ -36,9 +37,11 @@ import {
   HypervisorMissing
 } from "../Hypervisor.ts"
 import * as Launching from "../Launching.ts"
+import type { Machine } from "../Machine.ts"
 import * as Arguments from "./Arguments.ts"
 import * as HotPlug from "./HotPlug.ts"
 import * as Qmp from "./Qmp.ts"
+import * as QemuMemory from "./QemuMemory.ts"
 
 export interface Options {
   /** For what is tried; made when it is not there. */
@@ -59,6 +62,7 @@ export const capabilities: Capabilities = {
   balloon: true,
   powerButton: true,
   pause: true,
+  memory: true,
   hotPlug: ["q35"]
 }
 
@@ -108,7 +112,8 @@ const meaningOf = ({ data, name }: Qmp.QmpEvent): ReadonlyArray<GuestEvent> =>
         : []
 
 const controlOf = (options: HotPlug.Options): Control => {
-  const { qmp } = options
+  const { directory, processes, qmp } = options
+  const isHandedFiles = existsSync(join(directory, Arguments.HAND_SOCKET))
   const lost = (error: Qmp.QmpFailed) => new ControlLost({ command: error.command, detail: error.detail })
   const execute = (command: string) => Effect.asVoid(Effect.mapError(qmp.execute(command), lost))
   return {
@@ -124,10 +129,17 @@ const controlOf = (options: HotPlug.Options): Control => {
     pause: execute("stop"),
     reset: execute("system_reset"),
     powerButton: execute("system_powerdown"),
+    memory: isHandedFiles ? QemuMemory.make(processes, directory, qmp) : undefined,
     ...HotPlug.make(options),
     lost: Effect.map(qmp.closed, lost)
   }
 }
+
+/** Ports of the host that lead in belong to one process at a time. */
+const withoutPorts = (machine: Machine): Machine => ({
+  ...machine,
+  nics: machine.nics.map((nic) => ({ ...nic, forwards: [] }))
+})
 
 const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Driver, never, Processes | Cgroups> {
   const processes = yield* Processes
@@ -169,8 +181,9 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
     launch: Effect.fn("Qemu.launch")(function* (request) {
       const { acceleration, path, problem } = yield* facts
       if (acceleration === undefined) return yield* new HypervisorMissing({ detail: problem ?? "" })
-      const { machine } = request
-      const { files, words } = Arguments.make(path, machine, acceleration.accelerator)
+      const { incoming } = request
+      const machine = incoming?.beside === true ? withoutPorts(request.machine) : request.machine
+      const { files, words } = Arguments.make(path, machine, acceleration.accelerator, incoming?.model)
       const kvm = acceleration.accelerator === "kvm"
       return yield* launching.spawn(request, { files, network: machine.nics.length > 0, kvm, sees, words })
     }),

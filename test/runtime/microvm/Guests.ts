@@ -82,6 +82,7 @@ const control = {
   pause: Effect.void,
   reset: Effect.void,
   powerButton: Effect.void,
+  memory: undefined,
   devices: Effect.undefined,
   attachDisk: () => Effect.void,
   attachNic: () => Effect.void,
