@@ -64,6 +64,10 @@ export type MicroVmSize = typeof MicroVmSize.Type
 export const ProcessMode = Schema.Literals(["own", "shared"])
 export type ProcessMode = typeof ProcessMode.Type
 
+/** `host`: users inside are those of the host; `private`: users of their own, root among them, who are nobody on the host. */
+export const UserNamespaceMode = Schema.Literals(["host", "private"])
+export type UserNamespaceMode = typeof UserNamespaceMode.Type
+
 export class SandboxSpec extends Schema.Class<SandboxSpec>("ironwood/SandboxSpec")({
   name: WorkloadName,
   network: NetworkMode.pipe(Schema.withDecodingDefaultKey(Effect.succeed("none" as const))),
@@ -80,6 +84,10 @@ export class SandboxSpec extends Schema.Class<SandboxSpec>("ironwood/SandboxSpec
   processes: ProcessMode.pipe(
     Schema.withConstructorDefault(Effect.succeed("own" as const)),
     Schema.withDecodingDefaultKey(Effect.succeed("own" as const))
+  ),
+  userNamespace: UserNamespaceMode.pipe(
+    Schema.withConstructorDefault(Effect.succeed("host" as const)),
+    Schema.withDecodingDefaultKey(Effect.succeed("host" as const))
   ),
   /** In what time all its containers together stop when it is stopped; default: the longest that one of them has. */
   stopGracePeriod: Schema.optionalKey(GracePeriod),

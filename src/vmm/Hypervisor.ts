@@ -12,9 +12,11 @@
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import type { ProcessExit } from "../taproot/ProcessExit.ts"
 import type { Process, SpawnRefused } from "../taproot/Processes.ts"
 import type { Accelerated } from "./Accelerator.ts"
 import type { Chipset, Disk, Machine, Nic } from "./Machine.ts"
@@ -217,6 +219,10 @@ export class Hypervisor extends Context.Service<
     readonly control: (directory: string, process: Process) => Effect.Effect<Control, ControlLost, Scope.Scope>
     /** Which driver made the present or last life in a directory. */
     readonly driverOf: (directory: string) => Effect.Effect<DriverName>
+    /** How the guest came to its end whose hypervisor's process ended with it, where that can be told; none: the process ended by itself. */
+    readonly endOf: (directory: string, exit: ProcessExit) => Effect.Effect<Option.Option<GuestState>>
+    /** Takes back what the process of a life, named by its cgroup, was given on the host; once it has ended. */
+    readonly release: (directory: string, cgroup: string) => Effect.Effect<void>
   }
 >()("ironwood/vmm/Hypervisor") {}
 

@@ -238,6 +238,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       yield* endProcess(run)
       yield* run.hold.release
       yield* Effect.timeoutOption(Deferred.await(run.stored), LOG_PATIENCE)
+      yield* hypervisor.release(VmPaths.directoryOf(paths, run.name), run.cgroup)
       yield* run.process.acknowledge
       yield* Effect.catchCause(cgroups.remove(run.cgroup), (cause) =>
         Effect.logWarning(`the cgroup of ${run.process.label} is still there`, Cause.squash(cause))
@@ -276,7 +277,9 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   const lastWords = (record: VmRecord, run: VmRun) =>
     Effect.gen(function* () {
       yield* Effect.timeoutOption(Deferred.await(run.stored), "2 seconds")
-      const entries = yield* Stream.runCollect(console(record).read({ tail: 2, streams: ["stderr"] }))
+      // on a terminal everything is standard output
+      const streams = run.process.streams.pty ? (["stdout"] as const) : (["stderr"] as const)
+      const entries = yield* Stream.runCollect(console(record).read({ tail: 2, streams }))
       return [...entries].map(({ content }) => Buffer.from(content).toString("utf8").trim()).join("; ")
     }).pipe(Effect.orElseSucceed(() => ""))
 
@@ -312,7 +315,14 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       Rebooted: () => Effect.fail(new VmExit.GuestRebooted({ name })),
       Panicked: () => Effect.fail(new VmExit.GuestPanicked({ name })),
       Hung: () => Effect.fail(new VmExit.GuestHung({ name })),
-      Gone: ({ exit }) => Effect.flatMap(ofProcess(record, run, exit), Effect.fail)
+      Gone: ({ exit }) =>
+        Effect.gen(function* () {
+          const state = yield* hypervisor.endOf(VmPaths.directoryOf(paths, name), exit)
+          const guest = Option.flatMap(state, Hold.endOf)
+          return yield* Option.isSome(guest)
+            ? meaningOf(record, run, guest.value)
+            : Effect.flatMap(ofProcess(record, run, exit), Effect.fail)
+        })
     })
   }
 

@@ -58,6 +58,8 @@ export interface Options {
   readonly cgroup: string
   /** Default `qemu-system-x86_64`. */
   readonly binary?: string
+  /** Where the programs of other hypervisors are looked for. Default: where a system has its programs. */
+  readonly path?: string
 }
 
 /** The fields in which two specs differ. */
@@ -411,7 +413,11 @@ export const layer = (options: Options) => {
     Layer.provideMerge(VmSupervisor.layer),
     Layer.provideMerge(VmRuns.layer(paths)),
     Layer.provideMerge(
-      Drivers.layer({ directory: paths.trial, ...(options.binary === undefined ? {} : { qemu: options.binary }) })
+      Drivers.layer({
+        directory: paths.trial,
+        ...(options.binary === undefined ? {} : { qemu: options.binary }),
+        ...(options.path === undefined ? {} : { path: options.path })
+      })
     )
   )
 }

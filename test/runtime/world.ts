@@ -164,7 +164,8 @@ export const leftovers = (state: string): ReadonlyArray<string> => {
       if (existsSync(mountPoint + path)) found.push(`cgroup ${mountPoint}${path}`)
     }
   }
-  for (const directory of ["runtime/oci", "runtime/bundles", "runtime/networks", "runtime/ipc", "runtime/shm"]) {
+  const places = ["oci", "bundles", "networks", "ipc", "users", "shm", "stages", "rootfs.layers"]
+  for (const directory of places.map((place) => `runtime/${place}`)) {
     const path = join(state, directory)
     if (existsSync(path)) found.push(...readdirSync(path).map((name) => `${directory}/${name}`))
   }

@@ -83,6 +83,7 @@ export const make = Effect.fnUntraced(function* (input: {
         network: "host",
         ipc: "new",
         pid: "new",
+        users: undefined,
         sharedMemory: undefined,
         hostname: spec.hostname ?? container,
         hostFiles: []

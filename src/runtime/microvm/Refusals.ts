@@ -21,6 +21,9 @@ export const sandboxProblems = (spec: SandboxSpec, lacking: Lacking): ReadonlyAr
     ...(lacking.disk === undefined ? [] : [{ field: "microvm.diskBytes", problem: lacking.disk }]),
     ...(lacking.kernel === undefined ? [] : [{ field: "microvm.kernel", problem: lacking.kernel }]),
     ...(spec.network === "host" ? [{ field: "network", problem: "a microVM does not have the host's network" }] : []),
+    ...(spec.userNamespace === "private"
+      ? [{ field: "userNamespace", problem: "users of a microVM are nobody on the host anyway: leave it out" }]
+      : []),
     ...(spec.processes === "shared"
       ? [{ field: "processes", problem: "containers of a microVM do not see each other's processes yet" }]
       : [])

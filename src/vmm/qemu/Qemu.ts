@@ -164,7 +164,9 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
     if (words._tag === "Failure") return failing(path, words.failure)
     const version = /version (\S+)/.exec(words.success)?.[1] ?? ""
     sees = yield* launching.enough(path, "-version", SEEN)
-    const trial = yield* Effect.result(launching.trial(options.directory, Accelerator.PROGRAM, [path, ...TRIAL], sees))
+    const trial = yield* Effect.result(
+      launching.trial(options.directory, [Accelerator.PROGRAM], [path, ...TRIAL], sees)
+    )
     const acceleration =
       trial._tag === "Success"
         ? yield* Accelerator.find(processes, trial.success, Accelerator.saidByExit)
@@ -185,7 +187,14 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
       const machine = incoming?.beside === true ? withoutPorts(request.machine) : request.machine
       const { files, words } = Arguments.make(path, machine, acceleration.accelerator, incoming?.model)
       const kvm = acceleration.accelerator === "kvm"
-      return yield* launching.spawn(request, { files, network: machine.nics.length > 0, kvm, sees, words })
+      return yield* launching.spawn(request, {
+        files,
+        network: machine.nics.length > 0,
+        kvm,
+        sees,
+        byName: false,
+        words
+      })
     }),
     control: Effect.fn("Qemu.control")(function* (directory, running) {
       const socket = join(directory, Arguments.CONTROL_SOCKET)
