@@ -64,7 +64,7 @@ export const plainShape = {
 /** Of a driver into whose machines nothing can be plugged; what asks for it was refused before. */
 export const noHotPlug = (
   title: string
-): Pick<Control, "devices" | "attachDisk" | "attachNic" | "detach" | "shape"> => {
+): Pick<Control, "devices" | "attachDisk" | "attachNic" | "insertDisk" | "detach" | "shape"> => {
   const refused = (command: string) =>
     new ControlLost({ command, detail: `${title} takes no device while its machine runs` })
   return {
@@ -72,6 +72,7 @@ export const noHotPlug = (
     attachDisk: () => Effect.fail(refused("attach-disk")),
     attachNic: () => Effect.fail(refused("attach-nic")),
     shape: () => Effect.void,
+    insertDisk: () => Effect.fail(refused("insert-disk")),
     detach: () => Effect.fail(refused("detach"))
   }
 }
