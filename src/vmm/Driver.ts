@@ -50,13 +50,16 @@ export interface Driver {
 }
 
 /** Of a driver into whose machines nothing can be plugged; what asks for it was refused before. */
-export const noHotPlug = (title: string): Pick<Control, "devices" | "attachDisk" | "attachNic" | "detach"> => {
+export const noHotPlug = (
+  title: string
+): Pick<Control, "devices" | "attachDisk" | "attachNic" | "insertDisk" | "detach"> => {
   const refused = (command: string) =>
     new ControlLost({ command, detail: `${title} takes no device while its machine runs` })
   return {
     devices: Effect.undefined,
     attachDisk: () => Effect.fail(refused("attach-disk")),
     attachNic: () => Effect.fail(refused("attach-nic")),
+    insertDisk: () => Effect.fail(refused("insert-disk")),
     detach: () => Effect.fail(refused("detach"))
   }
 }

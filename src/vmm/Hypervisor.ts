@@ -27,6 +27,8 @@ export interface Capabilities {
   readonly firmware: ReadonlyArray<Chipset>
   readonly diskFormats: ReadonlyArray<"raw" | "qcow2">
   readonly mostDisks: number
+  /** Machines can have empty disks; default no. */
+  readonly emptyDisks?: boolean
   readonly userNetwork: boolean
   readonly ports: boolean
   readonly watchdog: ReadonlyArray<Chipset>
@@ -162,6 +164,11 @@ export interface Control {
   /** Plugs a disk in. What an attempt that was cut short has left of it is cleared away first. */
   readonly attachDisk: (disk: Disk) => Effect.Effect<void, ControlLost>
   readonly attachNic: (nic: Nic) => Effect.Effect<void, ControlLost>
+  /**
+   * Puts a read-only disk into one of the machine's empty ones, for as long as the machine runs; the serial number by which its
+   * guest knows it. One that is in there stays. Callers take turns.
+   */
+  readonly insertDisk: (disk: Disk) => Effect.Effect<string, ControlLost>
   /** Takes a disk or card out, once its guest has let go of it; what was given to the hypervisor for it is taken back. Fine when it is not there. */
   readonly detach: (id: string) => Effect.Effect<void, ControlLost | DeviceKept>
   /** Nothing: its driver cannot, or it was started by an Ironwood that could not. */
@@ -229,7 +236,12 @@ export const beyond = (name: string, capabilities: Capabilities, machine: Machin
       "boot",
       `a ${chipset} of ${name} has no firmware: give a kernel`
     ],
-    [disks.length > capabilities.mostDisks, "disks", `${name} takes at most ${capabilities.mostDisks} disks`],
+    [(machine.emptyDisks ?? 0) > 0 && capabilities.emptyDisks !== true, "emptyDisks", `${name} has no empty disks`],
+    [
+      disks.length + (machine.emptyDisks ?? 0) > capabilities.mostDisks,
+      "disks",
+      `${name} takes at most ${capabilities.mostDisks} disks`
+    ],
     ...disks.map(
       ({ format }, index) =>
         [!capabilities.diskFormats.includes(format), `disks[${index}].format`, `${name} cannot read ${format}`] as const

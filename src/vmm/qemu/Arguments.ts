@@ -59,6 +59,20 @@ const slotWords = (machine: Machine, count: number): ReadonlyArray<string> =>
       ]).flat()
     : []
 
+/** An empty disk of that number: its serial number, and its node as long as nothing is in it. */
+export const emptyName = (index: number): string => `empty${index}`
+
+/** Larger than anything that is put into one: a guest is not told how large that is. */
+const EMPTY_BYTES = 2 ** 40
+
+const emptyWords = (machine: Machine): ReadonlyArray<string> =>
+  Array.from({ length: machine.emptyDisks ?? 0 }, (_, index) => {
+    const id = emptyName(index)
+    const nothing = { driver: "null-co", "node-name": id, size: EMPTY_BYTES, "read-zeroes": true, "read-only": true }
+    const disk = { id, serial: id, file: "", format: "raw", readOnly: true } as const
+    return ["-blockdev", JSON.stringify(nothing), "-device", option(diskDevice(machine, disk, undefined))]
+  }).flat()
+
 const FIRST_DESCRIPTOR = 3
 
 const accelerators: Readonly<Record<Accelerator, ReadonlyArray<string>>> = {
@@ -242,10 +256,12 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator,
       ...(machine.watchdog ? ["-device", "i6300esb,id=watchdog"] : []),
       ...(machine.balloon ? ["-device", `${device(machine, "balloon")},id=balloon`] : []),
       ...slotWords(machine, slots),
-      ...disks,
-      ...machine.nics.flatMap((nic) => nicWords(machine, nic, slot(nic))),
+      // before the disks: a guest that looks for its port finds it where it looks first, however many there are
       ...(machine.ports.length === 0 ? [] : ["-device", device(machine, "serial")]),
-      ...machine.ports.flatMap((port, index) => portWords(port, index, hand(port.socket, "socket")))
+      ...machine.ports.flatMap((port, index) => portWords(port, index, hand(port.socket, "socket"))),
+      ...disks,
+      ...emptyWords(machine),
+      ...machine.nics.flatMap((nic) => nicWords(machine, nic, slot(nic)))
     ]
   }
 }

@@ -55,6 +55,7 @@ export const capabilities: Capabilities = {
   firmware: ["q35"],
   diskFormats: ["raw", "qcow2"],
   mostDisks: 16,
+  emptyDisks: true,
   userNetwork: true,
   ports: true,
   watchdog: ["q35"],

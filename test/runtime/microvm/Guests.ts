@@ -86,6 +86,7 @@ const control = {
   devices: Effect.undefined,
   attachDisk: () => Effect.void,
   attachNic: () => Effect.void,
+  insertDisk: () => Effect.succeed("empty0"),
   detach: () => Effect.void,
   lost: Effect.never
 }
