@@ -239,7 +239,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       yield* endProcess(run)
       yield* run.hold.release
       yield* Effect.timeoutOption(Deferred.await(run.stored), LOG_PATIENCE)
-      yield* hypervisor.release(VmPaths.directoryOf(paths, run.name), run.cgroup)
+      yield* hypervisor.release(run.directory, run.cgroup)
       yield* run.process.acknowledge
       yield* Effect.catchCause(cgroups.remove(run.cgroup), (cause) =>
         Effect.logWarning(`the cgroup of ${run.process.label} is still there`, Cause.squash(cause))
@@ -318,7 +318,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       Hung: () => Effect.fail(new VmExit.GuestHung({ name })),
       Gone: ({ exit }) =>
         Effect.gen(function* () {
-          const state = yield* hypervisor.endOf(VmPaths.directoryOf(paths, name), exit)
+          const state = yield* hypervisor.endOf(run.directory, exit)
           const guest = Option.flatMap(state, Hold.endOf)
           return yield* Option.isSome(guest)
             ? meaningOf(record, run, guest.value)
