@@ -46,6 +46,8 @@ export interface Capabilities {
   readonly balloonTarget: boolean
   readonly topology: boolean
   readonly hugepages: boolean
+  /** Ignition's config, in the firmware configuration. */
+  readonly ignition: boolean
   /** PCI devices of the host's (VFIO). */
   readonly passthrough: ReadonlyArray<Chipset>
   /** Its memory can be written to a file, and a new life started with it, in the same or another process. */
@@ -281,6 +283,7 @@ export const beyond = (name: string, capabilities: Capabilities, machine: Machin
       "balloonBytes",
       `the balloon of ${name} is not set`
     ],
+    [machine.ignition !== undefined && !capabilities.ignition, "ignition", `${name} has no place for it`],
     [machine.topology !== undefined && !capabilities.topology, "topology", `${name} has no say in it`],
     [machine.hugepageBytes !== undefined && !capabilities.hugepages, "hugepages", `${name} cannot use them`],
     [

@@ -45,6 +45,7 @@ import {
   PlaceFailed
 } from "./Hypervisor.ts"
 import type { VmRecord } from "./Records.ts"
+import * as Seeds from "./Seeds.ts"
 import * as Shape from "./Shape.ts"
 import * as VmExit from "./VmExit.ts"
 import * as VmPaths from "./VmPaths.ts"
@@ -140,6 +141,22 @@ const PRESS_AGAIN = Duration.seconds(3)
 
 /** The signals by which people and init systems end programs. */
 const byHand: ReadonlySet<string> = new Set(["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"])
+
+/**
+ * Writes what the guest is told at its first start. The files may be read by everybody, since QEMU opens what it was handed once
+ * more; the directory that they are in, by nobody but root.
+ */
+const writeSeeds = async (directory: string, { cloudInit, ignition, name }: VmSpec.VmSpec): Promise<void> => {
+  const write = async (file: string, content: Uint8Array | string) => {
+    const place = join(directory, file)
+    await fs.mkdir(directory, { recursive: true, mode: 0o700 })
+    // what is there may be open
+    await fs.rm(place, { force: true })
+    await fs.writeFile(place, content, { mode: 0o644, flag: "wx" })
+  }
+  if (cloudInit !== undefined) await write(VmSpec.SEED_FILE, Seeds.cloudInitDisk(name, cloudInit))
+  if (ignition !== undefined) await write(VmSpec.IGNITION_FILE, ignition)
+}
 
 const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   const processes = yield* Processes
@@ -361,6 +378,10 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       Effect.mapError(look, (problem) => new VmExit.FileUnusable({ name: spec.name, path, problem }))
     for (const path of [spec.kernel, spec.initrd]) if (path !== undefined) yield* check(path, Disks.plain(path))
     for (const disk of spec.disks) yield* check(disk.path, Disks.inspect(disk))
+    yield* Effect.tryPromise({
+      try: () => writeSeeds(VmPaths.directoryOf(paths, spec.name), spec),
+      catch: (error) => new PlaceFailed({ detail: String(error) })
+    })
     const ofHost = yield* Effect.promise(() => Shape.hostProblem(spec))
     if (ofHost !== undefined) return yield* new PlaceFailed({ detail: ofHost })
     if (spec.kernel === undefined && spec.firmware === "uefi") {
