@@ -24,6 +24,8 @@ export class Lives {
   /** How often the next starts of a leaf fail. */
   readonly failing = new Map<string, number>()
   now = 0
+  /** Something has been started again at once while others were still to start: in what order these do is left open. */
+  sideBySide = false
   #timers = 0
 
   /** So long from now, after all that was appointed for the same time before. */
@@ -97,7 +99,9 @@ export class Lives {
       if (child.order < order || !group.children.includes(child)) continue
       if (child.state !== "waiting" && child.state !== "backing-off") continue
       if (concerned(child)) continue
+      const { incarnation } = child
       this.begin(child, group.phase === "up")
+      if (child.incarnation > incarnation + 1) this.sideBySide = true
       // What came of this start may have begun another pass, or ended the group.
       if (group.pass !== pass || group.phase === "down" || (waitsForPersons && isParked(child))) return
     }
@@ -122,6 +126,7 @@ export class Lives {
     for (const dependent of dependents(actor, "after", "afterSuccess", "requires", "bindsTo")) {
       if (parent === undefined || parent.phase === "down") return
       if (dependent.waitingFor.length > 0) this.begin(dependent, dependent.automatic)
+      else if (concerned(dependent)) continue
       else if (dependents(actor, "bindsTo").includes(dependent) && actor.state !== "running") {
         this.#endBound(dependent, true)
       }

@@ -5,7 +5,8 @@
  * Here is what can be asked of it and done to it; how actors live is `Lives`, what a policy says `Verdict`.
  *
  * Simplifications, made by the tests that use it: leaves are ready or fail at once and end at once; there is no jitter.
- * Only the order in which dependents of one child end and start side by side is left open.
+ * Left open are the order in which dependents of one child end and start side by side, and what follows from one that is
+ * started again at once while others are still to start ({@link sideBySide}).
  */
 import type { Shape } from "../Shape.ts"
 import { type Actor, alive, concerned, type Due, forget, make, misplaced, respec } from "./Actor.ts"
@@ -24,6 +25,11 @@ export class Model {
 
   get log(): Array<string> {
     return this.#lives.log
+  }
+
+  /** From here on the engine may have done things in another order. */
+  get sideBySide(): boolean {
+    return this.#lives.sideBySide
   }
 
   get states(): Record<string, string> {
