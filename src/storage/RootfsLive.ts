@@ -11,6 +11,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import type { Stats } from "node:fs"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import { Processes, type UnmountFailed } from "../taproot/Processes.ts"
@@ -110,14 +111,27 @@ const make = Effect.fnUntraced(function* (configured: string) {
     }
   })
 
+  /** What the roots of layers look like: these never change. */
+  const roots = new Map<string, Stats>()
+  const rootOf = Effect.fnUntraced(function* (top: string) {
+    const seen = roots.get(top)
+    if (seen !== undefined) return seen
+    const root = yield* Files.attempt("stat", top, () => fs.lstat(top))
+    roots.set(top, root)
+    return root
+  })
+
   /** The writable layer's root is what the container sees as "/": it must look like the image's. */
   const makeUpper = Effect.fnUntraced(function* (key: string, top: string) {
     const upper = path.join(homeOf(key), "upper")
-    yield* Files.makeDirectory(upper)
+    const root = yield* rootOf(top)
+    const mode = root.mode & 0o7777
+    yield* Files.attempt("create directory", upper, () => fs.mkdir(upper, 0o700))
     yield* Files.makeDirectory(path.join(homeOf(key), "work"))
-    const root = yield* Files.attempt("stat", top, () => fs.lstat(top))
-    yield* Files.attempt("set the owner of", upper, () => fs.chown(upper, root.uid, root.gid))
-    yield* Files.attempt("set the mode of", upper, () => fs.chmod(upper, root.mode & 0o7777))
+    if (root.uid !== process.geteuid?.() || root.gid !== process.getegid?.()) {
+      yield* Files.attempt("set the owner of", upper, () => fs.chown(upper, root.uid, root.gid))
+    }
+    yield* Files.attempt("set the mode of", upper, () => fs.chmod(upper, mode))
   })
 
   const mount = Effect.fnUntraced(function* (key: string, record: RootfsRecord, lower: ReadonlyArray<string>) {
@@ -139,6 +153,17 @@ const make = Effect.fnUntraced(function* (configured: string) {
     })
   })
 
+  /** An empty one, whatever a brain that died in the middle has left of it. Where nothing is, nothing is mounted. */
+  const makeHome = Effect.fnUntraced(function* (key: string) {
+    const home = homeOf(key)
+    const makeIt = Files.attempt("create directory", home, () => fs.mkdir(home, 0o700))
+    yield* Effect.catchIf(
+      makeIt,
+      ({ code }) => code === "EEXIST",
+      () => unmountAll(key).pipe(Effect.andThen(Files.remove(home)), Effect.andThen(makeIt))
+    )
+  })
+
   const checkKey = (key: string) => (keyPattern.test(key) ? Effect.void : Effect.fail(new RootfsKeyInvalid({ key })))
 
   const acquire = Effect.fn("Rootfs.acquire")(function* (
@@ -153,8 +178,7 @@ const make = Effect.fnUntraced(function* (configured: string) {
       if (existing !== undefined && (existing.image !== image || existing.readonly !== wanted.readonly)) {
         return yield* new RootfsConflict({ key, existing: what(existing), wanted: what(wanted) })
       }
-      const isMounted = (yield* mountsOf(key)).includes(targetOf(key))
-      if (existing !== undefined && isMounted) return describe(key, existing)
+      if (existing !== undefined && (yield* mountsOf(key)).includes(targetOf(key))) return describe(key, existing)
 
       // A digest is always a reference.
       const { layers: imageLayers } = yield* Effect.catchTag(content.get(image), "ReferenceInvalid", Effect.die)
@@ -168,8 +192,7 @@ const make = Effect.fnUntraced(function* (configured: string) {
         })
       }
       if (existing === undefined) {
-        yield* unmountAll(key)
-        yield* Files.remove(homeOf(key))
+        yield* makeHome(key)
         yield* Files.makeDirectory(targetOf(key))
         if (!wanted.readonly) yield* makeUpper(key, path.join(layersDirectory, lower[0] ?? layers.emptyNames[0]))
         const text = yield* Effect.orDie(Schema.encodeEffect(RootfsRecordJson)(wanted))
