@@ -16,6 +16,11 @@ const figure = (name: string, value: number): void => {
   process.stdout.write(`${JSON.stringify({ figure: name, value })}\n`)
 }
 
+const tell = (crashes: ReadonlyArray<number>): void => {
+  figure("p50", quantile(crashes, 0.5))
+  figure("p99", quantile(crashes, 0.99))
+}
+
 const heap = (): number => {
   globalThis.gc?.()
   globalThis.gc?.()
@@ -107,9 +112,39 @@ const alone = Effect.gen(function* () {
     crashes.push(crashers.crash("only"))
     if (round % 64 === 0) yield* giveWay
   }
-  const warm = crashes.slice(30_000)
-  figure("p50", quantile(warm, 0.5))
-  figure("p99", quantile(warm, 0.99))
+  tell(crashes.slice(30_000))
+})
+
+const crowd = 100_000
+/** So many crash in turn, as in Supervised.ts. */
+const turns = 400
+
+const inTurn = (size: number) =>
+  Effect.gen(function* () {
+    const crashers = new Crashers(yield* Effect.context<never>())
+    const ids: Array<string> = []
+    for (let index = 0; index < size; index++) {
+      const id = `child-${index}`
+      crashers.crowd.start(id)
+      if (index % (size / turns) === 0) ids.push(id)
+      if (index % 512 === 511) yield* Effect.yieldNow
+    }
+    const crashes: Array<number> = []
+    for (let round = 0; round < 25; round++) {
+      for (const id of ids) crashes.push(crashers.crash(id))
+      yield* giveWay
+    }
+    tell(crashes.slice(5_000))
+    return crashers.crowd
+  })
+
+const few = inTurn(turns)
+
+const among = Effect.gen(function* () {
+  const children = yield* inTurn(crowd)
+  const begin = performance.now()
+  yield* children.stop()
+  figure("stop", ((performance.now() - begin) * 1_000) / crowd)
 })
 
 const sustained = Effect.gen(function* () {
@@ -129,7 +164,7 @@ const sustained = Effect.gen(function* () {
   figure("rate", (80 * ids.length * 1_000) / (performance.now() - begin))
 })
 
-const groups: Readonly<Record<string, Effect.Effect<void>>> = { dynamic, alone, sustained }
+const groups: Readonly<Record<string, Effect.Effect<void>>> = { dynamic, few, static: among, alone, sustained }
 const group = groups[process.argv[2] ?? ""]
 if (group === undefined) throw new Error(`there is no such group; there are ${Object.keys(groups).join(", ")}`)
 await Effect.runPromise(group, { scheduler: SlicedScheduler.make() })

@@ -152,21 +152,34 @@ const dynamic = Effect.gen(function* () {
   figure("stop", (yield* microseconds(root.end("stop"))) / crowd)
 })
 
-const among = Effect.gen(function* () {
-  const crashers: Array<Crasher> = []
-  const specs = Array.from({ length: crowd }, (_, index) => {
-    if (index % (crowd / 400) !== 0) return idle(`child-${index}`)
-    const crasher = new Crasher(`child-${index}`)
-    crashers.push(crasher)
-    return crasher.spec
+/** So many crash in turn, each after all others: with nobody else, or spread among a crowd. */
+const turns = 400
+
+const inTurn = (size: number) =>
+  Effect.gen(function* () {
+    const crashers: Array<Crasher> = []
+    const specs = Array.from({ length: size }, (_, index) => {
+      if (index % (size / turns) !== 0) return idle(`child-${index}`)
+      const crasher = new Crasher(`child-${index}`)
+      crashers.push(crasher)
+      return crasher.spec
+    })
+    const root = yield* staticTree(specs)
+    const crashes: Array<number> = []
+    for (let round = 0; round < 25; round++) {
+      for (const crasher of crashers) crashes.push(crasher.crash())
+      yield* giveWay
+    }
+    return { root, crashes: crashes.slice(5_000) }
   })
-  const root = yield* staticTree(specs)
-  const crashes: Array<number> = []
-  for (let round = 0; round < 25; round++) {
-    for (const crasher of crashers) crashes.push(crasher.crash())
-    yield* giveWay
-  }
-  tell(crashes.slice(5_000))
+
+const few = Effect.gen(function* () {
+  tell((yield* inTurn(turns)).crashes)
+})
+
+const among = Effect.gen(function* () {
+  const { crashes, root } = yield* inTurn(crowd)
+  tell(crashes)
   figure("stop", (yield* microseconds(root.end("stop"))) / crowd)
 })
 
@@ -235,6 +248,7 @@ const watch = (watchers: number) =>
 
 const groups: Readonly<Record<string, Effect.Effect<void, unknown>>> = {
   dynamic: Effect.scoped(dynamic),
+  few: Effect.scoped(few),
   static: Effect.scoped(among),
   alone: Effect.scoped(alone),
   history: Effect.scoped(history),

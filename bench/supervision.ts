@@ -80,11 +80,21 @@ const groups: Readonly<Record<string, Group>> = {
       stop: { question: "stop 100,000 dynamic children", unit: "µs each", aim: "no slower than OTP" }
     }
   },
+  few: {
+    rounds: 3,
+    // One child that crashes again and again is all in the nearest cache; whoever's turn it is among several is not.
+    subjects: [ironwood, bare],
+    questions: latencies("400 children in turn, nobody else", "to compare", "to compare")
+  },
   static: {
     rounds: 3,
-    subjects: [ironwood, oneForOne],
+    subjects: [ironwood, oneForOne, bare],
     questions: {
-      ...latencies("among 100,000 siblings", "that of 1 child, within 2 times", "that of 1 child, within 2 times"),
+      ...latencies(
+        "400 in turn among 100,000 siblings",
+        "that of 1 child, within 2 times",
+        "that of 1 child, within 2 times"
+      ),
       stop: { question: "stop 100,000 static children", unit: "µs each", aim: "no slower than OTP" }
     }
   },

@@ -115,7 +115,7 @@ export const start = Effect.fnUntraced(function* <E, R>(
     end,
     await: Deferred.await(ended),
     resources: Effect.sync(() => ({
-      actors: engine.nodes.size,
+      actors: engine.actors,
       timers: engine.timers,
       watchers: engine.log.watchers,
       bonds: engine.bonds.size

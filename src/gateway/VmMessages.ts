@@ -121,6 +121,9 @@ const decode = decoder("spec", Proto.VmSpecSchema, VmSpec)
 
 const size = (bytes: bigint | undefined) => (bytes === undefined ? undefined : Number(bytes))
 
+export const forwardToDomain = ({ guestPort, hostAddress, hostPort, protocol }: Proto.VmForward) =>
+  given({ protocol: protocol || undefined, hostAddress: hostAddress || undefined, hostPort, guestPort })
+
 const encodedDisk = ({ format, path, readOnly, serial }: Proto.VmDisk) =>
   given({ path, format: wordOf(formats, format), readOnly, serial: serial || undefined })
 
@@ -128,9 +131,7 @@ const encodedNic = ({ forwards, hostAccess, mac }: Proto.VmNic) =>
   given({
     mac: mac || undefined,
     hostAccess,
-    forwards: forwards.map(({ guestPort, hostAddress, hostPort, protocol }) =>
-      given({ protocol: protocol || undefined, hostAddress: hostAddress || undefined, hostPort, guestPort })
-    )
+    forwards: forwards.map(forwardToDomain)
   })
 
 const decodeDisk = decoder("disk", Proto.VmDiskSchema, DiskSpec)

@@ -15,6 +15,7 @@ import * as Policy from "./Policy.ts"
 import { decoder, given, invalid, type InvalidRequest } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
 import { millisOf } from "./Time.ts"
+import { memoryMethods } from "./VmMemoryMethods.ts"
 import { diskFromProto, invalidSpec, nicFromProto, specFromProto, specToProto, vmToProto } from "./VmMessages.ts"
 
 const vm = (found: Vm) => ({ vm: vmToProto(found) })
@@ -198,6 +199,7 @@ export const makeVmService = () => {
         return vm(yield* inRequest(method.detachVmNic.input, (yield* Vms).detachNic(name, mac)))
       })
     ),
-    streamVmConsole: bidiStreaming(method.streamVmConsole, streamConsole)
+    streamVmConsole: bidiStreaming(method.streamVmConsole, streamConsole),
+    ...memoryMethods()
   })
 }

@@ -9,17 +9,20 @@
  * cares, names it.
  */
 import * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
+import type { ProcessExit } from "../taproot/ProcessExit.ts"
 import type { Process, SpawnRefused } from "../taproot/Processes.ts"
 import {
   type Control,
   ControlLost,
   type DriverFacts,
   DriverName,
+  type GuestState,
   type Hypervisor,
   HypervisorMissing,
   type LaunchRequest,
@@ -40,6 +43,25 @@ export interface Driver {
   readonly launch: (request: LaunchRequest) => Effect.Effect<Process, HypervisorMissing | PlaceFailed | SpawnRefused>
   /** As `Hypervisor.control`. */
   readonly control: (directory: string, process: Process) => Effect.Effect<Control, ControlLost, Scope.Scope>
+  /** As `Hypervisor.endOf`; without: its process never ends with its guest. */
+  readonly endOf?: (directory: string, exit: ProcessExit) => Effect.Effect<Option.Option<GuestState>>
+  /** As `Hypervisor.release`; without: there is nothing. */
+  readonly release?: (directory: string, cgroup: string) => Effect.Effect<void>
+}
+
+/** Of a driver into whose machines nothing can be plugged; what asks for it was refused before. */
+export const noHotPlug = (
+  title: string
+): Pick<Control, "devices" | "attachDisk" | "attachNic" | "insertDisk" | "detach"> => {
+  const refused = (command: string) =>
+    new ControlLost({ command, detail: `${title} takes no device while its machine runs` })
+  return {
+    devices: Effect.undefined,
+    attachDisk: () => Effect.fail(refused("attach-disk")),
+    attachNic: () => Effect.fail(refused("attach-nic")),
+    insertDisk: () => Effect.fail(refused("insert-disk")),
+    detach: () => Effect.fail(refused("detach"))
+  }
 }
 
 /** Where it is remembered which driver made the life in a directory. */
@@ -133,6 +155,10 @@ export const choosing = (drivers: readonly [Driver, ...Array<Driver>]): Hypervis
       if (driver === undefined) return yield* new ControlLost({ command: "connect", detail: `there is no ${name}` })
       return yield* driver.control(directory, process)
     }),
-    driverOf: remembered
+    driverOf: remembered,
+    endOf: (directory, exit) =>
+      Effect.flatMap(remembered(directory), (name) => named(name)?.endOf?.(directory, exit) ?? Effect.succeedNone),
+    release: (directory, cgroup) =>
+      Effect.flatMap(remembered(directory), (name) => named(name)?.release?.(directory, cgroup) ?? Effect.void)
   }
 }

@@ -44,8 +44,11 @@ export const commandMeanings = {
   attach: "type at its serial console",
   plug: "it shall have another disk or card",
   unplug: "it shall have one less; its guest must let go of it",
-  remove: "forget it with its console; only when it does not run. Its disks stay",
-  "force-remove": "forget it, whatever it is doing: its hypervisor is killed without grace"
+  snapshot: "write its memory and copy its disks; it goes on",
+  restore: "as it was at a snapshot, disks and all; what it is now is ended",
+  migrate: "its memory goes to a new process of its hypervisor, in which it goes on",
+  remove: "forget it with its console; only when it does not run, and has no snapshots. Its disks stay",
+  "force-remove": "forget it with its snapshots, whatever it is doing: its hypervisor is killed without grace"
 } as const
 export type Command = keyof typeof commandMeanings
 
@@ -61,6 +64,9 @@ export const actionMeanings = {
   plug: "commit the new desired state, then have its hypervisor plug it in",
   unplug: "mark it in the desired state, have its guest let go of it, then commit the new one",
   connect: "connect the caller with its serial console",
+  snapshot: "see the table of what is under way: Saving",
+  restore: "see the table of what is under way: Copying",
+  migrate: "see the table of what is under way: Moving",
   keep: "nothing: it is so already",
   remove: "forget it",
   "stop-and-remove": "kill it, then forget it",
@@ -75,17 +81,35 @@ const down = {
   resume: "refuse",
   attach: "refuse",
   plug: "commit",
-  unplug: "commit"
+  unplug: "commit",
+  snapshot: "refuse",
+  migrate: "refuse",
+  restore: "restore"
 } as const
 
 /** The first table: what a command does in each state. */
 export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>>>> = {
-  unregistered: { start: "commit", stop: "commit", ...down, remove: "remove", "force-remove": "remove" },
-  waiting: { start: "commit", stop: "stop", ...down, remove: "refuse", "force-remove": "stop-and-remove" },
+  unregistered: {
+    start: "commit",
+    stop: "commit",
+    ...down,
+    restore: "refuse",
+    remove: "remove",
+    "force-remove": "remove"
+  },
+  waiting: {
+    start: "commit",
+    stop: "stop",
+    ...down,
+    restore: "refuse",
+    remove: "refuse",
+    "force-remove": "stop-and-remove"
+  },
   starting: {
     start: "commit",
     stop: "stop",
     ...down,
+    restore: "refuse",
     plug: "plug",
     unplug: "unplug",
     remove: "refuse",
@@ -98,6 +122,9 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "pause",
     resume: "keep",
     attach: "connect",
+    snapshot: "snapshot",
+    restore: "restore",
+    migrate: "migrate",
     plug: "plug",
     unplug: "unplug",
     remove: "refuse",
@@ -110,6 +137,9 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "keep",
     resume: "resume",
     attach: "connect",
+    snapshot: "snapshot",
+    restore: "restore",
+    migrate: "migrate",
     plug: "plug",
     unplug: "refuse",
     remove: "refuse",
@@ -122,6 +152,9 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "keep",
     resume: "resume",
     attach: "connect",
+    snapshot: "refuse",
+    restore: "restore",
+    migrate: "refuse",
     plug: "plug",
     unplug: "refuse",
     remove: "refuse",
@@ -135,6 +168,9 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "refuse",
     resume: "refuse",
     attach: "connect",
+    snapshot: "refuse",
+    restore: "refuse",
+    migrate: "refuse",
     plug: "refuse",
     unplug: "refuse",
     remove: "refuse",
@@ -179,7 +215,11 @@ export const hint = (command: Command): string => {
     case "reset":
     case "pause":
     case "attach":
+    case "snapshot":
+    case "migrate":
       return "start it first"
+    case "restore":
+      return "wait until it is up or down"
     case "resume":
       return "only one that is paused can be resumed"
     case "plug":

@@ -62,6 +62,8 @@ export interface Machine {
   readonly cpus: number
   readonly boot: Boot
   readonly disks: ReadonlyArray<Disk>
+  /** So many read-only disks besides, with nothing in them until something is inserted; default none. */
+  readonly emptyDisks?: number
   readonly nics: ReadonlyArray<Nic>
   readonly ports: ReadonlyArray<Port>
   /** A device that fires when the guest does not feed it. */

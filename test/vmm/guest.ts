@@ -2,7 +2,7 @@
  * A guest for tests: Debian's cloud kernel and an initramfs of busybox that does what its command line says.
  *
  * `guest.do=` is one of `idle` (powers off at the power button), `deaf` (does not), `off`, `reboot`, `panic`, `silent` (stops
- * feeding its watchdog), `devices` (lists its disks and cards), `reach:PORT` (connects to the host's 127.0.0.1 there, and then serves its own port 80 once); it says what it does on its console: `guest: ready`. What is typed at its console comes back as
+ * feeding its watchdog), `devices` (lists its disks and cards), `set:MARK` and `get` (what its memory has), `write:TEXT` and `read` (what its first disk has), `reach:PORT` (connects to the host's 127.0.0.1 there, and then serves its own port 80 once); it says what it does on its console: `guest: ready`. What is typed at its console comes back as
  * `guest: heard …`, and all but `idle` and `deaf` are obeyed there, too.
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
@@ -61,6 +61,10 @@ obey() {
       if busybox nc -w 5 10.0.2.2 \${1#reach:} </dev/null >/dev/null 2>&1; then echo "guest: reached"; else echo "guest: not reached"; fi
       echo "guest: serves"; echo "from the guest" | busybox nc -l -p 80;;
     off) echo "guest: off"; poweroff -f;;
+    set:*) mark=\${1#set:}; echo "guest: set";;
+    get) echo "guest: mark <$mark>";;
+    write:*) echo "\${1#write:}" | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null; echo "guest: written";;
+    read) echo "guest: disk says $(dd if=/dev/vda iflag=direct bs=512 count=1 2>/dev/null | head -1)";;
     reboot) echo "guest: reboot"; reboot -f;;
     panic) echo "guest: panic"; echo c >/proc/sysrq-trigger;;
     silent)

@@ -65,7 +65,7 @@ export class Bonds<R> {
 
   /** The node of which `self` is the life, if it still is. */
   nodeOf(self: Self["Service"]): Node<R> | undefined {
-    const node = this.#engine.nodes.get(self.path)
+    const node = this.#engine.find(self.path)
     return node?.incarnation === self ? node : undefined
   }
 
@@ -87,7 +87,7 @@ export class Bonds<R> {
     let life: Life<R> | undefined
     this.#engine.post(() => {
       if (monitoring.over) return
-      const node = this.#engine.nodes.get(path)
+      const node = this.#engine.find(path)
       if (node === undefined || !node.alive) {
         const reason = node === undefined ? "no-such-actor" : "not-alive"
         return this.#tell(monitoring, { path, incarnation: node?.view.incarnation ?? 0, reason, exit: undefined })

@@ -62,7 +62,8 @@ export interface EngineOptions {
 export class Engine<R> {
   /** What every actor's fiber starts with. */
   readonly context: Context.Context<R | Tree>
-  readonly nodes = new Map<string, Node<R>>()
+  /** How many actors there are. */
+  actors = 0
   readonly bonds: Bonds<R> = new Bonds(this)
   readonly names: Names<R> = new Names(this)
   root: Node<R> | undefined
@@ -88,6 +89,10 @@ export class Engine<R> {
   #outbox: Array<() => void> = []
   readonly #rebootHost: HostReboot | undefined
   #draining = false
+  /** A task happens at one moment: its clocks are read once. */
+  #inTask = false
+  #now: number | undefined
+  #monotonic: number | undefined
   #delivering = false
   readonly #timers: Timers
 
@@ -120,7 +125,7 @@ export class Engine<R> {
     this.log = new ChangeLog(
       {
         snapshot: () => this.snapshot(),
-        current: (path) => this.nodes.get(path)?.view,
+        current: (path) => this.find(path)?.view,
         happenedSince: (from, limit) => this.#happenedSince(from, limit)
       },
       kept.revision
@@ -152,12 +157,16 @@ export class Engine<R> {
     for (let done = 1; this.#head < this.#tail; done++) {
       const task = this.#queue[this.#head]
       this.#queue[this.#head++] = nothing
+      this.#inTask = true
       try {
         task?.()
       } catch (defect) {
         // A supervisor that cannot be trusted supervises nothing: the root dies, and whoever watches it starts anew.
         this.onRootEnded?.(Exits.fromExit(this.now(), Exit.die(defect), false))
       }
+      this.#inTask = false
+      this.#now = undefined
+      this.#monotonic = undefined
       if (done === BATCH) break
       if (done % LOOK !== 0) continue
       const now = this.monotonic()
@@ -225,11 +234,17 @@ export class Engine<R> {
 
   /** Wall clock, milliseconds since 1970: for people. */
   now(): number {
-    return this.#clock.currentTimeMillisUnsafe()
+    if (!this.#inTask) return this.#clock.currentTimeMillisUnsafe()
+    return (this.#now ??= this.#clock.currentTimeMillisUnsafe())
   }
 
   /** Monotonic milliseconds: for lengths of time. */
   monotonic(): number {
+    if (!this.#inTask) return this.#readMonotonic()
+    return (this.#monotonic ??= this.#readMonotonic())
+  }
+
+  #readMonotonic(): number {
     return Number(this.#clock.monotonicTimeNanosUnsafe()) / 1e6
   }
 
@@ -268,6 +283,22 @@ export class Engine<R> {
 
   // --- what the tree shows ---
 
+  /** The actor at `path`, a step per segment: the tree is its own directory, and one more actor costs no entry elsewhere. */
+  find(path: string): Node<R> | undefined {
+    const { root } = this
+    if (root === undefined || path === root.view.path) return root
+    const start = `${root.view.path}/`
+    if (!path.startsWith(start)) return undefined
+    let node: Node<R> | undefined = root
+    for (let from = start.length; node !== undefined;) {
+      const end = path.indexOf("/", from)
+      if (end < 0) return node.group?.children.get(path.slice(from))
+      node = node.group?.children.get(path.slice(from, end))
+      from = end + 1
+    }
+    return undefined
+  }
+
   /** Makes `view` (of the next revision) what the tree shows of `node`. */
   publish(node: Node<R>, view: TreeNode, entry: HistoryEntry | undefined): void {
     node.view = view
@@ -295,7 +326,7 @@ export class Engine<R> {
       }
     }
     const { path } = node.view
-    this.nodes.delete(path)
+    this.actors--
     node.spec.mailbox?.removed(path)
     this.log.removed(path)
     this.#journal?.removed(path)
@@ -315,8 +346,10 @@ export class Engine<R> {
 
   #happenedSince(from: Revision, limit: number) {
     const found: Array<{ readonly node: TreeNode; readonly entry: HistoryEntry }> = []
-    for (const node of this.nodes.values()) {
-      for (const entry of node.history) if (entry.revision > from) found.push({ node: node.view, entry })
+    if (this.root !== undefined) {
+      walk(this.root, (node) => {
+        for (const entry of node.history) if (entry.revision > from) found.push({ node: node.view, entry })
+      })
     }
     return found.sort((one, other) => one.entry.revision - other.entry.revision).slice(-limit)
   }

@@ -25,6 +25,7 @@ import { GroupRestart } from "./GroupRestart.ts"
 import { type Because, type Intent, Node } from "./Node.ts"
 import { RestartWindow } from "./RestartWindow.ts"
 import { Roster } from "./Roster.ts"
+import { noPatch } from "./View.ts"
 import * as Walks from "./Walks.ts"
 
 const byPerson: Because = { path: undefined, words: "somebody asked for it" }
@@ -293,7 +294,7 @@ export class Group<R> {
   #judge(child: Node<R>, exit: ExitView): void {
     const event = exit.beforeReady && exit.class !== "normal" ? "start-failed" : "ended"
     if (exit.tag === "Ignored" && exit.class === "not-started") {
-      child.move("finish", {}, { event: "ignored", exit, decision: "finish", reason: exit.message })
+      child.move("finish", noPatch, { event: "ignored", exit, decision: "finish", reason: exit.message })
       return this.#over(child, child.temporary)
     }
     if (this.#phase === "ending") {
@@ -308,14 +309,11 @@ export class Group<R> {
     }
     const now = this.#engine.monotonic()
     const behaviour = this.#node.spec.behaviour
-    const situation = child.situation(exit, now)
-    const decision = decide({
-      ...situation,
+    const situation = child.situation(exit, now, {
       intensity: behaviour._tag === "Worker" ? undefined : behaviour.intensity,
-      restartsOfSupervisor: this.#intensity?.count(now) ?? 0,
-      canReboot: this.#engine.canReboot,
-      random: this.#engine.random()
+      restarts: this.#intensity?.count(now) ?? 0
     })
+    const decision = decide(situation)
     const { reason } = decision
     child.spend(decision, situation.healthy, now)
     switch (decision._tag) {

@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { ActorPath } from "../ActorPath.ts"
 import type { ChildSpec } from "../ChildSpec.ts"
-import { type Decision, isHealthy, type Situation } from "../Decision.ts"
+import type { Decision } from "../Decision.ts"
 import type { DownReason } from "../Down.ts"
 import type { LinkedActorEnded } from "../Errors.ts"
 import * as Exits from "../ExitView.ts"
@@ -21,12 +21,23 @@ import type { RestartPolicy } from "../RestartPolicy.ts"
 import type { Annotations } from "../Self.ts"
 import { failuresInARow } from "../Tree.ts"
 import type { HistoryEntry, HistoryEvent, Moment, TreeNode } from "../Tree.ts"
+import { type Above, ActualSituation } from "./ActualSituation.ts"
 import type { Cancel, Engine } from "./Engine.ts"
 import type { Group } from "./Group.ts"
-import { HistoryRing } from "./HistoryRing.ts"
+import * as History from "./History.ts"
 import { type EndingKind, Incarnation } from "./Incarnation.ts"
-import { RestartAccount } from "./RestartAccount.ts"
-import { entryOf, type Happening, isReady, moves, nextView, type Patch, restOf } from "./View.ts"
+import * as Account from "./RestartAccount.ts"
+import {
+  entryOf,
+  type Happening,
+  isReady,
+  moves,
+  nextView,
+  noAnnotations,
+  noPatch,
+  type Patch,
+  restOf
+} from "./View.ts"
 
 /** What follows when a node has ended: `hold`: its supervisor starts it again; `halt`: it stays; `start`: at once. */
 export type Intent = "hold" | "halt" | "start"
@@ -40,7 +51,6 @@ export interface Because {
   readonly words: string
 }
 
-const noAnnotations: Annotations = {}
 const nobody: ReadonlyArray<string> = []
 const noRestarts: ReadonlyArray<number> = []
 
@@ -77,8 +87,8 @@ export class Node<R> {
   /** Whose account the start is on that it waits to make. */
   startsAutomatically = false
   /** What of its restarts it has used up. */
-  readonly #account: RestartAccount
-  #history: HistoryRing | undefined
+  #account: Account.RestartAccount
+  #history: History.History
   /** Monotonic time from which on it runs: the acknowledgement, or earlier for what was taken over. */
   #runningSince = 0
   #backoff: Cancel | undefined
@@ -96,7 +106,7 @@ export class Node<R> {
     const { history, record } = engine.takeKept(path)
     if (history !== undefined) for (const entry of history) this.#remember(entry)
     const now = engine.now()
-    this.#account = new RestartAccount(spec.policy)
+    this.#account = Account.open(spec.policy)
     if (record !== undefined) {
       const monotonic = engine.monotonic()
       const times = record.spent?.map((at) => monotonic - Math.max(0, now - at)) ?? []
@@ -127,7 +137,7 @@ export class Node<R> {
       revision: engine.log.next()
     }
     this.fallback = rest?.fallback
-    engine.nodes.set(path, this)
+    engine.actors++
     engine.publish(this, this.view, undefined)
     if (rest?.state === "backing-off") {
       this.armBackoff(Math.max(0, (rest.nextAttemptAt ?? now) - now), () => this.start(true))
@@ -145,7 +155,7 @@ export class Node<R> {
     return this.view.policy.restart === "temporary" && !this.spec.keep
   }
   get history(): ReadonlyArray<HistoryEntry> {
-    return this.#history?.toArray() ?? []
+    return History.toArray(this.#history)
   }
   /** For how many milliseconds it has run. */
   get ranFor(): number {
@@ -185,8 +195,7 @@ export class Node<R> {
   // --- showing ---
 
   #remember(entry: HistoryEntry): void {
-    if (this.#history === undefined) this.#history = new HistoryRing(entry)
-    else this.#history.push(entry)
+    this.#history = History.remember(this.#history, entry)
   }
 
   get moment(): Moment {
@@ -205,35 +214,32 @@ export class Node<R> {
 
   /** Makes a change visible, with the event behind it if there is one. */
   change(patch: Patch, happening?: Happening): void {
+    this.#show(this.view.state, false, patch, happening)
+  }
+
+  /** Moves along the lifecycle table; see `change`. */
+  move(event: Lifecycle.LifecycleEvent, patch = noPatch, happening?: Happening): void {
+    const { state: from, waitingFor } = this.view
+    const state = Lifecycle.next(from, event)
+    // Nothing is shown when nothing changed.
+    if (state === from && happening === undefined && patch === noPatch && waitingFor.length === 0) return
+    this.parent?.children.moved(this, from, state)
+    this.#show(state, true, patch, happening)
+  }
+
+  #show(state: Lifecycle.ActorState, moved: boolean, patch: Patch, happening: Happening | undefined): void {
     const { engine, view } = this
     const revision = engine.log.next()
     const at = engine.now()
     const entry = happening === undefined ? undefined : entryOf(view, patch, happening, at, revision)
     if (entry !== undefined) this.#remember(entry)
-    engine.publish(
-      this,
-      nextView(view, this.spec, patch, { at, revision, entry, budgetLeft: this.#budgetLeft() }),
-      entry
-    )
-  }
-
-  /** Moves along the lifecycle table; see `change`. */
-  move(event: Lifecycle.LifecycleEvent, patch: Patch = {}, happening?: Happening): void {
-    const from = this.view.state
-    patch.state = Lifecycle.next(from, event)
-    if (this.view.waitingFor.length > 0) patch.waitingFor ??= nobody
-    // Nothing is shown when nothing changed.
-    if (patch.state === from && happening === undefined && Object.keys(patch).length === 1) return
-    this.parent?.children.moved(this, from, patch.state)
-    // What an incarnation said of itself (a pid!) is true no longer.
-    if (!Lifecycle.isAlive(patch.state) && this.view.annotations !== noAnnotations) patch.annotations = noAnnotations
-    if (patch.state !== "backing-off" && this.view.nextAttemptAt !== undefined) patch.nextAttemptAt = undefined
-    this.change(patch, happening)
+    const change = { state, moved, at, revision, entry, budgetLeft: this.#budgetLeft() }
+    engine.publish(this, nextView(view, this.spec, patch, change), entry)
   }
 
   /** An event that changes no state. */
   note(event: HistoryEvent, reason: string): void {
-    this.change({}, { event, reason })
+    this.change(noPatch, { event, reason })
   }
 
   annotate(annotations: Annotations): void {
@@ -243,34 +249,21 @@ export class Node<R> {
   }
 
   setPolicy(policy: RestartPolicy): void {
-    this.#account.reset(policy)
+    this.#account = Account.open(policy)
     const reason = policyChange(this.view.policy, policy)
     this.change({ policy }, { event: "policy-changed", reason })
   }
 
   /** A person takes the matter in hand: failures so far count no more. */
   forgive(): void {
-    this.#account.reset(this.view.policy)
+    this.#account = Account.open(this.view.policy)
     if (this.view.attempt !== 0) this.change({ attempt: 0 })
   }
 
-  /** What a decision about its end must know of it; the rest is its supervisor's. */
-  situation(
-    exit: ExitView,
-    now: number
-  ): Omit<Situation, "intensity" | "restartsOfSupervisor" | "canReboot" | "random"> & { readonly healthy: boolean } {
-    const { attempt, policy } = this.view
+  /** What a decision about its end must know of it. `now`: monotonic. */
+  situation(exit: ExitView, now: number, supervisor: Above): ActualSituation {
     const ranFor = exit.beforeReady ? 0 : this.ranFor
-    return {
-      policy,
-      exit,
-      supervisor: this.group !== undefined,
-      attempt,
-      ranFor,
-      restartsOfChild: (delay) => this.#account.counted(now, delay),
-      ruleRestarts: (index) => this.#account.ofRule(index),
-      healthy: isHealthy(policy, exit, ranFor)
-    }
+    return new ActualSituation(this, exit, ranFor, this.#account, now, supervisor)
   }
 
   /** Counts what a decision spends. `healthy`: the run before it was. */
@@ -302,7 +295,7 @@ export class Node<R> {
     this.move("start", {
       incarnation: incarnation + 1,
       annotations: noAnnotations,
-      ...(again ? { restarts: restarts + 1 } : {})
+      restarts: again ? restarts + 1 : restarts
     })
     const { behaviour } = this.spec
     switch (behaviour._tag) {
@@ -435,7 +428,7 @@ export class Node<R> {
     if (this.state === "stopping") return
     this.#ending = ending === "stop" ? "stopped" : "released"
     const { event, reason } = endings[ending]
-    this.move("stop", {}, { event, reason: because?.words ?? reason, because: because?.path })
+    this.move("stop", noPatch, { event, reason: because?.words ?? reason, because: because?.path })
     const brutal = ending === "kill" || shutdown === 0
     const deadline = brutal ? 0 : shutdown
     const orderly = ending === "kill" ? "release" : ending
@@ -455,14 +448,14 @@ export class Node<R> {
     if (this.fallback === undefined) return
     this.fallback = undefined
     // So that the journal hears of it.
-    this.change({})
+    this.change(noPatch)
   }
 
   /** A person wants it stopped, and it does not live. */
   stopForGood(): void {
     this.cancelBackoff()
     if (this.temporary) return this.parent?.forget(this)
-    if (this.state !== "stopped") this.move("halt", {}, { event: "stopped", reason: "it was not running" })
+    if (this.state !== "stopped") this.move("halt", noPatch, { event: "stopped", reason: "it was not running" })
   }
 
   /** Cuts short an end that has begun, here and below. */
@@ -482,7 +475,9 @@ export class Node<R> {
     const waiters = this.#endWaiters ?? []
     this.#endWaiters = undefined
     this.#lifeOver(this.#ending, undefined)
-    this.#started(Exits.notStarted(this.engine.now(), "StartTimeout", "it was stopped before it was ready"))
+    if (this.#startWaiters !== undefined) {
+      this.#started(Exits.notStarted(this.engine.now(), "StartTimeout", "it was stopped before it was ready"))
+    }
     if (intent === "halt") this.move("halt")
     else this.move("hold")
     this.parent?.childHalted(this, intent !== "start" && this.temporary)

@@ -1,6 +1,6 @@
 /**
  * What of its restarts a child has used up: those that its policy's own budget counts, and those by each rule since the last
- * healthy run. The engine keeps one for each child, a dry run one for the child that it plays.
+ * healthy run. The engine keeps one for each child that has anything to count, a dry run one for the child that it plays.
  *
  * Trap: times must not go backward; take them from a monotonic clock.
  */
@@ -11,31 +11,20 @@ import { type SpentWindow, windowOf } from "./RestartWindow.ts"
 const none: ReadonlyArray<number> = []
 
 export class RestartAccount {
-  #policy: RestartPolicy
-  #window: SpentWindow | undefined
+  readonly #rules: number
+  readonly #window: SpentWindow | undefined
   #byRule: Array<number> | undefined
 
-  constructor(policy: RestartPolicy) {
-    this.#policy = policy
-    this.#open()
-  }
-
-  #open(): void {
-    const { budget } = this.#policy
+  /** Nothing has been used up. */
+  constructor({ budget, rules }: Pick<RestartPolicy, "budget" | "rules">) {
+    this.#rules = rules.length
     this.#window = budget === undefined ? undefined : windowOf(budget)
-    this.#byRule = undefined
-  }
-
-  /** Begins anew, with this policy: nothing has been used up. */
-  reset(policy: RestartPolicy): void {
-    this.#policy = policy
-    this.#open()
   }
 
   /** Takes over what an earlier account had: restarts at these times, and by each rule. */
   resume(times: ReadonlyArray<number>, byRule: ReadonlyArray<number> | undefined): void {
     for (const at of times) this.#window?.record(at)
-    if (byRule !== undefined) this.#byRule = [...byRule]
+    if (byRule !== undefined && this.#rules > 0) this.#byRule = [...byRule]
   }
 
   /** Restarts that the budget counts at `now` against one made in `delay` milliseconds. */
@@ -79,7 +68,13 @@ export class RestartAccount {
     if (decision._tag !== "Restart") return
     if (decision.counts) this.#window?.record(now, decision.delay)
     if (decision.rule === undefined) return
-    this.#byRule ??= this.#policy.rules.map(() => 0)
+    this.#byRule ??= Array.from({ length: this.#rules }, () => 0)
     this.#byRule[decision.rule] = this.ofRule(decision.rule) + 1
   }
 }
+
+const nothingToCount = new RestartAccount({ rules: [] })
+
+/** An account in which nothing has been used up. Those with neither budget nor rules share one that stays so. */
+export const open = (policy: RestartPolicy): RestartAccount =>
+  policy.budget === undefined && policy.rules.length === 0 ? nothingToCount : new RestartAccount(policy)

@@ -24,7 +24,7 @@ export const make = <R>(engine: () => Engine<R>): Tree["Service"] => {
   const onNode = <A, E>(path: string, use: (node: Node<R>, answer: Answer<A, E>) => void, changes = false) =>
     Effect.callback<A, E | Errors.NoSuchActor>((resume) =>
       engine().post(() => {
-        const node = changes && engine().log.closed ? undefined : engine().nodes.get(path)
+        const node = changes && engine().log.closed ? undefined : engine().find(path)
         const answer: Answer<A, E | Errors.NoSuchActor> = (effect) => engine().answer(() => resume(effect))
         if (node === undefined) answer(Effect.fail(new Errors.NoSuchActor({ path })))
         else use(node, answer)
@@ -144,7 +144,7 @@ export const make = <R>(engine: () => Engine<R>): Tree["Service"] => {
     unlink: (self, path) =>
       Effect.sync(() => {
         const own = engine().bonds.nodeOf(self)
-        const other = engine().nodes.get(path)
+        const other = engine().find(path)
         if (own !== undefined && other !== undefined) engine().bonds.unlink(own, other)
       }),
     get canReboot() {
@@ -155,7 +155,7 @@ export const make = <R>(engine: () => Engine<R>): Tree["Service"] => {
     },
     moment: (path) =>
       Effect.suspend(() => {
-        const node = engine().nodes.get(path)
+        const node = engine().find(path)
         return node === undefined ? Effect.fail(new Errors.NoSuchActor({ path })) : Effect.succeed(node.moment)
       })
   }

@@ -6,6 +6,8 @@ import type { ActorPath } from "../ActorPath.ts"
 import type { ChildSpec } from "../ChildSpec.ts"
 import type { ExitView } from "../ExitView.ts"
 import type { NodeRecord, Rest } from "../Journal.ts"
+import { type ActorState, isAlive } from "../Lifecycle.ts"
+import type { Annotations } from "../Self.ts"
 import type { HistoryDecision, HistoryEntry, HistoryEvent, Revision, TreeNode } from "../Tree.ts"
 
 /** Most actors come up in the same few lives, so that is said in sentences that all share. */
@@ -26,11 +28,10 @@ export const moves: ReadonlySet<HistoryEvent> = new Set([
   "released"
 ])
 
-/** Views differ only in these; the rest of a view goes with the place. */
+/** Views differ only in these, and in what follows from the state; the rest of a view goes with the place. */
 export type Patch = {
-  -readonly [
+  readonly [
     Key in
-      | "state"
       | "incarnation"
       | "restarts"
       | "startedAt"
@@ -53,6 +54,12 @@ export interface Happening {
   readonly because?: ActorPath | undefined
 }
 
+/** Nothing is different but the state. */
+export const noPatch: Patch = {}
+
+export const noAnnotations: Annotations = {}
+const nobody: ReadonlyArray<string> = []
+
 /** The entry for what happened. */
 export const entryOf = (
   view: TreeNode,
@@ -74,43 +81,47 @@ export const entryOf = (
 })
 
 /** What comes with a change whatever it is. */
-export interface Moved {
+export interface Change {
+  /** The state from now on. */
+  readonly state: ActorState
+  /** That came of an event of the lifecycle, which may have led to the same state. */
+  readonly moved: boolean
   readonly at: number
   readonly revision: Revision
   readonly entry: HistoryEntry | undefined
   readonly budgetLeft: number | undefined
 }
 
-/** The view after a change. */
+/**
+ * The view after a change. With a move ends what was waited for; with a back-off its appointment; and what an incarnation said
+ * of itself (a pid!) is true no longer when that does not live.
+ */
 export const nextView = (
   view: TreeNode,
   { description, kind }: Pick<ChildSpec<unknown, never>, "description" | "kind">,
   patch: Patch,
-  { at, budgetLeft, entry, revision }: Moved
-): TreeNode => {
-  const state = patch.state ?? view.state
-  return {
-    path: view.path,
-    kind,
-    description,
-    type: view.type,
-    strategy: view.strategy,
-    state,
-    incarnation: patch.incarnation ?? view.incarnation,
-    restarts: patch.restarts ?? view.restarts,
-    since: state === view.state && patch.incarnation === undefined ? view.since : at,
-    startedAt: "startedAt" in patch ? patch.startedAt : view.startedAt,
-    lastExit: patch.lastExit ?? view.lastExit,
-    nextAttemptAt: "nextAttemptAt" in patch ? patch.nextAttemptAt : view.nextAttemptAt,
-    attempt: patch.attempt ?? view.attempt,
-    policy: patch.policy ?? view.policy,
-    budgetLeft,
-    annotations: patch.annotations ?? view.annotations,
-    waitingFor: patch.waitingFor ?? view.waitingFor,
-    entry: patch.state === undefined ? view.entry : (entry ?? view.entry),
-    revision
-  }
-}
+  { at, budgetLeft, entry, moved, revision, state }: Change
+): TreeNode => ({
+  path: view.path,
+  kind,
+  description,
+  type: view.type,
+  strategy: view.strategy,
+  state,
+  incarnation: patch.incarnation ?? view.incarnation,
+  restarts: patch.restarts ?? view.restarts,
+  since: state === view.state && patch.incarnation === undefined ? view.since : at,
+  startedAt: patch.startedAt ?? view.startedAt,
+  lastExit: patch.lastExit ?? view.lastExit,
+  nextAttemptAt: patch.nextAttemptAt ?? (state === "backing-off" ? view.nextAttemptAt : undefined),
+  attempt: patch.attempt ?? view.attempt,
+  policy: patch.policy ?? view.policy,
+  budgetLeft,
+  annotations: isAlive(state) ? (patch.annotations ?? view.annotations) : noAnnotations,
+  waitingFor: patch.waitingFor ?? (moved ? nobody : view.waitingFor),
+  entry: moved ? (entry ?? view.entry) : view.entry,
+  revision
+})
 
 /** How an earlier brain left it, where that is to go on. */
 export const restOf = (

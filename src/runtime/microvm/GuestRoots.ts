@@ -5,17 +5,22 @@
  * In memory a writable layer lasts as long as the guest, and counts as memory of the container that wrote it; on a disk it lasts as
  * long as the container does, with the same image. It is kept by the container's identity: another one of its name finds none of it.
  *
- * A machine takes no further disk while it runs: for a container whose image it lacks it is started anew, and the others go on by
- * their policies.
+ * A machine that runs takes the images of some more containers than it was started for; with one too many it is started anew, and
+ * the others go on by their policies.
  *
  * Trap: a disk is known by its serial number, that of an image by the beginning of the digest of its layers; names of devices mean
  * nothing.
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Semaphore from "effect/Semaphore"
 import { type FileFailed, type SystemFiles, textOf } from "../../host/SystemFiles.ts"
+import type { RootImage } from "../../storage/RootImages.ts"
 import { type Digest, parts } from "../../storage/Digest.ts"
 import * as KeyedLock from "../../storage/KeyedLock.ts"
 import type { Processes } from "../../taproot/Processes.ts"
+import type { ControlLost } from "../../vmm/Hypervisor.ts"
+import type { Disk } from "../../vmm/Machine.ts"
 import { RootfsFailed } from "../ContainerExit.ts"
 import { SERIAL } from "./SandboxDisks.ts"
 
@@ -27,7 +32,16 @@ const MNT_DETACH = 2
 const HOME = "/run/ironwood"
 
 /** What virtio-blk has room for. */
-export const serialOf = (chainId: Digest): string => parts(chainId).hex.slice(0, 20)
+const serialOf = (chainId: Digest): string => parts(chainId).hex.slice(0, 20)
+
+/** The disk that the packed root file system of an image is. */
+export const imageDisk = ({ chainId, path }: Pick<RootImage, "chainId" | "path">): Disk => ({
+  id: `image-${serialOf(chainId)}`,
+  file: path,
+  format: "raw",
+  readOnly: true,
+  serial: serialOf(chainId)
+})
 
 export const make = (input: {
   readonly processes: Processes["Service"]
@@ -36,12 +50,14 @@ export const make = (input: {
   readonly like: (path: string, model: string) => Effect.Effect<void, FileFailed>
   /** Removes a directory with all in it, however long that takes. */
   readonly removeTree: (path: string) => Effect.Effect<void>
+  /** Puts an image into a machine that was started without; the serial number of its disk. */
+  readonly insert: (disk: Disk) => Effect.Effect<string, ControlLost>
   /** Has the machine started anew, with the image that it lacks. */
   readonly renew: (container: string) => Effect.Effect<void>
   /** Who may have something on the disk, if its machine was started just now. */
   readonly containers: ReadonlySet<string> | undefined
 }) => {
-  const { containers, files, like, processes, removeTree, renew } = input
+  const { containers, files, insert, like, processes, removeTree, renew } = input
   const locks = KeyedLock.make()
   const mounted = new Set<string>()
   /** By their serial numbers. */
@@ -56,6 +72,18 @@ export const make = (input: {
     }
     return devices.get(serial)
   })
+
+  const turn = Semaphore.makeUnsafe(1)
+  const inserting = turn.withPermits(1)
+  /** Undefined: the machine takes no more. */
+  const deviceOfImage = (root: Pick<RootImage, "chainId" | "path">) =>
+    Effect.gen(function* () {
+      const disk = imageDisk(root)
+      const present = yield* deviceOf(serialOf(root.chainId))
+      if (present !== undefined) return present
+      const place = yield* Effect.option(insert(disk))
+      return Option.isSome(place) ? yield* deviceOf(place.value) : undefined
+    })
 
   /** Something is mounted on the directory, which is made, perhaps by an earlier brain. */
   const isMounted = Effect.fnUntraced(function* (target: string) {
@@ -111,12 +139,16 @@ export const make = (input: {
     })
 
   /** The root file system of a container, mounted, from the image with these layers. */
-  const acquire = (name: string, chainId: Digest, identity: string): Effect.Effect<string, RootfsFailed> =>
+  const acquire = (
+    name: string,
+    root: Pick<RootImage, "chainId" | "path">,
+    identity: string
+  ): Effect.Effect<string, RootfsFailed> =>
     Effect.gen(function* () {
-      const serial = serialOf(chainId)
+      const serial = serialOf(root.chainId)
       const target = targetOf(name)
       if (mounted.has(target)) return target
-      const device = yield* deviceOf(serial)
+      const device = yield* inserting(deviceOfImage(root))
       if (device === undefined) {
         yield* renew(name)
         return yield* new RootfsFailed({ name, detail: "its microVM was started before its image was known" })

@@ -18,6 +18,7 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import { existsSync } from "node:fs"
 import { join } from "node:path"
 import type { Cgroups } from "../../host/Cgroups.ts"
 import * as ProcessExit from "../../taproot/ProcessExit.ts"
@@ -36,9 +37,11 @@ import {
   HypervisorMissing
 } from "../Hypervisor.ts"
 import * as Launching from "../Launching.ts"
+import type { Machine } from "../Machine.ts"
 import * as Arguments from "./Arguments.ts"
 import * as HotPlug from "./HotPlug.ts"
 import * as Qmp from "./Qmp.ts"
+import * as QemuMemory from "./QemuMemory.ts"
 
 export interface Options {
   /** For what is tried; made when it is not there. */
@@ -52,12 +55,14 @@ export const capabilities: Capabilities = {
   firmware: ["q35"],
   diskFormats: ["raw", "qcow2"],
   mostDisks: 16,
+  emptyDisks: true,
   userNetwork: true,
   ports: true,
   watchdog: ["q35"],
   balloon: true,
   powerButton: true,
   pause: true,
+  memory: true,
   hotPlug: ["q35"]
 }
 
@@ -107,7 +112,8 @@ const meaningOf = ({ data, name }: Qmp.QmpEvent): ReadonlyArray<GuestEvent> =>
         : []
 
 const controlOf = (options: HotPlug.Options): Control => {
-  const { qmp } = options
+  const { directory, processes, qmp } = options
+  const isHandedFiles = existsSync(join(directory, Arguments.HAND_SOCKET))
   const lost = (error: Qmp.QmpFailed) => new ControlLost({ command: error.command, detail: error.detail })
   const execute = (command: string) => Effect.asVoid(Effect.mapError(qmp.execute(command), lost))
   return {
@@ -123,10 +129,17 @@ const controlOf = (options: HotPlug.Options): Control => {
     pause: execute("stop"),
     reset: execute("system_reset"),
     powerButton: execute("system_powerdown"),
+    memory: isHandedFiles ? QemuMemory.make(processes, directory, qmp) : undefined,
     ...HotPlug.make(options),
     lost: Effect.map(qmp.closed, lost)
   }
 }
+
+/** Ports of the host that lead in belong to one process at a time. */
+const withoutPorts = (machine: Machine): Machine => ({
+  ...machine,
+  nics: machine.nics.map((nic) => ({ ...nic, forwards: [] }))
+})
 
 const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Driver, never, Processes | Cgroups> {
   const processes = yield* Processes
@@ -151,7 +164,9 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
     if (words._tag === "Failure") return failing(path, words.failure)
     const version = /version (\S+)/.exec(words.success)?.[1] ?? ""
     sees = yield* launching.enough(path, "-version", SEEN)
-    const trial = yield* Effect.result(launching.trial(options.directory, Accelerator.PROGRAM, [path, ...TRIAL], sees))
+    const trial = yield* Effect.result(
+      launching.trial(options.directory, [Accelerator.PROGRAM], [path, ...TRIAL], sees)
+    )
     const acceleration =
       trial._tag === "Success"
         ? yield* Accelerator.find(processes, trial.success, Accelerator.saidByExit)
@@ -168,10 +183,18 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
     launch: Effect.fn("Qemu.launch")(function* (request) {
       const { acceleration, path, problem } = yield* facts
       if (acceleration === undefined) return yield* new HypervisorMissing({ detail: problem ?? "" })
-      const { machine } = request
-      const { files, words } = Arguments.make(path, machine, acceleration.accelerator)
+      const { incoming } = request
+      const machine = incoming?.beside === true ? withoutPorts(request.machine) : request.machine
+      const { files, words } = Arguments.make(path, machine, acceleration.accelerator, incoming?.model)
       const kvm = acceleration.accelerator === "kvm"
-      return yield* launching.spawn(request, { files, network: machine.nics.length > 0, kvm, sees, words })
+      return yield* launching.spawn(request, {
+        files,
+        network: machine.nics.length > 0,
+        kvm,
+        sees,
+        byName: false,
+        words
+      })
     }),
     control: Effect.fn("Qemu.control")(function* (directory, running) {
       const socket = join(directory, Arguments.CONTROL_SOCKET)
