@@ -18,6 +18,7 @@ import { join } from "node:path"
 import type { ProcessExit } from "../taproot/ProcessExit.ts"
 import type { Process, SpawnRefused } from "../taproot/Processes.ts"
 import {
+  type Capabilities,
   type Control,
   ControlLost,
   type DriverFacts,
@@ -49,16 +50,28 @@ export interface Driver {
   readonly release?: (directory: string, cgroup: string) => Effect.Effect<void>
 }
 
+/** The capabilities of a driver whose machines keep the shape that they were started with, which is a plain one. */
+export const plainShape = {
+  growth: [],
+  diskSizes: false,
+  diskLimits: false,
+  balloonTarget: false,
+  topology: false,
+  hugepages: false,
+  passthrough: []
+} as const satisfies Partial<Capabilities>
+
 /** Of a driver into whose machines nothing can be plugged; what asks for it was refused before. */
 export const noHotPlug = (
   title: string
-): Pick<Control, "devices" | "attachDisk" | "attachNic" | "insertDisk" | "detach"> => {
+): Pick<Control, "devices" | "attachDisk" | "attachNic" | "insertDisk" | "detach" | "shape"> => {
   const refused = (command: string) =>
     new ControlLost({ command, detail: `${title} takes no device while its machine runs` })
   return {
     devices: Effect.undefined,
     attachDisk: () => Effect.fail(refused("attach-disk")),
     attachNic: () => Effect.fail(refused("attach-nic")),
+    shape: () => Effect.void,
     insertDisk: () => Effect.fail(refused("insert-disk")),
     detach: () => Effect.fail(refused("detach"))
   }

@@ -37,6 +37,17 @@ export interface Capabilities {
   readonly pause: boolean
   /** Of which machines disks and cards can be plugged in and out while they run. */
   readonly hotPlug: ReadonlyArray<Chipset>
+  /** Of which machines processors and memory can grow while they run. */
+  readonly growth: ReadonlyArray<Chipset>
+  /** Disks that grow, and are held to their limits. */
+  readonly diskSizes: boolean
+  readonly diskLimits: boolean
+  /** A balloon that leaves so much to the guest, and not more. */
+  readonly balloonTarget: boolean
+  readonly topology: boolean
+  readonly hugepages: boolean
+  /** PCI devices of the host's (VFIO). */
+  readonly passthrough: ReadonlyArray<Chipset>
   /** Its memory can be written to a file, and a new life started with it, in the same or another process. */
   readonly memory: boolean
 }
@@ -174,6 +185,11 @@ export interface Control {
   readonly insertDisk: (disk: Disk) => Effect.Effect<string, ControlLost>
   /** Takes a disk or card out, once its guest has let go of it; what was given to the hypervisor for it is taken back. Fine when it is not there. */
   readonly detach: (id: string) => Effect.Effect<void, ControlLost | DeviceKept>
+  /**
+   * Has the machine follow its shape, as far as it differs: processors and memory, what the balloon leaves, the sizes and limits of
+   * the disks that it has. Processors and memory that the guest has not taken or given back in time: `DeviceKept`.
+   */
+  readonly shape: (machine: Machine) => Effect.Effect<void, ControlLost | DeviceKept>
   /** Nothing: its driver cannot, or it was started by an Ironwood that could not. */
   readonly memory: Memory | undefined
   /** Waits until the hold is lost, and why. */
@@ -252,7 +268,37 @@ export const beyond = (name: string, capabilities: Capabilities, machine: Machin
     [nics.length > 0 && !capabilities.userNetwork, "nics", `${name} has no user-mode network`],
     [ports.length > 0 && !capabilities.ports, "ports", `${name} has no virtio-serial`],
     [machine.watchdog && !capabilities.watchdog.includes(chipset), "watchdog", `a ${chipset} of ${name} has none`],
-    [machine.balloon && !capabilities.balloon, "balloon", `${name} has none`]
+    [machine.balloon && !capabilities.balloon, "balloon", `${name} has none`],
+    [
+      machine.maxCpus !== undefined && machine.maxCpus > machine.cpus && !capabilities.growth.includes(chipset),
+      "maxCpus",
+      `a ${chipset} of ${name} gets no processors while it runs`
+    ],
+    [
+      machine.maxMemoryBytes !== undefined && !capabilities.growth.includes(chipset),
+      "maxMemoryBytes",
+      `a ${chipset} of ${name} gets no memory while it runs`
+    ],
+    [
+      machine.balloonBytes !== undefined && !capabilities.balloonTarget,
+      "balloonBytes",
+      `the balloon of ${name} is not set`
+    ],
+    [machine.topology !== undefined && !capabilities.topology, "topology", `${name} has no say in it`],
+    [machine.hugepageBytes !== undefined && !capabilities.hugepages, "hugepages", `${name} cannot use them`],
+    [
+      (machine.pciDevices ?? []).length > 0 && !capabilities.passthrough.includes(chipset),
+      "pciDevices",
+      `a ${chipset} of ${name} cannot have the host's devices`
+    ],
+    ...disks.flatMap(({ limits, sizeBytes }, index) => [
+      [limits !== undefined && !capabilities.diskLimits, `disks[${index}].limits`, `${name} knows none`] as const,
+      [
+        sizeBytes !== undefined && !capabilities.diskSizes,
+        `disks[${index}].sizeBytes`,
+        `${name} does not grow disks`
+      ] as const
+    ])
   ]
   return wants.filter(([isBeyond]) => isBeyond).map(([, field, problem]) => ({ field, problem }))
 }

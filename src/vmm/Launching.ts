@@ -44,6 +44,8 @@ export interface Start {
   /** It is in the host's network; else in one of its own, with nothing in it. */
   readonly network: boolean
   readonly kvm: boolean
+  /** It may keep all of its guest's memory where it is, as devices of the host's want it. */
+  readonly pinned?: boolean
   /** What of the host's files it sees besides its own (`room.h`); undefined: what its user sees. */
   readonly sees: ReadonlyArray<string> | undefined
   /** The program opens its files once more, by {@link nameOf}: it is given the right to. Taken back by `release`. */
@@ -267,6 +269,7 @@ export const make = Effect.gen(function* () {
           directory: place.directory,
           cgroups: joined,
           session: true,
+          ...(start.pinned === true ? { rlimits: { memlock: { soft: "infinity", hard: "infinity" } } } : {}),
           ...(start.terminal === true ? TERMINAL : PIPES)
         })
       }),

@@ -34,7 +34,7 @@ import type { Cgroups } from "../../host/Cgroups.ts"
 import * as ProcessExit from "../../taproot/ProcessExit.ts"
 import { Processes } from "../../taproot/Processes.ts"
 import * as Accelerator from "../Accelerator.ts"
-import { type Driver, noHotPlug } from "../Driver.ts"
+import { type Driver, noHotPlug, plainShape } from "../Driver.ts"
 import {
   beyond,
   type Capabilities,
@@ -71,6 +71,7 @@ export const capabilities: Capabilities = {
   powerButton: true,
   pause: true,
   hotPlug: [],
+  ...plainShape,
   memory: false
 }
 

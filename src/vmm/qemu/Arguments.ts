@@ -232,9 +232,8 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator,
       `${model === undefined || chipset === "microvm" ? chipsets[chipset] : quoted(model.type)}${boot._tag === "Firmware" && boot.code !== undefined ? ",smm=on,pflash0=flash0,pflash1=flash1" : ""}`,
       ...accelerators[accelerator],
       "-smp",
-      String(machine.cpus),
-      "-m",
-      `${Math.ceil(machine.memoryBytes / 1024)}k`,
+      processorsText(machine),
+      ...memoryWords(machine),
       "-chardev",
       "stdio,id=console,signal=off",
       "-serial",
@@ -255,6 +254,7 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator,
       pvpanic,
       ...(machine.watchdog ? ["-device", "i6300esb,id=watchdog"] : []),
       ...(machine.balloon ? ["-device", `${device(machine, "balloon")},id=balloon`] : []),
+      ...(machine.pciDevices ?? []).flatMap((address) => ["-device", `vfio-pci,host=${address}`]),
       ...slotWords(machine, slots),
       // before the disks: a guest that looks for its port finds it where it looks first, however many there are
       ...(machine.ports.length === 0 ? [] : ["-device", device(machine, "serial")]),
@@ -264,6 +264,65 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator,
       ...machine.nics.flatMap((nic) => nicWords(machine, nic, slot(nic)))
     ]
   }
+}
+
+const processorsText = ({ cpus, maxCpus = cpus, topology }: Machine): string =>
+  [
+    ...(maxCpus === cpus && topology === undefined ? [String(cpus)] : [`cpus=${cpus}`, `maxcpus=${maxCpus}`]),
+    ...(topology === undefined
+      ? []
+      : [`sockets=${topology.sockets}`, `cores=${topology.cores}`, `threads=${topology.threads}`])
+  ].join(",")
+
+/** The memory that a machine can get while it runs. */
+export const MORE_MEMORY = "more-memory"
+
+const memoryObject = (id: string, bytes: number, hugepageBytes: number | undefined): string =>
+  JSON.stringify({
+    id,
+    size: bytes,
+    ...(hugepageBytes === undefined
+      ? { "qom-type": "memory-backend-ram" }
+      : { "qom-type": "memory-backend-memfd", hugetlb: true, hugetlbsize: hugepageBytes }),
+    // what it does not have yet costs nothing
+    ...(id === MORE_MEMORY ? { reserve: false } : {})
+  })
+
+const memoryWords = (machine: Machine): ReadonlyArray<string> => {
+  const { hugepageBytes, maxMemoryBytes, memoryBytes, topology } = machine
+  const kibibytes = (bytes: number) => `${Math.ceil(bytes / 1024)}k`
+  const more = maxMemoryBytes === undefined ? 0 : maxMemoryBytes - memoryBytes
+  const nodes = topology?.numaNodes ?? 1
+  const size =
+    more === 0 ? kibibytes(memoryBytes) : `size=${kibibytes(memoryBytes)},maxmem=${kibibytes(memoryBytes + more)}`
+  return [
+    "-m",
+    size,
+    ...(nodes > 1
+      ? Array.from({ length: nodes }, (_, node) => [
+          "-object",
+          memoryObject(`memory${node}`, memoryBytes / nodes, hugepageBytes),
+          "-numa",
+          `node,nodeid=${node},memdev=memory${node}`
+        ]).flat()
+      : hugepageBytes === undefined
+        ? []
+        : ["-object", memoryObject("memory", memoryBytes, hugepageBytes), "-machine", "memory-backend=memory"]),
+    ...(nodes > 1 && topology !== undefined
+      ? Array.from({ length: topology.sockets }, (_, socket) => [
+          "-numa",
+          `cpu,node-id=${Math.floor((socket * nodes) / topology.sockets)},socket-id=${socket}`
+        ]).flat()
+      : []),
+    ...(more === 0
+      ? []
+      : [
+          "-object",
+          memoryObject(MORE_MEMORY, more, hugepageBytes),
+          "-device",
+          `virtio-mem-pci,id=${MORE_MEMORY}-device,memdev=${MORE_MEMORY},requested-size=0`
+        ])
+  ]
 }
 
 /** A flash chip with firmware in it. */

@@ -88,6 +88,7 @@ const control = {
   attachNic: () => Effect.void,
   insertDisk: () => Effect.succeed("empty0"),
   detach: () => Effect.void,
+  shape: () => Effect.void,
   lost: Effect.never
 }
 
