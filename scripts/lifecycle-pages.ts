@@ -23,6 +23,7 @@ import {
   wantedMeanings
 } from "../src/runtime/Lifecycle.ts"
 import * as Vm from "../src/vmm/Lifecycle.ts"
+import * as VmWork from "../src/vmm/Work.ts"
 
 /** Where the pages are. */
 export const directory = fileURLToPath(new URL("../docs/lifecycle", import.meta.url))
@@ -244,6 +245,28 @@ ${matrix(RestartRule.WhenSpent.literals, ["a further end"], (when) => {
 })}
 `
 
+const vmWork = `# A virtual machine: what is under way with its memory
+
+${generated("`src/vmm/Work.ts`")}
+
+A snapshot, a restore, a clone or a migration is committed in a phase before anything is touched; what is done in each when what it
+waits for is done, when something goes wrong, and by a brain that comes after the death of the one that began it.
+
+${matrix(keys(VmWork.onward), keys(VmWork.eventMeanings), (phase, event) => VmWork.onward[phase][event])}
+
+## Phases
+
+${meanings(VmWork.phaseMeanings, "**")}
+
+## Events
+
+${meanings(VmWork.eventMeanings)}
+
+## What is done
+
+${meanings(VmWork.stepMeanings, "**")}
+`
+
 const lists: ReadonlyArray<readonly [file: string, title: string, text: string]> = [
   ["actor.md", "An actor: state × event", actor],
   ["decisions.md", "What a restart policy decides: restart type × exit", decisions],
@@ -251,6 +274,7 @@ const lists: ReadonlyArray<readonly [file: string, title: string, text: string]>
   ["container-findings.md", "A container: what is found × what is wanted", containerFindings],
   ["vm-commands.md", "A virtual machine: state × command", vmCommands],
   ["vm-endings.md", "A virtual machine: how its life ends × what a reboot is", vmEndings],
+  ["vm-work.md", "A virtual machine: what is under way with its memory × what happens to it", vmWork],
   ["config.md", "The machine config: state × event", config]
 ]
 

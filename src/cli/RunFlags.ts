@@ -12,7 +12,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
 import type { ContainerSpecSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { RestartPolicySchema, RestartType } from "../../proto/generated/ironwood/v1/policy_pb.ts"
-import { IsolationMode, NetworkMode } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import { IsolationMode, NetworkMode, UserNamespaceMode } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { check, type Checked, checked, type FlagProblem } from "./FlagProblems.ts"
 import { parsePair } from "./Labels.ts"
 import { parseDevice, parseMount, parseSecret, parseTmpfs, parseVolume } from "./MountFlags.ts"
@@ -44,6 +44,16 @@ export const isolations: ReadonlyMap<string, IsolationMode> = new Map([
   ["namespace", IsolationMode.NAMESPACE],
   ["microvm", IsolationMode.MICROVM]
 ])
+
+/** docker knows `host` alone; `auto` is podman's word for a private one that nobody else has. */
+export const userNamespaces: ReadonlyMap<string, UserNamespaceMode> = new Map([
+  ["host", UserNamespaceMode.HOST],
+  ["private", UserNamespaceMode.PRIVATE],
+  ["auto", UserNamespaceMode.PRIVATE]
+])
+
+export const parseUserNamespace = (text: string): Result.Result<UserNamespaceMode, string> =>
+  Result.fromOption(Option.fromUndefinedOr(userNamespaces.get(text)), () => "host or private")
 
 export const parseIsolation = (text: string): Result.Result<IsolationMode, string> =>
   Result.fromOption(Option.fromUndefinedOr(isolations.get(text)), () => [...isolations.keys()].join(" or "))
@@ -154,6 +164,12 @@ export const runFlags = {
   isolation: checked("isolation", [...isolations.keys()].join("|"), parseIsolation).pipe(
     Flag.withDescription(
       "What keeps it from the host: namespaces, or a virtual machine of its own (default: namespace)"
+    ),
+    Flag.optional
+  ),
+  userNamespace: checked("userns", "host|private", parseUserNamespace).pipe(
+    Flag.withDescription(
+      "Its users are the host's, or users of its own that nobody else on the host is (default: host)"
     ),
     Flag.optional
   ),
@@ -409,6 +425,10 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
   if (network === NetworkMode.HOST && isolation === IsolationMode.MICROVM) {
     problems.push({ flag: "--network", text: "a microVM does not have the host's network: leave out one of them" })
   }
+  const userNamespace = given(flags.userNamespace) ?? UserNamespaceMode.HOST
+  if (flags.sandbox !== "" && userNamespace === UserNamespaceMode.PRIVATE) {
+    problems.push({ flag: "--userns", text: "belongs to the sandbox, which is there already: leave out one of them" })
+  }
   const diskBytes = given(flags.storage)
   if (diskBytes !== undefined && isolation !== IsolationMode.MICROVM) {
     problems.push({ flag: "--storage-opt", text: "belongs to a microVM: give --isolation microvm, too" })
@@ -417,7 +437,7 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
     problems.push({ flag: "--rm", text: "needs the foreground: leave out -d, or remove it later with `ironwood rm`" })
   }
   const microvm = diskBytes === undefined ? {} : { microvm: { diskBytes } }
-  return { spec, sandbox: { network, isolation, ...microvm }, pull, problems }
+  return { spec, sandbox: { network, isolation, userNamespace, ...microvm }, pull, problems }
 })
 
 /** Variables of the files, then those of the flags; later ones win. `NAME` alone is taken from our own environment. */

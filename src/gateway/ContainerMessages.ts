@@ -211,7 +211,7 @@ const encodedOf = (spec: Proto.ContainerSpec) =>
       readiness: probeFromProto(spec.probes?.readiness),
       liveness: probeFromProto(spec.probes?.liveness)
     }),
-    mounts: spec.mounts.map(({ readOnly, source, target }) => ({ readOnly, source, target })),
+    mounts: spec.mounts.map(({ mapIds, readOnly, source, target }) => ({ readOnly, source, target, mapIds })),
     devices: spec.devices.map(({ access, path, target }) =>
       given({ path, target: target || undefined, access: access || undefined })
     ),

@@ -42,6 +42,7 @@ import type * as State from "../storage/StateErrors.ts"
 import type { UpgradeError } from "../upgrade/UpgradeErrors.ts"
 import type { ProcessGone, SignalRefused } from "../taproot/Processes.ts"
 import type { HypervisorMissing } from "../vmm/Hypervisor.ts"
+import type * as Snapshot from "../vmm/SnapshotError.ts"
 import type * as Vmm from "../vmm/VmError.ts"
 import type { GrpcStatus } from "./EffectGrpc.ts"
 import type { ServiceUnknown } from "./HealthService.ts"
@@ -99,6 +100,13 @@ export type GatewayError =
   | Vmm.VmDeviceMissing
   | Vmm.VmNotFound
   | Vmm.VmWrongState
+  | Snapshot.SnapshotAlreadyExists
+  | Snapshot.SnapshotFailed
+  | Snapshot.SnapshotNoRoom
+  | Snapshot.SnapshotNotFound
+  | Snapshot.SnapshotUnusable
+  | Snapshot.VmCannot
+  | Snapshot.VmHasSnapshots
   | HypervisorMissing
   | ProcessGone
   | SignalRefused
@@ -318,6 +326,32 @@ const describe = Match.typeTags<GatewayError, Description>()({
     code: Code.FAILED_PRECONDITION,
     resource: ["vm", name],
     blockers: [{ type: "state", subject: `vm ${name}`, description: `is ${state}: ${hint}` }]
+  }),
+  SnapshotNotFound: ({ name, snapshot }) => notFound("snapshot", `${name}/${snapshot}`),
+  SnapshotAlreadyExists: ({ name, snapshot }) => ({
+    code: Code.ALREADY_EXISTS,
+    resource: ["snapshot", `${name}/${snapshot}`]
+  }),
+  SnapshotUnusable: ({ name, problem, snapshot }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["snapshot", `${name}/${snapshot}`],
+    blockers: [{ type: "snapshot", subject: `snapshot ${snapshot} of vm ${name}`, description: problem }]
+  }),
+  SnapshotNoRoom: ({ directory, message, name }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["vm", name],
+    blockers: [{ type: "room", subject: directory, description: message }]
+  }),
+  SnapshotFailed: ({ name }) => ({ code: Code.ABORTED, resource: ["vm", name] }),
+  VmCannot: ({ name, problem }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["vm", name],
+    blockers: [{ type: "capability", subject: `vm ${name}`, description: problem }]
+  }),
+  VmHasSnapshots: ({ hint, name, snapshots }) => ({
+    code: Code.FAILED_PRECONDITION,
+    resource: ["vm", name],
+    blockers: snapshots.map((one) => ({ type: "snapshot", subject: `snapshot ${one}`, description: hint }))
   }),
   VmControlFailed: ({ name }) => ({ code: Code.FAILED_PRECONDITION, resource: ["vm", name] }),
   VmDeviceMissing: ({ device }) => notFound("vm device", device),

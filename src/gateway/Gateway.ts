@@ -6,7 +6,7 @@
  * force. When it cannot bind, it fails with `BindFailed` and its restart policy decides, as for any other actor.
  *
  * What a service needs it takes from the context, so what runs below the root must be given `Cgroups`, `Containers`, `Content`,
- * `Host`, `MachineConfigs`, `MachineState`, `OciRuntime`, `Processes`, `Upgrades`, `Vms`, `Volumes`, `Hypervisor` and `Instance`; the `Tree` every actor has.
+ * `Host`, `MachineConfigs`, `MachineState`, `OciRuntime`, `Processes`, `Upgrades`, `Vms`, `VmSnapshots`, `VmRestores`, `VmMoves`, `Volumes`, `Hypervisor` and `Instance`; the `Tree` every actor has.
  *
  * Trap: services remember request ids, so they are made once per brain, outside the actor's effect: a restart of the
  * gateway does not forget them.

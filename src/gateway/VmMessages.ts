@@ -10,6 +10,7 @@ import { DiskSpec, macAt, NicSpec, VmSpec } from "../vmm/VmSpec.ts"
 import type { Vm } from "../vmm/Vms.ts"
 import * as Policy from "./Policy.ts"
 import { decoder, fieldPath, given, invalid, InvalidRequest, wordOf } from "./Request.ts"
+import { diskShapeToProto, encodedDiskShape, encodedShape, shapeToProto } from "./VmShapeMessages.ts"
 import { millisOf, timestamp, uint32, wireDuration } from "./Time.ts"
 
 const states = {
@@ -67,11 +68,12 @@ export const specToProto = (spec: VmSpec) =>
     initrd: spec.initrd ?? "",
     commandLine: spec.commandLine,
     firmware: firmwares[spec.firmware],
-    disks: spec.disks.map(({ format, path, readOnly, serial = "" }) => ({
-      path,
-      format: formats[format],
-      readOnly,
-      serial
+    disks: spec.disks.map((disk) => ({
+      path: disk.path,
+      format: formats[disk.format],
+      readOnly: disk.readOnly,
+      serial: disk.serial ?? "",
+      ...diskShapeToProto(disk)
     })),
     nics: spec.nics.map(({ forwards, hostAccess }, index) => ({
       mac: macAt(spec, index),
@@ -80,6 +82,7 @@ export const specToProto = (spec: VmSpec) =>
     })),
     watchdog: spec.watchdog,
     balloon: spec.balloon,
+    ...shapeToProto(spec),
     onReboot: reboots[spec.onReboot],
     stopGracePeriod: wireDuration(spec.stopGracePeriod),
     restart: Policy.toProto(spec.restart),
@@ -121,16 +124,23 @@ const decode = decoder("spec", Proto.VmSpecSchema, VmSpec)
 
 const size = (bytes: bigint | undefined) => (bytes === undefined ? undefined : Number(bytes))
 
-const encodedDisk = ({ format, path, readOnly, serial }: Proto.VmDisk) =>
-  given({ path, format: wordOf(formats, format), readOnly, serial: serial || undefined })
+export const forwardToDomain = ({ guestPort, hostAddress, hostPort, protocol }: Proto.VmForward) =>
+  given({ protocol: protocol || undefined, hostAddress: hostAddress || undefined, hostPort, guestPort })
+
+const encodedDisk = (disk: Proto.VmDisk) =>
+  given({
+    path: disk.path,
+    format: wordOf(formats, disk.format),
+    readOnly: disk.readOnly,
+    serial: disk.serial || undefined,
+    ...encodedDiskShape(disk)
+  })
 
 const encodedNic = ({ forwards, hostAccess, mac }: Proto.VmNic) =>
   given({
     mac: mac || undefined,
     hostAccess,
-    forwards: forwards.map(({ guestPort, hostAddress, hostPort, protocol }) =>
-      given({ protocol: protocol || undefined, hostAddress: hostAddress || undefined, hostPort, guestPort })
-    )
+    forwards: forwards.map(forwardToDomain)
   })
 
 const decodeDisk = decoder("disk", Proto.VmDiskSchema, DiskSpec)
@@ -159,6 +169,7 @@ const encodedOf = (spec: Proto.VmSpec) =>
     nics: spec.nics.map(encodedNic),
     watchdog: spec.watchdog,
     balloon: spec.balloon,
+    ...encodedShape(spec),
     onReboot: wordOf(reboots, spec.onReboot),
     stopGracePeriod: spec.stopGracePeriod && millisOf(spec.stopGracePeriod),
     restart: Policy.encodedOf(spec.restart),

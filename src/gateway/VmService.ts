@@ -15,7 +15,9 @@ import * as Policy from "./Policy.ts"
 import { decoder, given, invalid, type InvalidRequest } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
 import { millisOf } from "./Time.ts"
+import { memoryMethods } from "./VmMemoryMethods.ts"
 import { diskFromProto, invalidSpec, nicFromProto, specFromProto, specToProto, vmToProto } from "./VmMessages.ts"
+import { measureFromProto } from "./VmShapeMessages.ts"
 
 const vm = (found: Vm) => ({ vm: vmToProto(found) })
 
@@ -198,6 +200,14 @@ export const makeVmService = () => {
         return vm(yield* inRequest(method.detachVmNic.input, (yield* Vms).detachNic(name, mac)))
       })
     ),
-    streamVmConsole: bidiStreaming(method.streamVmConsole, streamConsole)
+    resizeVm: unaryOnce(
+      method.resizeVm,
+      Effect.fn("VmService.resizeVm")(function* (request) {
+        const measure = yield* measureFromProto(request)
+        return vm(yield* inRequest(method.resizeVm.input, (yield* Vms).resize(request.name, measure)))
+      })
+    ),
+    streamVmConsole: bidiStreaming(method.streamVmConsole, streamConsole),
+    ...memoryMethods()
   })
 }

@@ -1,12 +1,15 @@
 /*
- * hand SOCKET ro|rw:PATH NAME: a file for a QEMU that runs and may not open any itself. It is opened as whoever calls this, as launch
- * does it (opened.h), and given to the monitor (QMP) that listens at SOCKET, as a descriptor in a set of its own
- * (/dev/fdset/N) that is called NAME there.
+ * hand SOCKET KIND:PATH NAME: a file for a QEMU that runs and may not open any itself. It is opened as whoever calls this, as launch
+ * does it (opened.h), and given to the monitor (QMP) that listens at SOCKET. KIND is one of
+ *   ro, rw   a disk: becomes a descriptor in a set of its own (/dev/fdset/N) that is called NAME there
+ *   new      a file that is made, for its owner alone, and must not have been there: becomes the descriptor NAME (fd:NAME)
+ *   in       a regular file that is read: becomes the descriptor NAME
+ *   peer     another monitor's socket: one end of a connection becomes the descriptor NAME here, the other end there
  *
- * Prints the monitor's answer, one line of JSON: {"return": {"fd": …, "fdset-id": …}} or {"error": …}. Who reads it must take it
- * for a stranger's: a guest may have taken its QEMU over. It may keep us DEADLINE seconds and say MOST bytes a line.
+ * Prints the monitor's answer, one line of JSON (peer: the other's before it): {"return": …} or {"error": …}. Who reads it must take
+ * it for a stranger's: a guest may have taken its QEMU over. It may keep us DEADLINE seconds and say MOST bytes a line.
  *
- * Trap: a monitor serves one client at a time. SOCKET is one that nobody else uses, and callers take turns.
+ * Trap: a monitor serves one client at a time. SOCKET is one that nobody else uses while this runs, and callers take turns.
  *
  * Exit codes: 66 the file cannot be opened, 71 anything else; standard error says why.
  */
@@ -32,7 +35,7 @@ static _Noreturn void fail(int code, const char *what)
 
 static _Noreturn void usage(void)
 {
-    fprintf(stderr, "usage: hand SOCKET ro|rw:PATH NAME\n");
+    fprintf(stderr, "usage: hand SOCKET ro|rw|new|in|peer:PATH NAME\n");
     exit(USAGE);
 }
 
@@ -110,20 +113,52 @@ static bool is_plain(const char *name)
            strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(name);
 }
 
+/* Gives a monitor a descriptor by that command; false: it said no. Prints what it said. */
+static bool give(const char *socket_path, const char *command, const char *argument, const char *name, int file)
+{
+    const int monitor = connected(socket_path);
+    hear(monitor); /* its greeting */
+    char text[160] = "{\"execute\": \"qmp_capabilities\"}\n";
+    say(monitor, text, -1);
+    answer(monitor);
+    snprintf(text, sizeof text, "{\"execute\": \"%s\", \"arguments\": {\"%s\": \"%s\"}}\n", command, argument, name);
+    say(monitor, text, file);
+    answer(monitor);
+    close(monitor);
+    if (puts(line) < 0 || fflush(stdout) != 0) fail(OS_ERROR, "standard output");
+    return strncmp(line, "{\"error\"", 8) != 0;
+}
+
+/* The part of a word behind its prefix, or nothing. */
+static const char *behind(const char *word, const char *prefix)
+{
+    const size_t length = strlen(prefix);
+    return strncmp(word, prefix, length) == 0 ? word + length : NULL;
+}
+
 int main(int count, char **words)
 {
-    if (count != 4 || (strncmp(words[2], "ro:", 3) != 0 && strncmp(words[2], "rw:", 3) != 0) || !is_plain(words[3])) usage();
-    const char *path = words[2] + 3;
-    const int file = opened(path, words[2][1] == 'w', false);
-    if (file < 0) fail(NO_INPUT, path);
+    if (count != 4 || !is_plain(words[3])) usage();
+    const char *socket_path = words[1], *what = words[2], *name = words[3], *path;
     alarm(DEADLINE);
-    const int monitor = connected(words[1]);
-    hear(monitor); /* its greeting */
-    char command[160] = "{\"execute\": \"qmp_capabilities\"}\n";
-    say(monitor, command, -1);
-    answer(monitor);
-    snprintf(command, sizeof command, "{\"execute\": \"add-fd\", \"arguments\": {\"opaque\": \"%s\"}}\n", words[3]);
-    say(monitor, command, file);
-    answer(monitor);
-    return puts(line) < 0 || fflush(stdout) != 0 ? OS_ERROR : 0;
+    if ((path = behind(what, "ro:")) != NULL || (path = behind(what, "rw:")) != NULL) {
+        const int file = opened(path, what[1] == 'w', false);
+        if (file < 0) fail(NO_INPUT, path);
+        give(socket_path, "add-fd", "opaque", name, file);
+        return 0;
+    }
+    int ends[2] = {-1, -1};
+    if ((path = behind(what, "new:")) != NULL) {
+        ends[0] = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (ends[0] < 0) fail(NO_INPUT, path);
+    } else if ((path = behind(what, "in:")) != NULL) {
+        ends[0] = opened(path, false, false);
+        if (ends[0] < 0) fail(NO_INPUT, path);
+    } else if ((path = behind(what, "peer:")) != NULL) {
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) fail(OS_ERROR, "a connection");
+        if (!give(path, "getfd", "fdname", name, ends[1])) return 0;
+        close(ends[1]);
+    } else usage();
+    give(socket_path, "getfd", "fdname", name, ends[0]);
+    return 0;
 }

@@ -58,7 +58,8 @@ export interface Hold {
 const LOOK_AGAIN = Duration.seconds(15)
 const TRY_AGAIN = Duration.seconds(1)
 
-const endOf = (state: GuestState): Option.Option<Ended> => {
+/** What a guest in this state has come to. */
+export const endOf = (state: GuestState): Option.Option<Ended> => {
   switch (state) {
     case "powered-off":
       return Option.some({ _tag: "PoweredOff" })
@@ -71,17 +72,22 @@ const endOf = (state: GuestState): Option.Option<Ended> => {
   }
 }
 
-/** `connect` takes the hold; it is given back with `scope`. `begun`: the machine is known to have been let go. */
+/**
+ * `connect` takes the hold; it is given back with `scope`. `begun`: a person has paused it, so it was let go before. `settle`: an
+ * earlier brain was about something with its memory: what is done about that first.
+ */
 export const make = (
   connect: Effect.Effect<Control, ControlLost, Scope.Scope>,
   process: Process,
   scope: Scope.Scope,
-  begun: boolean
+  begun: boolean,
+  settle?: (control: Control) => Effect.Effect<void, ControlLost>
 ): Hold => {
   const turn = Semaphore.makeUnsafe(1)
   let held: { readonly control: Control; readonly scope: Scope.Closeable } | undefined
   let seen: GuestState = "running"
   let letGoOnce = begun
+  let unsettled = settle
 
   const see = (state: GuestState): GuestState => {
     if (state !== "created") letGoOnce = true
@@ -120,6 +126,8 @@ export const make = (
         listener.state(state)
         return endOf(state)
       })
+      if (unsettled !== undefined) yield* unsettled(control)
+      unsettled = undefined
       const first = yield* look
       if (Option.isSome(first)) return first.value
       // one that a brain had made when it died

@@ -44,8 +44,12 @@ export const commandMeanings = {
   attach: "type at its serial console",
   plug: "it shall have another disk or card",
   unplug: "it shall have one less; its guest must let go of it",
-  remove: "forget it with its console; only when it does not run. Its disks stay",
-  "force-remove": "forget it, whatever it is doing: its hypervisor is killed without grace"
+  resize: "it shall have more or less of processors and memory, or larger disks",
+  snapshot: "write its memory and copy its disks; it goes on",
+  restore: "as it was at a snapshot, disks and all; what it is now is ended",
+  migrate: "its memory goes to a new process of its hypervisor, in which it goes on",
+  remove: "forget it with its console; only when it does not run, and has no snapshots. Its disks stay",
+  "force-remove": "forget it with its snapshots, whatever it is doing: its hypervisor is killed without grace"
 } as const
 export type Command = keyof typeof commandMeanings
 
@@ -60,7 +64,11 @@ export const actionMeanings = {
   resume: "ask its hypervisor to let them go on",
   plug: "commit the new desired state, then have its hypervisor plug it in",
   unplug: "mark it in the desired state, have its guest let go of it, then commit the new one",
+  reshape: "commit the new desired state, then have its hypervisor and its guest follow",
   connect: "connect the caller with its serial console",
+  snapshot: "see the table of what is under way: Saving",
+  restore: "see the table of what is under way: Copying",
+  migrate: "see the table of what is under way: Moving",
   keep: "nothing: it is so already",
   remove: "forget it",
   "stop-and-remove": "kill it, then forget it",
@@ -75,19 +83,39 @@ const down = {
   resume: "refuse",
   attach: "refuse",
   plug: "commit",
-  unplug: "commit"
+  unplug: "commit",
+  resize: "commit",
+  snapshot: "refuse",
+  migrate: "refuse",
+  restore: "restore"
 } as const
 
 /** The first table: what a command does in each state. */
 export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>>>> = {
-  unregistered: { start: "commit", stop: "commit", ...down, remove: "remove", "force-remove": "remove" },
-  waiting: { start: "commit", stop: "stop", ...down, remove: "refuse", "force-remove": "stop-and-remove" },
+  unregistered: {
+    start: "commit",
+    stop: "commit",
+    ...down,
+    restore: "refuse",
+    remove: "remove",
+    "force-remove": "remove"
+  },
+  waiting: {
+    start: "commit",
+    stop: "stop",
+    ...down,
+    restore: "refuse",
+    remove: "refuse",
+    "force-remove": "stop-and-remove"
+  },
   starting: {
     start: "commit",
     stop: "stop",
     ...down,
+    restore: "refuse",
     plug: "plug",
     unplug: "unplug",
+    resize: "reshape",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -98,8 +126,12 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "pause",
     resume: "keep",
     attach: "connect",
+    snapshot: "snapshot",
+    restore: "restore",
+    migrate: "migrate",
     plug: "plug",
     unplug: "unplug",
+    resize: "reshape",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -110,8 +142,12 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "keep",
     resume: "resume",
     attach: "connect",
+    snapshot: "snapshot",
+    restore: "restore",
+    migrate: "migrate",
     plug: "plug",
     unplug: "refuse",
+    resize: "reshape",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -122,8 +158,12 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "keep",
     resume: "resume",
     attach: "connect",
+    snapshot: "refuse",
+    restore: "restore",
+    migrate: "refuse",
     plug: "plug",
     unplug: "refuse",
+    resize: "reshape",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -135,8 +175,12 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     pause: "refuse",
     resume: "refuse",
     attach: "connect",
+    snapshot: "refuse",
+    restore: "refuse",
+    migrate: "refuse",
     plug: "refuse",
     unplug: "refuse",
+    resize: "refuse",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -179,10 +223,15 @@ export const hint = (command: Command): string => {
     case "reset":
     case "pause":
     case "attach":
+    case "snapshot":
+    case "migrate":
       return "start it first"
+    case "restore":
+      return "wait until it is up or down"
     case "resume":
       return "only one that is paused can be resumed"
     case "plug":
+    case "resize":
       return "wait until it is down"
     case "unplug":
       return "its guest must run to let go of it, or be down"

@@ -13,6 +13,7 @@ import * as Schema from "effect/Schema"
 import type { Collection, State, StateRecord } from "../storage/State.ts"
 import { GracePeriod } from "../storage/Workload.ts"
 import { VmSpec } from "./VmSpec.ts"
+import { Work } from "./Work.ts"
 
 export const VmRecord = Schema.Struct({
   spec: VmSpec,
@@ -26,6 +27,8 @@ export const VmRecord = Schema.Struct({
   paused: Schema.optionalKey(Schema.String),
   /** While stopped: how long it may take, where not as the spec says. */
   grace: Schema.optionalKey(GracePeriod),
+  /** What is under way with its memory and disks. */
+  work: Schema.optionalKey(Work),
   /** Disks and cards (`diskId`, `nicId`) of it that are being taken out: they are in the spec until the guest has let go of them. */
   leaving: Schema.optionalKey(Schema.Array(Schema.String)),
   /** It is being removed. */
@@ -51,6 +54,12 @@ export const forgetStops = Effect.fnUntraced(function* (records: Records) {
     )
   }
 })
+
+/** The record with this under way, or (nothing) nothing any more. */
+export const withWork = (record: VmRecord, work: Work | undefined): VmRecord => {
+  const { work: _, ...rest } = record
+  return work === undefined ? rest : { ...rest, work }
+}
 
 /** In the order in which they were made. */
 export const byAge = (found: ReadonlyArray<StoredVm>): ReadonlyArray<StoredVm> =>

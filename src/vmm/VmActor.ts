@@ -16,10 +16,11 @@ import { isFinal } from "../actor/Decision.ts"
 import * as ExitView from "../actor/ExitView.ts"
 import * as ProcessAge from "../taproot/ProcessAge.ts"
 import * as Devices from "./Devices.ts"
+import type { Listener } from "./Hold.ts"
 import type { GuestState } from "./Hypervisor.ts"
-import { isWanted, type Records, type VmRecord } from "./Records.ts"
-import type { VmFailure } from "./VmExit.ts"
-import { VmRuns } from "./VmRuns.ts"
+import { isWanted, type Records, type VmRecord, withWork } from "./Records.ts"
+import { type VmFailure, VmmRefused } from "./VmExit.ts"
+import { type VmRun, VmRuns } from "./VmRuns.ts"
 
 /** What a stop takes beyond the grace: writing back, the kill, the last of the console, the kernel's clean-up. */
 export const CLEARING = Duration.seconds(60)
@@ -33,6 +34,29 @@ const words = ({ chipset, cpus, memoryBytes }: VmRecord["spec"]): string =>
 /** What is less than it should be with a guest in this state. */
 const degradedBy = (state: GuestState): string =>
   state === "stalled" ? "it stands still: a disk of it took no more; make room, then resume it" : ""
+
+const isRestoring = ({ work }: VmRecord): boolean => work?._tag === "Restoring"
+
+/** A new life, with a snapshot's memory where that is decided: once. If it fails, the next one begins cold. */
+const start = (runs: VmRuns["Service"], records: Records, record: VmRecord, incarnation: number) => {
+  const { name } = record.spec
+  const commit = (change: (record: VmRecord) => VmRecord) => records.update(name, ({ value }) => change(value))
+  const done = Effect.ignore(commit((value) => withWork(value, undefined)))
+  const { work } = record
+  if (work?._tag !== "Restoring") return runs.start(record, incarnation, () => Effect.void)
+  const arrived = (label: string) =>
+    commit((value) => {
+      const { grace: _, paused: __, ...rest } = value
+      return withWork({ ...rest, ...(work.paused ? { paused: label } : {}) }, { _tag: "Arrived", life: label })
+    }).pipe(
+      Effect.mapError(({ message }) => new VmmRefused({ name, detail: message })),
+      Effect.asVoid
+    )
+  return Effect.tapError(
+    Effect.tap(runs.start(record, incarnation, arrived), () => done),
+    () => done
+  )
+}
 
 export const vmActor = (
   record: VmRecord,
@@ -65,21 +89,25 @@ export const vmActor = (
         Effect.gen(function* () {
           // How it is to be stopped was committed just now.
           const now = yield* present
-          const ended = yield* runs.stop(now, now.grace ?? now.spec.stopGracePeriod)
+          const ended = yield* runs.stop(
+            now,
+            isRestoring(now) ? Duration.zero : (now.grace ?? now.spec.stopGracePeriod)
+          )
           if (Option.isSome(ended)) yield* Actor.stopped(ended.value)
         })
       )
 
       const now = yield* present
+      if (isRestoring(now)) yield* runs.stop(now, Duration.zero)
       const found = yield* runs.find(now)
-      const run = Option.isSome(found) ? found.value : yield* runs.start(now, self.incarnation)
-      const facts = {
-        pid: String(run.process.pid),
-        run: run.process.label.slice("vm/".length),
-        hypervisor: run.hypervisor
-      }
-      const age = yield* ProcessAge.of(run.process)
-      yield* Option.isSome(found) ? Actor.adopted(facts, age) : Actor.ready(facts, age)
+      const first = Option.isSome(found) ? found.value : yield* start(runs, records, now, self.incarnation)
+      const factsOf = ({ hypervisor, process }: VmRun) => ({
+        pid: String(process.pid),
+        run: process.label.slice("vm/".length),
+        hypervisor
+      })
+      const age = yield* ProcessAge.of(first.process)
+      yield* Option.isSome(found) ? Actor.adopted(factsOf(first), age) : Actor.ready(factsOf(first), age)
 
       let reboots = 0
       let reasons = { state: "", trouble: "", devices: "" }
@@ -89,16 +117,17 @@ export const vmActor = (
           degraded: [reasons.state, reasons.trouble, reasons.devices].filter((reason) => reason !== "").join("; ")
         })
       }
+      let run = first
       // what was changed while nobody was there, or half changed
       const settling = yield* Queue.sliding<void>(1)
-      const settle = Devices.settle(run, records).pipe(
+      const settle = Effect.suspend(() => Devices.settle(run, records)).pipe(
         Effect.tap(() => Effect.sync(() => degraded({ devices: "" }))),
         Effect.tapError(({ message }) => Effect.sync(() => degraded({ devices: message }))),
         Effect.retry(Schedule.spaced(SETTLE_AGAIN)),
         Effect.ignore
       )
       yield* Effect.forkScoped(Effect.forever(Effect.andThen(settle, Queue.take(settling))))
-      const ended = yield* run.hold.follow({
+      const listener: Listener = {
         state: (state) => {
           self.annotate({ paused: state === "paused" ? "yes" : "" })
           degraded({ state: degradedBy(state) })
@@ -110,7 +139,14 @@ export const vmActor = (
           self.annotate({ reboots: String(reboots) })
           return spec.onReboot === "end"
         }
-      })
+      }
+      let ended = yield* run.hold.follow(listener)
+      for (let next = runs.successor(run); next !== undefined; next = runs.successor(run)) {
+        // its memory has gone to another process, which is the same life to everybody
+        run = next
+        self.annotate({ ...factsOf(run), moves: String(run.life.move) })
+        ended = yield* run.hold.follow(listener)
+      }
       yield* runs.verdict(
         now,
         run,

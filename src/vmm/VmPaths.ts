@@ -2,7 +2,8 @@
  * Where virtual machines are kept: in the file system, in the cgroups, and under which names in taproot.
  *
  * A *life* of a machine is one life of its hypervisor: the machine `web` in its third incarnation is `vm/web#3` for taproot, and
- * has the cgroup `<cgroup>/web-3`.
+ * has the cgroup `<cgroup>/web-3`. One to which its memory has gone from there (a migration) is `vm/web#3.1`, and has a directory of its
+ * own for its sockets.
  */
 import * as Option from "effect/Option"
 import { join } from "node:path"
@@ -12,6 +13,8 @@ export interface VmPaths {
   readonly machines: string
   /** One directory per machine: what its console has printed. */
   readonly consoles: string
+  /** One directory per machine, and in it one per snapshot. */
+  readonly snapshots: string
   /** For what is tried at the start. */
   readonly trial: string
   /** The cgroup of everything here. */
@@ -22,6 +25,7 @@ export interface VmPaths {
 export const make = (directory: string, cgroup: string): VmPaths => ({
   machines: join(directory, "machines"),
   consoles: join(directory, "consoles"),
+  snapshots: join(directory, "snapshots"),
   trial: join(directory, "trial"),
   cgroup
 })
@@ -32,18 +36,39 @@ export const anyLabel = "vm/"
 /** What the labels of all lives of a machine begin with. */
 export const labelPrefix = (name: string): string => `${anyLabel}${name}#`
 
-export const label = (name: string, incarnation: number): string => `${labelPrefix(name)}${incarnation}`
-
-/** Machine and incarnation of a label; none for labels of others. */
-export const parseLabel = (text: string): Option.Option<{ readonly name: string; readonly incarnation: number }> => {
-  const match = /^vm\/([a-z0-9-]{1,63})#([1-9]\d{0,14})$/.exec(text)
-  return match?.[1] === undefined ? Option.none() : Option.some({ name: match[1], incarnation: Number(match[2]) })
+/** A life of a machine: the incarnation of its actor that began it, and how often its memory has moved to another process since. */
+export interface Life {
+  readonly incarnation: number
+  readonly move: number
 }
+
+export const lifeText = ({ incarnation, move }: Life): string =>
+  move === 0 ? `${incarnation}` : `${incarnation}.${move}`
+
+export const label = (name: string, life: Life): string => `${labelPrefix(name)}${lifeText(life)}`
+
+/** Machine and life of a label; none for labels of others. */
+export const parseLabel = (text: string): Option.Option<{ readonly name: string; readonly life: Life }> => {
+  const match = /^vm\/([a-z0-9-]{1,63})#([1-9]\d{0,14})(?:\.([1-9]\d{0,8}))?$/.exec(text)
+  return match?.[1] === undefined
+    ? Option.none()
+    : Option.some({ name: match[1], life: { incarnation: Number(match[2]), move: Number(match[3] ?? 0) } })
+}
+
+/** The label of what is run for a machine, to its end, begins so. */
+export const toolLabel = "vm-tool/"
 
 export const directoryOf = (paths: VmPaths, name: string): string => join(paths.machines, name)
 
-export const cgroupOf = (paths: VmPaths, name: string, incarnation: number): string =>
-  `${paths.cgroup}/${name}-${incarnation}`
+/** Where the sockets of a life are. */
+export const placeOf = (paths: VmPaths, name: string, life: Life): string =>
+  life.move === 0 ? directoryOf(paths, name) : join(directoryOf(paths, name), `life-${lifeText(life)}`)
+
+/** The name of its cgroup. */
+export const cgroupName = (name: string, life: Life): string => `${name}-${lifeText(life)}`
+
+export const cgroupOf = (paths: VmPaths, name: string, life: Life): string =>
+  `${paths.cgroup}/${cgroupName(name, life)}`
 
 /** Where a machine's firmware keeps its variables. */
 export const variablesOf = (paths: VmPaths, name: string): string => join(directoryOf(paths, name), "variables.fd")

@@ -30,21 +30,33 @@ import { Cgroups } from "../host/Cgroups.ts"
 import * as DiskRoom from "../storage/DiskRoom.ts"
 import * as ProcessLog from "../storage/logs/ProcessLog.ts"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
-import { type Process, Processes } from "../taproot/Processes.ts"
+import { type Process, Processes, type SpawnRefused } from "../taproot/Processes.ts"
 import { parseSignal } from "../taproot/Signals.ts"
 import * as Devices from "./Devices.ts"
 import * as Disks from "./Disks.ts"
 import * as Hold from "./Hold.ts"
-import { type ControlLost, type DriverName, Hypervisor } from "./Hypervisor.ts"
+import {
+  type Control,
+  ControlLost,
+  type DriverName,
+  Hypervisor,
+  type LaunchRequest,
+  type Model,
+  PlaceFailed
+} from "./Hypervisor.ts"
 import type { VmRecord } from "./Records.ts"
+import * as Shape from "./Shape.ts"
 import * as VmExit from "./VmExit.ts"
 import * as VmPaths from "./VmPaths.ts"
 import * as VmSpec from "./VmSpec.ts"
+import * as Work from "./Work.ts"
 
 /** One life of a machine. */
 export interface VmRun {
   readonly name: string
-  readonly incarnation: number
+  readonly life: VmPaths.Life
+  /** Where its sockets are. */
+  readonly directory: string
   readonly cgroup: string
   readonly process: Process
   /** What made it. */
@@ -65,8 +77,28 @@ export class VmRuns extends Context.Service<
     readonly find: (record: VmRecord) => Effect.Effect<Option.Option<VmRun>>
     /** Whether taproot has anything of it. */
     readonly isLeft: (name: string) => Effect.Effect<boolean>
-    /** Begins a new life; its guest runs. Interrupted or failed, it leaves nothing. */
-    readonly start: (record: VmRecord, incarnation: number) => Effect.Effect<VmRun, VmExit.VmFailure>
+    /**
+     * Begins a new life; its guest runs. Interrupted or failed, it leaves nothing. Where a restore is decided (`Work`), its disks are
+     * put in place and it begins with the memory; `arrived` commits that this is so, before the guest goes on.
+     */
+    readonly start: (
+      record: VmRecord,
+      incarnation: number,
+      arrived: (label: string) => Effect.Effect<void, VmExit.VmFailure>
+    ) => Effect.Effect<VmRun, VmExit.VmFailure>
+    /** A life that waits for the memory of another one (`Memory.send`). It does not count before `succeed`. */
+    readonly await: (
+      record: VmRecord,
+      of: VmRun,
+      life: VmPaths.Life,
+      model: Model
+    ) => Effect.Effect<VmRun, VmExit.VmFailure>
+    /** The other life counts from now on; the first one is ended. */
+    readonly succeed: (record: VmRecord, from: VmRun, to: VmRun) => Effect.Effect<void>
+    /** The life that this one's memory has gone to. */
+    readonly successor: (run: VmRun) => VmRun | undefined
+    /** Ends a life and clears it away; its guest is not asked. */
+    readonly end: (record: VmRecord, run: VmRun) => Effect.Effect<void>
     /**
      * What an end means; what is left of that life is cleared away behind the scenes, once `remember` has seen the verdict.
      * Returns for a guest that powered off.
@@ -124,6 +156,9 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   const clearing = new Map<bigint, Fiber.Fiber<void>>()
   const ending = new Set<bigint>()
   const hurried = new Set<string>()
+  /** Lives that wait for the memory of others, by taproot's id of their process. */
+  const awaiting = new Set<bigint>()
+  const successors = new Map<bigint, VmRun>()
 
   const console = ({ spec }: VmRecord): ProcessLog.ProcessLog => {
     let found = consoles.get(spec.name)
@@ -134,22 +169,39 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     return found
   }
 
+  /** What is done about a life that an earlier brain has left in the midst of something; nothing: it has not. */
+  const settling = (record: VmRecord, label: string) =>
+    Work.lifeToSettle(record.work) === label
+      ? ({ memory }: Control) =>
+          memory === undefined
+            ? Effect.void
+            : Effect.andThen(
+                record.work?._tag === "Arrived"
+                  ? Effect.ignore(memory.claim(VmSpec.machineOf(record.spec, "").nics))
+                  : Effect.void,
+                memory.settle(record.paused !== label)
+              )
+      : undefined
+
   /** The life of a process, met for the first time or again. What it prints is stored from here on. */
-  const register = Effect.fnUntraced(function* (record: VmRecord, process: Process, incarnation: number) {
+  const register = Effect.fnUntraced(function* (record: VmRecord, process: Process, life: VmPaths.Life) {
     const before = known.get(process.id)
     if (before !== undefined) return before
     const { name } = record.spec
+    const directory = VmPaths.placeOf(paths, name, life)
     const run: VmRun = {
       name,
-      incarnation,
+      life,
       process,
-      hypervisor: yield* hypervisor.driverOf(VmPaths.directoryOf(paths, name)),
-      cgroup: VmPaths.cgroupOf(paths, name, incarnation),
+      directory,
+      hypervisor: yield* hypervisor.driverOf(directory),
+      cgroup: VmPaths.cgroupOf(paths, name, life),
       hold: Hold.make(
-        hypervisor.control(VmPaths.directoryOf(paths, name), process),
+        hypervisor.control(directory, process),
         process,
         scope,
-        record.paused === process.label
+        record.paused === process.label,
+        settling(record, process.label)
       ),
       devices: Semaphore.makeUnsafe(1),
       stored: yield* Scope.provide(console(record).attach(process), scope)
@@ -163,7 +215,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     const found: Array<VmRun> = []
     for (const process of yield* processes.takeAll(VmPaths.labelPrefix(record.spec.name))) {
       const parsed = VmPaths.parseLabel(process.label)
-      if (Option.isSome(parsed)) found.push(yield* register(record, process, parsed.value.incarnation))
+      if (Option.isSome(parsed)) found.push(yield* register(record, process, parsed.value.life))
     }
     return found
   })
@@ -187,11 +239,17 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       yield* endProcess(run)
       yield* run.hold.release
       yield* Effect.timeoutOption(Deferred.await(run.stored), LOG_PATIENCE)
+      yield* hypervisor.release(run.directory, run.cgroup)
       yield* run.process.acknowledge
       yield* Effect.catchCause(cgroups.remove(run.cgroup), (cause) =>
         Effect.logWarning(`the cgroup of ${run.process.label} is still there`, Cause.squash(cause))
       )
+      if (run.life.move > 0) {
+        yield* Effect.ignore(Effect.tryPromise(() => fs.rm(run.directory, { recursive: true, force: true })))
+      }
       known.delete(run.process.id)
+      awaiting.delete(run.process.id)
+      successors.delete(run.process.id)
       clearing.delete(run.process.id)
       if (![...known.values()].some(({ name }) => name === run.name)) {
         yield* consoles.get(run.name)?.idle ?? Effect.void
@@ -220,7 +278,9 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   const lastWords = (record: VmRecord, run: VmRun) =>
     Effect.gen(function* () {
       yield* Effect.timeoutOption(Deferred.await(run.stored), "2 seconds")
-      const entries = yield* Stream.runCollect(console(record).read({ tail: 2, streams: ["stderr"] }))
+      // on a terminal everything is standard output
+      const streams = run.process.streams.pty ? (["stdout"] as const) : (["stderr"] as const)
+      const entries = yield* Stream.runCollect(console(record).read({ tail: 2, streams }))
       return [...entries].map(({ content }) => Buffer.from(content).toString("utf8").trim()).join("; ")
     }).pipe(Effect.orElseSucceed(() => ""))
 
@@ -256,7 +316,14 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       Rebooted: () => Effect.fail(new VmExit.GuestRebooted({ name })),
       Panicked: () => Effect.fail(new VmExit.GuestPanicked({ name })),
       Hung: () => Effect.fail(new VmExit.GuestHung({ name })),
-      Gone: ({ exit }) => Effect.flatMap(ofProcess(record, run, exit), Effect.fail)
+      Gone: ({ exit }) =>
+        Effect.gen(function* () {
+          const state = yield* hypervisor.endOf(run.directory, exit)
+          const guest = Option.flatMap(state, Hold.endOf)
+          return yield* Option.isSome(guest)
+            ? meaningOf(record, run, guest.value)
+            : Effect.flatMap(ofProcess(record, run, exit), Effect.fail)
+        })
     })
   }
 
@@ -294,6 +361,8 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       Effect.mapError(look, (problem) => new VmExit.FileUnusable({ name: spec.name, path, problem }))
     for (const path of [spec.kernel, spec.initrd]) if (path !== undefined) yield* check(path, Disks.plain(path))
     for (const disk of spec.disks) yield* check(disk.path, Disks.inspect(disk))
+    const ofHost = yield* Effect.promise(() => Shape.hostProblem(spec))
+    if (ofHost !== undefined) return yield* new PlaceFailed({ detail: ofHost })
     if (spec.kernel === undefined && spec.firmware === "uefi") {
       const { code, variables } = VmSpec.UEFI
       yield* check(code, Disks.plain(code))
@@ -315,55 +384,128 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     }
   })
 
-  const start: VmRuns["Service"]["start"] = Effect.fnUntraced(function* (record, incarnation) {
+  /** A hypervisor's process with its hold, in which nothing goes on yet. On failure `last` is what it has said. */
+  const begin = Effect.fnUntraced(function* (
+    record: VmRecord,
+    life: VmPaths.Life,
+    incoming?: { readonly hypervisor: DriverName } & NonNullable<LaunchRequest["incoming"]>
+  ) {
     const { user } = record
     const spec = Devices.wanted(record)
-    const { name } = spec
-    // its disks are locked as long as the life before is there
-    yield* cleared(name)
-    for (const run of known.values()) if (run.name === name) yield* run.process.exit
-    yield* checkFiles(spec)
-    return yield* Effect.gen(function* () {
-      const process = yield* hypervisor.launch({
-        label: VmPaths.label(name, incarnation),
-        machine: VmSpec.machineOf(spec, VmPaths.variablesOf(paths, name)),
-        hypervisor: spec.hypervisor,
-        place: {
-          directory: VmPaths.directoryOf(paths, name),
-          cgroup: VmPaths.cgroupOf(paths, name, incarnation),
-          user,
-          memoryBytes: VmSpec.hostMemoryOf(spec)
-        }
-      })
-      const run = yield* register(record, process, incarnation)
-      yield* Effect.flatMap(run.hold.get, ({ resume }) => resume).pipe(
-        Effect.catch((lost: ControlLost) =>
-          Effect.flatMap(lastWords(record, run), (words) =>
-            Effect.fail(new VmExit.VmmRefused({ name, detail: words === "" ? lost.message : words }))
-          )
-        )
-      )
-      return run
-    }).pipe(
-      Effect.catchTag("SpawnRefused", ({ message }) => new VmExit.VmmRefused({ name, detail: message })),
+    const process = yield* hypervisor.launch({
+      label: VmPaths.label(spec.name, life),
+      machine: VmSpec.machineOf(spec, VmPaths.variablesOf(paths, spec.name)),
+      hypervisor: incoming?.hypervisor ?? spec.hypervisor,
+      place: {
+        directory: VmPaths.placeOf(paths, spec.name, life),
+        cgroup: VmPaths.cgroupOf(paths, spec.name, life),
+        user,
+        memoryBytes: VmSpec.hostMemoryOf(spec)
+      },
+      ...(incoming === undefined ? {} : { incoming: { model: incoming.model, beside: incoming.beside } })
+    })
+    return yield* register(record, process, life)
+  })
+
+  /** What went wrong with a life that began, as its hypervisor has it; whatever there is of it goes. */
+  const beginning = <A>(
+    record: VmRecord,
+    life: VmPaths.Life,
+    made: Effect.Effect<A, ControlLost | SpawnRefused | VmExit.VmFailure>
+  ) => {
+    const { name } = record.spec
+    const label = VmPaths.label(name, life)
+    const ofIt = Effect.map(all(record), (found) => found.filter(({ process }) => process.label === label))
+    return made.pipe(
+      Effect.catchTags({
+        ControlLost: (lost) =>
+          Effect.gen(function* () {
+            const [run] = yield* ofIt
+            const words = run === undefined ? "" : yield* lastWords(record, run)
+            return yield* new VmExit.VmmRefused({ name, detail: words === "" ? lost.message : words })
+          }),
+        SpawnRefused: ({ message }) => new VmExit.VmmRefused({ name, detail: message })
+      }),
       Effect.onError(() =>
-        Effect.flatMap(all(record), (found) =>
-          Effect.forEach(
-            found.filter((run) => run.incarnation === incarnation),
-            (run) => endRun(record, run, Duration.zero),
-            { discard: true }
-          )
+        Effect.flatMap(ofIt, (found) =>
+          Effect.forEach(found, (run) => endRun(record, run, Duration.zero), { discard: true })
         )
       )
     )
+  }
+
+  const start: VmRuns["Service"]["start"] = Effect.fnUntraced(function* (record, incarnation, arrived) {
+    const { name } = record.spec
+    const life = { incarnation, move: 0 }
+    const work = record.work?._tag === "Restoring" ? record.work : undefined
+    // its disks are locked as long as the life before is there
+    yield* cleared(name)
+    for (const run of known.values()) if (run.name === name) yield* run.process.exit
+    if (work !== undefined) {
+      yield* Effect.mapError(
+        Work.putInPlace(work.files),
+        ({ path, problem }) => new VmExit.FileUnusable({ name, path, problem })
+      )
+    }
+    const spec = Devices.wanted(record)
+    yield* checkFiles(spec)
+    const made = Effect.gen(function* () {
+      const run = yield* begin(record, life, work && { ...work, beside: false })
+      const control = yield* run.hold.get
+      if (work !== undefined) {
+        if (control.memory === undefined) return yield* new VmExit.VmmRefused({ name, detail: "it takes no memory" })
+        yield* control.memory.load(work.memory)
+        yield* arrived(run.process.label)
+      } else {
+        // before its guest sees any of it; a memory that is put back has its own shape
+        yield* Effect.mapError(
+          control.shape(VmSpec.machineOf(spec, "")),
+          ({ message }) => new ControlLost({ command: "shape", detail: message })
+        )
+      }
+      if (work?.paused !== true) yield* control.resume
+      return run
+    })
+    return yield* beginning(record, life, made)
   })
+
+  /** A migration that was not handed over: the life that waited for the memory goes. */
+  const undoMove = (record: VmRecord, found: ReadonlyArray<VmRun>) => {
+    const { work } = record
+    if (work?._tag !== "Moving") return Effect.void
+    const left = found.filter(({ process }) => process.label === work.to && !awaiting.has(process.id))
+    return Effect.forEach(left, (run) => endRun(record, run, Duration.zero), { discard: true })
+  }
 
   return VmRuns.of({
     paths,
     console,
     start,
+    await: (record, of, life, model) => {
+      const made = Effect.gen(function* () {
+        yield* Effect.tryPromise({
+          try: () => fs.mkdir(VmPaths.placeOf(paths, record.spec.name, life), { recursive: true, mode: 0o700 }),
+          catch: (error) => new PlaceFailed({ detail: String(error) })
+        })
+        const run = yield* begin(record, life, { hypervisor: of.hypervisor, model, beside: true })
+        awaiting.add(run.process.id)
+        yield* run.hold.get
+        return run
+      })
+      return beginning(record, life, made)
+    },
+    succeed: (record, from, to) =>
+      Effect.gen(function* () {
+        awaiting.delete(to.process.id)
+        successors.set(from.process.id, to)
+        yield* endRun(record, from, Duration.zero)
+      }),
+    successor: ({ process }) => successors.get(process.id),
+    end: (record, run) => Effect.asVoid(endRun(record, run, Duration.zero)),
     find: Effect.fnUntraced(function* (record) {
-      const found = yield* all(record)
+      const every = yield* all(record)
+      yield* undoMove(record, every)
+      const found = every.filter(({ process }) => known.has(process.id) && !awaiting.has(process.id))
       const isOver = ({ process }: VmRun) => process.label === record.judged
       for (const run of found.filter(isOver)) yield* clear(run)
       const open = found.filter((run) => !isOver(run) && !clearing.has(run.process.id) && !ending.has(run.process.id))
@@ -390,7 +532,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     current: (name) =>
       Effect.gen(function* () {
         for (const run of [...known.values()].toReversed()) {
-          if (run.name === name && !(yield* hasEnded(run))) return Option.some(run)
+          if (run.name === name && !awaiting.has(run.process.id) && !(yield* hasEnded(run))) return Option.some(run)
         }
         return Option.none()
       }),

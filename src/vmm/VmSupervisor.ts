@@ -28,9 +28,11 @@ import { Cgroups } from "../host/Cgroups.ts"
 import { State } from "../storage/State.ts"
 import { type Process, Processes } from "../taproot/Processes.ts"
 import * as Records from "./Records.ts"
+import * as SnapshotStore from "./SnapshotStore.ts"
 import { vmActor } from "./VmActor.ts"
 import * as VmPaths from "./VmPaths.ts"
 import { VmRuns } from "./VmRuns.ts"
+import * as Work from "./Work.ts"
 
 /** What the branch stands on. */
 export type Services = VmRuns | Cgroups | Processes
@@ -81,6 +83,8 @@ const reconcile = Effect.fn("vmm.reconcile")(function* (records: Records.Records
   const recordOf = new Map(kept.map(({ name, value }) => [name, value]))
   const names = new Set([...kept, ...found.invalid].map(({ name }) => name))
 
+  // what an earlier brain ran for machines ends before what it has left is taken away
+  for (const process of yield* processes.takeAll(VmPaths.toolLabel)) yield* endStranger(process)
   const live = new Set<string>()
   const stopping = new Set<string>()
   for (const process of yield* processes.takeAll(VmPaths.anyLabel)) {
@@ -89,8 +93,8 @@ const reconcile = Effect.fn("vmm.reconcile")(function* (records: Records.Records
       yield* endStranger(process)
       continue
     }
-    const { incarnation, name } = parsed.value
-    live.add(`${name}-${incarnation}`)
+    const { life, name } = parsed.value
+    live.add(VmPaths.cgroupName(name, life))
     const record = recordOf.get(name)
     if (record === undefined || Records.isWanted(record) || stopping.has(name)) continue
     stopping.add(name)
@@ -102,10 +106,18 @@ const reconcile = Effect.fn("vmm.reconcile")(function* (records: Records.Records
       Effect.logWarning(`the cgroup ${cgroup} could not be cleared away`, Cause.squash(cause))
     )
   }
-  for (const directory of [paths.machines, paths.consoles]) {
+  for (const directory of [paths.machines, paths.consoles, paths.snapshots]) {
     for (const name of yield* namesIn(directory)) {
       if (names.has(name)) continue
       yield* Effect.promise(() => fs.rm(join(directory, name), { recursive: true, force: true }))
+    }
+  }
+  yield* Effect.ignore(SnapshotStore.clearAsides(paths))
+  for (const { name, value } of found.records) {
+    for (const file of Work.asidesOf(value.work))
+      yield* Effect.ignore(Effect.tryPromise(() => fs.rm(file, { force: true })))
+    if (value.work?._tag === "Copying") {
+      yield* Effect.ignore(records.update(name, (record) => Records.withWork(record.value, undefined)))
     }
   }
   // the last of a removal; one that cannot be written now is done at the next start

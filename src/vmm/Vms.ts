@@ -35,6 +35,8 @@ import type {
   VmSpecInvalid,
   VmWrongState
 } from "./VmError.ts"
+import type { Measure } from "./VmResize.ts"
+import type { VmHasSnapshots } from "./SnapshotError.ts"
 import type { DiskSpec, NicSpec, VmSpec } from "./VmSpec.ts"
 
 /** A virtual machine as it is wanted and as it is. Times are milliseconds since 1970. */
@@ -109,11 +111,14 @@ export class Vms extends Context.Service<
     readonly pause: (name: string) => Effect.Effect<Vm, VmNotFound | VmWrongState | VmControlFailed | StateError>
     /** Fine when it runs. */
     readonly resume: (name: string) => Effect.Effect<Vm, VmNotFound | VmWrongState | VmControlFailed | StateError>
-    /** Forgets it and its console; its disks stay. A running one only with `force` (then killed without grace). */
+    /**
+     * Forgets it and its console; its disks stay. One that runs, or has snapshots, only with `force`: it is killed without grace, and
+     * they go with it.
+     */
     readonly remove: (
       name: string,
       options?: { readonly force?: boolean }
-    ) => Effect.Effect<void, VmNotFound | VmWrongState | StateError>
+    ) => Effect.Effect<void, VmNotFound | VmWrongState | VmHasSnapshots | StateError>
     /** Effective from its next end on; remembered. */
     readonly setPolicy: (name: string, policy: RestartPolicy) => Effect.Effect<Vm, VmNotFound | StateError>
     /** Plugs a disk in, and remembers it; into one that is down at its next start. The same again is fine. */
@@ -123,6 +128,8 @@ export class Vms extends Context.Service<
     readonly attachNic: (name: string, nic: NicSpec) => Effect.Effect<Vm, DeviceError>
     /** As `detachDisk`, by the card's address. */
     readonly detachNic: (name: string, mac: string) => Effect.Effect<Vm, DeviceError>
+    /** Gives it another measure, and remembers it. */
+    readonly resize: (name: string, measure: Measure) => Effect.Effect<Vm, DeviceError>
     /** What its serial console has printed (`stdout`) and what its hypervisor has said (`stderr`), oldest first. */
     readonly console: (
       name: string,

@@ -17,8 +17,8 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
+import * as fs from "node:fs/promises"
 import { failuresInARow, type Tree, type TreeNode } from "../actor/Tree.ts"
-import * as KeyedLock from "../storage/KeyedLock.ts"
 import { State } from "../storage/State.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import { fixedMacs } from "./Devices.ts"
@@ -26,7 +26,9 @@ import * as Disks from "./Disks.ts"
 import * as Drivers from "./Drivers.ts"
 import { Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
 import { type Command, commands, hint, type VmState } from "./Lifecycle.ts"
+import * as Passthrough from "./Passthrough.ts"
 import * as Records from "./Records.ts"
+import * as Shape from "./Shape.ts"
 import * as Users from "./Users.ts"
 import { CLEARING } from "./VmActor.ts"
 import {
@@ -37,10 +39,18 @@ import {
   VmSpecInvalid,
   VmWrongState
 } from "./VmError.ts"
+import { VmHasSnapshots } from "./SnapshotError.ts"
+import * as SnapshotStore from "./SnapshotStore.ts"
+import * as VmLocks from "./VmLocks.ts"
+import * as VmMoves from "./VmMoves.ts"
 import * as VmDevices from "./VmDevices.ts"
+import * as VmResize from "./VmResize.ts"
 import * as VmPaths from "./VmPaths.ts"
+import * as VmRestores from "./VmRestores.ts"
 import * as VmRuns from "./VmRuns.ts"
+import * as VmSnapshotsLive from "./VmSnapshotsLive.ts"
 import * as VmSupervisor from "./VmSupervisor.ts"
+import { asidesOf } from "./Work.ts"
 import { machineOf, problemsOf, VmSpec } from "./VmSpec.ts"
 import { type StateError, type Vm, Vms } from "./Vms.ts"
 
@@ -51,6 +61,8 @@ export interface Options {
   readonly cgroup: string
   /** Default `qemu-system-x86_64`. */
   readonly binary?: string
+  /** Where the programs of other hypervisors are looked for. Default: where a system has its programs. */
+  readonly path?: string
 }
 
 /** The fields in which two specs differ. */
@@ -68,9 +80,7 @@ const make = Effect.gen(function* () {
   const supervisor = yield* VmSupervisor.VmSupervisor
   const scope = yield* Effect.scope
   const records = yield* Records.open(state)
-  const locks = KeyedLock.make()
-  const lock = (name: string) => locks.withLock(`vm/${name}`)
-  const creating = locks.withLock("create")
+  const { creating, record: lock, work } = yield* VmLocks.VmLocks
   const storedUsers = yield* Records.usersIn(state)
 
   // --- what is said ---
@@ -134,10 +144,19 @@ const make = Effect.gen(function* () {
       })
     if (spec.kernel !== undefined) yield* check("kernel", Disks.plain(spec.kernel))
     if (spec.initrd !== undefined) yield* check("initrd", Disks.plain(spec.initrd))
+    const ofHost = yield* Effect.promise(() => Shape.hostProblem(spec))
+    if (ofHost !== undefined) problems.push({ field: "hugepages", problem: ofHost })
+    for (const [index, address] of spec.pciDevices.entries()) {
+      const field = `pciDevices[${index}]`
+      yield* check(field, Passthrough.inspect(address))
+      const owner = others.find(({ value }) => value.spec.pciDevices.includes(address))
+      if (owner !== undefined) problems.push({ field, problem: `is a device of virtual machine ${owner.name}` })
+    }
     for (const [index, disk] of spec.disks.entries()) {
       const field = `disks[${index}].path`
       const identity = yield* check(field, Disks.inspect(disk))
       if (Option.isNone(identity)) continue
+      if (disk.sizeBytes !== undefined) yield* check(`disks[${index}].sizeBytes`, Disks.sizeOf(disk))
       if (disk.format === "raw" && (yield* Disks.looksLikeQcow2(disk.path))) {
         problems.push({ field: `disks[${index}].format`, problem: "is raw, but the file is a qcow2 image" })
       }
@@ -279,7 +298,7 @@ const make = Effect.gen(function* () {
         if (action === "resume") yield* remember(name, undefined)
       }).pipe(Effect.catchTag("ControlLost", ({ detail }) => new VmControlFailed({ name, command, detail })))
       return yield* get(name)
-    })
+    }).pipe(work(name))
 
   /** All of a removal that comes after its mark. */
   const forget = ({ name, value }: Records.StoredVm) =>
@@ -288,6 +307,10 @@ const make = Effect.gen(function* () {
       yield* supervisor.remove(name)
       yield* runs.stop(value, Duration.zero)
       yield* runs.erase(value)
+      yield* Effect.ignore(SnapshotStore.removeAll(runs.paths, name))
+      for (const file of asidesOf(value.work)) {
+        yield* Effect.ignore(Effect.tryPromise(() => fs.rm(file, { force: true })))
+      }
       yield* Effect.catchTag(records.remove(name), "StateConflict", Effect.die)
     }).pipe(Effect.uninterruptible)
 
@@ -318,7 +341,7 @@ const make = Effect.gen(function* () {
     return yield* describe(record)
   })
 
-  const devices = VmDevices.make({
+  const world: VmDevices.World = {
     records,
     runs,
     hypervisor,
@@ -327,11 +350,12 @@ const make = Effect.gen(function* () {
     stateOf,
     get,
     problems: problemsIn
-  })
+  }
 
   return Vms.of({
     create,
-    ...devices,
+    ...VmDevices.make(world),
+    ...VmResize.make(world),
     validate: (spec) =>
       Effect.gen(function* () {
         const found = yield* Effect.result(same(spec))
@@ -357,6 +381,8 @@ const make = Effect.gen(function* () {
           const command = options?.force === true ? "force-remove" : "remove"
           const present = yield* stateOf(name)
           if (commands[present][command] === "refuse") return yield* refuse(name, command, present)
+          const snapshots = yield* Effect.orElseSucceed(SnapshotStore.names(runs.paths, name), () => [])
+          if (command === "remove" && snapshots.length > 0) return yield* new VmHasSnapshots({ name, snapshots })
           yield* records.update(name, (present) => ({ ...present.value, removing: true }))
           // From here on it is gone; whatever cannot be cleared away now goes at the next start.
           yield* forget(record)
@@ -394,11 +420,17 @@ const make = Effect.gen(function* () {
 /** `Vms` and the branch of the tree below it (`VmSupervisor`), which the caller puts below the root; with what that needs to run. */
 export const layer = (options: Options) => {
   const paths = VmPaths.make(options.directory, options.cgroup)
-  return Layer.effect(Vms, make).pipe(
+  return Layer.mergeAll(VmSnapshotsLive.layer, VmRestores.layer, VmMoves.layer).pipe(
+    Layer.provideMerge(Layer.effect(Vms, make)),
+    Layer.provide(VmLocks.layer),
     Layer.provideMerge(VmSupervisor.layer),
     Layer.provideMerge(VmRuns.layer(paths)),
     Layer.provideMerge(
-      Drivers.layer({ directory: paths.trial, ...(options.binary === undefined ? {} : { qemu: options.binary }) })
+      Drivers.layer({
+        directory: paths.trial,
+        ...(options.binary === undefined ? {} : { qemu: options.binary }),
+        ...(options.path === undefined ? {} : { path: options.path })
+      })
     )
   )
 }

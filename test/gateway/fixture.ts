@@ -38,6 +38,7 @@ import { Hypervisor } from "../../src/vmm/Hypervisor.ts"
 import { VmNotFound } from "../../src/vmm/VmError.ts"
 import { VmSpec } from "../../src/vmm/VmSpec.ts"
 import { type Vm, Vms } from "../../src/vmm/Vms.ts"
+import { VmMoves, VmRestores, VmSnapshots } from "../../src/vmm/VmSnapshots.ts"
 import { VolumeNotFound, Volumes } from "../../src/storage/Volumes.ts"
 import { SandboxSpec } from "../../src/runtime/SandboxSpec.ts"
 import { Content } from "../../src/storage/Content.ts"
@@ -85,6 +86,7 @@ const sandboxOf = (spec: SandboxSpec): Sandbox => ({
   updatedAt: 1_000,
   spec,
   implicit: false,
+  firstUser: undefined,
   path: ActorPath.child(ActorPath.root("init"), spec.name),
   containers: [],
   node: undefined
@@ -266,6 +268,9 @@ export class Domain {
       stop: (name) => Effect.sync(() => this.#ofVm(name, "stop")),
       setPolicy: (name) => Effect.sync(() => this.#ofVm(name, "setPolicy"))
     }),
+    Layer.mock(VmSnapshots, { list: () => Effect.succeed([]) }),
+    Layer.mock(VmRestores, {}),
+    Layer.mock(VmMoves, {}),
     Layer.mock(OciRuntime, {
       candidates: Effect.succeed([
         { name: "crun", version: "", path: "", problem: "not installed", inUse: false, adjustments: [] }

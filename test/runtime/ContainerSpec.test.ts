@@ -102,7 +102,7 @@ describe("ContainerSpec", () => {
       // An endless duration fits the types but not what is decoded; the policy's own tests are about that.
       const spec = new ContainerSpec({
         ...given,
-        mounts: [{ source: "/srv/data", target: "/data", readOnly: true }],
+        mounts: [{ source: "/srv/data", target: "/data", readOnly: true, mapIds: true }],
         devices: [{ path: "/dev/fuse", access: "rw" }],
         secrets: [{ name: "token", target: "/etc/token" }],
         probes: {

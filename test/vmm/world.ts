@@ -21,6 +21,7 @@ import { Processes } from "../../src/taproot/Processes.ts"
 import { type Vm, Vms } from "../../src/vmm/Vms.ts"
 import * as VmsLive from "../../src/vmm/VmsLive.ts"
 import { VmSpec } from "../../src/vmm/VmSpec.ts"
+import { VmMoves, VmRestores, VmSnapshots } from "../../src/vmm/VmSnapshots.ts"
 import { VmSupervisor } from "../../src/vmm/VmSupervisor.ts"
 import { eventually } from "../support/ironwood.ts"
 import * as Taproot from "../support/taproot.ts"
@@ -35,6 +36,7 @@ const cgroupOf = (state: string): string => `/${basename(state)}`
 
 export interface BrainOptions {
   readonly binary?: string
+  readonly path?: string
   readonly ending?: Root.Ending
 }
 
@@ -44,7 +46,8 @@ export const brain = Effect.fnUntraced(function* (state: string, options: BrainO
     VmsLive.layer({
       directory: join(state, "vm"),
       cgroup: cgroupOf(state),
-      ...(options.binary === undefined ? {} : { binary: options.binary })
+      ...(options.binary === undefined ? {} : { binary: options.binary }),
+      ...(options.path === undefined ? {} : { path: options.path })
     }).pipe(
       Layer.provideMerge(StateJournal.layer()),
       Layer.provideMerge(State.layer({ path: join(state, "state.db") })),
@@ -56,7 +59,14 @@ export const brain = Effect.fnUntraced(function* (state: string, options: BrainO
     Root.start(Supervisor.make("init", { kind: "root", children: [spec] })),
     (root) => root.end(options.ending ?? "stop")
   ).pipe(Effect.provideContext(context))
-  return { context, root, vms: Context.get(context, Vms) }
+  return {
+    context,
+    root,
+    vms: Context.get(context, Vms),
+    snapshots: Context.get(context, VmSnapshots),
+    restores: Context.get(context, VmRestores),
+    moves: Context.get(context, VmMoves)
+  }
 })
 
 /** What is left of a state directory's machines on this host, in words. */

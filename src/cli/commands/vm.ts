@@ -36,7 +36,9 @@ import * as Table from "../Table.ts"
 import * as Text from "../Text.ts"
 import { machineText, statusText } from "../VmText.ts"
 import { create } from "./vmCreate.ts"
-import { attachDisk, attachNic, detachDisk, detachNic } from "./vmDevices.ts"
+import { attachDisk, attachNic, detachDisk, detachNic, resize } from "./vmDevices.ts"
+import { clone, migrate, restore } from "./vmMemory.ts"
+import { snapshot } from "./vmSnapshot.ts"
 
 const names = Argument.String("NAME").pipe(Argument.withDescription("Virtual machines"), Argument.variadic({ min: 1 }))
 
@@ -242,7 +244,9 @@ const rm = Command.make(
   {
     force: Flag.Boolean("force").pipe(
       Flag.withAlias("f"),
-      Flag.withDescription("Those too that are up: their hypervisors are killed"),
+      Flag.withDescription(
+        "Those too that are up (their hypervisors are killed) or have snapshots (which go with them)"
+      ),
       Flag.withDefault(false)
     ),
     names
@@ -255,7 +259,7 @@ const rm = Command.make(
         ).pipe(
           Effect.mapError((error) =>
             error.exitCode === exitCodes.conflict && !force
-              ? withNext(error, `Stop it first, or \`ironwood vm rm -f ${name}\``)
+              ? withNext(error, `Stop it and remove its snapshots first, or \`ironwood vm rm -f ${name}\``)
               : error
           ),
           Effect.as(answered(name, VmSchema, createMessage(VmSchema, { spec: { name } })))
@@ -344,10 +348,15 @@ export const vm = Command.make("vm").pipe(
     detachDisk,
     attachNic,
     detachNic,
+    resize,
     rm,
     ls,
     inspect,
-    console
+    console,
+    snapshot,
+    restore,
+    clone,
+    migrate
   ]),
   describe({
     short: "Create, steer and watch virtual machines",

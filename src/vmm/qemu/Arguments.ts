@@ -17,6 +17,7 @@
  * - Under emulation kernels test timers that tick too late on a busy host; their command line is told not to.
  */
 import type { Accelerator } from "../Accelerator.ts"
+import type { Model } from "../Hypervisor.ts"
 import type { Handed } from "../Launching.ts"
 import type { Disk, Machine, Nic, Port } from "../Machine.ts"
 
@@ -41,9 +42,9 @@ export const slotName = (index: number): string => `slot${index}`
 const isPluggable = (machine: Machine): boolean => machine.chipset === "q35"
 
 /** Every disk and card is behind a root port of its own: what is on the bus itself can never be taken out. */
-const slotWords = (machine: Machine): ReadonlyArray<string> =>
+const slotWords = (machine: Machine, count: number): ReadonlyArray<string> =>
   isPluggable(machine)
-    ? Array.from({ length: machine.disks.length + machine.nics.length + SPARE_SLOTS }, (_, index) => [
+    ? Array.from({ length: count }, (_, index) => [
         "-device",
         [
           "pcie-root-port",
@@ -57,6 +58,20 @@ const slotWords = (machine: Machine): ReadonlyArray<string> =>
         ].join(",")
       ]).flat()
     : []
+
+/** An empty disk of that number: its serial number, and its node as long as nothing is in it. */
+export const emptyName = (index: number): string => `empty${index}`
+
+/** Larger than anything that is put into one: a guest is not told how large that is. */
+const EMPTY_BYTES = 2 ** 40
+
+const emptyWords = (machine: Machine): ReadonlyArray<string> =>
+  Array.from({ length: machine.emptyDisks ?? 0 }, (_, index) => {
+    const id = emptyName(index)
+    const nothing = { driver: "null-co", "node-name": id, size: EMPTY_BYTES, "read-zeroes": true, "read-only": true }
+    const disk = { id, serial: id, file: "", format: "raw", readOnly: true } as const
+    return ["-blockdev", JSON.stringify(nothing), "-device", option(diskDevice(machine, disk, undefined))]
+  }).flat()
 
 const FIRST_DESCRIPTOR = 3
 
@@ -165,8 +180,8 @@ const portWords = ({ name }: Port, index: number, listening: number): ReadonlyAr
   `virtserialport,chardev=port${index},name=${quoted(name)}`
 ]
 
-/** The files and words of a machine; `binary` is the first word. */
-export const make = (binary: string, machine: Machine, accelerator: Accelerator): Invocation => {
+/** The files and words of a machine; `binary` is the first word. `model`: it waits for the memory of a machine that was exactly this. */
+export const make = (binary: string, machine: Machine, accelerator: Accelerator, model?: Model): Invocation => {
   const files: Array<Handed> = []
   const hand = (path: string, kind: Handed["kind"]): number => {
     const descriptor = FIRST_DESCRIPTOR + files.length
@@ -188,9 +203,13 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator)
           ...(boot.code === undefined ? [] : flash(0, hand(boot.code, "ro"), true)),
           ...(boot.variables === undefined ? [] : flash(1, hand(boot.variables, "own"), false))
         ]
-  const slot = (index: number) => (isPluggable(machine) ? slotName(index) : undefined)
+  // as they stand in the list, or where they are in the machine that it is to be
+  const places = model?.slots ?? [...machine.disks, ...machine.nics].map(({ id }) => id)
+  const slot = ({ id }: { readonly id: string }) =>
+    isPluggable(machine) ? slotName(Math.max(0, places.indexOf(id))) : undefined
+  const slots = model?.slots.length ?? places.length + SPARE_SLOTS
   const disks = machine.disks.flatMap((disk, index) =>
-    diskWords(machine, disk, hand(disk.file, disk.readOnly ? "ro" : "rw"), slot(index), index + 1)
+    diskWords(machine, disk, hand(disk.file, disk.readOnly ? "ro" : "rw"), slot(disk), index + 1)
   )
   const pvpanic = chipset === "q35" ? "pvpanic-pci" : "pvpanic"
 
@@ -210,12 +229,11 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator)
       "-action",
       "reboot=reset,shutdown=pause,panic=pause,watchdog=pause",
       "-machine",
-      `${chipsets[chipset]}${boot._tag === "Firmware" && boot.code !== undefined ? ",smm=on,pflash0=flash0,pflash1=flash1" : ""}`,
+      `${model === undefined || chipset === "microvm" ? chipsets[chipset] : quoted(model.type)}${boot._tag === "Firmware" && boot.code !== undefined ? ",smm=on,pflash0=flash0,pflash1=flash1" : ""}`,
       ...accelerators[accelerator],
       "-smp",
-      String(machine.cpus),
-      "-m",
-      `${Math.ceil(machine.memoryBytes / 1024)}k`,
+      processorsText(machine),
+      ...memoryWords(machine),
       "-chardev",
       "stdio,id=console,signal=off",
       "-serial",
@@ -224,14 +242,11 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator)
       `socket,id=control,fd=${hand(CONTROL_SOCKET, "socket")},server=on,wait=off`,
       "-mon",
       "chardev=control,mode=control",
-      ...(isPluggable(machine)
-        ? [
-            "-chardev",
-            `socket,id=hand,fd=${hand(HAND_SOCKET, "socket")},server=on,wait=off`,
-            "-mon",
-            "chardev=hand,mode=control"
-          ]
-        : []),
+      "-chardev",
+      `socket,id=hand,fd=${hand(HAND_SOCKET, "socket")},server=on,wait=off`,
+      "-mon",
+      "chardev=hand,mode=control",
+      ...(model === undefined ? [] : ["-incoming", "defer"]),
       ...bootWords,
       "-device",
       device(machine, "rng"),
@@ -239,13 +254,75 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator)
       pvpanic,
       ...(machine.watchdog ? ["-device", "i6300esb,id=watchdog"] : []),
       ...(machine.balloon ? ["-device", `${device(machine, "balloon")},id=balloon`] : []),
-      ...slotWords(machine),
-      ...disks,
-      ...machine.nics.flatMap((nic, index) => nicWords(machine, nic, slot(machine.disks.length + index))),
+      ...(machine.pciDevices ?? []).flatMap((address) => ["-device", `vfio-pci,host=${address}`]),
+      ...slotWords(machine, slots),
+      // before the disks: a guest that looks for its port finds it where it looks first, however many there are
       ...(machine.ports.length === 0 ? [] : ["-device", device(machine, "serial")]),
-      ...machine.ports.flatMap((port, index) => portWords(port, index, hand(port.socket, "socket")))
+      ...machine.ports.flatMap((port, index) => portWords(port, index, hand(port.socket, "socket"))),
+      ...disks,
+      ...emptyWords(machine),
+      ...machine.nics.flatMap((nic) => nicWords(machine, nic, slot(nic)))
     ]
   }
+}
+
+const processorsText = ({ cpus, maxCpus = cpus, topology }: Machine): string =>
+  [
+    ...(maxCpus === cpus && topology === undefined ? [String(cpus)] : [`cpus=${cpus}`, `maxcpus=${maxCpus}`]),
+    ...(topology === undefined
+      ? []
+      : [`sockets=${topology.sockets}`, `cores=${topology.cores}`, `threads=${topology.threads}`])
+  ].join(",")
+
+/** The memory that a machine can get while it runs. */
+export const MORE_MEMORY = "more-memory"
+
+const memoryObject = (id: string, bytes: number, hugepageBytes: number | undefined): string =>
+  JSON.stringify({
+    id,
+    size: bytes,
+    ...(hugepageBytes === undefined
+      ? { "qom-type": "memory-backend-ram" }
+      : { "qom-type": "memory-backend-memfd", hugetlb: true, hugetlbsize: hugepageBytes }),
+    // what it does not have yet costs nothing
+    ...(id === MORE_MEMORY ? { reserve: false } : {})
+  })
+
+const memoryWords = (machine: Machine): ReadonlyArray<string> => {
+  const { hugepageBytes, maxMemoryBytes, memoryBytes, topology } = machine
+  const kibibytes = (bytes: number) => `${Math.ceil(bytes / 1024)}k`
+  const more = maxMemoryBytes === undefined ? 0 : maxMemoryBytes - memoryBytes
+  const nodes = topology?.numaNodes ?? 1
+  const size =
+    more === 0 ? kibibytes(memoryBytes) : `size=${kibibytes(memoryBytes)},maxmem=${kibibytes(memoryBytes + more)}`
+  return [
+    "-m",
+    size,
+    ...(nodes > 1
+      ? Array.from({ length: nodes }, (_, node) => [
+          "-object",
+          memoryObject(`memory${node}`, memoryBytes / nodes, hugepageBytes),
+          "-numa",
+          `node,nodeid=${node},memdev=memory${node}`
+        ]).flat()
+      : hugepageBytes === undefined
+        ? []
+        : ["-object", memoryObject("memory", memoryBytes, hugepageBytes), "-machine", "memory-backend=memory"]),
+    ...(nodes > 1 && topology !== undefined
+      ? Array.from({ length: topology.sockets }, (_, socket) => [
+          "-numa",
+          `cpu,node-id=${Math.floor((socket * nodes) / topology.sockets)},socket-id=${socket}`
+        ]).flat()
+      : []),
+    ...(more === 0
+      ? []
+      : [
+          "-object",
+          memoryObject(MORE_MEMORY, more, hugepageBytes),
+          "-device",
+          `virtio-mem-pci,id=${MORE_MEMORY}-device,memdev=${MORE_MEMORY},requested-size=0`
+        ])
+  ]
 }
 
 /** A flash chip with firmware in it. */

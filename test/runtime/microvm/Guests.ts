@@ -82,10 +82,13 @@ const control = {
   pause: Effect.void,
   reset: Effect.void,
   powerButton: Effect.void,
+  memory: undefined,
   devices: Effect.undefined,
   attachDisk: () => Effect.void,
   attachNic: () => Effect.void,
+  insertDisk: () => Effect.succeed("empty0"),
   detach: () => Effect.void,
+  shape: () => Effect.void,
   lost: Effect.never
 }
 

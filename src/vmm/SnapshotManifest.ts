@@ -1,0 +1,56 @@
+/**
+ * What a snapshot says of itself: the file `manifest.json` in its directory. The other files are there by the names it gives.
+ *
+ * Trap: stored data; a field that is added later needs a default for decoding.
+ */
+import * as Schema from "effect/Schema"
+import { WorkloadName } from "../storage/Workload.ts"
+import { Digest } from "../storage/Digest.ts"
+import { DriverName, Model } from "./Hypervisor.ts"
+import { VmSpec } from "./VmSpec.ts"
+
+/** A file in the snapshot's directory. */
+export const SnapshotFile = Schema.Struct({
+  name: Schema.String.pipe(Schema.check(Schema.isPattern(/^[a-z0-9]{1,16}$/))),
+  size: Schema.Int,
+  digest: Digest
+})
+export type SnapshotFile = typeof SnapshotFile.Type
+
+export const SnapshotManifest = Schema.Struct({
+  version: Schema.Literal(1),
+  /** The machine's. */
+  name: WorkloadName,
+  snapshot: WorkloadName,
+  /** Milliseconds since 1970. */
+  createdAt: Schema.Finite,
+  hypervisor: Schema.Struct({
+    name: DriverName,
+    /** Of the program. */
+    version: Schema.String,
+    model: Model,
+    accelerator: Schema.Literals(["kvm", "tcg"])
+  }),
+  /** The machine as it was. */
+  spec: VmSpec,
+  /** A person had paused it. */
+  paused: Schema.Boolean,
+  /** For how long its guest stood still for this, in milliseconds. */
+  stoodStill: Schema.Finite,
+  memory: SnapshotFile,
+  /** The content of the disk at that place of the spec; those that the guest cannot write to are not copied. */
+  disks: Schema.Array(Schema.Struct({ index: Schema.Int, file: SnapshotFile })),
+  /** Those of its firmware. */
+  variables: Schema.optionalKey(SnapshotFile)
+})
+export type SnapshotManifest = typeof SnapshotManifest.Type
+
+/** All of its files. */
+export const filesOf = ({ disks, memory, variables }: SnapshotManifest): ReadonlyArray<SnapshotFile> => [
+  memory,
+  ...disks.map(({ file }) => file),
+  ...(variables === undefined ? [] : [variables])
+]
+
+export const bytesOf = (manifest: SnapshotManifest): number =>
+  filesOf(manifest).reduce((sum, { size }) => sum + size, 0)

@@ -1,0 +1,312 @@
+/**
+ * The real `VmRestores`: a machine goes back to one of its snapshots, or another one is made of it.
+ *
+ * Everything that can be refused is, before anything is touched: files whose digests are wrong, another accelerator, another
+ * hypervisor than the machine needs, no room. Then the snapshot's disks are copied beside their places (`Copying`, `Making`), and only
+ * when all of them are on the disk it is decided (`Restoring`); from there its actor goes on (`VmRuns.start`), in this brain or
+ * the next.
+ *
+ * Trap: disks are replaced by other files under their names: a name that is a mount point, or a second name of a file, is not
+ * for machines that are to be restored.
+ */
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import { existsSync } from "node:fs"
+import * as fs from "node:fs/promises"
+import { basename, dirname, join } from "node:path"
+import * as Files from "../storage/Files.ts"
+import { State } from "../storage/State.ts"
+import { Processes } from "../taproot/Processes.ts"
+import * as DiskCopies from "./DiskCopies.ts"
+import { Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
+import { commands, hint } from "./Lifecycle.ts"
+import * as Records from "./Records.ts"
+import { SnapshotFailed, SnapshotUnusable, VmCannot } from "./SnapshotError.ts"
+import type { SnapshotManifest } from "./SnapshotManifest.ts"
+import * as SnapshotStore from "./SnapshotStore.ts"
+import * as Users from "./Users.ts"
+import { VmAlreadyExists, VmSpecInvalid, VmWrongState } from "./VmError.ts"
+import { VmLocks } from "./VmLocks.ts"
+import * as VmPaths from "./VmPaths.ts"
+import { VmRuns } from "./VmRuns.ts"
+import { type CloneOptions, VmRestores } from "./VmSnapshots.ts"
+import { recordOf } from "./VmSnapshotsLive.ts"
+import { diskId, machineOf, problemsOf, VmSpec } from "./VmSpec.ts"
+import * as VmSupervisor from "./VmSupervisor.ts"
+import { Vms } from "./Vms.ts"
+import type { Work } from "./Work.ts"
+
+const numbers = (version: string): readonly [major: number, minor: number] => {
+  const [, major = "0", minor = "0"] = /(\d+)\.(\d+)/.exec(version) ?? []
+  return [Number(major), Number(minor)]
+}
+
+/** Why a program of this version cannot go on with a machine that another one made; empty: it can. */
+export const versionProblem = (made: SnapshotManifest["hypervisor"], version: string): string => {
+  const [, of] = /-(\d+\.\d+)$/.exec(made.model.type) ?? []
+  const [major, minor] = numbers(version)
+  const [wantedMajor, wantedMinor] = numbers(of ?? made.version)
+  const isNewer = major > wantedMajor || (major === wantedMajor && minor >= wantedMinor)
+  const isSame = major === wantedMajor && minor === wantedMinor
+  if (of === undefined) {
+    return isSame ? "" : `a ${made.model.type} goes on only with ${made.name} ${made.version}, and here is ${version}`
+  }
+  return isNewer ? "" : `it is a ${made.model.type}, which ${made.name} ${version} does not have`
+}
+
+const make = Effect.gen(function* () {
+  const processes = yield* Processes
+  const hypervisor = yield* Hypervisor
+  const vms = yield* Vms
+  const runs = yield* VmRuns
+  const locks = yield* VmLocks
+  const supervisor = yield* VmSupervisor.VmSupervisor
+  const state = yield* State
+  const records = yield* Records.open(state)
+  const storedUsers = yield* Records.usersIn(state)
+  const scope = yield* Effect.scope
+  const { paths } = runs
+
+  /** A snapshot that can be gone on with here. `memory`: with its memory, not only its disks. */
+  const usable = Effect.fnUntraced(function* (name: string, snapshot: string, memory: boolean) {
+    const manifest = yield* SnapshotStore.read(paths, name, snapshot)
+    const unusable = (problem: string) => new SnapshotUnusable({ name, snapshot, problem })
+    if (memory) {
+      const { accelerator, name: wanted } = manifest.hypervisor
+      const facts = (yield* hypervisor.facts).find((one) => one.name === wanted)
+      if (facts === undefined || facts.problem !== undefined) {
+        return yield* new HypervisorMissing({ detail: facts?.problem ?? `there is no ${wanted}` })
+      }
+      if (!facts.capabilities.memory) return yield* unusable(`${wanted} cannot go on with memory`)
+      if (facts.acceleration?.accelerator !== accelerator) {
+        return yield* unusable(`it ran on ${accelerator}, and here is ${facts.acceleration?.accelerator ?? "nothing"}`)
+      }
+      const problem = versionProblem(manifest.hypervisor, facts.version)
+      if (problem !== "") return yield* unusable(problem)
+    }
+    yield* SnapshotStore.verify(paths, manifest)
+    return manifest
+  })
+
+  /** A file of the snapshot, and where its content belongs. */
+  const contents = (manifest: SnapshotManifest, disk: (path: string) => string, variables: string) => {
+    const from = SnapshotStore.directoryOf(paths, manifest.name, manifest.snapshot)
+    return [
+      ...manifest.disks.flatMap(({ file, index }) => {
+        const path = manifest.spec.disks[index]?.path
+        return path === undefined ? [] : [{ from: join(from, file.name), like: path, target: disk(path) }]
+      }),
+      ...(manifest.variables === undefined
+        ? []
+        : [{ from: join(from, manifest.variables.name), like: variables, target: variables }])
+    ]
+  }
+
+  const goOn = (
+    manifest: SnapshotManifest,
+    files: Extract<Work, { _tag: "Restoring" }>["files"],
+    model = manifest.hypervisor.model
+  ): Work => ({
+    _tag: "Restoring",
+    files,
+    memory: join(SnapshotStore.directoryOf(paths, manifest.name, manifest.snapshot), manifest.memory.name),
+    hypervisor: manifest.hypervisor.name,
+    model,
+    paused: manifest.paused
+  })
+
+  const failed = (name: string, command: string) => (error: { readonly message: string }) =>
+    new SnapshotFailed({ name, command, detail: error.message })
+
+  // --- restore ---
+
+  const refuseState = Effect.fnUntraced(function* (name: string) {
+    const { state: present } = yield* vms.get(name)
+    if (commands[present].restore !== "refuse") return
+    return yield* new VmWrongState({ name, command: "restore", state: present, hint: hint("restore") })
+  })
+
+  /** Copies beside the places that they are for. */
+  const copyAside = (name: string, manifest: SnapshotManifest) =>
+    Effect.gen(function* () {
+      const { value } = yield* recordOf(records, name)
+      const own = new Set(value.spec.disks.map(({ path }) => path))
+      const lost = manifest.spec.disks.find(({ path }) => !own.has(path))
+      if (lost !== undefined) {
+        return yield* new VmCannot({
+          name,
+          command: "restore",
+          problem: `${lost.path} is not one of its disks any more`
+        })
+      }
+      const places = new Map<string, string>()
+      for (const { path } of manifest.spec.disks) {
+        // what a link leads to is replaced, not the link
+        places.set(
+          path,
+          yield* Effect.orElseSucceed(
+            Files.attempt("look at", path, () => fs.realpath(path)),
+            () => path
+          )
+        )
+      }
+      const wanted = contents(manifest, (path) => places.get(path) ?? path, VmPaths.variablesOf(paths, name))
+      const files = wanted.map((one) => ({
+        ...one,
+        aside: join(dirname(one.target), `.${basename(one.target)}.${name}.restore`)
+      }))
+      yield* DiskCopies.requireRoom(
+        name,
+        yield* Effect.forEach(files, ({ aside, from }) =>
+          Effect.map(DiskCopies.allocated(from), (bytes) => ({ path: aside, bytes }))
+        )
+      )
+      const moved = files.map(({ aside, target }) => ({ aside, target }))
+      yield* records.update(name, ({ value }) => Records.withWork(value, { _tag: "Copying", files: moved }))
+      const copies = Effect.forEach(
+        files,
+        ({ aside, from, like }) =>
+          // one of before: it is of no use to anybody
+          Effect.andThen(Files.remove(aside), DiskCopies.copy(processes, { from, to: aside, like })),
+        { discard: true }
+      )
+      yield* Effect.onError(Effect.mapError(copies, failed(name, "restore")), () =>
+        Effect.gen(function* () {
+          for (const { aside } of moved) yield* Effect.ignore(Files.remove(aside))
+          yield* Effect.ignore(records.update(name, ({ value }) => Records.withWork(value, undefined)))
+        })
+      )
+      return moved
+    })
+
+  /** Commits it and asks the tree, which begins its next life with the memory. */
+  const decide = (name: string, manifest: SnapshotManifest, files: ReadonlyArray<{ aside: string; target: string }>) =>
+    Effect.gen(function* () {
+      const work = goOn(manifest, files)
+      yield* records.update(name, ({ value }) => {
+        const { grace: _, paused: __, ...rest } = value
+        const { restart: ___, ...then } = manifest.spec
+        const { console, labels, restart, stopGracePeriod } = value.spec
+        const spec = new VmSpec({ ...then, restart, labels, console, stopGracePeriod })
+        return Records.withWork({ ...rest, spec, desired: "running", completed: false }, work)
+      })
+      const path = VmSupervisor.vmPath(name)
+      const { state: present } = yield* vms.get(name)
+      const tree = yield* supervisor.tree
+      if (Option.isNone(tree)) return
+      const isUp = present === "running" || present === "paused" || present === "stalled"
+      yield* Effect.ignore(isUp ? tree.value.restart(path) : tree.value.start(path))
+    }).pipe(locks.record(name))
+
+  const restore = (name: string, snapshot: string) =>
+    Effect.gen(function* () {
+      yield* refuseState(name)
+      const manifest = yield* usable(name, snapshot, true)
+      const files = yield* copyAside(name, manifest)
+      yield* decide(name, manifest, files)
+      yield* supervisor.settled(name)
+      return yield* vms.get(name)
+    }).pipe(locks.work(name))
+
+  // --- clone ---
+
+  const specOfClone = (manifest: SnapshotManifest, clone: string, { cold = false, forwards = [] }: CloneOptions) => {
+    const { disks, name: _, nics, ...rest } = manifest.spec
+    const machine = machineOf(manifest.spec, "")
+    return new VmSpec({
+      ...rest,
+      name: clone,
+      disks: disks.map((disk) =>
+        disk.readOnly ? disk : { ...disk, path: join(dirname(disk.path), `${clone}-${basename(disk.path)}`) }
+      ),
+      nics: nics.map(({ mac: __, ...nic }, index) => ({
+        ...nic,
+        // a guest that goes on keeps the address that it has
+        ...(cold ? {} : { mac: machine.nics[index]?.mac ?? "" }),
+        forwards: index === 0 ? forwards : []
+      }))
+    })
+  }
+
+  /** The same machine, whose disks have other names: these come from their paths. */
+  const renamed = ({ hypervisor: { model }, spec: before }: SnapshotManifest, spec: VmSpec) => {
+    const names = new Map(before.disks.map((disk, index) => [diskId(disk), diskId(spec.disks[index] ?? disk)] as const))
+    return { ...model, slots: model.slots.map((name) => names.get(name) ?? name) }
+  }
+
+  /** Writes down that it is being made: until it is whole, it is there for nobody. */
+  const announce = (name: string, spec: VmSpec, files: ReadonlyArray<string>) =>
+    Effect.gen(function* () {
+      if (Option.isSome(yield* records.get(spec.name))) {
+        return yield* new VmAlreadyExists({ name: spec.name, fields: ["name"] })
+      }
+      const taken = files.find((file) => existsSync(file))
+      if (taken !== undefined) {
+        return yield* new VmCannot({ name, command: "clone", problem: `${taken} is there already` })
+      }
+      const record = {
+        spec,
+        user: Users.lowestFree(new Set([...(yield* storedUsers), ...(yield* Users.running)])),
+        desired: "running",
+        completed: false,
+        removing: true,
+        work: { _tag: "Making", files }
+      } satisfies Records.VmRecord
+      yield* Effect.catchTag(records.put(spec.name, record, { expect: "absent" }), "StateConflict", Effect.die)
+      return record
+    }).pipe(locks.creating)
+
+  const clone = (name: string, snapshot: string, clone: string, options: CloneOptions) =>
+    Effect.gen(function* () {
+      const { cold = false } = options
+      yield* vms.get(name)
+      const manifest = yield* usable(name, snapshot, !cold)
+      const spec = specOfClone(manifest, clone, options)
+      const problems = problemsOf(spec)
+      if (problems.length > 0) return yield* new VmSpecInvalid({ problems })
+      const places = new Map(manifest.spec.disks.map(({ path }, index) => [path, spec.disks[index]?.path ?? path]))
+      const variables = VmPaths.variablesOf(paths, clone)
+      const files = contents(manifest, (path) => places.get(path) ?? path, variables)
+      yield* DiskCopies.requireRoom(
+        name,
+        yield* Effect.forEach(files, ({ from, target }) =>
+          Effect.map(DiskCopies.allocated(from), (bytes) => ({ path: target, bytes }))
+        )
+      )
+      const record = yield* announce(
+        name,
+        spec,
+        files.map(({ target }) => target)
+      )
+      const forget = Effect.gen(function* () {
+        for (const { target } of files) yield* Effect.ignore(Files.remove(target))
+        yield* runs.erase(record)
+        yield* Effect.ignore(records.remove(clone))
+      })
+      const made = Effect.gen(function* () {
+        yield* Files.makeDirectory(dirname(variables))
+        for (const { from, like, target } of files) yield* DiskCopies.copy(processes, { from, to: target, like })
+        const { removing: _, ...whole } = record
+        const stored = Records.withWork(whole, cold ? undefined : goOn(manifest, [], renamed(manifest, spec)))
+        yield* records.put(clone, stored)
+        return stored
+      })
+      const stored = yield* Effect.onError(Effect.mapError(made, failed(name, "clone")), () => forget)
+      yield* supervisor.start(stored)
+      yield* supervisor.settled(clone)
+      return yield* vms.get(clone)
+    }).pipe(locks.record(clone), locks.work(name))
+
+  /** Goes on to its end when its caller goes away. */
+  const toItsEnd = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.flatMap(Effect.forkIn(effect, scope), Fiber.join)
+
+  return VmRestores.of({
+    restore: (name, snapshot) => toItsEnd(restore(name, snapshot)),
+    clone: (name, snapshot, other, options = {}) => toItsEnd(clone(name, snapshot, other, options))
+  })
+})
+
+export const layer = Layer.effect(VmRestores, make)
