@@ -49,7 +49,8 @@ export const specToProto = (spec: SandboxSpec): MessageInitShape<typeof Proto.Sa
         microvm: {
           ...(spec.microvm.memoryBytes === undefined ? {} : { memoryBytes: BigInt(spec.microvm.memoryBytes) }),
           ...(spec.microvm.cpus === undefined ? {} : { cpus: spec.microvm.cpus }),
-          ...(spec.microvm.diskBytes === undefined ? {} : { diskBytes: BigInt(spec.microvm.diskBytes) })
+          ...(spec.microvm.diskBytes === undefined ? {} : { diskBytes: BigInt(spec.microvm.diskBytes) }),
+          kernel: spec.microvm.kernel ?? ""
         }
       }
     : {}),
@@ -88,7 +89,8 @@ export const specFromProto = (spec: Proto.SandboxSpec | undefined) =>
             given({
               memoryBytes: spec.microvm.memoryBytes === undefined ? undefined : Number(spec.microvm.memoryBytes),
               cpus: spec.microvm.cpus,
-              diskBytes: spec.microvm.diskBytes === undefined ? undefined : Number(spec.microvm.diskBytes)
+              diskBytes: spec.microvm.diskBytes === undefined ? undefined : Number(spec.microvm.diskBytes),
+              kernel: spec.microvm.kernel || undefined
             }),
           stopGracePeriod: spec.stopGracePeriod && millisOf(spec.stopGracePeriod)
         })

@@ -2,7 +2,7 @@
  * What a run of a container has beside its image: paths, devices, volumes and secrets. Given as it starts, taken back when it is
  * forgotten.
  *
- * Trap: only this host has any. A container in a microVM that wants some is refused plainly, at each start.
+ * Of this host: the things themselves. What a microVM has instead is in `GuestBelongings.ts`.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -64,22 +64,3 @@ export const ofHost = (
   }),
   takeBack: secrets.takeBack
 })
-
-/** Of a system that has nothing to give. */
-export const none: Belongings = {
-  give: (_run, { devices, mounts, name, secrets, volumes }) => {
-    const wanted = [
-      ...mounts.map(({ source }) => source),
-      ...devices.map(({ path }) => path),
-      ...secrets.map((secret) => `secret ${secret.name}`),
-      ...volumes.map((volume) => `volume ${volume.name}`)
-    ]
-    const [first] = wanted
-    return first === undefined
-      ? Effect.succeed({ binds: [], devices: [] })
-      : Effect.fail(
-          new HostPathRefused({ name, path: first, problem: "it runs in a microVM, which has nothing of the host" })
-        )
-  },
-  takeBack: () => Effect.void
-}

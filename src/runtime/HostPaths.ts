@@ -14,7 +14,7 @@
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import { constants } from "node:fs"
-import { type FileHandle, lstat, open } from "node:fs/promises"
+import { type FileHandle, lstat, open, readdir, readFile } from "node:fs/promises"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import { HostPathRefused } from "./ContainerExit.ts"
 import type { ContainerSpec } from "./ContainerSpec.ts"
@@ -31,9 +31,26 @@ export interface HostPaths {
     spec: Pick<ContainerSpec, "name" | "mounts">,
     users: UserNamespace | undefined
   ) => Effect.Effect<ReadonlyArray<Bind>, HostPathRefused>
+  /**
+   * What is in the files and directories that it shall have, each from the top down: for a run that cannot have themselves. Refuses
+   * what is too much for that, what shall be written, and what is neither a file nor a directory.
+   */
+  readonly contents: (
+    spec: Pick<ContainerSpec, "name" | "mounts">
+  ) => Effect.Effect<ReadonlyArray<ReadonlyArray<Copied>>, HostPathRefused>
   readonly devices: (
     spec: Pick<ContainerSpec, "name" | "devices">
   ) => Effect.Effect<ReadonlyArray<Device>, HostPathRefused>
+}
+
+/** A file or directory; `path` is empty for the one that was asked for, and begins with a slash for what is in it. */
+export interface Copied {
+  readonly path: string
+  readonly uid: number
+  readonly gid: number
+  readonly mode: number
+  /** Of a file. */
+  readonly content: Buffer | undefined
 }
 
 type Allowed = ReturnType<Allowances["mounts"]>[number]
@@ -103,6 +120,39 @@ const openWithin = async (seen: MountPoints["seen"], allowed: string, path: stri
   return found
 }
 
+/** What can be copied of one path: files and directories, bytes of a file, bytes of all. */
+const MOST_COPIED = 256
+const MOST_OF_ONE = 1_000_000
+const MOST_OF_ALL = 8 * 1024 * 1024
+
+/** All that is in what was opened, read through the descriptor: nobody can put something else into its place. */
+const copied = async (handle: FileHandle): Promise<ReadonlyArray<Copied>> => {
+  const found: Array<Copied> = []
+  let bytes = 0
+  const visit = async (opened: FileHandle, path: string): Promise<void> => {
+    const stat = await opened.stat()
+    if (!stat.isFile() && !stat.isDirectory()) throw new Refused(`${path || "it"} is neither a file nor a directory`)
+    if (found.length === MOST_COPIED) throw new Refused(`there is more than ${MOST_COPIED} files in it`)
+    const { gid, mode, uid } = stat
+    if (stat.isFile()) {
+      bytes += stat.size
+      if (stat.size > MOST_OF_ONE) throw new Refused(`${path || "it"} has more than ${MOST_OF_ONE} bytes`)
+      if (bytes > MOST_OF_ALL) throw new Refused(`there is more than ${MOST_OF_ALL} bytes in it`)
+      const content = await readFile(`/proc/self/fd/${opened.fd}`)
+      if (content.length > MOST_OF_ONE) throw new Refused(`${path || "it"} grows while it is read`)
+      found.push({ path, uid, gid, mode: mode & 0o7777, content })
+      return
+    }
+    found.push({ path, uid, gid, mode: mode & 0o7777, content: undefined })
+    for (const name of (await readdir(`/proc/self/fd/${opened.fd}`)).toSorted()) {
+      const inner = await open(`/proc/self/fd/${opened.fd}/${name}`, O_PATH | constants.O_NOFOLLOW)
+      await visit(inner, `${path}/${name}`).finally(() => inner.close())
+    }
+  }
+  await visit(handle, "")
+  return found
+}
+
 const deviceOf = async (seen: MountPoints["seen"], wanted: ContainerSpec["devices"][number]): Promise<Device> => {
   const stat = await lstat(seen(wanted.path), { bigint: true })
   if (!stat.isCharacterDevice() && !stat.isBlockDevice()) throw new Refused("it is no device")
@@ -155,6 +205,24 @@ export const make = (points: MountPoints, allowances: Allowances): HostPaths => 
         }))
       )
     }),
+    contents: ({ mounts, name }) =>
+      Effect.forEach(mounts, ({ readOnly, source }) =>
+        Effect.gen(function* () {
+          const allowed = allowedFor(source, allowances.mounts())
+          const problem = readOnly ? mountProblem(source, readOnly, allowances) : "only read-only it can be copied"
+          if (allowed === undefined || problem !== undefined) {
+            return yield* new HostPathRefused({ name, path: source, problem: problem ?? "it is not allowed" })
+          }
+          return yield* Effect.acquireUseRelease(
+            Effect.tryPromise({
+              try: () => openWithin(points.seen, allowed.path, source),
+              catch: refused(name, source)
+            }),
+            (opened) => Effect.tryPromise({ try: () => copied(opened), catch: refused(name, source) }),
+            (opened) => Effect.promise(() => opened.close())
+          )
+        })
+      ),
     devices: ({ devices, name }) =>
       Effect.forEach(devices, (wanted) => {
         const problem = deviceProblem(wanted.path, allowances)

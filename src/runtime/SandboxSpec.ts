@@ -35,6 +35,15 @@ export const MicroVmSize = Schema.Struct({
   cpus: Schema.optionalKey(
     Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 1, maximum: 64 }, { expected: "a number from 1 to 64" })))
   ),
+  /** A file of the host with the kernel that it boots; absent: the one that comes with Ironwood. */
+  kernel: Schema.optionalKey(
+    Schema.String.pipe(
+      Schema.check(
+        Schema.isPattern(/^\/[^\0]+$/, { expected: "an absolute path" }),
+        Schema.isMaxLength(4095, { expected: "at most 4095 characters" })
+      )
+    )
+  ),
   /**
    * Bytes of a disk for what its containers write, which then lasts as long as they do; absent: that is in the guest's memory, and
    * lasts as long as the microVM.

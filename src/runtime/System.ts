@@ -105,6 +105,7 @@ export class Systems extends Context.Service<
     readonly paths: RuntimePaths.RuntimePaths
     readonly namespaces: SandboxNamespaces.SandboxNamespaces
     readonly pidNamespaces: PidNamespaces.PidNamespaces
+    readonly hostPaths: HostPaths.HostPaths
     readonly stages: Stages.Stages
     readonly users: UserNamespaces.UserNamespaces
     /** That of a sandbox, if it is there now. */
@@ -177,6 +178,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     namespaces,
     pidNamespaces,
     stages,
+    hostPaths,
     users,
     present: (sandbox) =>
       Effect.suspend(() => {

@@ -16,6 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
+import type { Stats } from "node:fs"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import * as IdMap from "../taproot/IdMap.ts"
@@ -163,6 +164,16 @@ const make = Effect.fnUntraced(function* (configured: string) {
     )
   }
 
+  /** What the roots of layers look like: these never change. */
+  const roots = new Map<string, Stats>()
+  const rootOf = Effect.fnUntraced(function* (top: string) {
+    const seen = roots.get(top)
+    if (seen !== undefined) return seen
+    const root = yield* Files.attempt("stat", top, () => fs.lstat(top))
+    roots.set(top, root)
+    return root
+  })
+
   /** The writable layer's root is what the container sees as "/": it must look like the image's. */
   const makeUpper = Effect.fnUntraced(function* (key: string, top: string, first: number) {
     const upper = path.join(homeOf(key), "upper")
@@ -170,8 +181,11 @@ const make = Effect.fnUntraced(function* (configured: string) {
     yield* Files.makeDirectory(upper)
     yield* Files.makeDirectory(work)
     if (first > 0) yield* Files.attempt("set the owner of", work, () => fs.chown(work, first, first))
-    const root = yield* Files.attempt("stat", top, () => fs.lstat(top))
-    yield* Files.attempt("set the owner of", upper, () => fs.chown(upper, first + root.uid, first + root.gid))
+    const root = yield* rootOf(top)
+    const [user, group] = [first + root.uid, first + root.gid]
+    if (user !== process.geteuid?.() || group !== process.getegid?.()) {
+      yield* Files.attempt("set the owner of", upper, () => fs.chown(upper, user, group))
+    }
     yield* Files.attempt("set the mode of", upper, () => fs.chmod(upper, root.mode & 0o7777))
   })
 
@@ -227,6 +241,17 @@ const make = Effect.fnUntraced(function* (configured: string) {
     { discard: true }
   )
 
+  /** An empty one, whatever a brain that died in the middle has left of it. Where none is, nothing is mounted. */
+  const makeHome = Effect.fnUntraced(function* (key: string) {
+    const home = homeOf(key)
+    const makeIt = Files.attempt("create directory", home, () => fs.mkdir(home, 0o700))
+    yield* Effect.catchIf(
+      makeIt,
+      ({ code }) => code === "EEXIST",
+      () => unmountAll(key).pipe(Effect.andThen(Files.remove(home)), Effect.andThen(makeIt))
+    )
+  })
+
   const checkKey = (key: string) => (keyPattern.test(key) ? Effect.void : Effect.fail(new RootfsKeyInvalid({ key })))
 
   const acquire = Effect.fn("Rootfs.acquire")(function* (
@@ -241,8 +266,9 @@ const make = Effect.fnUntraced(function* (configured: string) {
       if (existing !== undefined && what(existing) !== what(wanted)) {
         return yield* new RootfsConflict({ key, existing: what(existing), wanted: what(wanted) })
       }
-      const isMounted = (yield* mountsOf(key)).includes(targetOf(key, wanted))
-      if (existing !== undefined && isMounted) return describe(key, existing)
+      if (existing !== undefined && (yield* mountsOf(key)).includes(targetOf(key, wanted))) {
+        return describe(key, existing)
+      }
 
       // A digest is always a reference.
       const { layers: imageLayers } = yield* Effect.catchTag(content.get(image), "ReferenceInvalid", Effect.die)
@@ -256,9 +282,7 @@ const make = Effect.fnUntraced(function* (configured: string) {
         })
       }
       if (existing === undefined) {
-        yield* unmountAll(key)
-        yield* Files.remove(homeOf(key))
-        yield* Files.makeDirectory(homeOf(key))
+        yield* makeHome(key)
         const top = path.join(layersDirectory, lower[0] ?? layers.emptyNames[0])
         if (!readonly) yield* makeUpper(key, top, users?.first ?? 0)
         const text = yield* Effect.orDie(Schema.encodeEffect(RootfsRecordJson)(wanted))

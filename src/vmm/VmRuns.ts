@@ -37,7 +37,7 @@ import * as Disks from "./Disks.ts"
 import * as Hold from "./Hold.ts"
 import {
   type Control,
-  type ControlLost,
+  ControlLost,
   type DriverName,
   Hypervisor,
   type LaunchRequest,
@@ -45,6 +45,7 @@ import {
   PlaceFailed
 } from "./Hypervisor.ts"
 import type { VmRecord } from "./Records.ts"
+import * as Shape from "./Shape.ts"
 import * as VmExit from "./VmExit.ts"
 import * as VmPaths from "./VmPaths.ts"
 import * as VmSpec from "./VmSpec.ts"
@@ -238,6 +239,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       yield* endProcess(run)
       yield* run.hold.release
       yield* Effect.timeoutOption(Deferred.await(run.stored), LOG_PATIENCE)
+      yield* hypervisor.release(run.directory, run.cgroup)
       yield* run.process.acknowledge
       yield* Effect.catchCause(cgroups.remove(run.cgroup), (cause) =>
         Effect.logWarning(`the cgroup of ${run.process.label} is still there`, Cause.squash(cause))
@@ -276,7 +278,9 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   const lastWords = (record: VmRecord, run: VmRun) =>
     Effect.gen(function* () {
       yield* Effect.timeoutOption(Deferred.await(run.stored), "2 seconds")
-      const entries = yield* Stream.runCollect(console(record).read({ tail: 2, streams: ["stderr"] }))
+      // on a terminal everything is standard output
+      const streams = run.process.streams.pty ? (["stdout"] as const) : (["stderr"] as const)
+      const entries = yield* Stream.runCollect(console(record).read({ tail: 2, streams }))
       return [...entries].map(({ content }) => Buffer.from(content).toString("utf8").trim()).join("; ")
     }).pipe(Effect.orElseSucceed(() => ""))
 
@@ -312,7 +316,14 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       Rebooted: () => Effect.fail(new VmExit.GuestRebooted({ name })),
       Panicked: () => Effect.fail(new VmExit.GuestPanicked({ name })),
       Hung: () => Effect.fail(new VmExit.GuestHung({ name })),
-      Gone: ({ exit }) => Effect.flatMap(ofProcess(record, run, exit), Effect.fail)
+      Gone: ({ exit }) =>
+        Effect.gen(function* () {
+          const state = yield* hypervisor.endOf(run.directory, exit)
+          const guest = Option.flatMap(state, Hold.endOf)
+          return yield* Option.isSome(guest)
+            ? meaningOf(record, run, guest.value)
+            : Effect.flatMap(ofProcess(record, run, exit), Effect.fail)
+        })
     })
   }
 
@@ -350,6 +361,8 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       Effect.mapError(look, (problem) => new VmExit.FileUnusable({ name: spec.name, path, problem }))
     for (const path of [spec.kernel, spec.initrd]) if (path !== undefined) yield* check(path, Disks.plain(path))
     for (const disk of spec.disks) yield* check(disk.path, Disks.inspect(disk))
+    const ofHost = yield* Effect.promise(() => Shape.hostProblem(spec))
+    if (ofHost !== undefined) return yield* new PlaceFailed({ detail: ofHost })
     if (spec.kernel === undefined && spec.firmware === "uefi") {
       const { code, variables } = VmSpec.UEFI
       yield* check(code, Disks.plain(code))
@@ -434,7 +447,8 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
         ({ path, problem }) => new VmExit.FileUnusable({ name, path, problem })
       )
     }
-    yield* checkFiles(Devices.wanted(record))
+    const spec = Devices.wanted(record)
+    yield* checkFiles(spec)
     const made = Effect.gen(function* () {
       const run = yield* begin(record, life, work && { ...work, beside: false })
       const control = yield* run.hold.get
@@ -442,6 +456,12 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
         if (control.memory === undefined) return yield* new VmExit.VmmRefused({ name, detail: "it takes no memory" })
         yield* control.memory.load(work.memory)
         yield* arrived(run.process.label)
+      } else {
+        // before its guest sees any of it; a memory that is put back has its own shape
+        yield* Effect.mapError(
+          control.shape(VmSpec.machineOf(spec, "")),
+          ({ message }) => new ControlLost({ command: "shape", detail: message })
+        )
       }
       if (work?.paused !== true) yield* control.resume
       return run

@@ -21,6 +21,7 @@ import {
 } from "../../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import { resolve } from "node:path"
 import * as ActorText from "../ActorText.ts"
 import { type Checked, checked, flagOf, wrongFlags } from "../FlagProblems.ts"
 import { Client, orElseStatus, status } from "../Client.ts"
@@ -157,6 +158,7 @@ const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.microvm.memory_bytes", "--memory"],
   ["spec.microvm.cpus", "--cpus"],
   ["spec.microvm.disk_bytes", "--storage-opt"],
+  ["spec.microvm.kernel", "--kernel"],
   ["spec.processes", "--share-processes"],
   ["spec.network", "--network"],
   ["spec.user_namespace", "--userns"]
@@ -188,6 +190,7 @@ const create = Command.make(
       Flag.optional
     ),
     storage: storageOption,
+    kernel: text("kernel", "FILE", "The kernel that its microVM boots (default: the one that comes with Ironwood)"),
     hostname: text("hostname", "NAME", "The hostname that its containers see (default: each its own name)"),
     shareProcesses: yes("share-processes", "Its containers see each other's processes"),
     stopTimeout: checked("stop-timeout", "DURATION", secondsOrDuration).pipe(
@@ -202,8 +205,8 @@ const create = Command.make(
     name: Argument.String("NAME").pipe(Argument.withDescription("Its name"))
   },
   Effect.fnUntraced(function* (flags) {
-    const { cpus, hostname, isolation, labels, memory, name, network, shareProcesses, stopTimeout, storage } = flags
-    const { userNamespace } = flags
+    const { cpus, hostname, isolation, kernel, labels, memory, name, network, shareProcesses, stopTimeout } = flags
+    const { storage, userNamespace } = flags
     const client = yield* Client
     const problem = (found: Checked<unknown>) => (Result.isFailure(found) ? [found.failure] : [])
     const problems = [
@@ -229,7 +232,8 @@ const create = Command.make(
       microvm: {
         ...(memoryBytes === undefined ? {} : { memoryBytes }),
         ...(processors === undefined ? {} : { cpus: processors }),
-        ...(diskBytes === undefined ? {} : { diskBytes })
+        ...(diskBytes === undefined ? {} : { diskBytes }),
+        kernel: kernel === "" ? "" : resolve(kernel)
       },
       labels: Object.fromEntries(labels.flatMap((label) => Option.toArray(Result.getSuccess(label)))),
       ...(grace === undefined ? {} : { stopGracePeriod: toProto(grace) })

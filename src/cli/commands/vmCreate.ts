@@ -12,6 +12,7 @@ import { RestartPolicySchema } from "../../../proto/generated/ironwood/v1/policy
 import {
   VmChipset,
   VmFirmware,
+  VmHugepages,
   VmHypervisor,
   VmReboot,
   VmSchema,
@@ -27,7 +28,7 @@ import { parseRestart, withRestart } from "../PolicyFlags.ts"
 import { parseBytes } from "../Quantity.ts"
 import { durationFlag, secondsOrDuration, toProto } from "../QuantityFlags.ts"
 import { requestId } from "../RequestId.ts"
-import { parseDisk, parseForward } from "../VmFlags.ts"
+import { parseDisk, parseForward, parseTopology } from "../VmFlags.ts"
 
 const no = (name: string, description: string) =>
   Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withDefault(false))
@@ -53,8 +54,32 @@ const flags = {
     Flag.optional
   ),
   cpus: Flag.Int("cpus").pipe(Flag.withMetavar("N"), Flag.withDescription("Processors (default: 1)"), Flag.optional),
+  maxCpus: Flag.Int("max-cpus").pipe(
+    Flag.withMetavar("N"),
+    Flag.withDescription("Processors it can get by `vm resize` while it runs (default: none)"),
+    Flag.optional
+  ),
+  maxMemory: checked("max-memory", "SIZE", parseBytes).pipe(
+    Flag.withDescription("What the guest can get by `vm resize` while it runs (default: no more)"),
+    Flag.optional
+  ),
+  topology: checked("topology", "sockets=N,…", parseTopology).pipe(
+    Flag.withDescription("How the guest sees them: sockets=N,cores=N,threads=N,numa=N"),
+    Flag.optional
+  ),
+  hugepages: Flag.Literals("hugepages", ["none", "2MiB", "1GiB"]).pipe(
+    Flag.withDescription("Huge pages of the host that its memory is made of (default: none)"),
+    Flag.withDefault("none" as const)
+  ),
+  pci: Flag.String("pci").pipe(
+    Flag.withMetavar("ADDRESS"),
+    Flag.withDescription("A PCI device of the host, bound to vfio-pci, e.g. 0000:01:00.0; may be repeated"),
+    Flag.atLeast(0)
+  ),
   disks: checked("disk", "FILE[,OPTION]", parseDisk).pipe(
-    Flag.withDescription("A disk: a file or device of the host[,ro][,format=qcow2][,serial=NAME]; may be repeated"),
+    Flag.withDescription(
+      "A disk: a file or device of the host[,ro][,format=qcow2][,serial=NAME][,size=SIZE][,iops=N][,bps=SIZE]; may be repeated"
+    ),
     Flag.atLeast(0)
   ),
   net: no("net", "A network card, on a network of its own: the guest reaches nothing"),
@@ -110,6 +135,12 @@ const hypervisors = {
   firecracker: VmHypervisor.FIRECRACKER
 } as const
 
+const hugepages = {
+  none: VmHugepages.VM_HUGEPAGES_NONE,
+  "2MiB": VmHugepages.VM_HUGEPAGES_2MIB,
+  "1GiB": VmHugepages.VM_HUGEPAGES_1GIB
+} as const
+
 /** The flags from which fields of the request come. */
 const origins: ReadonlyMap<string, string> = new Map([
   ["spec.name", "NAME"],
@@ -121,6 +152,11 @@ const origins: ReadonlyMap<string, string> = new Map([
   ["spec.memory_bytes", "--memory"],
   ["spec.host_memory_bytes", "--host-memory"],
   ["spec.cpus", "--cpus"],
+  ["spec.max_cpus", "--max-cpus"],
+  ["spec.max_memory_bytes", "--max-memory"],
+  ["spec.topology", "--topology"],
+  ["spec.hugepages", "--hugepages"],
+  ["spec.pci_devices", "--pci"],
   ["spec.disks", "--disk"],
   ["spec.nics", "--publish"],
   ["spec.watchdog", "--watchdog"],
@@ -144,6 +180,8 @@ export const create = Command.make(
     const value = <A>(one: Option.Option<Checked<A>>): A | undefined => values(Option.toArray(one))[0]
     const memoryBytes = value(given.memory)
     const hostMemoryBytes = value(given.hostMemory)
+    const maxMemoryBytes = value(given.maxMemory)
+    const topology = value(given.topology)
     const restart = value(given.restart)
     const disks = values(given.disks)
     const forwards = values(given.publish)
@@ -165,6 +203,11 @@ export const create = Command.make(
       labels: given.labels,
       ...(Option.isSome(given.commandLine) ? { commandLine: given.commandLine.value } : {}),
       ...(Option.isSome(given.cpus) ? { cpus: Math.max(0, given.cpus.value) } : {}),
+      hugepages: hugepages[given.hugepages],
+      pciDevices: [...given.pci],
+      ...(Option.isSome(given.maxCpus) ? { maxCpus: Math.max(0, given.maxCpus.value) } : {}),
+      ...(maxMemoryBytes === undefined ? {} : { maxMemoryBytes }),
+      ...(topology === undefined ? {} : { topology }),
       ...(memoryBytes === undefined ? {} : { memoryBytes }),
       ...(hostMemoryBytes === undefined ? {} : { hostMemoryBytes }),
       ...(Option.isSome(given.stopTime) ? { stopGracePeriod: toProto(given.stopTime.value) } : {}),
