@@ -339,7 +339,7 @@ export type RunFlags = { readonly [K in keyof typeof runFlags]: Value<(typeof ru
 
 /** The specs of the container and of a sandbox of its own as far as they could be read, without their names, and what is wrong. */
 export const read = Effect.fnUntraced(function* (flags: RunFlags) {
-  const problems: Array<FlagProblem> = [...flags.foreign.flat()]
+  const problems: Array<FlagProblem> = flags.foreign.flat()
   const value = <A>(found: Checked<A>): ReadonlyArray<A> => {
     if (Result.isSuccess(found)) return [found.success]
     problems.push(found.failure)
