@@ -370,10 +370,40 @@ const make = Effect.gen(function* () {
   })
 
   const lookUp = References.make(records, content)
+  /** Whether its volumes are of the kind that it can have. Not known as long as its sandbox is not there. */
+  const volumeProblems = Effect.fnUntraced(function* (spec: ContainerSpec, sandbox: SandboxSpec | undefined) {
+    if (spec.volumes.length === 0) return []
+    const own = spec.sandbox ?? spec.name
+    const { records: all } = yield* records.containers.partition
+    const found = yield* Effect.forEach(
+      spec.volumes,
+      Effect.fnUntraced(function* ({ name }, index) {
+        const volume = yield* Effect.option(volumes.get(name))
+        const others = all.filter(
+          ({ value }) => value.sandbox !== own && value.spec.volumes.some((one) => one.name === name)
+        )
+        const isDisk = Option.isSome(volume) && volume.value.spec.sizeBytes !== undefined
+        const problem = Refusals.volumeProblem(
+          name,
+          { isDisk, isThere: Option.isSome(volume) },
+          sandbox?.isolation === "microvm",
+          others.map(({ value }) => value.sandbox)
+        )
+        return problem === undefined ? [] : [{ field: `volumes[${index}].name`, problem }]
+      })
+    )
+    return found.flat()
+  })
+
   /** What a spec refers to; fails when any of it is not so, or when this host does not allow what it wants. */
   const resolve = (spec: ContainerSpec, assumed: References.Assumed, options: { readonly check: boolean }) =>
     Effect.tap(lookUp(References.referencesOf(spec), assumed, options), ({ problems, sandbox }) =>
-      Effect.flatMap(spec.secrets.length === 0 ? Effect.succeed([]) : secrets.list, (there) => {
+      Effect.gen(function* () {
+        const there = spec.secrets.length === 0 ? [] : yield* secrets.list
+        const wrongVolumes =
+          options.check && Option.isNone(sandbox)
+            ? []
+            : yield* volumeProblems(spec, Option.getOrUndefined(sandbox)?.value.spec)
         const lacking = spec.secrets.flatMap(({ name }, index) =>
           there.some((secret) => secret.name === name)
             ? []
@@ -394,9 +424,10 @@ const make = Effect.gen(function* () {
             spec,
             Option.match(sandbox, { onNone: () => "host", onSome: ({ value }) => value.spec.userNamespace })
           ),
+          ...wrongVolumes,
           ...lacking
         ]
-        return Option.match(References.refusalOf([...problems, ...denied]), {
+        return yield* Option.match(References.refusalOf([...problems, ...denied]), {
           onNone: () => Effect.void,
           onSome: Effect.fail
         })

@@ -1,6 +1,7 @@
 /**
- * What a run in a microVM has beside its image. A guest shares no file with its host, so it is given copies, in its memory, as the
- * run starts: of secrets, and of files and directories that are mounted read-only. They are taken back when the run is forgotten.
+ * What a run in a microVM has beside its image. A guest shares no file with its host: volumes are disks of its machine, and of secrets,
+ * and files and directories that are mounted read-only, it is given copies, in its memory, as the run starts. They are taken back
+ * when the run is forgotten.
  *
  * Traps: what is changed on the host afterwards the run does not see; the next one does. Whoever takes the guest over has the copies,
  * as whoever takes over a container has its secrets.
@@ -24,22 +25,24 @@ export const make = (input: {
   readonly files: SystemFiles
   readonly own: Own
   readonly removeTree: (path: string) => Effect.Effect<void>
+  /** The directory of a volume, for a container whose image has `model` there. */
+  readonly volume: (container: string, name: string, model: string) => Effect.Effect<string, CreateFailed>
   readonly hostPaths: HostPaths
   readonly secrets: Secrets["Service"]
 }): Belongings => {
-  const { directory, files, hostPaths, own, removeTree, secrets } = input
+  const { directory, files, hostPaths, own, removeTree, secrets, volume } = input
   const placeOf = (run: string) => `${directory}/${run}`
 
   return {
-    give: (run, spec, owner) =>
+    give: (run, spec, owner, { root }) =>
       Effect.gen(function* () {
         const { devices, mounts, name, volumes } = spec
         const refused = (path: string, problem: string) => new HostPathRefused({ name, path, problem })
         const [device] = devices
         if (device !== undefined) return yield* refused(device.path, "a microVM has no device of its host")
-        const [volume] = volumes
-        if (volume !== undefined)
-          return yield* refused(`volume ${volume.name}`, "a microVM has no directory of its host")
+        const shared = yield* Effect.forEach(volumes, ({ name: wanted, readOnly, target }) =>
+          Effect.map(volume(name, wanted, `${root}${target}`), (source) => ({ source, target, readOnly }))
+        )
         const place = placeOf(run)
         const values = yield* secrets.values(spec)
         const copies = yield* hostPaths.contents(spec)
@@ -63,6 +66,7 @@ export const make = (input: {
         )
         return {
           binds: [
+            ...shared,
             ...mounts.map(({ target }, index) => ({ source: `${place}/mounts/${index}`, target, readOnly: true })),
             ...values.map(({ target }, index) => ({
               source: `${place}/secrets/${index}`,

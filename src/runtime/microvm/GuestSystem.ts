@@ -56,7 +56,7 @@ export const make = Effect.fnUntraced(function* (input: {
     candidates: Effect.succeed([]),
     concurrency: 2
   })
-  const roots = GuestRoots.make({ processes, files, like, removeTree, insert, renew, containers })
+  const roots = GuestRoots.make({ processes, files, like, own, removeTree, insert, renew, containers })
   const threads = Number(yield* textOf(files, "/proc/sys/kernel/threads-max"))
   const system: System = {
     processes,
@@ -93,6 +93,7 @@ export const make = Effect.fnUntraced(function* (input: {
       files,
       own,
       removeTree,
+      volume: roots.volume,
       hostPaths,
       secrets
     }),

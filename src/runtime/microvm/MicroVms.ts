@@ -24,6 +24,7 @@ import { ofHost as files } from "../../host/SystemFiles.ts"
 import { Content } from "../../storage/Content.ts"
 import type { Digest } from "../../storage/Digest.ts"
 import * as DiskRoom from "../../storage/DiskRoom.ts"
+import { Volumes } from "../../storage/Volumes.ts"
 import * as ProcessLog from "../../storage/logs/ProcessLog.ts"
 import { portName } from "../../taproot/GuestPort.ts"
 import { type Process, Processes } from "../../taproot/Processes.ts"
@@ -37,7 +38,7 @@ import type { MicroVmSize } from "../SandboxSpec.ts"
 import { Systems } from "../System.ts"
 import * as Connection from "./Connection.ts"
 import * as GuestImage from "./GuestImage.ts"
-import { imageDisk } from "./GuestRoots.ts"
+import { imageDisk, volumeDisk } from "./GuestRoots.ts"
 import type * as Refusals from "./Refusals.ts"
 import * as SandboxDisks from "./SandboxDisks.ts"
 
@@ -107,6 +108,7 @@ const make = Effect.gen(function* () {
   const systems = yield* Systems
   const executions = yield* Executions
   const secrets = yield* Secrets
+  const volumes = yield* Volumes
   const scope = yield* Effect.scope
   const { paths } = systems
   const live = new Map<string, Connection.Live>()
@@ -213,6 +215,15 @@ const make = Effect.gen(function* () {
     return [...chains.values()].map(imageDisk)
   })
 
+  /** The volumes that they have, each once. */
+  const volumesOf = (name: string, containers: ReadonlyArray<ContainerRecord>) =>
+    Effect.forEach(new Set(containers.flatMap(({ spec }) => spec.volumes.map((volume) => volume.name))), (volume) =>
+      Effect.mapBoth(volumes.prepareDisk(volume), {
+        onSuccess: (file) => volumeDisk(volume, file),
+        onFailure: ({ message }) => new MicroVmFailed({ name, detail: `its volume ${volume}: ${message}` })
+      })
+    )
+
   const start: MicroVms["Service"]["start"] = Effect.fnUntraced(function* (sandbox, containers, user) {
     const { name } = sandbox.spec
     const failed = (detail: string) => new MicroVmFailed({ name, detail })
@@ -246,7 +257,7 @@ const make = Effect.gen(function* () {
         // one that nobody here has tried shall say where it stands still
         commandLine: `console=ttyS0 ${kernel === undefined ? "quiet " : ""}panic=-1 reboot=t`
       },
-      disks: [...(yield* disksOf(name, containers)), ...writable],
+      disks: [...(yield* disksOf(name, containers)), ...writable, ...(yield* volumesOf(name, containers))],
       emptyDisks: EMPTY_DISKS,
       nics: [],
       ports: [{ name: portName, socket: Connection.SOCKET }],

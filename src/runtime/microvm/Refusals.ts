@@ -31,7 +31,7 @@ export const sandboxProblems = (spec: SandboxSpec, lacking: Lacking): ReadonlyAr
 }
 
 /** Of a container in it: it shares nothing with the host, but has copies of what it only reads. */
-export const containerProblems = ({ devices, mounts, volumes }: ContainerSpec): ReadonlyArray<FieldProblem> => [
+export const containerProblems = ({ devices, mounts }: ContainerSpec): ReadonlyArray<FieldProblem> => [
   ...mounts.flatMap(({ readOnly }, index) =>
     readOnly
       ? []
@@ -40,21 +40,29 @@ export const containerProblems = ({ devices, mounts, volumes }: ContainerSpec): 
             field: `mounts[${index}]`,
             problem:
               "its sandbox is a microVM, which shares no directory with the host: with :ro it is copied as the container starts; what " +
-              "is written is kept on a disk of the sandbox (--storage-opt size=4g)"
+              "is written is kept in a volume that has a size (`ironwood volume create -o size=4g NAME`)"
           }
         ]
   ),
   ...(devices.length > 0
     ? [{ field: "devices", problem: "its sandbox is a microVM, which has no device of the host" }]
-    : []),
-  ...(volumes.length > 0
-    ? [
-        {
-          field: "volumes",
-          problem:
-            "its sandbox is a microVM, and a volume is a directory of the host: what is written is kept on a disk of the sandbox " +
-            "(--storage-opt size=4g)"
-        }
-      ]
     : [])
 ]
+
+/** Of a volume that a container shall have. `others`: sandboxes that have it, too. */
+export const volumeProblem = (
+  name: string,
+  volume: { readonly isDisk: boolean; readonly isThere: boolean },
+  isMicroVm: boolean,
+  others: ReadonlyArray<string>
+): string | undefined => {
+  if (!isMicroVm)
+    return volume.isDisk ? `volume ${name} is a disk, which only containers of a microVM can have` : undefined
+  if (!volume.isDisk) {
+    return volume.isThere
+      ? `its sandbox is a microVM, and volume ${name} is a directory of the host: it can have one that was made with a size`
+      : `there is no volume ${name}, and its sandbox is a microVM: make it first, \`ironwood volume create -o size=4g ${name}\``
+  }
+  const [other] = others
+  return other === undefined ? undefined : `volume ${name} is a disk of microVM ${other}, and belongs to one alone`
+}

@@ -12,6 +12,7 @@ import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync, w
 import { release, tmpdir } from "node:os"
 import { decodeSandboxSpec } from "../../../src/runtime/ContainerSpec.ts"
 import type { Container, Containers } from "../../../src/runtime/Containers.ts"
+import { Volumes } from "../../../src/storage/Volumes.ts"
 import * as Taproot from "../../support/taproot.ts"
 import {
   brain,
@@ -352,6 +353,19 @@ describe("a microVM", () => {
         Effect.gen(function* () {
           const disk = () => statSync(`${state}/runtime/microvms/kept.disk`)
           yield* sandbox(containers, "kept", { microvm: { diskBytes: 4 * 1024 ** 3 } })
+          const volumes = yield* Volumes
+          yield* volumes.create({ name: "data", labels: {}, sizeBytes: 64 * 1024 ** 2 })
+          yield* volumes.create({ name: "plain", labels: {} })
+          const attempts = { plain: "directory of the host", nosuch: "there is no volume" }
+          for (const [name, words] of Object.entries(attempts)) {
+            const has = { sandbox: "kept", volumes: [{ name, target: "/data" }] }
+            const refused = yield* Effect.flip(create(containers, { name: "wrong", ...has }))
+            assert.include(refused.message, words)
+          }
+          const has = { volumes: [{ name: "data", target: "/data" }] }
+          assert.include((yield* Effect.flip(create(containers, { name: "wrong", ...has }))).message, "is a disk")
+          const volume = { ...has, restart: { restart: "temporary" }, sandbox: "kept" }
+          yield* create(containers, { name: "writer", ...volume, command: shell("echo kept > /data/file; ls /data") })
           const notes = { sandbox: "kept", command: shell("echo run >> /srv/notes; cat /srv/notes; exec sleep 1000") }
           const said = (name: string, text: string) =>
             patiently(Effect.map(logText(containers, name), (log) => log === text))
@@ -361,6 +375,8 @@ describe("a microVM", () => {
           yield* said("two", "run\n")
           assert.strictEqual(disk().size, 4 * 1024 ** 3)
           assert.isBelow(disk().blocks * 512, 64 * 1024 ** 2, "it takes what is written")
+          yield* waitFor(containers, "writer", ({ state }) => state === "finished")
+          yield* said("writer", "file\n")
           yield* containers.restart("one")
           yield* said("one", "run\nrun\nrun\n")
           yield* containers.stop("one")
@@ -372,8 +388,12 @@ describe("a microVM", () => {
           yield* containers.start("one")
           yield* said("one", "run\nrun\nrun\nrun\nrun\nrun\n")
           yield* said("two", "run\n")
+          yield* containers.remove("writer")
+          yield* create(containers, { name: "reader", ...volume, command: shell("cat /data/file") })
+          yield* said("reader", "kept\n")
           yield* containers.removeSandbox("kept", { force: true })
           assert.deepStrictEqual(readdirSync(`${state}/runtime/microvms`), [])
+          assert.strictEqual(statSync(`${state}/volumes/data/disk`).size, 64 * 1024 ** 2)
         })
       ),
     TIMEOUT
