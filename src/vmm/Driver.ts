@@ -157,7 +157,8 @@ export const choosing = (drivers: readonly [Driver, ...Array<Driver>]): Hypervis
       const chosen = yield* Effect.result(choose(request.machine, request.hypervisor ?? "auto"))
       if (Result.isFailure(chosen)) {
         const words = chosen.failure.map(({ field, problem }) => `${field}: ${problem}`).join("; ")
-        return yield* words === "" ? missing(yield* facts) : new HypervisorMissing({ detail: words })
+        if (words === "") return yield* missing(yield* facts)
+        return yield* new HypervisorMissing({ detail: words, particular: true })
       }
       yield* remember(request.place.directory, chosen.success.name)
       return yield* chosen.success.launch(request)

@@ -77,11 +77,14 @@ export interface DriverFacts {
   readonly capabilities: Capabilities
 }
 
-/** There is no program on this host that makes machines. */
+/** There is no program on this host that makes machines, or none that makes this one. */
 export class HypervisorMissing extends Schema.TaggedError<HypervisorMissing>()("HypervisorMissing", {
-  detail: Schema.String
+  detail: Schema.String,
+  /** There are some, but this is a matter of what the machine wants. */
+  particular: Schema.optionalKey(Schema.Literal(true))
 }) {
   override get message(): string {
+    if (this.particular === true) return `no hypervisor of this host can make it: ${this.detail}`
     return `no hypervisor works on this host (${this.detail}); ${this.hint}`
   }
   get hint(): string {

@@ -58,7 +58,8 @@ describe("RestSocket", () => {
       assert.deepStrictEqual(yield* client.ask("/state", Answer), { state: "on" })
       assert.match(heads[0] ?? "", /^PUT \/v1\/thing HTTP\/1\.1\r\n/)
       assert.match(heads[0] ?? "", /content-length: 13\r\n[^]*\r\n\r\n\{"name":"ä"\}$/i)
-      assert.notMatch(heads[1] ?? "", /\{/)
+      // what a server that knows no more of HTTP than it must takes for no body
+      assert.notMatch(heads[1] ?? "", /\{|transfer-encoding|content-type/i)
       yield* Effect.sleep("20 millis")
       assert.strictEqual(open(), 0)
     }).pipe(Effect.scoped)

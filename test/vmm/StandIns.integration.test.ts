@@ -31,7 +31,7 @@ const files = Effect.acquireRelease(
   Effect.sync(() => {
     const path = mkdtempSync(join(tmpdir(), "ironwood-files-"))
     for (const name of ["kernel", "disk"]) {
-      writeFileSync(join(path, name), name)
+      writeFileSync(join(path, name), name === "kernel" ? "\x7fELF" : name)
       truncateSync(join(path, name), 4096)
       chmodSync(join(path, name), 0o600)
     }
@@ -193,11 +193,9 @@ describe.each(drivers)("$hypervisor", (driver) => {
             assert.strictEqual(ended.state, "parked")
             assert.include(ended.lastExit?.message, `${name}: told to end`)
             const create = name === "firecracker" ? "/machine-config" : "/api/v1/vm.create"
-            for (const answer of ["rubbish", "teapot"]) {
-              standIns.behave({ path: create, answer })
-              const failed = yield* vms.start(name)
-              assert.deepStrictEqual([failed.state, failed.lastExit?.tag], ["parked", "VmmRefused"], answer)
-            }
+            standIns.behave({ path: create, answer: "rubbish" })
+            const failed = yield* vms.start(name)
+            assert.deepStrictEqual([failed.state, failed.lastExit?.tag], ["parked", "VmmRefused"])
             standIns.behave({})
             assert.strictEqual((yield* vms.start(name)).state, "running")
             standIns.behave({ path: name === "firecracker" ? "/vm" : "/api/v1/vm.pause", answer: "teapot" })
@@ -238,6 +236,10 @@ describe("hypervisors", () => {
             assert.match(yield* refusal({ cpus: 33 }), /^cpus: Firecracker has at most 32/)
             assert.match(yield* refusal({ watchdog: true }), /^watchdog: a microvm of Firecracker has none/)
             assert.match(yield* refusal({ nics: [{}] }), /^nics: Firecracker has no user-mode network; qemu could/)
+            assert.match(
+              yield* refusal({ kernel: join(path, "disk") }),
+              /^kernel: Firecracker boots no compressed kernel: give a vmlinux \(ELF\); qemu/
+            )
             const qcow2 = [{ path: join(path, "disk"), format: "qcow2" }]
             assert.match(yield* refusal({ disks: qcow2 }), /^disks\[0\].format: Firecracker cannot read qcow2; qemu/)
             const { kernel: _, initrd: _initrd, ...uefi } = yield* machine(drivers[0], path, "idle")

@@ -138,17 +138,20 @@ export const make = (path: string) => {
   }
 
   return {
-    /** That there may be something new in it: at once, and whenever it was written to. Ends when it cannot be watched. */
+    /** That there may be something new in it: at once, and whenever it was written to. Of one that cannot be watched nothing more is told. */
     changes: Stream.callback<void>(
       (queue) =>
         Effect.acquireRelease(
-          Effect.sync(() => {
-            const watcher = watch(path, () => void Queue.offerUnsafe(queue, undefined))
-            watcher.on("error", () => Queue.endUnsafe(queue))
-            Queue.offerUnsafe(queue, undefined)
-            return watcher
-          }),
-          (watcher) => Effect.sync(() => watcher.close())
+          Effect.try({
+            try: () => {
+              const watcher = watch(path, () => void Queue.offerUnsafe(queue, undefined))
+              watcher.on("error", () => watcher.close())
+              Queue.offerUnsafe(queue, undefined)
+              return watcher
+            },
+            catch: String
+          }).pipe(Effect.option),
+          (watcher) => Effect.sync(() => Option.map(watcher, (watching) => watching.close()))
         ),
       { bufferSize: 1, strategy: "sliding" }
     ),

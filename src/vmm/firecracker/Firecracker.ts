@@ -29,6 +29,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import { closeSync, constants, openSync, readSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
 import type { Cgroups } from "../../host/Cgroups.ts"
@@ -106,6 +107,22 @@ const faultOf = (body: string): string =>
   })
 
 const lost = ({ detail, request }: RestSocket.RestFailed) => new ControlLost({ command: request, detail })
+
+/** Whether a file is an ELF one: the only kernels that it boots on this architecture. One that cannot be read is told of elsewhere. */
+const isKernel = (path: string): boolean => {
+  if (process.arch !== "x64") return true
+  try {
+    const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+    try {
+      const start = Buffer.alloc(4)
+      return readSync(file, start, 0, 4, 0) < 4 || start.toString("latin1") === "\x7fELF"
+    } finally {
+      closeSync(file)
+    }
+  } catch {
+    return true
+  }
+}
 
 /** Its socket to where it can reach it no more. Done twice, or where there is none yet, it is nothing. */
 const secure = (directory: string): Effect.Effect<boolean> =>
@@ -214,6 +231,9 @@ export const driver = Effect.fnUntraced(function* (
     facts,
     refusals: (machine) => [
       ...beyond("Firecracker", capabilities, machine),
+      ...(machine.boot._tag === "Kernel" && !isKernel(machine.boot.kernel)
+        ? [{ field: "boot", problem: "Firecracker boots no compressed kernel: give a vmlinux (ELF)" }]
+        : []),
       ...(machine.cpus > MOST_CPUS ? [{ field: "cpus", problem: `Firecracker has at most ${MOST_CPUS}` }] : []),
       ...machine.disks.flatMap(({ serial }, index) =>
         serial === undefined ? [] : [{ field: `disks[${index}].serial`, problem: "Firecracker has none of one's own" }]
