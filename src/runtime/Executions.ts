@@ -129,12 +129,22 @@ const make = Effect.gen(function* () {
       yield* process.acknowledge
     })
 
+  /** What runs in it was made for: it stays as it was for all of the run. */
+  const bundles = new WeakMap<ContainerRun, typeof Bundle.Type>()
+  const bundleOf = Effect.fnUntraced(function* (run: ContainerRun) {
+    const seen = bundles.get(run)
+    if (seen !== undefined) return seen
+    const text = yield* run.system.files.read(`${run.bundle}/config.json`)
+    const bundle = yield* decodeBundle(text.toString("utf8"))
+    bundles.set(run, bundle)
+    return bundle
+  })
+
   /** What the runtime reads, in a directory of its own below the bundle of the run. */
   const prepare = Effect.fnUntraced(function* (run: ContainerRun, directory: string, spec: ExecSpec) {
     const { files, readInRoot } = run.system
     const failed = (detail: string) => new ExecFailed({ name: run.container, detail })
-    const text = yield* Effect.mapError(files.read(`${run.bundle}/config.json`), ({ message }) => failed(message))
-    const { process } = yield* Effect.mapError(decodeBundle(text.toString("utf8")), ({ message }) => failed(message))
+    const { process } = yield* Effect.mapError(bundleOf(run), ({ message }) => failed(message))
     const { user } = spec
     const who =
       user === undefined
@@ -192,7 +202,8 @@ const make = Effect.gen(function* () {
         RuntimeMissing: ({ message }) => Effect.fail(new ExecFailed({ name: run.container, detail: message })),
         RuntimeFailed: (error) => Effect.fail(failureOf(run.container, spec.command[0] ?? "", error))
       }),
-      Effect.ensuring(removeDirectory(run.system, directory))
+      // behind the scenes: whoever waits for the first byte should not wait for this; what stays goes with the run
+      Effect.ensuring(Effect.forkIn(removeDirectory(run.system, directory), scope))
     )
   }
 
