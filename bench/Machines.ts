@@ -57,6 +57,25 @@ export const sandboxed = async (connection: Connection, name: string): Promise<n
   return took
 }
 
+/** Makes microVMs with a container that runs each, so many, one after the other; the effect removes them. */
+export const inhabited = async (connection: Connection, names: ReadonlyArray<string>): Promise<() => Promise<void>> => {
+  for (const name of names) {
+    const sandbox = { name, isolation: IsolationMode.MICROVM, microvm: { memoryBytes, cpus: 1 } }
+    await Effect.runPromise(connection.call(SandboxService.method.createSandbox, { spec: sandbox }))
+    const spec = { name, sandbox: name, image: "hello:latest", entrypoint: ["/bin/busybox", "sleep", "100000"] }
+    await Effect.runPromise(
+      connection.call(ContainerService.method.createContainer, { spec }, { timeout: "5 minutes" })
+    )
+  }
+  return async () => {
+    for (const name of names) {
+      await Effect.runPromise(
+        connection.call(SandboxService.method.removeSandbox, { name, force: true }, { timeout: "1 minute" })
+      )
+    }
+  }
+}
+
 export interface Machine {
   /** Milliseconds from the kill of its QEMU to the next word of its guest. */
   readonly killed: () => Promise<number>

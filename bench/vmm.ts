@@ -1,7 +1,7 @@
 /**
  * What does a virtual machine under supervision cost beside one that is started by hand, with the same kernel, machine type,
  * accelerator and memory? A container's answer from a microVM, the root file system that it takes, the return of a machine whose
- * QEMU was killed, and one that is paused and resumed.
+ * QEMU was killed, one that is paused and resumed, and what it all weighs beside guests and hypervisors.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -10,14 +10,23 @@ import { mkdirSync } from "node:fs"
 import { join } from "node:path"
 import * as Client from "../src/cli/Client.ts"
 import { type HandMade, handMade } from "./HandMade.ts"
-import { ironwood } from "./Ironwood.ts"
-import { acceleratorOf, machine, sandboxed } from "./Machines.ts"
-import { interleave, progress, report, timed } from "./Measure.ts"
+import { ironwood, type Subject } from "./Ironwood.ts"
+import { acceleratorOf, inhabited, machine, sandboxed } from "./Machines.ts"
+import { interleave, memory, progress, report, timed } from "./Measure.ts"
 import { workspace } from "./Peers.ts"
 import { peaks, rootSquashfs } from "./RootSquashfs.ts"
 
 const space = workspace()
 const rounds = 5
+/** The least of what `weigh` says within a minute: the brain collects its garbage when it has nothing else to do. */
+const settled = async (weigh: () => number): Promise<number> => {
+  let least = weigh()
+  for (let looks = 0; looks < 12; looks++) {
+    await new Promise((resolve) => setTimeout(resolve, 5_000))
+    least = Math.min(least, weigh())
+  }
+  return least
+}
 
 const roots = async (): Promise<void> => {
   progress("root file systems, each in turn")
@@ -90,6 +99,28 @@ const machines = async (connection: Client.Connection, hand: HandMade): Promise<
   }
 }
 
+/** What taproot and the brain weigh more for each microVM with a container in it, once they have settled. */
+const weights = async (connection: Client.Connection, instance: Subject): Promise<void> => {
+  const many = 10
+  progress(`${many} microVMs, until they have settled`)
+  const weight = () => memory(instance.taprootPid, "Pss") + memory(instance.brainPid(), "Pss")
+  const names = Array.from({ length: many }, (_, index) => `weight-${index}`)
+  // what is made once is the first one's
+  const removeFirst = await inhabited(connection, ["weight-first"])
+  const before = await settled(weight)
+  const remove = await inhabited(connection, names)
+  const each = ((await settled(weight)) - before) / many
+  report({
+    question: "host memory per microVM beyond its guest's and its hypervisor's",
+    subject: "ironwood",
+    unit: "MiB",
+    samples: [each],
+    aim: `under 0.2 MiB, at ${many}`
+  })
+  await remove()
+  await removeFirst()
+}
+
 await roots()
 const home = join(space, "instance")
 mkdirSync(home)
@@ -103,6 +134,7 @@ try {
   const hand = handMade(space, accelerator)
   await answers(connection, hand, accelerator.toUpperCase())
   await machines(connection, hand)
+  await weights(connection, instance)
   await Effect.runPromise(Scope.close(scope, Exit.void))
 } finally {
   await instance.close()

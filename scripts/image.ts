@@ -276,6 +276,7 @@ const madeAt = (): number => {
 const ours = (): ReadonlyArray<CpioEntry> => [
   file("usr/lib/ironwood/init", readFileSync(join(build, "init")), 0o755),
   file("usr/lib/ironwood/enter", readFileSync(join(build, "enter")), 0o755),
+  file("usr/lib/ironwood/idmap", readFileSync(join(build, "idmap")), 0o755),
   file("usr/lib/ironwood/launch", readFileSync(join(build, "launch")), 0o755),
   file("usr/lib/ironwood/unpack", readFileSync(join(build, "unpack")), 0o755),
   file("usr/lib/ironwood/hand", readFileSync(join(build, "hand")), 0o755),

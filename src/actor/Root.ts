@@ -46,6 +46,12 @@ export interface Root {
     readonly watchers: number
     /** Lives that are monitored or linked, hold a name or take from a mailbox. */
     readonly bonds: number
+    /** Entries about names: held, or waited for. */
+    readonly names: number
+    /** Restarts that wait for their turn under the tree's rate. */
+    readonly turns: number
+    /** Actors of which something is still to be written to the journal. */
+    readonly unwritten: number
   }>
 }
 
@@ -114,12 +120,7 @@ export const start = Effect.fnUntraced(function* <E, R>(
     tree,
     end,
     await: Deferred.await(ended),
-    resources: Effect.sync(() => ({
-      actors: engine.actors,
-      timers: engine.timers,
-      watchers: engine.log.watchers,
-      bonds: engine.bonds.size
-    }))
+    resources: Effect.sync(() => engine.resources)
   }
 })
 

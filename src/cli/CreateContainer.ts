@@ -5,7 +5,12 @@
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import { ContainerService, type ContainerSpecSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
-import { IsolationMode, NetworkMode, SandboxService } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
+import {
+  IsolationMode,
+  NetworkMode,
+  SandboxService,
+  UserNamespaceMode
+} from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { Client, orElseStatus, status } from "./Client.ts"
 import { exitCodes } from "./ExitCode.ts"
 import { changed, type Failure, withNext } from "./Failure.ts"
@@ -27,7 +32,11 @@ export const createContainer = Effect.fnUntraced(function* (
   const name = flags.name === "" ? generateName(Math.random) : flags.name
   const { problems, pull, sandbox: place, spec: rest } = yield* read(flags)
   const spec = { ...rest, name, sandbox: flags.sandbox }
-  const isUsual = place.network !== NetworkMode.HOST && place.isolation !== IsolationMode.MICROVM
+  const isUsual =
+    place.network !== NetworkMode.HOST &&
+    place.isolation !== IsolationMode.MICROVM &&
+    place.userNamespace !== UserNamespaceMode.PRIVATE &&
+    place.hostname === ""
   const ownSandbox = !isUsual && flags.sandbox === ""
   // what is made before the container is made only for one that can be
   if (problems.length > 0 || ownSandbox) yield* check(command, spec, problems, pull)

@@ -11,6 +11,8 @@ export interface Bind {
   readonly source: string
   readonly target: string
   readonly readOnly: boolean
+  /** podman's `idmap`. */
+  readonly mapIds: boolean
 }
 
 export interface Volume {
@@ -27,22 +29,25 @@ export type Source = { readonly bind: Bind } | { readonly volume: Volume }
 /** What `--mount` can ask for. */
 export type Mount = Source | { readonly tmpfs: Tmpfs }
 
-const sourceOf = (source: string, target: string, readOnly: boolean): Source =>
-  source.includes("/") ? { bind: { source, target, readOnly } } : { volume: { name: source, target, readOnly } }
+const sourceOf = (source: string, target: string, readOnly: boolean, mapIds: boolean): Source =>
+  source.includes("/") ? { bind: { source, target, readOnly, mapIds } } : { volume: { name: source, target, readOnly } }
 
-/** `data:/data`, `/srv/data:/data`, either with `:ro`. */
+/** `data:/data`, `/srv/data:/data`, either with `:ro`, the latter with `:idmap` too. */
 export const parseVolume = (text: string): Result.Result<Source, string> => {
-  const [source = "", target = "", option = "", ...rest] = text.split(":")
+  const [source = "", target = "", words = "", ...rest] = text.split(":")
+  const options = words === "" ? [] : words.split(",")
   if (target === "" && source.startsWith("/")) {
     return Result.fail(`a name before the path, as in data:${source}: a volume without one nobody would find again`)
   }
-  if (["z", "Z"].includes(option)) return Result.fail(`no :${option}: files have no SELinux labels here`)
-  if (source === "" || target === "" || rest.length > 0 || !["", "ro", "rw"].includes(option)) {
+  const label = options.find((option) => option === "z" || option === "Z")
+  if (label !== undefined) return Result.fail(`no :${label}: files have no SELinux labels here`)
+  const known = options.every((option) => ["ro", "rw", "idmap"].includes(option))
+  if (source === "" || target === "" || rest.length > 0 || !known) {
     return Result.fail("a volume or a path of the host, as in data:/data, /srv/data:/data or data:/data:ro")
   }
   return source.startsWith(".") || source.startsWith("~")
     ? Result.fail(`a path from / on, not ${source}: the host that runs it need not be this one`)
-    : Result.succeed(sourceOf(source, target, option === "ro"))
+    : Result.succeed(sourceOf(source, target, options.includes("ro"), options.includes("idmap")))
 }
 
 /** `/tmp`, `/tmp:size=16m`; docker's other options of tmpfs are told to be none. */
@@ -63,7 +68,8 @@ const keys: Readonly<Record<string, string>> = {
   destination: "target",
   readonly: "readonly",
   ro: "readonly",
-  "tmpfs-size": "tmpfs-size"
+  "tmpfs-size": "tmpfs-size",
+  idmap: "idmap"
 }
 
 /** `type=bind,source=/srv/data,target=/data,readonly`, `type=volume,source=data,target=/data` or `type=tmpfs,target=/tmp,tmpfs-size=16m`. */
@@ -77,7 +83,7 @@ export const parseMount = (text: string): Result.Result<Mount, string> => {
     if (key === undefined) return Result.fail(usage)
     given.set(key, value)
   }
-  const { readonly = "false", source = "", target = "", type = "bind" } = Object.fromEntries(given)
+  const { idmap = "false", readonly = "false", source = "", target = "", type = "bind" } = Object.fromEntries(given)
   const size = given.get("tmpfs-size")
   if (type === "tmpfs" && target !== "" && source === "") {
     if (size === undefined) return Result.succeed({ tmpfs: [target, {}] })
@@ -87,7 +93,7 @@ export const parseMount = (text: string): Result.Result<Mount, string> => {
     return Result.fail(usage)
   const isNamed = type === "volume" && source !== "" && !source.includes("/")
   return target !== "" && (isNamed || (type === "bind" && source.startsWith("/")))
-    ? Result.succeed(sourceOf(source, target, readonly === "true"))
+    ? Result.succeed(sourceOf(source, target, readonly === "true", idmap === "true"))
     : Result.fail(usage)
 }
 

@@ -6,7 +6,7 @@ import * as Proto from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { Containers } from "../runtime/Containers.ts"
 import type { Sandbox } from "../runtime/Containers.ts"
 import { SandboxSpec } from "../runtime/SandboxSpec.ts"
-import type { IsolationMode, NetworkMode, ProcessMode } from "../runtime/SandboxSpec.ts"
+import type { IsolationMode, NetworkMode, ProcessMode, UserNamespaceMode } from "../runtime/SandboxSpec.ts"
 import { StopOptions } from "../runtime/StopOptions.ts"
 import { invalidSpec } from "./ContainerMessages.ts"
 import { service, unary } from "./EffectGrpc.ts"
@@ -30,6 +30,11 @@ const isolationModes = {
   microvm: Proto.IsolationMode.MICROVM
 } as const satisfies Record<IsolationMode, Proto.IsolationMode>
 
+const userNamespaceModes = {
+  host: Proto.UserNamespaceMode.HOST,
+  private: Proto.UserNamespaceMode.PRIVATE
+} as const satisfies Record<UserNamespaceMode, Proto.UserNamespaceMode>
+
 /** A sandbox's spec as it goes over the wire. */
 export const specToProto = (spec: SandboxSpec): MessageInitShape<typeof Proto.SandboxSpecSchema> => ({
   name: spec.name,
@@ -38,12 +43,14 @@ export const specToProto = (spec: SandboxSpec): MessageInitShape<typeof Proto.Sa
   labels: { ...spec.labels },
   processes: processModes[spec.processes],
   isolation: isolationModes[spec.isolation],
+  userNamespace: userNamespaceModes[spec.userNamespace],
   ...(spec.isolation === "microvm"
     ? {
         microvm: {
           ...(spec.microvm.memoryBytes === undefined ? {} : { memoryBytes: BigInt(spec.microvm.memoryBytes) }),
           ...(spec.microvm.cpus === undefined ? {} : { cpus: spec.microvm.cpus }),
-          ...(spec.microvm.diskBytes === undefined ? {} : { diskBytes: BigInt(spec.microvm.diskBytes) })
+          ...(spec.microvm.diskBytes === undefined ? {} : { diskBytes: BigInt(spec.microvm.diskBytes) }),
+          kernel: spec.microvm.kernel ?? ""
         }
       }
     : {}),
@@ -58,7 +65,8 @@ export const sandboxToProto = (sandbox: Sandbox): MessageInitShape<typeof Proto.
   createTime: timestamp(sandbox.createdAt),
   actorPath: sandbox.path,
   containers: [...sandbox.containers],
-  implicit: sandbox.implicit
+  implicit: sandbox.implicit,
+  firstUser: sandbox.firstUser ?? 0
 })
 
 const decode = decoder("spec", Proto.SandboxSpecSchema, SandboxSpec)
@@ -75,12 +83,14 @@ export const specFromProto = (spec: Proto.SandboxSpec | undefined) =>
           labels: spec.labels,
           processes: wordOf(processModes, spec.processes),
           isolation: wordOf(isolationModes, spec.isolation),
+          userNamespace: wordOf(userNamespaceModes, spec.userNamespace),
           microvm:
             spec.microvm &&
             given({
               memoryBytes: spec.microvm.memoryBytes === undefined ? undefined : Number(spec.microvm.memoryBytes),
               cpus: spec.microvm.cpus,
-              diskBytes: spec.microvm.diskBytes === undefined ? undefined : Number(spec.microvm.diskBytes)
+              diskBytes: spec.microvm.diskBytes === undefined ? undefined : Number(spec.microvm.diskBytes),
+              kernel: spec.microvm.kernel || undefined
             }),
           stopGracePeriod: spec.stopGracePeriod && millisOf(spec.stopGracePeriod)
         })

@@ -10,6 +10,7 @@ import { DiskSpec, macAt, NicSpec, VmSpec } from "../vmm/VmSpec.ts"
 import type { Vm } from "../vmm/Vms.ts"
 import * as Policy from "./Policy.ts"
 import { decoder, fieldPath, given, invalid, InvalidRequest, wordOf } from "./Request.ts"
+import { diskShapeToProto, encodedDiskShape, encodedShape, shapeToProto } from "./VmShapeMessages.ts"
 import { millisOf, timestamp, uint32, wireDuration } from "./Time.ts"
 
 const states = {
@@ -67,11 +68,12 @@ export const specToProto = (spec: VmSpec) =>
     initrd: spec.initrd ?? "",
     commandLine: spec.commandLine,
     firmware: firmwares[spec.firmware],
-    disks: spec.disks.map(({ format, path, readOnly, serial = "" }) => ({
-      path,
-      format: formats[format],
-      readOnly,
-      serial
+    disks: spec.disks.map((disk) => ({
+      path: disk.path,
+      format: formats[disk.format],
+      readOnly: disk.readOnly,
+      serial: disk.serial ?? "",
+      ...diskShapeToProto(disk)
     })),
     nics: spec.nics.map(({ forwards, hostAccess }, index) => ({
       mac: macAt(spec, index),
@@ -80,6 +82,7 @@ export const specToProto = (spec: VmSpec) =>
     })),
     watchdog: spec.watchdog,
     balloon: spec.balloon,
+    ...shapeToProto(spec),
     onReboot: reboots[spec.onReboot],
     stopGracePeriod: wireDuration(spec.stopGracePeriod),
     restart: Policy.toProto(spec.restart),
@@ -124,8 +127,14 @@ const size = (bytes: bigint | undefined) => (bytes === undefined ? undefined : N
 export const forwardToDomain = ({ guestPort, hostAddress, hostPort, protocol }: Proto.VmForward) =>
   given({ protocol: protocol || undefined, hostAddress: hostAddress || undefined, hostPort, guestPort })
 
-const encodedDisk = ({ format, path, readOnly, serial }: Proto.VmDisk) =>
-  given({ path, format: wordOf(formats, format), readOnly, serial: serial || undefined })
+const encodedDisk = (disk: Proto.VmDisk) =>
+  given({
+    path: disk.path,
+    format: wordOf(formats, disk.format),
+    readOnly: disk.readOnly,
+    serial: disk.serial || undefined,
+    ...encodedDiskShape(disk)
+  })
 
 const encodedNic = ({ forwards, hostAccess, mac }: Proto.VmNic) =>
   given({
@@ -160,6 +169,7 @@ const encodedOf = (spec: Proto.VmSpec) =>
     nics: spec.nics.map(encodedNic),
     watchdog: spec.watchdog,
     balloon: spec.balloon,
+    ...encodedShape(spec),
     onReboot: wordOf(reboots, spec.onReboot),
     stopGracePeriod: spec.stopGracePeriod && millisOf(spec.stopGracePeriod),
     restart: Policy.encodedOf(spec.restart),

@@ -17,6 +17,7 @@ import { unaryOnce } from "./RequestIds.ts"
 import { millisOf } from "./Time.ts"
 import { memoryMethods } from "./VmMemoryMethods.ts"
 import { diskFromProto, invalidSpec, nicFromProto, specFromProto, specToProto, vmToProto } from "./VmMessages.ts"
+import { measureFromProto } from "./VmShapeMessages.ts"
 
 const vm = (found: Vm) => ({ vm: vmToProto(found) })
 
@@ -197,6 +198,13 @@ export const makeVmService = () => {
       method.detachVmNic,
       Effect.fn("VmService.detachVmNic")(function* ({ mac, name }) {
         return vm(yield* inRequest(method.detachVmNic.input, (yield* Vms).detachNic(name, mac)))
+      })
+    ),
+    resizeVm: unaryOnce(
+      method.resizeVm,
+      Effect.fn("VmService.resizeVm")(function* (request) {
+        const measure = yield* measureFromProto(request)
+        return vm(yield* inRequest(method.resizeVm.input, (yield* Vms).resize(request.name, measure)))
       })
     ),
     streamVmConsole: bidiStreaming(method.streamVmConsole, streamConsole),

@@ -5,13 +5,17 @@ import * as Proto from "../../proto/generated/ironwood/v1/volume_pb.ts"
 import { type Volume, Volumes, VolumeSpec } from "../storage/Volumes.ts"
 import { service, unary } from "./EffectGrpc.ts"
 import { hasLabels } from "./Page.ts"
-import { decoder, invalid } from "./Request.ts"
+import { decoder, given, invalid } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
 import { timestamp } from "./Time.ts"
 
 /** A volume as it goes over the wire. */
 export const volumeToProto = (volume: Volume): MessageInitShape<typeof Proto.VolumeSchema> => ({
-  spec: { name: volume.spec.name, labels: { ...volume.spec.labels } },
+  spec: {
+    name: volume.spec.name,
+    labels: { ...volume.spec.labels },
+    ...(volume.spec.sizeBytes === undefined ? {} : { sizeBytes: BigInt(volume.spec.sizeBytes) })
+  },
   uid: volume.uid,
   createTime: timestamp(volume.createdAt),
   path: volume.path,
@@ -23,7 +27,15 @@ const decode = decoder("spec", Proto.VolumeSpecSchema, VolumeSpec)
 
 /** The volume's spec in the field `spec` of a request. */
 const specFromProto = (spec: Proto.VolumeSpec | undefined) =>
-  spec === undefined ? Effect.fail(invalid("spec", "must be set")) : decode({ name: spec.name, labels: spec.labels })
+  spec === undefined
+    ? Effect.fail(invalid("spec", "must be set"))
+    : decode(
+        given({
+          name: spec.name,
+          labels: spec.labels,
+          sizeBytes: spec.sizeBytes === undefined ? undefined : Number(spec.sizeBytes)
+        })
+      )
 
 const volume = (found: Volume) => ({ volume: volumeToProto(found) })
 

@@ -140,16 +140,20 @@ const ancestors = (path: string): ReadonlyArray<string> => {
 const LOOK_AGAIN = "10 millis"
 const PATIENCE = "5 seconds"
 
+/** The lines of mountinfo with the file systems `cgroup` and `cgroup2`. */
+const cgroupMounts = /^.* - cgroup2? .*$/gm
+
 /** Those of a system, as its process `processId` sees them. */
 export const make = Effect.fnUntraced(function* (
   processId: number,
   files: SystemFiles
 ): Effect.fn.Return<Cgroups["Service"]> {
   const readOrEmpty = (path: string) => unlessGone("", textOf(files, path))
-  // Looked up each time, parsed when it has changed: a hierarchy may go while we run (OciProbe unmounts one for crun).
+  // Looked up each time, parsed when it has changed: a hierarchy may go while we run (OciProbe unmounts one for crun). Of the
+  // mounts only those of cgroups: each container has one, too, and comes and goes.
   let seen: { readonly text: string; readonly layout: CgroupLayout } | undefined
   const layout = Effect.map(unlessGone(Buffer.alloc(0), files.read(`/proc/${processId}/mountinfo`)), (bytes) => {
-    const text = bytes.toString("utf8")
+    const text = (bytes.toString("utf8").match(cgroupMounts) ?? []).join("\n")
     if (seen?.text !== text) seen = { text, layout: fromMounts(parseMountInfo(text)) }
     return seen.layout
   })

@@ -12,6 +12,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { type FSWatcher, watch } from "node:fs"
 import * as fs from "node:fs/promises"
+import * as os from "node:os"
 import { kill } from "node:process"
 
 /** A file operation did not succeed; `code` is the errno's name (`ENOENT`). */
@@ -118,7 +119,8 @@ export const ofHost: SystemFiles = {
       const wanted = pids ?? (await fs.readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number)
       return (await Promise.all(wanted.map(factsOf))).filter((facts) => facts !== undefined)
     }),
-  uptime: Effect.promise(async () => Number((await fs.readFile("/proc/uptime", "latin1")).split(" ")[0])),
+  // a look of some microseconds, where a file that is read takes a turn of the thread pool
+  uptime: Effect.sync(() => os.uptime()),
   changed: (path) =>
     Effect.callback<void>((resume) => {
       const watcher = watched(path, () => resume(Effect.void))

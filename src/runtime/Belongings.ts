@@ -2,7 +2,7 @@
  * What a run of a container has beside its image: paths, devices, volumes and secrets. Given as it starts, taken back when it is
  * forgotten.
  *
- * Trap: only this host has any. A container in a microVM that wants some is refused plainly, at each start.
+ * Of this host: the things themselves. What a microVM has instead is in `GuestBelongings.ts`.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -11,6 +11,8 @@ import type { ContainerSpec } from "./ContainerSpec.ts"
 import type { HostPaths } from "./HostPaths.ts"
 import type { Bind, Device } from "./RuntimeSpec.ts"
 import type { Secrets } from "./Secrets.ts"
+import type { Stages } from "./Stages.ts"
+import type { UserNamespace } from "../taproot/IdMap.ts"
 import type { VolumeMounts } from "./VolumeMounts.ts"
 
 export interface Belongings {
@@ -19,8 +21,12 @@ export interface Belongings {
     run: string,
     spec: ContainerSpec,
     owner: { readonly uid: number; readonly gid: number },
-    /** Its root file system, as we see it. */
-    root: string
+    where: {
+      /** Its root file system, as we see it. */
+      readonly root: string
+      /** Its user namespace. */
+      readonly users: UserNamespace | undefined
+    }
   ) => Effect.Effect<
     { readonly binds: ReadonlyArray<Bind>; readonly devices: ReadonlyArray<Device> },
     HostPathRefused | SecretMissing | CreateFailed,
@@ -30,32 +36,31 @@ export interface Belongings {
   readonly takeBack: (run: string) => Effect.Effect<void>
 }
 
-export const ofHost = (paths: HostPaths, secrets: Secrets["Service"], volumes: VolumeMounts): Belongings => ({
-  give: Effect.fnUntraced(function* (run, spec, owner, root) {
-    const files = yield* Effect.catchTag(secrets.give(run, spec, owner), "SecretNotKept", ({ message }) =>
-      Effect.fail(new CreateFailed({ name: spec.name, detail: message }))
+export const ofHost = (
+  stages: Stages,
+  paths: HostPaths,
+  secrets: Secrets["Service"],
+  volumes: VolumeMounts
+): Belongings => ({
+  give: Effect.fnUntraced(function* (run, spec, owner, { root, users }) {
+    const first = users?.first ?? 0
+    const files = yield* Effect.catchTag(
+      secrets.give(run, spec, { uid: first + owner.uid, gid: first + owner.gid }),
+      "SecretNotKept",
+      ({ message }) => Effect.fail(new CreateFailed({ name: spec.name, detail: message }))
     )
-    const binds = [...(yield* paths.stage(run, spec)), ...(yield* volumes.of(spec, root)), ...files]
-    return { binds, devices: yield* paths.devices(spec) }
+    const devices = yield* paths.devices(spec)
+    if (spec.mounts.length + spec.volumes.length === 0) return { binds: files, devices }
+    const stage = yield* Effect.mapError(
+      stages.open(run),
+      ({ message }) => new CreateFailed({ name: spec.name, detail: message })
+    )
+    const binds = [
+      ...(yield* paths.stage(stage, spec, users)),
+      ...(yield* volumes.of(stage, spec, root, users)),
+      ...files
+    ]
+    return { binds, devices }
   }),
   takeBack: secrets.takeBack
 })
-
-/** Of a system that has nothing to give. */
-export const none: Belongings = {
-  give: (_run, { devices, mounts, name, secrets, volumes }) => {
-    const wanted = [
-      ...mounts.map(({ source }) => source),
-      ...devices.map(({ path }) => path),
-      ...secrets.map((secret) => `secret ${secret.name}`),
-      ...volumes.map((volume) => `volume ${volume.name}`)
-    ]
-    const [first] = wanted
-    return first === undefined
-      ? Effect.succeed({ binds: [], devices: [] })
-      : Effect.fail(
-          new HostPathRefused({ name, path: first, problem: "it runs in a microVM, which has nothing of the host" })
-        )
-  },
-  takeBack: () => Effect.void
-}

@@ -54,9 +54,10 @@ import * as RuntimePaths from "./RuntimePaths.ts"
 import * as Isolation from "./Isolation.ts"
 import * as RuntimeSpec from "./RuntimeSpec.ts"
 import { SeccompFilters } from "./SeccompFilters.ts"
-import type * as HostPaths from "./HostPaths.ts"
 import type * as PidNamespaces from "./PidNamespaces.ts"
 import type * as SandboxNamespaces from "./SandboxNamespaces.ts"
+import type * as Stages from "./Stages.ts"
+import { COUNT } from "../taproot/IdMap.ts"
 import { orFullDisk, startFailure } from "./StartFailure.ts"
 import { type System, Systems } from "./System.ts"
 
@@ -83,7 +84,7 @@ export class ContainerRuns extends Context.Service<
     readonly paths: RuntimePaths.RuntimePaths
     readonly namespaces: SandboxNamespaces.SandboxNamespaces
     readonly pidNamespaces: PidNamespaces.PidNamespaces
-    readonly hostPaths: HostPaths.HostPaths
+    readonly stages: Stages.Stages
     /** The run that nobody has judged yet, if any: made by whichever actor or brain. Older ones beside it are ended. */
     readonly find: (record: ContainerRecord) => Effect.Effect<Option.Option<ContainerRun>>
     /** Whether taproot has anything of it: a process that lives, one whose end nobody has judged, a start that is half-way. */
@@ -158,7 +159,7 @@ const make = Effect.gen(function* () {
   const systems = yield* Systems
   const scope = yield* Effect.scope
   const filters = new SeccompFilters()
-  const { hostPaths, namespaces, paths, pidNamespaces } = systems
+  const { namespaces, paths, pidNamespaces, stages } = systems
   const preparing = Semaphore.makeUnsafe(PREPARED_AT_ONCE)
 
   const room = DiskRoom.outputRoom(dirname(paths.logs))
@@ -346,7 +347,8 @@ const make = Effect.gen(function* () {
     const image = yield* Effect.mapError(content.get(digest), (error) =>
       error._tag === "StorageFailed" ? new RootfsFailed({ name, detail: error.message }) : missing
     )
-    const mount = yield* Effect.mapError(system.root(digest, name, record.identity ?? ""), (error) =>
+    const { users } = surroundings
+    const mount = yield* Effect.mapError(system.root(digest, name, record.identity ?? "", users), (error) =>
       error._tag === "ImageNotFound" ? missing : error
     )
     const asUser = spec.user ?? image.config.user
@@ -355,8 +357,13 @@ const make = Effect.gen(function* () {
       (error) =>
         new UserUnknown({ name, user: asUser, detail: error._tag === "UserNotFound" ? error.problem : error.message })
     )
+    const beyond = users === undefined ? undefined : [user.uid, user.gid, ...user.groups].find((id) => id >= COUNT)
+    if (beyond !== undefined) {
+      const detail = `its sandbox has the users and groups 0 to ${COUNT - 1} alone (userNamespace: private), and not ${beyond}`
+      return yield* new UserUnknown({ name, user: asUser, detail })
+    }
     const isolation = Isolation.of(spec.security, system.capabilities)
-    const belongings = yield* system.belongings.give(request.id, spec, user, mount.seen)
+    const belongings = yield* system.belongings.give(request.id, spec, user, { root: mount.seen, users })
     const config = yield* RuntimeSpec.make({
       spec,
       image: image.config,
@@ -439,7 +446,7 @@ const make = Effect.gen(function* () {
     paths,
     namespaces,
     pidNamespaces,
-    hostPaths,
+    stages,
     log,
     start,
     find: Effect.fnUntraced(function* (record) {

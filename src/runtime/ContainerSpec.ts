@@ -211,7 +211,9 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
     Schema.Struct({
       source: HostPath,
       target: TargetPath,
-      readOnly: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false)))
+      readOnly: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
+      /** In a private user namespace: what is root's on the host is root's inside. Else it is nobody's. */
+      mapIds: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false)))
     })
   ).pipe(
     Schema.check(Schema.isMaxLength(64, { expected: "at most 64 of them" })),

@@ -105,6 +105,8 @@ export interface Sandbox {
   readonly spec: SandboxSpec
   /** True: made for one container that named no sandbox, and removed with it. */
   readonly implicit: boolean
+  /** Of the host: who its root is there, where it has users of its own. */
+  readonly firstUser: number | undefined
   readonly path: ActorPath
   readonly containers: ReadonlyArray<string>
   readonly node: TreeNode | undefined

@@ -63,6 +63,7 @@ import * as RuntimeSupervisor from "./RuntimeSupervisor.ts"
 import * as SandboxSteering from "./SandboxSteering.ts"
 import { SandboxSpec } from "./SandboxSpec.ts"
 import * as System from "./System.ts"
+import * as UserRanges from "./UserRanges.ts"
 import type { StopOptions } from "./StopOptions.ts"
 
 export interface Options {
@@ -206,6 +207,7 @@ const make = Effect.gen(function* () {
       updatedAt: record.updatedAt,
       spec: record.value.spec,
       implicit: record.value.implicit,
+      firstUser: record.value.firstUser,
       path,
       containers: (yield* inSandbox(record.name)).map(({ name }) => name),
       node: yield* runtime.node(path)
@@ -368,10 +370,40 @@ const make = Effect.gen(function* () {
   })
 
   const lookUp = References.make(records, content)
+  /** Whether its volumes are of the kind that it can have. Not known as long as its sandbox is not there. */
+  const volumeProblems = Effect.fnUntraced(function* (spec: ContainerSpec, sandbox: SandboxSpec | undefined) {
+    if (spec.volumes.length === 0) return []
+    const own = spec.sandbox ?? spec.name
+    const { records: all } = yield* records.containers.partition
+    const found = yield* Effect.forEach(
+      spec.volumes,
+      Effect.fnUntraced(function* ({ name }, index) {
+        const volume = yield* Effect.option(volumes.get(name))
+        const others = all.filter(
+          ({ value }) => value.sandbox !== own && value.spec.volumes.some((one) => one.name === name)
+        )
+        const isDisk = Option.isSome(volume) && volume.value.spec.sizeBytes !== undefined
+        const problem = Refusals.volumeProblem(
+          name,
+          { isDisk, isThere: Option.isSome(volume) },
+          sandbox?.isolation === "microvm",
+          others.map(({ value }) => value.sandbox)
+        )
+        return problem === undefined ? [] : [{ field: `volumes[${index}].name`, problem }]
+      })
+    )
+    return found.flat()
+  })
+
   /** What a spec refers to; fails when any of it is not so, or when this host does not allow what it wants. */
   const resolve = (spec: ContainerSpec, assumed: References.Assumed, options: { readonly check: boolean }) =>
     Effect.tap(lookUp(References.referencesOf(spec), assumed, options), ({ problems, sandbox }) =>
-      Effect.flatMap(spec.secrets.length === 0 ? Effect.succeed([]) : secrets.list, (there) => {
+      Effect.gen(function* () {
+        const there = spec.secrets.length === 0 ? [] : yield* secrets.list
+        const wrongVolumes =
+          options.check && Option.isNone(sandbox)
+            ? []
+            : yield* volumeProblems(spec, Option.getOrUndefined(sandbox)?.value.spec)
         const lacking = spec.secrets.flatMap(({ name }, index) =>
           there.some((secret) => secret.name === name)
             ? []
@@ -388,9 +420,17 @@ const make = Effect.gen(function* () {
           ...(Option.isSome(sandbox) && sandbox.value.value.spec.isolation === "microvm"
             ? Refusals.containerProblems(spec)
             : []),
+          // in a check it may be one that is about to be made
+          ...(Option.isNone(sandbox) && options.check
+            ? []
+            : UserRanges.problemsOf(
+                spec,
+                Option.match(sandbox, { onNone: () => "host", onSome: ({ value }) => value.spec.userNamespace })
+              )),
+          ...wrongVolumes,
           ...lacking
         ]
-        return Option.match(References.refusalOf([...problems, ...denied]), {
+        return yield* Option.match(References.refusalOf([...problems, ...denied]), {
           onNone: () => Effect.void,
           onSome: Effect.fail
         })
@@ -409,10 +449,14 @@ const make = Effect.gen(function* () {
 
   /** What this host cannot do for a sandbox is told before anything of it is made. */
   const possible = Effect.fnUntraced(function* (spec: SandboxSpec) {
-    const problems = Refusals.sandboxProblems(
-      spec,
-      spec.isolation === "microvm" ? yield* microVms.lacking(spec.microvm) : {}
-    )
+    const usersLacking =
+      spec.userNamespace === "private" && spec.isolation !== "microvm" ? yield* systems.users.lacking : undefined
+    const problems = [
+      ...Refusals.sandboxProblems(spec, spec.isolation === "microvm" ? yield* microVms.lacking(spec.microvm) : {}),
+      ...(usersLacking === undefined
+        ? []
+        : [{ field: "userNamespace", problem: `this host cannot do it: ${usersLacking}; leave it out` }])
+    ]
     if (problems.length > 0) return yield* new SpecInvalid({ what: "sandbox", problems })
   })
 
@@ -518,7 +562,12 @@ const make = Effect.gen(function* () {
           Effect.fail(new WrongState({ name, command: "look at the processes of", state, hint }))
         ),
         Effect.flatMap(({ cgroup, system: { cgroups, files } }) =>
-          Effect.flatMap(cgroups.processes(cgroup), (pids) => ProcessList.list(files, pids))
+          Effect.gen(function* () {
+            const { value } = yield* find(name)
+            const sandbox = yield* records.sandboxes.get(value.sandbox)
+            const first = Option.match(sandbox, { onNone: () => undefined, onSome: (found) => found.value.firstUser })
+            return yield* ProcessList.list(files, yield* cgroups.processes(cgroup), first)
+          })
         )
       ),
     stats: (names) =>
@@ -580,9 +629,10 @@ const make = Effect.gen(function* () {
           const present = yield* sameSandbox(spec)
           if (Option.isSome(present)) return yield* describeSandbox(present.value)
           yield* possible(spec)
-          const sandbox = { spec, implicit: false }
-          const stored = yield* neverConflicts(records.sandboxes.put(spec.name, sandbox, { expect: "absent" }))
-          yield* runtime.startSandbox(sandbox)
+          const stored = yield* Records.withRange(records, spec, (range) =>
+            neverConflicts(records.sandboxes.put(spec.name, { spec, implicit: false, ...range }, { expect: "absent" }))
+          )
+          yield* runtime.startSandbox(stored.value)
           return yield* describeSandbox(stored)
         }).pipe(Effect.uninterruptible)
       ),

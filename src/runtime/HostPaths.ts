@@ -4,37 +4,53 @@
  * each start.
  *
  * A path is opened from the allowed one on, component by component and without following links, so that nobody who may write
- * there can point it elsewhere; what was opened, and not its name, is mounted on a stage (a place of the run's own), and from
- * there into the container.
+ * there can point it elsewhere; what was opened, and not its name, is mounted on a stage (`Stages.ts`), and from there into the
+ * container.
  *
  * Traps: what is mounted *below* a directory is not seen in the container. The allowed path itself may be a link: who wrote the
- * machine config is trusted. A dead brain leaves its stages; {@link HostPaths.reconcile} clears them.
+ * machine config is trusted. In a private user namespace a device belongs to nobody: only what everybody on the host may use is
+ * of use there.
  */
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
-import type * as Scope from "effect/Scope"
 import { constants } from "node:fs"
-import { type FileHandle, lstat, mkdir, open, readdir, rmdir, writeFile } from "node:fs/promises"
-import { pid } from "node:process"
+import { type FileHandle, lstat, open, readdir, readFile } from "node:fs/promises"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import { HostPathRefused } from "./ContainerExit.ts"
 import type { ContainerSpec } from "./ContainerSpec.ts"
 import type { Allowances } from "./Isolation.ts"
-import { flags, type MountPoints } from "./MountPoints.ts"
-import type { RuntimePaths } from "./RuntimePaths.ts"
+import type { MountPoints } from "./MountPoints.ts"
 import type { Bind, Device } from "./RuntimeSpec.ts"
+import type { Stage } from "./Stages.ts"
+import type { UserNamespace } from "../taproot/IdMap.ts"
 
 export interface HostPaths {
-  /** Puts what a run shall have of the host on its stage, as long as the scope. */
+  /** Puts what a run shall have of the host on its stage. `users`: its user namespace. */
   readonly stage: (
-    run: string,
+    stage: Stage,
+    spec: Pick<ContainerSpec, "name" | "mounts">,
+    users: UserNamespace | undefined
+  ) => Effect.Effect<ReadonlyArray<Bind>, HostPathRefused>
+  /**
+   * What is in the files and directories that it shall have, each from the top down: for a run that cannot have themselves. Refuses
+   * what is too much for that, what shall be written, and what is neither a file nor a directory.
+   */
+  readonly contents: (
     spec: Pick<ContainerSpec, "name" | "mounts">
-  ) => Effect.Effect<ReadonlyArray<Bind>, HostPathRefused, Scope.Scope>
+  ) => Effect.Effect<ReadonlyArray<ReadonlyArray<Copied>>, HostPathRefused>
   readonly devices: (
     spec: Pick<ContainerSpec, "name" | "devices">
   ) => Effect.Effect<ReadonlyArray<Device>, HostPathRefused>
-  /** Clears all stages. */
-  readonly reconcile: Effect.Effect<void>
+}
+
+/** A file or directory; `path` is empty for the one that was asked for, and begins with a slash for what is in it. */
+export interface Copied {
+  readonly path: string
+  readonly uid: number
+  readonly gid: number
+  readonly mode: number
+  /** Of a file. */
+  readonly content: Buffer | undefined
 }
 
 type Allowed = ReturnType<Allowances["mounts"]>[number]
@@ -104,6 +120,39 @@ const openWithin = async (seen: MountPoints["seen"], allowed: string, path: stri
   return found
 }
 
+/** What can be copied of one path: files and directories, bytes of a file, bytes of all. */
+const MOST_COPIED = 256
+const MOST_OF_ONE = 1_000_000
+const MOST_OF_ALL = 8 * 1024 * 1024
+
+/** All that is in what was opened, read through the descriptor: nobody can put something else into its place. */
+const copied = async (handle: FileHandle): Promise<ReadonlyArray<Copied>> => {
+  const found: Array<Copied> = []
+  let bytes = 0
+  const visit = async (opened: FileHandle, path: string): Promise<void> => {
+    const stat = await opened.stat()
+    if (!stat.isFile() && !stat.isDirectory()) throw new Refused(`${path || "it"} is neither a file nor a directory`)
+    if (found.length === MOST_COPIED) throw new Refused(`there is more than ${MOST_COPIED} files in it`)
+    const { gid, mode, uid } = stat
+    if (stat.isFile()) {
+      bytes += stat.size
+      if (stat.size > MOST_OF_ONE) throw new Refused(`${path || "it"} has more than ${MOST_OF_ONE} bytes`)
+      if (bytes > MOST_OF_ALL) throw new Refused(`there is more than ${MOST_OF_ALL} bytes in it`)
+      const content = await readFile(`/proc/self/fd/${opened.fd}`)
+      if (content.length > MOST_OF_ONE) throw new Refused(`${path || "it"} grows while it is read`)
+      found.push({ path, uid, gid, mode: mode & 0o7777, content })
+      return
+    }
+    found.push({ path, uid, gid, mode: mode & 0o7777, content: undefined })
+    for (const name of (await readdir(`/proc/self/fd/${opened.fd}`)).toSorted()) {
+      const inner = await open(`/proc/self/fd/${opened.fd}/${name}`, O_PATH | constants.O_NOFOLLOW)
+      await visit(inner, `${path}/${name}`).finally(() => inner.close())
+    }
+  }
+  await visit(handle, "")
+  return found
+}
+
 const deviceOf = async (seen: MountPoints["seen"], wanted: ContainerSpec["devices"][number]): Promise<Device> => {
   const stat = await lstat(seen(wanted.path), { bigint: true })
   if (!stat.isCharacterDevice() && !stat.isBlockDevice()) throw new Refused("it is no device")
@@ -119,19 +168,16 @@ const deviceOf = async (seen: MountPoints["seen"], wanted: ContainerSpec["device
   }
 }
 
-export const make = (points: MountPoints, allowances: Allowances, paths: RuntimePaths): HostPaths => {
-  const clear = (run: string) =>
-    Effect.gen(function* () {
-      const directory = `${paths.stages}/${run}`
-      const names = yield* Effect.promise(() => readdir(directory).catch((): Array<string> => []))
-      yield* Effect.forEach(names, (name) => points.remove(`${directory}/${name}`), { discard: true })
-      yield* Effect.promise(() => rmdir(directory).catch(() => undefined))
-    })
-
+export const make = (points: MountPoints, allowances: Allowances): HostPaths => {
   const refused = (name: string, path: string) => (error: unknown) =>
     error instanceof HostPathRefused ? error : new HostPathRefused({ name, path, problem: wordsOf(error) })
 
-  const put = (name: string, target: string, { readOnly, source }: ContainerSpec["mounts"][number]) =>
+  const put = (
+    name: string,
+    stage: Stage,
+    users: UserNamespace | undefined,
+    { mapIds, readOnly, source }: ContainerSpec["mounts"][number]
+  ) =>
     Effect.scoped(
       Effect.gen(function* () {
         const allowed = allowedFor(source, allowances.mounts())
@@ -143,46 +189,45 @@ export const make = (points: MountPoints, allowances: Allowances, paths: Runtime
           Effect.tryPromise(() => openWithin(points.seen, allowed.path, source)),
           (opened) => Effect.promise(() => opened.close())
         )
-        yield* Effect.tryPromise(async () => {
-          await ((await handle.stat()).isDirectory() ? mkdir(target) : writeFile(target, "", { flag: "wx" }))
-        })
-        yield* points.mount({ source: `/proc/${pid}/fd/${handle.fd}`, target, type: "", flags: flags.bind })
+        return yield* stage.put(handle, { users, mapIds, readOnly })
       })
     ).pipe(
       Effect.mapError((error) => refused(name, source)(Predicate.isTagged(error, "UnknownError") ? error.cause : error))
     )
 
   return {
-    stage: Effect.fnUntraced(function* (run, { mounts, name }) {
-      if (mounts.length === 0) return []
-      const directory = `${paths.stages}/${run}`
-      yield* Effect.acquireRelease(
-        Effect.andThen(
-          clear(run),
-          Effect.tryPromise({
-            try: () => mkdir(directory, { recursive: true, mode: 0o700 }),
-            catch: refused(name, directory)
-          })
-        ),
-        () => clear(run)
-      )
-      return yield* Effect.forEach(mounts, (wanted, index) =>
-        Effect.as(put(name, `${directory}/${index}`, wanted), {
-          source: `${directory}/${index}`,
+    stage: Effect.fnUntraced(function* (stage, { mounts, name }, users) {
+      return yield* Effect.forEach(mounts, (wanted) =>
+        Effect.map(put(name, stage, users, wanted), (source) => ({
+          source,
           target: wanted.target,
           readOnly: wanted.readOnly
-        })
+        }))
       )
     }),
+    contents: ({ mounts, name }) =>
+      Effect.forEach(mounts, ({ readOnly, source }) =>
+        Effect.gen(function* () {
+          const allowed = allowedFor(source, allowances.mounts())
+          const problem = readOnly ? mountProblem(source, readOnly, allowances) : "only read-only it can be copied"
+          if (allowed === undefined || problem !== undefined) {
+            return yield* new HostPathRefused({ name, path: source, problem: problem ?? "it is not allowed" })
+          }
+          return yield* Effect.acquireUseRelease(
+            Effect.tryPromise({
+              try: () => openWithin(points.seen, allowed.path, source),
+              catch: refused(name, source)
+            }),
+            (opened) => Effect.tryPromise({ try: () => copied(opened), catch: refused(name, source) }),
+            (opened) => Effect.promise(() => opened.close())
+          )
+        })
+      ),
     devices: ({ devices, name }) =>
       Effect.forEach(devices, (wanted) => {
         const problem = deviceProblem(wanted.path, allowances)
         if (problem !== undefined) return Effect.fail(new HostPathRefused({ name, path: wanted.path, problem }))
         return Effect.tryPromise({ try: () => deviceOf(points.seen, wanted), catch: refused(name, wanted.path) })
-      }),
-    reconcile: Effect.flatMap(
-      Effect.promise(() => readdir(paths.stages).catch((): Array<string> => [])),
-      (runs) => Effect.forEach(runs, clear, { discard: true })
-    )
+      })
   }
 }

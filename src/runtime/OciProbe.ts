@@ -126,6 +126,7 @@ const trial = ({ cgroups, paths, processes }: Services, path: string, id: TrialI
         hostname: "probe",
         ipc: "new",
         pid: "new",
+        users: undefined,
         sharedMemory: undefined,
         binds: [],
         devices: [],

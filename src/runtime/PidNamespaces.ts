@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as fs from "node:fs/promises"
 import * as KeyedLock from "../storage/KeyedLock.ts"
+import type { UserNamespace } from "../taproot/IdMap.ts"
 import type { Process, Processes } from "../taproot/Processes.ts"
 import type { RuntimeMissing } from "./ContainerExit.ts"
 import { creatorLabel, type OciRuntime, type RunRequest, RuntimeFailed } from "./OciRuntime.ts"
@@ -19,8 +20,8 @@ import * as RuntimeSpec from "./RuntimeSpec.ts"
 export type PidNamespaceFailure = RuntimeMissing | RuntimeFailed
 
 export interface PidNamespaces {
-  /** The path of a sandbox's pid namespace; made when there is none. */
-  readonly of: (sandbox: string) => Effect.Effect<string, PidNamespaceFailure>
+  /** The path of a sandbox's pid namespace; made when there is none, in the user namespace of the sandbox. */
+  readonly of: (sandbox: string, users: UserNamespace | undefined) => Effect.Effect<string, PidNamespaceFailure>
   /** Ends it, with whoever still lives there. Fine when there is none. */
   readonly forget: (sandbox: string) => Effect.Effect<void>
   /** Ends those of all but these sandboxes, and what is half-made; the names for the runtime of those that live. */
@@ -52,11 +53,15 @@ export const make = (
     }
   }
 
-  const configure = (request: RunRequest, sandbox: string) => async () => {
-    const root = `${request.bundle}/root`
+  /** A user namespace's root must find the way to it. */
+  const openRootOf = (sandbox: string) => `${paths.open}/${sandbox}.pids`
+
+  const configure = (request: RunRequest, sandbox: string, users: UserNamespace | undefined) => async () => {
+    const root = users === undefined ? `${request.bundle}/root` : openRootOf(sandbox)
+    await fs.mkdir(request.bundle, { recursive: true, mode: 0o700 })
     for (const directory of ["proc", "dev", "sys"])
       await fs.mkdir(`${root}/${directory}`, { recursive: true, mode: 0o755 })
-    const config = RuntimeSpec.keeper({ hostname: sandbox, root, init, cgroupsPath: request.cgroup })
+    const config = RuntimeSpec.keeper({ hostname: sandbox, root, init, users, cgroupsPath: request.cgroup })
     await fs.writeFile(`${request.bundle}/config.json`, JSON.stringify(config), { mode: 0o600 })
   }
 
@@ -64,7 +69,10 @@ export const make = (
     Effect.gen(function* () {
       const request = requestOf(sandbox)
       yield* Effect.ignoreCause(runtime.remove(request), { log: "Warn" })
-      yield* Effect.promise(() => fs.rm(request.bundle, { recursive: true, force: true }).catch(() => undefined))
+      for (const directory of [request.bundle, openRootOf(sandbox)]) {
+        yield* Effect.promise(() => fs.rm(directory, { recursive: true, force: true }).catch(() => undefined))
+      }
+      yield* Effect.promise(() => fs.rmdir(paths.open).catch(() => undefined))
     })
 
   const end = (process: Process) =>
@@ -84,11 +92,11 @@ export const make = (
     return undefined
   })
 
-  const start = Effect.fnUntraced(function* (sandbox: string) {
+  const start = Effect.fnUntraced(function* (sandbox: string, users: UserNamespace | undefined) {
     const request = requestOf(sandbox)
     yield* clear(sandbox)
     yield* Effect.tryPromise({
-      try: configure(request, sandbox),
+      try: configure(request, sandbox, users),
       catch: (error) =>
         new RuntimeFailed({ command: "config.json", how: "could not be written", stderr: String(error) })
     })
@@ -113,10 +121,12 @@ export const make = (
     )
 
   return {
-    of: (sandbox) =>
+    of: (sandbox, users) =>
       locks.withLock(sandbox)(
         Effect.map(
-          Effect.flatMap(find(sandbox), (found) => (found === undefined ? start(sandbox) : Effect.succeed(found))),
+          Effect.flatMap(find(sandbox), (found) =>
+            found === undefined ? start(sandbox, users) : Effect.succeed(found)
+          ),
           ({ pid }) => `/proc/${pid}/ns/pid`
         )
       ),

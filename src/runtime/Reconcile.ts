@@ -135,7 +135,7 @@ export const reconcile = Effect.fn("runtime.reconcile")(function* (records: Reco
   yield* (yield* MicroVms).reconcile(sandboxNames)
   for (const id of yield* runs.pidNamespaces.reconcile(sandboxNames)) live.add(id)
   yield* clearRuns(live)
-  yield* runs.hostPaths.reconcile
+  yield* runs.stages.reconcile
   yield* (yield* Secrets).reconcile(live)
 
   yield* Effect.catchCause(rootfs.reconcile(containerNames), warn("root file systems"))

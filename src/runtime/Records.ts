@@ -7,6 +7,7 @@
  * brain and host.
  */
 import * as Effect from "effect/Effect"
+import * as Semaphore from "effect/Semaphore"
 import * as Schema from "effect/Schema"
 import { Digest } from "../storage/Digest.ts"
 import type { Collection, State, StateRecord } from "../storage/State.ts"
@@ -14,6 +15,9 @@ import { ContainerSpec } from "./ContainerSpec.ts"
 import { StopOptions } from "./StopOptions.ts"
 import { WorkloadName } from "../storage/Workload.ts"
 import { SandboxSpec } from "./SandboxSpec.ts"
+import { SpecInvalid } from "./ContainerError.ts"
+import * as UserRanges from "./UserRanges.ts"
+import * as Users from "../vmm/Users.ts"
 
 export const ContainerRecord = Schema.Struct({
   spec: ContainerSpec,
@@ -36,7 +40,9 @@ export const SandboxRecord = Schema.Struct({
   /** Made for one container that named none, and removed with it. */
   implicit: Schema.Boolean,
   /** Whom the monitor of its microVM runs as: no two sandboxes the same. Absent until it has had one. */
-  user: Schema.optionalKey(Schema.Int)
+  user: Schema.optionalKey(Schema.Int),
+  /** With users of its own: the first of theirs on this host; see `UserRanges.ts`. */
+  firstUser: Schema.optionalKey(Schema.Int)
 })
 export type SandboxRecord = typeof SandboxRecord.Type
 
@@ -82,3 +88,27 @@ export const byAge = <A>(records: ReadonlyArray<StateRecord<A>>): ReadonlyArray<
 
 /** Whether its actor shall run. */
 export const isWanted = ({ completed, desired }: ContainerRecord): boolean => desired === "running" && !completed
+
+/** Nobody looks for a free range before another has stored the one it has found. */
+const turn = Semaphore.makeUnsafe(1)
+
+/** Runs `store` with the range of users that a sandbox of this spec gets, while nobody else is given one. */
+export const withRange = <A, E, R>(
+  { sandboxes }: Pick<Records, "sandboxes">,
+  spec: SandboxSpec,
+  store: (range: Pick<SandboxRecord, "firstUser">) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | SpecInvalid, R> => {
+  if (spec.userNamespace === "host") return store({})
+  return turn.withPermit(
+    Effect.gen(function* () {
+      const { records } = yield* sandboxes.partition
+      const taken = new Set(records.flatMap(({ value: { firstUser } }) => firstUser ?? []))
+      const firstUser = UserRanges.lowestFree(taken, yield* Users.running)
+      if (firstUser === undefined) {
+        const problem = "every range of users of this host is given away: remove a sandbox that has one"
+        return yield* new SpecInvalid({ what: "sandbox", problems: [{ field: "userNamespace", problem }] })
+      }
+      return yield* store({ firstUser })
+    })
+  )
+}

@@ -23,6 +23,8 @@ export interface RuntimePaths {
   readonly networks: string
   /** The same for its IPC namespace. */
   readonly ipcs: string
+  /** The same for its user namespace, where it has one. */
+  readonly users: string
   /** One directory per sandbox: its memory at `/dev/shm`. */
   readonly sharedMemory: string
   /** One directory per microVM, its console's log beside it. */
@@ -33,6 +35,8 @@ export interface RuntimePaths {
   readonly secrets: string
   /** One directory per sandbox, one below per container. */
   readonly logs: string
+  /** Roots of what runs in user namespaces: below no directory that is for root of the host alone. In memory. */
+  readonly open: string
   /** The cgroup of everything here: `/ironwood-1a2b3c4d`. */
   readonly cgroup: string
 }
@@ -60,11 +64,13 @@ export const make = (directory: string, logs: string): RuntimePaths => {
     consoles: join(absolute, "tty"),
     networks: join(absolute, "networks"),
     ipcs: join(absolute, "ipc"),
+    users: join(absolute, "users"),
     sharedMemory: join(absolute, "shm"),
     microvms: join(absolute, "microvms"),
     stages: join(absolute, "stages"),
     secrets: join(absolute, "secrets"),
     logs: realPath(logs),
+    open: `/run${cgroupOf(dirname(absolute))}`,
     cgroup: cgroupOf(dirname(absolute))
   }
 }

@@ -18,6 +18,7 @@ import type { ContainerSpec, Resources } from "./ContainerSpec.ts"
 import type { ContainerUser } from "./ContainerUser.ts"
 import type { Isolation } from "./Isolation.ts"
 import type { Seccomp } from "./Seccomp.ts"
+import { COUNT, type UserNamespace } from "../taproot/IdMap.ts"
 import type { ImageConfig } from "../storage/OciImage.ts"
 
 /** What is at `source` is seen at `target` too. */
@@ -60,6 +61,8 @@ export interface Input {
   /** As `network`: what its sandbox has for all. */
   readonly ipc: Namespace
   readonly pid: Namespace
+  /** The user namespace of its sandbox; undefined: its users are the host's. */
+  readonly users: UserNamespace | undefined
   /** The directory that is its `/dev/shm`, shared with others; undefined: one of its own. */
   readonly sharedMemory: string | undefined
   /** Files and directories of the host, by where it has them. */
@@ -75,6 +78,12 @@ export interface Input {
   readonly processLimit: number
   /** Where the host has the `init` for containers that want one. */
   readonly init: string
+}
+
+interface IdMapping {
+  readonly containerID: number
+  readonly hostID: number
+  readonly size: number
 }
 
 interface Mount {
@@ -107,6 +116,8 @@ export interface OciSpec {
   readonly linux: {
     readonly cgroupsPath: string
     readonly namespaces: ReadonlyArray<{ readonly type: string; readonly path?: string }>
+    readonly uidMappings?: ReadonlyArray<IdMapping>
+    readonly gidMappings?: ReadonlyArray<IdMapping>
     readonly devices?: ReadonlyArray<Device>
     readonly maskedPaths: ReadonlyArray<string>
     readonly readonlyPaths: ReadonlyArray<string>
@@ -162,6 +173,16 @@ const sharedMemoryOf = (directory: string | undefined): Mount =>
     : mount("bind", directory, "/dev/shm", "bind", "rw", "nosuid", "noexec", "nodev")
 
 const namespace = (type: string, of: Namespace) => (of === "new" ? { type } : { type, path: of.path })
+
+/** Joined, and said again in numbers: runc will not join one of which it does not know the users. */
+const mappingsOf = (users: UserNamespace | undefined) => {
+  if (users === undefined) return {}
+  const mapping = [{ containerID: 0, hostID: users.first, size: COUNT }]
+  return { uidMappings: mapping, gidMappings: mapping }
+}
+
+const namespaceOf = (users: UserNamespace | undefined) =>
+  users === undefined ? [] : [{ type: "user", path: users.path }]
 
 /** The same where nothing is kept from a container. */
 const writable = ({ options, ...rest }: Mount): Mount => ({
@@ -287,6 +308,7 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
     linux: {
       cgroupsPath: input.cgroupsPath,
       namespaces: [
+        ...namespaceOf(input.users),
         namespace("pid", input.pid),
         { type: "mount" },
         namespace("ipc", input.ipc),
@@ -294,6 +316,7 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
         { type: "cgroup" },
         ...network
       ],
+      ...mappingsOf(input.users),
       ...(input.devices.length === 0 ? {} : { devices: input.devices }),
       maskedPaths: privileged ? [] : maskedPaths,
       readonlyPaths: privileged ? [] : readonlyPaths,
@@ -303,20 +326,25 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
   }
 })
 
-/** Of a process that does nothing but keep a pid namespace; see `PidNamespaces.ts`. `root` has the directories proc, dev and sys. */
-export const keeper = (input: {
+interface Bare {
   readonly hostname: string
   readonly root: string
-  readonly init: string
+  readonly args: ReadonlyArray<string>
+  readonly user: number
+  readonly mounts: ReadonlyArray<Mount>
+  readonly users: UserNamespace | undefined
   readonly cgroupsPath: string
-}): OciSpec => ({
+}
+
+/** Of a program that needs nothing; `root` has the directories proc, dev and sys. */
+const bare = ({ args, cgroupsPath, hostname, mounts, root, user, users }: Bare): OciSpec => ({
   ociVersion: "1.0.2",
-  hostname: input.hostname,
-  root: { path: input.root, readonly: true },
+  hostname,
+  root: { path: root, readonly: true },
   process: {
     terminal: false,
-    user: { uid: 65534, gid: 65534 },
-    args: [INIT],
+    user: { uid: user, gid: user },
+    args,
     env: [],
     cwd: "/",
     capabilities: { bounding: [], effective: [], permitted: [] },
@@ -325,13 +353,33 @@ export const keeper = (input: {
   mounts: [
     mount("proc", "proc", "/proc", "nosuid", "noexec", "nodev"),
     mount("tmpfs", "tmpfs", "/dev", "nosuid", "strictatime", "mode=755", "size=64k"),
-    mount("bind", input.init, INIT, "bind", "ro", "nosuid", "nodev")
+    ...mounts
   ],
   linux: {
-    cgroupsPath: input.cgroupsPath,
-    namespaces: ["pid", "mount", "ipc", "uts", "cgroup", "network"].map((type) => ({ type })),
+    cgroupsPath,
+    namespaces: [
+      ...namespaceOf(users),
+      ...["pid", "mount", "ipc", "uts", "cgroup", "network"].map((type) => ({ type }))
+    ],
+    ...mappingsOf(users),
     maskedPaths,
     readonlyPaths,
     resources: { devices: [{ allow: false, access: "rwm" }], pids: { limit: 16 } }
   }
 })
+
+/** Of a process that does nothing but keep a pid namespace; see `PidNamespaces.ts`. */
+export const keeper = ({
+  init,
+  ...rest
+}: Pick<Bare, "hostname" | "root" | "users" | "cgroupsPath"> & { readonly init: string }): OciSpec =>
+  bare({
+    ...rest,
+    args: [INIT],
+    user: 65534,
+    mounts: [mount("bind", init, INIT, "bind", "ro", "nosuid", "nodev")]
+  })
+
+/** Of a trial of a user namespace: the program `/probe`, as its root; see `UserNamespaces.ts`. */
+export const trial = (input: Pick<Bare, "root" | "users" | "cgroupsPath">): OciSpec =>
+  bare({ ...input, hostname: "probe", args: ["/probe"], user: 0, mounts: [mount("sysfs", "sysfs", "/sys", "ro")] })

@@ -37,11 +37,12 @@ export const toRunAgain = (containers: ReadonlyArray<ContainerRecord>): Readonly
     : new Set()
 }
 
-const descriptionOf = ({ isolation, network, processes }: SandboxRecord["spec"]): string =>
+const descriptionOf = ({ isolation, network, processes, userNamespace }: SandboxRecord["spec"]): string =>
   [
     ...(isolation === "microvm" ? ["a microVM"] : []),
     network === "host" ? "the host's network" : "no network",
-    ...(processes === "shared" ? ["shared processes"] : [])
+    ...(processes === "shared" ? ["shared processes"] : []),
+    ...(userNamespace === "private" ? ["users of its own"] : [])
   ].join(", ")
 
 /** The supervisor of a sandbox; its spec goes below the runtime's. */

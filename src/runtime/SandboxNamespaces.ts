@@ -1,6 +1,6 @@
 /**
  * What the containers of a sandbox share: network, IPC, memory at `/dev/shm`, and, where the sandbox says so, the numbers of
- * their processes.
+ * their processes, and their users.
  *
  * The OCI runtime makes network and IPC namespace with the first container of a sandbox; they are pinned on files right
  * after, and every later container, and every later run of the first, joins them there. So they cost no process of their
@@ -24,11 +24,12 @@ import type { SandboxRecord } from "./Records.ts"
 import type { RuntimePaths } from "./RuntimePaths.ts"
 import type * as RuntimeSpec from "./RuntimeSpec.ts"
 import type { SandboxSpec } from "./SandboxSpec.ts"
+import type { UserNamespaces } from "./UserNamespaces.ts"
 
 /** What a container's spec needs to know of its sandbox. */
 export type Surroundings = Pick<
   RuntimeSpec.Input,
-  "network" | "ipc" | "pid" | "sharedMemory" | "hostname" | "hostFiles"
+  "network" | "ipc" | "pid" | "users" | "sharedMemory" | "hostname" | "hostFiles"
 >
 
 export interface SandboxNamespaces {
@@ -57,7 +58,12 @@ const exists = (path: string) =>
     )
   )
 
-export const make = (points: MountPoints.MountPoints, pids: PidNamespaces, paths: RuntimePaths): SandboxNamespaces => {
+export const make = (
+  points: MountPoints.MountPoints,
+  pids: PidNamespaces,
+  userNamespaces: UserNamespaces,
+  paths: RuntimePaths
+): SandboxNamespaces => {
   const locks = KeyedLock.make()
   const pinOf = (kind: Kind, sandbox: string) => `${kind === "net" ? paths.networks : paths.ipcs}/${sandbox}`
   const memoryOf = (sandbox: string) => `${paths.sharedMemory}/${sandbox}`
@@ -100,9 +106,11 @@ export const make = (points: MountPoints.MountPoints, pids: PidNamespaces, paths
       const { name, network } = spec
       const inside = yield* own(spec, container)
       if (sandbox.implicit) {
-        const alone = { ipc: "new", pid: "new", sharedMemory: undefined } as const
+        const alone = { ipc: "new", pid: "new", users: undefined, sharedMemory: undefined } as const
         return yield* start({ ...inside, ...alone, network: network === "host" ? "host" : "new" })
       }
+      // the others belong to it: it comes first
+      const users = yield* userNamespaces.of(sandbox)
       const wanted = kinds.filter((kind) => kind !== "net" || network !== "host")
       const missing = Effect.filter(wanted, (kind) => Effect.map(points.isMounted(pinOf(kind, name)), (is) => !is))
       const surroundings = Effect.fnUntraced(function* (lacking: ReadonlyArray<Kind>) {
@@ -111,8 +119,9 @@ export const make = (points: MountPoints.MountPoints, pids: PidNamespaces, paths
           ...inside,
           network: network === "host" ? ("host" as const) : of("net"),
           ipc: of("ipc"),
+          users,
           sharedMemory: yield* memory(name),
-          pid: spec.processes === "shared" ? { path: yield* pids.of(name) } : ("new" as const)
+          pid: spec.processes === "shared" ? { path: yield* pids.of(name, users) } : ("new" as const)
         }
       })
       const first = Effect.gen(function* () {
@@ -131,9 +140,10 @@ export const make = (points: MountPoints.MountPoints, pids: PidNamespaces, paths
         yield* pids.forget(sandbox)
         const targets = [...kinds.map((kind) => pinOf(kind, sandbox)), memoryOf(sandbox)]
         yield* Effect.forEach(targets, points.remove, { discard: true })
+        yield* userNamespaces.forget(sandbox)
       }),
     list: Effect.map(
-      Effect.forEach([paths.networks, paths.ipcs, paths.sharedMemory], (directory) =>
+      Effect.forEach([paths.networks, paths.ipcs, paths.users, paths.sharedMemory], (directory) =>
         Effect.promise(() => fs.readdir(directory).catch((): Array<string> => []))
       ),
       (names) => [...new Set(names.flat())]

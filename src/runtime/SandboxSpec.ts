@@ -35,6 +35,15 @@ export const MicroVmSize = Schema.Struct({
   cpus: Schema.optionalKey(
     Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 1, maximum: 64 }, { expected: "a number from 1 to 64" })))
   ),
+  /** A file of the host with the kernel that it boots; absent: the one that comes with Ironwood. */
+  kernel: Schema.optionalKey(
+    Schema.String.pipe(
+      Schema.check(
+        Schema.isPattern(/^\/[^\0]+$/, { expected: "an absolute path" }),
+        Schema.isMaxLength(4095, { expected: "at most 4095 characters" })
+      )
+    )
+  ),
   /**
    * Bytes of a disk for what its containers write, which then lasts as long as they do; absent: that is in the guest's memory, and
    * lasts as long as the microVM.
@@ -55,6 +64,10 @@ export type MicroVmSize = typeof MicroVmSize.Type
 export const ProcessMode = Schema.Literals(["own", "shared"])
 export type ProcessMode = typeof ProcessMode.Type
 
+/** `host`: users inside are those of the host; `private`: users of their own, root among them, who are nobody on the host. */
+export const UserNamespaceMode = Schema.Literals(["host", "private"])
+export type UserNamespaceMode = typeof UserNamespaceMode.Type
+
 export class SandboxSpec extends Schema.Class<SandboxSpec>("ironwood/SandboxSpec")({
   name: WorkloadName,
   network: NetworkMode.pipe(Schema.withDecodingDefaultKey(Effect.succeed("none" as const))),
@@ -71,6 +84,10 @@ export class SandboxSpec extends Schema.Class<SandboxSpec>("ironwood/SandboxSpec
   processes: ProcessMode.pipe(
     Schema.withConstructorDefault(Effect.succeed("own" as const)),
     Schema.withDecodingDefaultKey(Effect.succeed("own" as const))
+  ),
+  userNamespace: UserNamespaceMode.pipe(
+    Schema.withConstructorDefault(Effect.succeed("host" as const)),
+    Schema.withDecodingDefaultKey(Effect.succeed("host" as const))
   ),
   /** In what time all its containers together stop when it is stopped; default: the longest that one of them has. */
   stopGracePeriod: Schema.optionalKey(GracePeriod),

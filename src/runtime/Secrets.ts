@@ -58,6 +58,10 @@ export class Secrets extends Context.Service<
       spec: Pick<ContainerSpec, "name" | "secrets">,
       owner: { readonly uid: number; readonly gid: number }
     ) => Effect.Effect<ReadonlyArray<Bind>, SecretMissing | SecretNotKept>
+    /** The values themselves, for a run that cannot have files of this host. */
+    readonly values: (
+      spec: Pick<ContainerSpec, "name" | "secrets">
+    ) => Effect.Effect<ReadonlyArray<{ readonly value: Uint8Array; readonly target: string }>, SecretMissing>
     /** Takes back what a run was given. Fine when it was nothing. */
     readonly takeBack: (run: string) => Effect.Effect<void>
     /** Takes back what all but these runs were given. */
@@ -118,6 +122,14 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths) {
       is ? Effect.promise(() => fs.rm(`${runs}/${run}`, { recursive: true, force: true })) : Effect.void
     )
 
+  const valueOf = (name: string, secret: string) =>
+    Effect.mapError(
+      Effect.tryPromise(() => fs.readFile(`${values}/${secret}`)),
+      () => new SecretMissing({ name, secret })
+    )
+
+  const targetOf = ({ name, target }: ContainerSpec["secrets"][number]) => target ?? `/run/secrets/${name}`
+
   const copy = (
     name: string,
     directory: string,
@@ -125,10 +137,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths) {
     owner: { readonly uid: number; readonly gid: number }
   ) =>
     Effect.gen(function* () {
-      const value = yield* Effect.mapError(
-        Effect.tryPromise(() => fs.readFile(`${values}/${secret}`)),
-        () => new SecretMissing({ name, secret })
-      )
+      const value = yield* valueOf(name, secret)
       yield* Effect.tryPromise({
         try: () => store(directory, secret, value, owner),
         catch: (error) => new SecretNotKept({ name: secret, problem: words(error) })
@@ -166,13 +175,21 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths) {
       const directory = `${runs}/${run}`
       yield* takeBack(run)
       yield* Effect.promise(() => fs.mkdir(directory, { mode: 0o700 }))
-      return yield* Effect.forEach(secrets, ({ name: secret, target }) =>
-        Effect.as(copy(name, directory, secret, owner), {
-          source: `${paths.secrets}/runs/${run}/${secret}`,
-          target: target ?? `/run/secrets/${secret}`,
+      return yield* Effect.forEach(secrets, (wanted) =>
+        Effect.as(copy(name, directory, wanted.name, owner), {
+          source: `${paths.secrets}/runs/${run}/${wanted.name}`,
+          target: targetOf(wanted),
           readOnly: true,
           noPrograms: true
         })
+      )
+    }),
+    values: Effect.fnUntraced(function* ({ name, secrets }) {
+      const [first] = secrets
+      if (first === undefined) return []
+      if (!(yield* kept)) return yield* new SecretMissing({ name, secret: first.name })
+      return yield* Effect.forEach(secrets, (wanted) =>
+        Effect.map(valueOf(name, wanted.name), (value) => ({ value, target: targetOf(wanted) }))
       )
     }),
     takeBack,

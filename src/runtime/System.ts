@@ -37,6 +37,9 @@ import * as RuntimePaths from "./RuntimePaths.ts"
 import * as PidNamespaces from "./PidNamespaces.ts"
 import { Secrets } from "./Secrets.ts"
 import * as SandboxNamespaces from "./SandboxNamespaces.ts"
+import * as Stages from "./Stages.ts"
+import * as UserNamespaces from "./UserNamespaces.ts"
+import type { UserNamespace } from "../taproot/IdMap.ts"
 import * as VolumeMounts from "./VolumeMounts.ts"
 import { Volumes } from "../storage/Volumes.ts"
 
@@ -62,12 +65,14 @@ export interface System {
   readonly processLimits: ProcessLimits.ProcessLimits
   /**
    * The root file system of a container, mounted; left as it is when it is there. `path` is for the OCI runtime, `seen` for whoever
-   * reads files in it. `identity` tells it from others that have had its name.
+   * reads files in it. `identity` tells it from others that have had its name. `users`: the user namespace whose root it belongs
+   * to; undefined: that of the system.
    */
   readonly root: (
     image: Digest,
     container: string,
-    identity: string
+    identity: string,
+    users?: UserNamespace
   ) => Effect.Effect<{ readonly path: string; readonly seen: string }, RootfsFailed | ImageNotFound>
   /** Forgets what a container has written. Fine when there is nothing. */
   readonly releaseRoot: (container: string) => Effect.Effect<void, CleanupFailed>
@@ -101,6 +106,8 @@ export class Systems extends Context.Service<
     readonly namespaces: SandboxNamespaces.SandboxNamespaces
     readonly pidNamespaces: PidNamespaces.PidNamespaces
     readonly hostPaths: HostPaths.HostPaths
+    readonly stages: Stages.Stages
+    readonly users: UserNamespaces.UserNamespaces
     /** That of a sandbox, if it is there now. */
     readonly present: (sandbox: string) => Effect.Effect<Option.Option<System>>
     /** That of a sandbox, as soon as it is there. */
@@ -124,8 +131,10 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const { taprootPid } = processes.hello
   const pidNamespaces = PidNamespaces.make(processes, runtime, paths, helperPath(taprootPid, "init"))
   const points = MountPoints.make(processes)
-  const namespaces = SandboxNamespaces.make(points, pidNamespaces, paths)
-  const hostPaths = HostPaths.make(points, yield* Allowance, paths)
+  const users = UserNamespaces.make(processes, points, runtime, paths)
+  const namespaces = SandboxNamespaces.make(points, pidNamespaces, users, paths)
+  const stages = Stages.make(processes, points, paths)
+  const hostPaths = HostPaths.make(points, yield* Allowance)
   const host: System = {
     processes,
     files: filesOfHost,
@@ -137,8 +146,8 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     capabilities: yield* Capabilities.held,
     limitSwap: yield* cgroups.limitsSwap,
     processLimits: yield* ProcessLimits.ofHost,
-    root: (image, name) =>
-      rootfs.acquire(image, name).pipe(
+    root: (image, name, _, users) =>
+      rootfs.acquire(image, name, users === undefined ? {} : { users }).pipe(
         // seen through taproot, whose mount it is
         Effect.map(({ path }) => ({ path, seen: `/proc/${taprootPid}/root${path}` })),
         Effect.mapError((error) =>
@@ -151,7 +160,12 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
         ({ message }) => new CleanupFailed({ name: `container ${name}`, problem: message })
       ),
     within: namespaces.within,
-    belongings: Belongings.ofHost(hostPaths, yield* Secrets, VolumeMounts.make(yield* Volumes, processes)),
+    belongings: Belongings.ofHost(
+      stages,
+      hostPaths,
+      yield* Secrets,
+      VolumeMounts.make(yield* Volumes, processes, points)
+    ),
     gone: Effect.succeedNone,
     isRenewed: Effect.succeed(false)
   }
@@ -163,7 +177,9 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     paths,
     namespaces,
     pidNamespaces,
+    stages,
     hostPaths,
+    users,
     present: (sandbox) =>
       Effect.suspend(() => {
         const guest = guests.get(sandbox)

@@ -9,23 +9,37 @@ import * as Effect from "effect/Effect"
 import { StorageFailed } from "../storage/ContentError.ts"
 import type { Volumes } from "../storage/Volumes.ts"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
+import type { UserNamespace } from "../taproot/IdMap.ts"
 import type { Processes } from "../taproot/Processes.ts"
+import { constants } from "node:fs"
+import { open } from "node:fs/promises"
 import { pid } from "node:process"
 import { CreateFailed } from "./ContainerExit.ts"
 import type { ContainerSpec } from "./ContainerSpec.ts"
+import type { MountPoints } from "./MountPoints.ts"
 import { openDirectoryInRoot } from "./RootedFile.ts"
 import type { Bind } from "./RuntimeSpec.ts"
+import type { Manner, Stage } from "./Stages.ts"
 import { orFullDisk } from "./StartFailure.ts"
 
 export interface VolumeMounts {
-  /** Those of a container whose root file system we see at `root`; filled where nobody has had them yet. */
+  /**
+   * Those of a container whose root file system we see at `root`; filled where nobody has had them yet. With a user namespace
+   * they are put on the stage, and on the disk belong to whom they would belong without one.
+   */
   readonly of: (
+    stage: Stage,
     spec: Pick<ContainerSpec, "name" | "volumes">,
-    root: string
+    root: string,
+    users: UserNamespace | undefined
   ) => Effect.Effect<ReadonlyArray<Bind>, CreateFailed>
 }
 
-export const make = (volumes: Volumes["Service"], processes: Processes["Service"]): VolumeMounts => {
+export const make = (
+  volumes: Volumes["Service"],
+  processes: Processes["Service"],
+  points: MountPoints
+): VolumeMounts => {
   /** Copies what is in `path` below `root` into `directory`; nothing when there is no such directory. */
   const copy = (root: string, path: string, directory: string) =>
     Effect.scoped(
@@ -46,12 +60,26 @@ export const make = (volumes: Volumes["Service"], processes: Processes["Service"
       })
     )
 
+  const staged = (stage: Stage, path: string, manner: Manner) =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const opened = yield* Effect.acquireRelease(
+          Effect.tryPromise(() => open(points.seen(path), constants.O_RDONLY | constants.O_DIRECTORY)),
+          (handle) => Effect.promise(() => handle.close())
+        )
+        return yield* stage.put(opened, manner)
+      })
+    )
+
   return {
-    of: (spec, root) =>
+    of: (stage, spec, root, users) =>
       Effect.forEach(spec.volumes, ({ name, readOnly, target }) =>
         volumes
           .prepare(name, (directory) => copy(root, target, directory))
           .pipe(
+            Effect.flatMap((path) =>
+              users === undefined ? Effect.succeed(path) : staged(stage, path, { users, mapIds: true, readOnly })
+            ),
             Effect.map((source) => ({ source, target, readOnly })),
             Effect.mapError(
               ({ message }) =>

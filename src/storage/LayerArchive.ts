@@ -44,6 +44,7 @@ export const makeLayerArchive = (limits: LayerLimits, output: (bytes: Uint8Array
       output(encodeEntry(entry))
       contentLeft = entry.size
       padding = paddingAfter(entry.size)
+      return undefined
     },
     data: (bytes) => {
       output(bytes)

@@ -73,7 +73,8 @@ export interface SpecialDirectory {
 
 /** Who hears what a layer becomes. */
 export interface LayerSink {
-  readonly entry: (entry: TarEntry) => void
+  /** May refuse it, in words. */
+  readonly entry: (entry: TarEntry) => string | undefined
   /** Content of the last entry: a view of the pushed bytes. What is to be kept must be copied before the next push. */
   readonly data: (bytes: Uint8Array) => void
   /** An entry with content that becomes nothing, such as a whiteout: no `data` comes of it. */
@@ -159,10 +160,9 @@ export const makeLayerFilter = (limits: LayerLimits, sink: LayerSink): LayerFilt
   /** The content of the current entry is nobody's. */
   let dropped = false
 
-  const emit = (entry: TarEntry): undefined => {
-    sink.entry(entry)
+  const emit = (entry: TarEntry): string | undefined => {
     dropped = false
-    return undefined
+    return sink.entry(entry)
   }
 
   const makeImplicit = (parent: Directory, name: string): Directory => {
@@ -207,8 +207,7 @@ export const makeLayerFilter = (limits: LayerLimits, sink: LayerSink): LayerFilt
     }
     const made = makeDirectory(found.path, undefined)
     found.parent.children.set(found.base, made)
-    emit(directoryEntry(found.path, attributes))
-    return countSpecial(made, { opaque: false, attributes })
+    return emit(directoryEntry(found.path, attributes)) ?? countSpecial(made, { opaque: false, attributes })
   }
 
   const takeWhiteout = (list: ReadonlyArray<string>, base: string): string | undefined => {

@@ -23,7 +23,7 @@ import * as path from "node:path"
 import { Processes } from "../taproot/Processes.ts"
 import type { Coming } from "./Blobs.ts"
 import { BlobCorrupt, LayerRefused, StorageFailed, UnpackFailed } from "./ContentError.ts"
-import { Digest, finish, hasher } from "./Digest.ts"
+import { Digest, finish, hasher, parts } from "./Digest.ts"
 import * as Files from "./Files.ts"
 import * as KeyedLock from "./KeyedLock.ts"
 import { makeLayerArchive } from "./LayerArchive.ts"
@@ -231,7 +231,7 @@ const make = Effect.fnUntraced(function* (options: LayersOptions) {
       tree,
       limits: limits(blobBytes)
     })
-    const actual = yield* unpacking.read
+    const actual = `${parts(diffId).algorithm}:${yield* unpacking.read}`
     if (actual !== diffId) {
       return yield* new BlobCorrupt({
         digest: blob,

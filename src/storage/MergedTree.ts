@@ -12,7 +12,6 @@
  * attributes only those pass that squashfs has (`user.*` and `security.*`): POSIX ACLs are left out.
  */
 import type { TarEntry, TarTime } from "./Tar.ts"
-import { paddingAfter } from "./Tar.ts"
 import { defaultAttributes } from "./LayerFilter.ts"
 import type { Attributes } from "./LayerTree.ts"
 import { encodeEntry, endOfArchive } from "./TarWriter.ts"
@@ -255,6 +254,3 @@ export const makeMergedTree = (most = mostEntries) => {
 
   return { layer, archive }
 }
-
-/** The zeros after content of this size. */
-export const paddingOf = (size: number): Uint8Array => new Uint8Array(paddingAfter(size))

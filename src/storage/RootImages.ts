@@ -3,31 +3,33 @@
  * being root, straight from the layers' blobs. One file for each chain of layers, shared by all images and guests that have it.
  *
  * A kept tool packs (`tar2sqfs` of squashfs-tools-ng, zstd level 1); it is fed with one archive of all layers merged
- * (`MergedTree.ts`). The blobs are read twice: once for what is in them, once for the contents that count. Nothing of an image is
- * ever in memory but the names in it.
+ * (`MergedTree.ts`). The blobs are read twice, both times by the program that unpacks layers (`Unpacking.ts`): once for what is in
+ * them, once for the contents that count, which it hands to the packer itself, through a named pipe. Nothing of an image is
+ * ever in memory here but the names in it.
  *
  * Traps: a file is there whole or not at all; who has it open keeps it when it is removed. `Content` removes those whose images
  * are gone.
  */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import { describe, isSuccess } from "../taproot/ProcessExit.ts"
 import { type Process, type Processes, SpawnRefused } from "../taproot/Processes.ts"
-import type { Blobs } from "./Blobs.ts"
-import { decompress } from "./Compression.ts"
+import type { Blobs, Coming } from "./Blobs.ts"
 import type { Image, ImageLayer } from "./Content.ts"
-import { BlobCorrupt, LayerRefused, RootImageFailed, StorageFailed } from "./ContentError.ts"
+import { type BlobCorrupt, LayerRefused, RootImageFailed, StorageFailed } from "./ContentError.ts"
 import { Digest, isDigest, parts, short } from "./Digest.ts"
 import * as Files from "./Files.ts"
 import * as KeyedLock from "./KeyedLock.ts"
-import { defaultLimits, type LayerFilter, type LayerLimits, limitsFor, makeLayerFilter } from "./LayerFilter.ts"
-import { type MergedArchive, makeMergedTree, paddingOf } from "./MergedTree.ts"
-import { layerCompression } from "./OciImage.ts"
-import { fromBinary, type TarEntry } from "./Tar.ts"
-import type { TarFault } from "./TarReader.ts"
+import { defaultLimits, type LayerFilter, type LayerLimits, type LayerSink, limitsFor } from "./LayerFilter.ts"
+import { type MergedArchive, makeMergedTree } from "./MergedTree.ts"
+import { type Compression, layerCompression } from "./OciImage.ts"
+import * as Unpacking from "./unpack/Unpacking.ts"
+import type { Commands } from "./unpack/UnpackProtocol.ts"
 
 /** A root file system. */
 export interface RootImage {
@@ -60,6 +62,8 @@ const noLayers = Digest.make("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649
 const suffix = ".squashfs"
 const labelPrefix = "root-image/"
 const packer = "tar2sqfs"
+/** More than there are processors gains nothing. */
+const layersAtOnce = 2
 
 export const chainOf = ({ layers }: Image): Digest => layers.at(-1)?.chainId ?? noLayers
 
@@ -78,32 +82,6 @@ const complaintsOf = (process: Process): Effect.Effect<string> =>
     (said, { bytes }) => (said.length > 2000 ? said : said + new TextDecoder().decode(bytes))
   ).pipe(Effect.map((said) => said.trim().slice(0, 2000)))
 
-/** Bytes that are collected and handed on in one piece; what was handed on is good until the next is collected. */
-const makeStaging = () => {
-  let bytes = Buffer.alloc(512 * 1024)
-  let used = 0
-  return {
-    add: (more: Uint8Array): void => {
-      if (used + more.length > bytes.length) {
-        bytes = Buffer.concat([bytes.subarray(0, used)], Math.max(bytes.length * 2, used + more.length))
-      }
-      bytes.set(more, used)
-      used += more.length
-    },
-    take: (): Uint8Array => {
-      const all = bytes.subarray(0, used)
-      used = 0
-      return all
-    }
-  }
-}
-
-/** Hears of the entries that a layer becomes; may refuse each, in words. */
-interface Reader {
-  readonly entry: (entry: TarEntry) => string | undefined
-  readonly data: (bytes: Uint8Array) => void
-}
-
 export const make = Effect.fnUntraced(function* (
   processes: Processes["Service"],
   blobs: Blobs,
@@ -120,126 +98,170 @@ export const make = Effect.fnUntraced(function* (
     return path.join(directory, `${algorithm}-${hex}${suffix}`)
   }
 
-  /** Reads a layer through the filter. */
+  /** Where one root file system is made: empty, but for the pipe to the packer. */
+  interface Site {
+    readonly image: Digest
+    readonly home: string
+    readonly pipe: string
+  }
+
+  const failedFor = (image: Digest) => (problem: string) => new RootImageFailed({ image, problem })
+
+  /** A layer in the program that unpacks; `passing`: into the pipe. */
+  const opened = Effect.fnUntraced(function* (
+    { home, image, pipe }: Site,
+    layer: {
+      readonly digest: Digest
+      readonly size: number
+      readonly compression: Compression
+      readonly coming: Coming
+    },
+    sink: (commands: Commands) => LayerSink,
+    passing: boolean
+  ) {
+    const { coming, compression, digest, size } = layer
+    return yield* Unpacking.open(processes, {
+      blob: digest,
+      coming,
+      compression,
+      tree: home,
+      limits: limitsFor({ ...defaultLimits, ...options.limits?.() }, size),
+      sink,
+      ...(passing ? { archive: pipe } : {})
+    }).pipe(Effect.mapError(({ problem }) => failedFor(image)(problem)))
+  })
+
+  /** Reads a layer to its end; what becomes of its entries is the sink's to say. */
   const readLayer = Effect.fnUntraced(function* (
+    site: Site,
     { digest, mediaType, size }: ImageLayer,
-    reader: Reader,
-    afterEach: Effect.Effect<void, RootImageFailed | StorageFailed>
-  ): Effect.fn.Return<LayerFilter, RootImageError> {
+    sink: (commands: Commands) => LayerSink,
+    passing: boolean
+  ): Effect.fn.Return<LayerFilter, RootImageError, Scope.Scope> {
     const compression = layerCompression(mediaType)
     if (compression === undefined) {
       return yield* new LayerRefused({ layer: digest, entry: "", problem: `is of the type ${mediaType}` })
     }
-    const limits = limitsFor({ ...defaultLimits, ...options.limits?.() }, size)
-    let inner: TarFault | undefined = undefined
-    const filter = makeLayerFilter(limits, {
-      entry: (entry) => {
-        const problem = reader.entry(entry)
-        if (problem !== undefined) inner ??= { entry: fromBinary(entry.name), problem }
-      },
-      data: reader.data,
-      dropped: () => {}
-    })
-    const checked = (fault: TarFault | undefined): Effect.Effect<void, RootImageError> => {
-      const first = fault ?? inner
-      return first === undefined ? afterEach : Effect.fail(new LayerRefused({ layer: digest, ...first }))
-    }
-    const tar = decompress(blobs.read(digest), compression, (problem) => new BlobCorrupt({ digest, problem }))
-    yield* Stream.runForEach(tar, (bytes) => Effect.suspend(() => checked(filter.push(bytes))))
-    yield* Effect.suspend(() => checked(filter.end()))
-    return filter
+    const coming = yield* blobs.open(digest, size)
+    const unpacking = yield* opened(site, { digest, size, compression, coming }, sink, passing)
+    const read = Effect.andThen(unpacking.read, passing ? unpacking.sync : Effect.void)
+    yield* Effect.catchTag(read, "UnpackFailed", ({ problem }) => failedFor(site.image)(problem))
+    return unpacking.filter
   })
 
-  /** What all layers together are. */
-  const merge = Effect.fnUntraced(function* (image: Image): Effect.fn.Return<MergedArchive, RootImageError> {
+  /** What all layers together are. Some are read side by side, each is laid over those below it. */
+  const merge = Effect.fnUntraced(function* (
+    site: Site,
+    image: Image
+  ): Effect.fn.Return<MergedArchive, RootImageError> {
     const tree = makeMergedTree()
-    for (const item of image.layers) {
-      const layer = tree.layer()
-      let number = 0
-      const filter = yield* readLayer(
-        item,
-        { entry: (entry) => layer.take(entry, number++), data: () => {} },
-        Effect.void
-      )
-      const refused = (entry: string, problem: string) => new LayerRefused({ layer: item.digest, entry, problem })
-      for (const entry of filter.tail()) {
-        const problem = layer.take(entry, -1)
-        if (problem !== undefined) return yield* refused(entry.name, problem)
-      }
-      const implicit = filter.implicit()
-      const problem = layer.close(implicit, filter.closing(new Map()))
-      if (problem !== undefined) return yield* refused("", problem)
-    }
+    const trees = image.layers.map((item) => ({ item, layer: tree.layer(), laid: Deferred.makeUnsafe<void>() }))
+    yield* Effect.forEach(
+      trees,
+      ({ item, laid, layer }, position) =>
+        Effect.gen(function* () {
+          let number = 0
+          const sink = (commands: Commands): LayerSink => ({
+            entry: (entry) => {
+              if (entry.size > 0) commands.drop(entry.size)
+              return layer.take(entry, number++)
+            },
+            data: () => {},
+            dropped: commands.drop
+          })
+          const filter = yield* Effect.scoped(readLayer(site, item, sink, false))
+          const refused = (entry: string, problem: string) => new LayerRefused({ layer: item.digest, entry, problem })
+          for (const entry of filter.tail()) {
+            const problem = layer.take(entry, -1)
+            if (problem !== undefined) return yield* refused(entry.name, problem)
+          }
+          const below = trees[position - 1]
+          if (below !== undefined) yield* Deferred.await(below.laid)
+          const implicit = filter.implicit()
+          const problem = layer.close(implicit, filter.closing(new Map()))
+          if (problem !== undefined) return yield* refused("", problem)
+          yield* Deferred.succeed(laid, undefined)
+        }),
+      { concurrency: layersAtOnce, discard: true }
+    )
     const archive = tree.archive()
-    if (typeof archive === "string") {
-      return yield* new RootImageFailed({ image: image.digest, problem: archive })
-    }
-    return archive
+    return typeof archive === "string" ? yield* failedFor(site.image)(archive) : archive
   })
 
-  /** Feeds the packer. It may end early: then what it said counts, and nobody has to wait. */
-  const feed = Effect.fnUntraced(function* (
-    image: Image,
-    archive: MergedArchive,
-    write: (bytes: Uint8Array) => Effect.Effect<void, RootImageFailed>
-  ): Effect.fn.Return<void, RootImageError> {
-    const staging = makeStaging()
-    const flush = Effect.suspend(() => {
-      const bytes = staging.take()
-      return bytes.length === 0 ? Effect.void : write(bytes)
+  /** Passes on what has no content, by a layer of no bytes. */
+  const passAll = Effect.fnUntraced(function* (site: Site, pieces: Iterable<Uint8Array>) {
+    const coming = { file: "/dev/null", size: 0, beyond: () => Effect.never }
+    const none = () => ({ entry: () => undefined, data: () => {}, dropped: () => {} })
+    const nothing = { digest: noLayers, size: 0, compression: "none", coming } as const
+    const unpacking = yield* opened(site, nothing, none, true)
+    const passed = Effect.gen(function* () {
+      yield* unpacking.read
+      yield* unpacking.pass(pieces)
+      yield* unpacking.sync
     })
-    const pieces = (all: Iterable<Uint8Array>) =>
-      Stream.runForEach(Stream.fromIterable(all, { chunkSize: 64 }), (bytes) => {
-        staging.add(bytes)
-        return flush
-      })
-    yield* pieces(archive.head())
+    yield* Effect.catchTag(passed, "UnpackFailed", ({ problem }) => failedFor(site.image)(problem))
+  }, Effect.scoped)
+
+  /** Feeds the packer. */
+  const feed = Effect.fnUntraced(function* (
+    site: Site,
+    image: Image,
+    archive: MergedArchive
+  ): Effect.fn.Return<void, RootImageError> {
+    yield* passAll(site, archive.head())
     for (const [position, item] of image.layers.entries()) {
       if (!archive.has(position)) continue
       let number = 0
-      let left = 0
-      let size = 0
-      const reader: Reader = {
+      const sink = (commands: Commands): LayerSink => ({
         entry: (entry) => {
           const header = archive.fileOf(position, number++)
-          left = header === undefined ? 0 : entry.size
-          size = entry.size
-          if (header !== undefined) staging.add(header)
+          if (header !== undefined) commands.pass(header, entry.size)
+          else if (entry.size > 0) commands.drop(entry.size)
           return undefined
         },
-        data: (bytes) => {
-          if (left === 0) return
-          staging.add(bytes)
-          left -= bytes.length
-          if (left === 0) staging.add(paddingOf(size))
-        }
-      }
-      yield* readLayer(item, reader, flush)
+        data: () => {},
+        dropped: commands.drop
+      })
+      yield* Effect.scoped(readLayer(site, item, sink, true))
     }
-    yield* pieces(archive.tail())
+    yield* passAll(site, archive.tail())
   })
 
-  const pack = (image: Image, file: string): Effect.Effect<void, RootImageError> => {
-    const failed = (problem: string) => new RootImageFailed({ image: image.digest, problem })
+  /** The archive goes from one program to the other; held open here, as several write to it in turn. */
+  const pipeTo = Effect.fnUntraced(function* ({ image, pipe }: Site) {
+    const { exit, stderr } = yield* processes.run({ label: `${labelPrefix}pipe`, argv: ["mkfifo", "--mode=600", pipe] })
+    if (!isSuccess(exit)) {
+      return yield* failedFor(image)(`mkfifo ${describe(exit)}: ${new TextDecoder().decode(stderr)}`)
+    }
+    return yield* Files.open(pipe, "r+")
+  })
+
+  const pack = (image: Image, file: string, home: string): Effect.Effect<void, RootImageError> => {
+    const site: Site = { image: image.digest, home, pipe: path.join(home, "archive") }
+    const failed = failedFor(image.digest)
     return Effect.gen(function* () {
-      const archive = yield* merge(image)
+      yield* Files.makeDirectory(home)
+      const archive = yield* merge(site, image)
+      const held = yield* pipeTo(site)
       yield* Effect.acquireUseRelease(
         processes.spawn({
           label: `${labelPrefix}${short(image.digest)}`,
           argv: [packer, "-c", "zstd", "-X", "level=1", "-j", "2", "-s", "-q", "-f", file],
           environment: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" },
-          stdin: { _tag: "Stream" },
+          stdin: { _tag: "File", path: site.pipe },
           stderr: { _tag: "Stream" }
         }),
         Effect.fnUntraced(function* (process): Effect.fn.Return<void, RootImageError> {
           const complaints = yield* Effect.forkChild(complaintsOf(process))
-          const write = (bytes: Uint8Array) => Effect.mapError(process.write(bytes), () => failed("it stopped reading"))
-          const fed = yield* Effect.exit(feed(image, archive, write))
-          yield* process.closeStdin
+          // who has stopped reading lets everybody wait
+          const fed = yield* Effect.exit(
+            Effect.raceFirst(feed(site, image, archive), Effect.andThen(process.exit, failed("it stopped reading")))
+          )
           if (fed._tag === "Failure" && (yield* Effect.map(process.exitNow, ({ _tag }) => _tag === "None"))) {
             // half an archive must not become a file system
             yield* Effect.ignore(process.signal("SIGKILL", { group: true }))
           }
+          yield* Effect.ignore(Files.attempt("close", site.pipe, () => held.close()))
           const exit = yield* process.exit
           const said = yield* Fiber.join(complaints)
           if (exit._tag === "NotExecuted") {
@@ -257,7 +279,11 @@ export const make = Effect.fnUntraced(function* (
         }),
         end
       )
-    }).pipe(Effect.catchIf(isSpawnRefused, ({ message }) => failed(message)))
+    }).pipe(
+      Effect.scoped,
+      Effect.catchIf(isSpawnRefused, ({ message }) => failed(message)),
+      Effect.ensuring(Effect.ignore(Files.remove(home)))
+    )
   }
 
   const sizeOf = (file: string) =>
@@ -270,9 +296,10 @@ export const make = Effect.fnUntraced(function* (
       const once = Effect.gen(function* () {
         const there = yield* sizeOf(file)
         if (there !== undefined) return { chainId, path: file, bytes: there }
-        const partial = path.join(temporary, `root-${made++}${suffix}`)
+        const home = path.join(temporary, `root-${made++}`)
+        const partial = `${home}${suffix}`
         const publish = Effect.gen(function* () {
-          yield* pack(image, partial)
+          yield* pack(image, partial, home)
           const handle = yield* Files.open(partial, "r")
           yield* Files.publish(handle, partial, file)
         }).pipe(Effect.scoped)

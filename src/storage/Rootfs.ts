@@ -9,6 +9,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import type { IdMapFailed, UserNamespace } from "../taproot/IdMap.ts"
 import type { MountFailed, UnmountFailed } from "../taproot/Processes.ts"
 import type { IndexError } from "./Content.ts"
 import type { ImageNotFound, RootfsConflict, RootfsKeyInvalid, StorageFailed } from "./ContentError.ts"
@@ -25,21 +26,30 @@ export interface RootfsMount {
   readonly upper: string | undefined
 }
 
+export interface RootfsOptions {
+  readonly readonly?: boolean
+  /** The user namespace whose root the image belongs to; default: that of the host. */
+  readonly users?: UserNamespace
+}
+
 /** Why there is no root file system to start a container in. */
-export type AcquireError = ImageNotFound | RootfsConflict | RootfsKeyInvalid | MountFailed | UnmountFailed | IndexError
+export type AcquireError =
+  | ImageNotFound
+  | RootfsConflict
+  | RootfsKeyInvalid
+  | MountFailed
+  | UnmountFailed
+  | IdMapFailed
+  | IndexError
 
 export class Rootfs extends Context.Service<
   Rootfs,
   {
     /**
      * Mounts the image's layers under the name `key` (a file name: letters, digits, `.`, `_`, `-`; at most 128). When it
-     * is mounted already with the same image and mode it is left as it is. With another image or mode: `RootfsConflict`.
+     * is mounted already with the same image and options it is left as it is. With others: `RootfsConflict`.
      */
-    readonly acquire: (
-      image: Digest,
-      key: string,
-      options?: { readonly readonly?: boolean }
-    ) => Effect.Effect<RootfsMount, AcquireError>
+    readonly acquire: (image: Digest, key: string, options?: RootfsOptions) => Effect.Effect<RootfsMount, AcquireError>
     /** Unmounts and removes the writable layer. Fine when there is none. */
     readonly release: (key: string) => Effect.Effect<void, RootfsKeyInvalid | UnmountFailed | StorageFailed>
     /** Every root file system on disk, mounted or not. */

@@ -19,6 +19,7 @@ import { join } from "node:path"
 import { Processes } from "../taproot/Processes.ts"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import { StorageFailed } from "./ContentError.ts"
+import * as EmptyDisk from "./EmptyDisk.ts"
 import * as Files from "./Files.ts"
 import * as KeyedLock from "./KeyedLock.ts"
 import { type Operation, State, type StateRecord } from "./State.ts"
@@ -38,12 +39,18 @@ export type VolumeName = typeof VolumeName.Type
 /** What a volume shall be. */
 export const VolumeSpec = Schema.Struct({
   name: VolumeName,
-  labels: Labels.pipe(Schema.withDecodingDefaultKey(Effect.succeed({})))
+  labels: Labels.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
+  /** Bytes: it is a disk of that size, for microVMs; absent: a directory of this host. */
+  sizeBytes: Schema.optionalKey(
+    Schema.Int.pipe(
+      Schema.check(Schema.isBetween(EmptyDisk.BOUNDS, { expected: "a number of bytes from 67108864 (64 MiB) to 2^44" }))
+    )
+  )
 })
 export type VolumeSpec = typeof VolumeSpec.Type
 
 /** As it is stored. A field that is added later needs a default for decoding. */
-const VolumeRecord = Schema.Struct({ labels: Labels })
+const VolumeRecord = Schema.Struct({ labels: Labels, sizeBytes: Schema.optionalKey(Schema.Int) })
 type VolumeRecord = typeof VolumeRecord.Type
 
 export interface Volume {
@@ -51,7 +58,7 @@ export interface Volume {
   readonly uid: string
   /** Milliseconds since 1970. */
   readonly createdAt: number
-  /** The directory with what is in it; there once it is `filled`. */
+  /** The directory with what is in it, or the file that is the disk; there once it is `filled`. */
   readonly path: string
   readonly filled: boolean
   /** Who has it: `container web`. */
@@ -116,6 +123,8 @@ export class Volumes extends Context.Service<
       name: string,
       fill: (directory: string) => Effect.Effect<void, E, R>
     ) => Effect.Effect<string, VolumeNotFound | StorageFailed | StateValueInvalid | E, R>
+    /** The file of a volume that is a disk, for a machine that starts to use it. */
+    readonly prepareDisk: (name: string) => Effect.Effect<string, VolumeNotFound | StorageFailed | StateValueInvalid>
     /** Asks this too, from now until the scope closes, before a volume is removed. */
     readonly registerUsers: (users: VolumeUsers) => Effect.Effect<void, never, Scope.Scope>
   }
@@ -130,9 +139,10 @@ const make = Effect.fnUntraced(function* (directory: string) {
 
   const homeOf = (name: string) => join(directory, name)
   const dataOf = (name: string) => join(homeOf(name), "data")
-  const isFilled = (name: string) =>
+  const diskOf = (name: string) => join(homeOf(name), "disk")
+  const isThere = (path: string) =>
     Effect.promise(() =>
-      fs.access(dataOf(name)).then(
+      fs.access(path).then(
         () => true,
         () => false
       )
@@ -145,12 +155,13 @@ const make = Effect.fnUntraced(function* (directory: string) {
     )
 
   const describe = Effect.fnUntraced(function* ({ createdAt, name, uid, value }: StateRecord<VolumeRecord>) {
+    const path = value.sizeBytes === undefined ? dataOf(name) : diskOf(name)
     const volume: Volume = {
-      spec: { name, labels: value.labels },
+      spec: { name, ...value },
       uid,
       createdAt,
-      path: dataOf(name),
-      filled: yield* isFilled(name),
+      path,
+      filled: yield* isThere(path),
       users: yield* usersOf(name)
     }
     return volume
@@ -200,17 +211,25 @@ const make = Effect.fnUntraced(function* (directory: string) {
   )
 
   return Volumes.of({
-    create: ({ labels, name }) =>
+    create: ({ labels, name, sizeBytes }) =>
       holding([name])(
         Effect.gen(function* () {
           const found = yield* records.get(name)
           if (Option.isNone(found))
-            return yield* describe(yield* unopposed(records.put(name, { labels }, { expect: "absent" })))
+            return yield* describe(
+              yield* unopposed(
+                records.put(name, { labels, ...(sizeBytes === undefined ? {} : { sizeBytes }) }, { expect: "absent" })
+              )
+            )
           const theirs = found.value.value.labels
           const same =
             Object.keys(theirs).length === Object.keys(labels).length &&
             Object.entries(labels).every(([key, value]) => theirs[key] === value)
-          if (!same) return yield* new VolumeAlreadyExists({ name, fields: ["labels"] })
+          const fields = [
+            ...(same ? [] : ["labels"]),
+            ...(found.value.value.sizeBytes === sizeBytes ? [] : ["sizeBytes"])
+          ]
+          if (fields.length > 0) return yield* new VolumeAlreadyExists({ name, fields })
           return yield* describe(found.value)
         })
       ),
@@ -245,7 +264,7 @@ const make = Effect.fnUntraced(function* (directory: string) {
       holding([name])(
         Effect.gen(function* () {
           yield* find(name)
-          if (yield* isFilled(name)) return dataOf(name)
+          if (yield* isThere(dataOf(name))) return dataOf(name)
           const unfilled = `${dataOf(name)}.new`
           yield* Files.remove(unfilled)
           yield* Files.makeDirectory(directory)
@@ -258,6 +277,17 @@ const make = Effect.fnUntraced(function* (directory: string) {
           yield* Files.syncDirectory(homeOf(name))
           yield* Files.syncDirectory(directory)
           return dataOf(name)
+        })
+      ),
+    prepareDisk: (name) =>
+      holding([name])(
+        Effect.gen(function* () {
+          const { value } = yield* find(name)
+          const path = diskOf(name)
+          const failed = (problem: string) => new StorageFailed({ operation: "make disk", path, code: "EIO", problem })
+          if (value.sizeBytes === undefined) return yield* failed("it is a directory of this host")
+          yield* Effect.mapError(EmptyDisk.make(processes, path, value.sizeBytes), failed)
+          return path
         })
       ),
     registerUsers: (ask) =>

@@ -19,6 +19,7 @@
  *   9 PROCESSES                           each: u32 pid, then three texts: its stat, its status, its cmdline (of /proc);
  *                                         as many as there is room for
  *  10 LIKE       text path, text model    gives a directory the owner, group and mode of another
+ *  11 OWN        text path, u32 uid, u32 gid, u32 mode
  *
  * A request that it does not understand is the end.
  */
@@ -37,7 +38,7 @@
 #include <unistd.h>
 
 enum { MOST = 1 << 20, PATH_MOST = 4096, DEEPEST = 64, COMMAND_MOST = 1024 };
-enum operation { READ = 1, READ_IN, WRITE, LIST, REMOVE, RMDIR, MKDIR, KILL, PROCESSES, LIKE };
+enum operation { READ = 1, READ_IN, WRITE, LIST, REMOVE, RMDIR, MKDIR, KILL, PROCESSES, LIKE, OWN };
 
 static uint8_t request[MOST];
 static size_t request_at, request_end;
@@ -323,6 +324,13 @@ static int handle(uint8_t operation)
         take_path(path);
         take_path(other);
         return make_like(path, other);
+    case OWN: {
+        take_path(path);
+        const uid_t user = (uid_t)take_number();
+        const gid_t group = (gid_t)take_number();
+        /* the mode last: a new owner loses what a mode may give */
+        return lchown(path, user, group) == 0 && chmod(path, (mode_t)take_number() & 07777) == 0 ? 0 : errno;
+    }
     default: give_up("it does not know what is asked of it");
     }
 }

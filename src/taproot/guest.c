@@ -24,7 +24,8 @@ static char device[32]; /* its path, once it has been found */
 /* The device whose name the hypervisor says is ours; readdir(3) would allocate. */
 static bool find_device(void)
 {
-    enum { DEVICES = 4, PORTS = 8 };
+    /* a device is counted among all of the hypervisor's, disks and cards included */
+    enum { DEVICES = 64, PORTS = 4 };
     const size_t length = strlen(options.guest);
     for (unsigned number = 0; number < DEVICES * PORTS; number++) {
         char path[64], name[128];

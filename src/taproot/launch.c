@@ -1,15 +1,22 @@
 /*
- * launch [--no-network] [--sees PATH]… UID GID[,GROUP…] [N=KIND:PATH]… -- PROGRAM [ARGUMENT…]: a program with its files and nothing
- * else. Virtual machine monitors are started so: they never run as root, and neither open a file by its path nor make one.
+ * launch [--no-network] [--by-name] [--sees PATH]… UID GID[,GROUP…] [N=KIND:PATH]… -- PROGRAM [ARGUMENT…]: a program with its
+ * files and nothing else. Virtual machine monitors are started so: they never run as root, and neither open a file by its path nor
+ * make one.
+ * launch --withdraw UID [PATH]…: takes back from UID what --by-name gave it; a file that is gone is fine.
  *
  * The files are opened as whoever calls this, and given as the descriptors N. KIND is one of
  *   ro, rw   a regular file or block device that a person named; symbolic links are followed
  *   own      a regular file that was made for PROGRAM, read and written: no symbolic link, and under no second name
+ *   log      the same, written at its end
+ *   dir      a directory that was made for PROGRAM: no symbolic link
  *   socket   a unix socket that listens there; what was there is taken away
  * Then it gets System V objects of its own (and with --no-network no network at all), gives up every capability it could ever
  * have, becomes UID (- for both: stays who it is), can never gain a privilege again, and becomes PROGRAM. With --sees it has a root
  * of its own, where of the host's there is only what these paths say (room.h); else paths mean to PROGRAM what they mean to every
  * user.
+ *
+ * A PROGRAM that only takes names of files opens them once more, as /proc/self/fd/N, and for that needs the right to: --by-name gives
+ * it to UID (grant.h), for each file that not everybody may open so.
  *
  * Trap: own and socket are for directories that UID cannot write to; launch cannot know.
  *
@@ -26,6 +33,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "grant.h"
 #include "opened.h"
 #include "room.h"
 
@@ -40,7 +48,9 @@ static _Noreturn void fail(int code, const char *what)
 
 static _Noreturn void usage(void)
 {
-    fprintf(stderr, "usage: launch [--no-network] [--sees PATH]... UID GID[,GROUP...] [N=ro|rw|own|socket:PATH]... -- PROGRAM [ARGUMENT...]\n");
+    fprintf(stderr, "usage: launch [--no-network] [--by-name] [--sees PATH]... UID GID[,GROUP...]\n"
+                    "              [N=ro|rw|own|log|dir|socket:PATH]... -- PROGRAM [ARGUMENT...]\n"
+                    "       launch --withdraw UID [PATH]...\n");
     exit(USAGE);
 }
 
@@ -62,11 +72,37 @@ static bool takes(const char **word, const char *prefix)
     return true;
 }
 
+/* Who opens files once more by their names; NOBODY: none does. */
+static const uint32_t NOBODY = UINT32_MAX;
+static uint32_t reader = UINT32_MAX;
+
 static int needed(const char *path, bool writes, bool own)
 {
     const int file = opened(path, writes, own);
     if (file < 0) fail(NO_INPUT, path);
+    if (reader != NOBODY && (own ? fchown(file, reader, reader) != 0 : !grant(file, reader, writes))) fail(NO_INPUT, path);
     return file;
+}
+
+static int directory(const char *path)
+{
+    const int file = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (file < 0) fail(NO_INPUT, path);
+    return file;
+}
+
+static int withdraw_all(int count, char **words)
+{
+    if (count < 1) usage();
+    const char *text = words[0];
+    const uint32_t user = (uint32_t)number(&text, '\0');
+    int code = 0;
+    for (int each = 1; each < count; each++) {
+        if (withdraw(words[each], user)) continue;
+        fprintf(stderr, "launch: %s: %s\n", words[each], strerror(errno));
+        code = NO_INPUT;
+    }
+    return code;
 }
 
 static int listening(const char *path)
@@ -92,6 +128,10 @@ static void give(const char *word)
     if (takes(&word, "ro:")) file = needed(word, false, false);
     else if (takes(&word, "rw:")) file = needed(word, true, false);
     else if (takes(&word, "own:")) file = needed(word, true, true);
+    else if (takes(&word, "log:")) {
+        file = needed(word, true, true);
+        if (fcntl(file, F_SETFL, O_APPEND) != 0) fail(NO_INPUT, word);
+    } else if (takes(&word, "dir:")) file = directory(word);
     else if (takes(&word, "socket:")) file = listening(word);
     else usage();
     if (file == (int)place ? fcntl(file, F_SETFD, 0) != 0 : dup2(file, (int)place) < 0) fail(OS_ERROR, word);
@@ -126,8 +166,11 @@ static void become(const char *user, const char *groups)
 int main(int count, char **words)
 {
     int next = 1;
+    if (next < count && strcmp(words[next], "--withdraw") == 0) return withdraw_all(count - 2, words + 2);
     const bool alone = next < count && strcmp(words[next], "--no-network") == 0;
     if (alone) next++;
+    const bool by_name = next < count && strcmp(words[next], "--by-name") == 0;
+    if (by_name) next++;
     const char *sees[MOST_SEEN];
     int seen = 0;
     for (; next + 1 < count && strcmp(words[next], "--sees") == 0; next += 2) {
@@ -136,6 +179,10 @@ int main(int count, char **words)
     }
     if (next + 2 >= count) usage();
     const char *user = words[next++], *groups = words[next++];
+    if (by_name && strcmp(user, "-") != 0) {
+        const char *text = user;
+        reader = (uint32_t)number(&text, '\0');
+    }
     for (; next < count && strcmp(words[next], "--") != 0; next++) give(words[next]);
     if (++next >= count) usage();
     /* without the right to it there is none to lose */

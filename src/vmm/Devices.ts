@@ -61,11 +61,13 @@ export const settle = (run: VmRun, records: Records): Effect.Effect<void, Contro
     const { value } = found.value
     const control = yield* run.hold.get
     const present = yield* control.devices
-    if (present === undefined) return
+    const shape = control.shape(machineOf(wanted(value), ""))
+    if (present === undefined) return yield* shape
     const { leaving = [], spec } = value
     const known = names(spec)
     const strangers = [...present].filter((id) => !known.has(id))
     for (const id of [...leaving, ...strangers]) yield* control.detach(id)
     if (leaving.length > 0) yield* records.update(run.name, (record) => forget(record.value, leaving))
     yield* plugIn(value, control, present)
+    yield* shape
   }).pipe((settling) => run.devices.withPermit(settling))

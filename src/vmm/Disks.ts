@@ -89,6 +89,20 @@ export const inspect = ({ format, path }: DiskSpec): Effect.Effect<Identity, str
     })
   )
 
+/** How many bytes the guest finds on a disk that is a file. */
+export const sizeOf = ({ format, path }: DiskSpec): Effect.Effect<number, string> =>
+  opened(path, (file) =>
+    Effect.gen(function* () {
+      const stat = yield* looked(file)
+      if (stat.isBlockDevice()) return yield* Effect.fail("a block device grows where it was made, not here")
+      if (format === "raw") return stat.size
+      const header = Buffer.alloc(104)
+      const { bytesRead } = yield* attempt(() => file.read(header, 0, header.length, 0))
+      const problem = qcow2Problem(header.subarray(0, bytesRead))
+      return problem === undefined ? Number(header.readBigUInt64BE(24)) : yield* Effect.fail(problem)
+    })
+  )
+
 /** Whether a raw disk looks like a qcow2 image, which is a mistake where a person says so for the first time. */
 export const looksLikeQcow2 = (path: string): Effect.Effect<boolean> =>
   Effect.orElseSucceed(

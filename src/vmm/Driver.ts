@@ -9,17 +9,21 @@
  * cares, names it.
  */
 import * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
+import type { ProcessExit } from "../taproot/ProcessExit.ts"
 import type { Process, SpawnRefused } from "../taproot/Processes.ts"
 import {
+  type Capabilities,
   type Control,
   ControlLost,
   type DriverFacts,
   DriverName,
+  type GuestState,
   type Hypervisor,
   HypervisorMissing,
   type LaunchRequest,
@@ -40,6 +44,38 @@ export interface Driver {
   readonly launch: (request: LaunchRequest) => Effect.Effect<Process, HypervisorMissing | PlaceFailed | SpawnRefused>
   /** As `Hypervisor.control`. */
   readonly control: (directory: string, process: Process) => Effect.Effect<Control, ControlLost, Scope.Scope>
+  /** As `Hypervisor.endOf`; without: its process never ends with its guest. */
+  readonly endOf?: (directory: string, exit: ProcessExit) => Effect.Effect<Option.Option<GuestState>>
+  /** As `Hypervisor.release`; without: there is nothing. */
+  readonly release?: (directory: string, cgroup: string) => Effect.Effect<void>
+}
+
+/** The capabilities of a driver whose machines keep the shape that they were started with, which is a plain one. */
+export const plainShape = {
+  growth: [],
+  diskSizes: false,
+  diskLimits: false,
+  balloonTarget: false,
+  topology: false,
+  hugepages: false,
+  ignition: false,
+  passthrough: []
+} as const satisfies Partial<Capabilities>
+
+/** Of a driver into whose machines nothing can be plugged; what asks for it was refused before. */
+export const noHotPlug = (
+  title: string
+): Pick<Control, "devices" | "attachDisk" | "attachNic" | "insertDisk" | "detach" | "shape"> => {
+  const refused = (command: string) =>
+    new ControlLost({ command, detail: `${title} takes no device while its machine runs` })
+  return {
+    devices: Effect.undefined,
+    attachDisk: () => Effect.fail(refused("attach-disk")),
+    attachNic: () => Effect.fail(refused("attach-nic")),
+    shape: () => Effect.void,
+    insertDisk: () => Effect.fail(refused("insert-disk")),
+    detach: () => Effect.fail(refused("detach"))
+  }
 }
 
 /** Where it is remembered which driver made the life in a directory. */
@@ -122,7 +158,8 @@ export const choosing = (drivers: readonly [Driver, ...Array<Driver>]): Hypervis
       const chosen = yield* Effect.result(choose(request.machine, request.hypervisor ?? "auto"))
       if (Result.isFailure(chosen)) {
         const words = chosen.failure.map(({ field, problem }) => `${field}: ${problem}`).join("; ")
-        return yield* words === "" ? missing(yield* facts) : new HypervisorMissing({ detail: words })
+        if (words === "") return yield* missing(yield* facts)
+        return yield* new HypervisorMissing({ detail: words, particular: true })
       }
       yield* remember(request.place.directory, chosen.success.name)
       return yield* chosen.success.launch(request)
@@ -133,6 +170,10 @@ export const choosing = (drivers: readonly [Driver, ...Array<Driver>]): Hypervis
       if (driver === undefined) return yield* new ControlLost({ command: "connect", detail: `there is no ${name}` })
       return yield* driver.control(directory, process)
     }),
-    driverOf: remembered
+    driverOf: remembered,
+    endOf: (directory, exit) =>
+      Effect.flatMap(remembered(directory), (name) => named(name)?.endOf?.(directory, exit) ?? Effect.succeedNone),
+    release: (directory, cgroup) =>
+      Effect.flatMap(remembered(directory), (name) => named(name)?.release?.(directory, cgroup) ?? Effect.void)
   }
 }

@@ -58,7 +58,8 @@ export interface Hold {
 const LOOK_AGAIN = Duration.seconds(15)
 const TRY_AGAIN = Duration.seconds(1)
 
-const endOf = (state: GuestState): Option.Option<Ended> => {
+/** What a guest in this state has come to. */
+export const endOf = (state: GuestState): Option.Option<Ended> => {
   switch (state) {
     case "powered-off":
       return Option.some({ _tag: "PoweredOff" })

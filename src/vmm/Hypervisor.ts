@@ -12,9 +12,11 @@
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import type { ProcessExit } from "../taproot/ProcessExit.ts"
 import type { Process, SpawnRefused } from "../taproot/Processes.ts"
 import type { Accelerated } from "./Accelerator.ts"
 import type { Chipset, Disk, Machine, Nic } from "./Machine.ts"
@@ -25,6 +27,8 @@ export interface Capabilities {
   readonly firmware: ReadonlyArray<Chipset>
   readonly diskFormats: ReadonlyArray<"raw" | "qcow2">
   readonly mostDisks: number
+  /** Machines can have empty disks; default no. */
+  readonly emptyDisks?: boolean
   readonly userNetwork: boolean
   readonly ports: boolean
   readonly watchdog: ReadonlyArray<Chipset>
@@ -33,6 +37,19 @@ export interface Capabilities {
   readonly pause: boolean
   /** Of which machines disks and cards can be plugged in and out while they run. */
   readonly hotPlug: ReadonlyArray<Chipset>
+  /** Of which machines processors and memory can grow while they run. */
+  readonly growth: ReadonlyArray<Chipset>
+  /** Disks that grow, and are held to their limits. */
+  readonly diskSizes: boolean
+  readonly diskLimits: boolean
+  /** A balloon that leaves so much to the guest, and not more. */
+  readonly balloonTarget: boolean
+  readonly topology: boolean
+  readonly hugepages: boolean
+  /** Ignition's config, in the firmware configuration. */
+  readonly ignition: boolean
+  /** PCI devices of the host's (VFIO). */
+  readonly passthrough: ReadonlyArray<Chipset>
   /** Its memory can be written to a file, and a new life started with it, in the same or another process. */
   readonly memory: boolean
 }
@@ -62,11 +79,14 @@ export interface DriverFacts {
   readonly capabilities: Capabilities
 }
 
-/** There is no program on this host that makes machines. */
+/** There is no program on this host that makes machines, or none that makes this one. */
 export class HypervisorMissing extends Schema.TaggedError<HypervisorMissing>()("HypervisorMissing", {
-  detail: Schema.String
+  detail: Schema.String,
+  /** There are some, but this is a matter of what the machine wants. */
+  particular: Schema.optionalKey(Schema.Literal(true))
 }) {
   override get message(): string {
+    if (this.particular === true) return `no hypervisor of this host can make it: ${this.detail}`
     return `no hypervisor works on this host (${this.detail}); ${this.hint}`
   }
   get hint(): string {
@@ -162,8 +182,18 @@ export interface Control {
   /** Plugs a disk in. What an attempt that was cut short has left of it is cleared away first. */
   readonly attachDisk: (disk: Disk) => Effect.Effect<void, ControlLost>
   readonly attachNic: (nic: Nic) => Effect.Effect<void, ControlLost>
+  /**
+   * Puts a read-only disk into one of the machine's empty ones, for as long as the machine runs; the serial number by which its
+   * guest knows it. One that is in there stays. Callers take turns.
+   */
+  readonly insertDisk: (disk: Disk) => Effect.Effect<string, ControlLost>
   /** Takes a disk or card out, once its guest has let go of it; what was given to the hypervisor for it is taken back. Fine when it is not there. */
   readonly detach: (id: string) => Effect.Effect<void, ControlLost | DeviceKept>
+  /**
+   * Has the machine follow its shape, as far as it differs: processors and memory, what the balloon leaves, the sizes and limits of
+   * the disks that it has. Processors and memory that the guest has not taken or given back in time: `DeviceKept`.
+   */
+  readonly shape: (machine: Machine) => Effect.Effect<void, ControlLost | DeviceKept>
   /** Nothing: its driver cannot, or it was started by an Ironwood that could not. */
   readonly memory: Memory | undefined
   /** Waits until the hold is lost, and why. */
@@ -212,6 +242,10 @@ export class Hypervisor extends Context.Service<
     readonly control: (directory: string, process: Process) => Effect.Effect<Control, ControlLost, Scope.Scope>
     /** Which driver made the present or last life in a directory. */
     readonly driverOf: (directory: string) => Effect.Effect<DriverName>
+    /** How the guest came to its end whose hypervisor's process ended with it, where that can be told; none: the process ended by itself. */
+    readonly endOf: (directory: string, exit: ProcessExit) => Effect.Effect<Option.Option<GuestState>>
+    /** Takes back what the process of a life, named by its cgroup, was given on the host; once it has ended. */
+    readonly release: (directory: string, cgroup: string) => Effect.Effect<void>
   }
 >()("ironwood/vmm/Hypervisor") {}
 
@@ -225,7 +259,12 @@ export const beyond = (name: string, capabilities: Capabilities, machine: Machin
       "boot",
       `a ${chipset} of ${name} has no firmware: give a kernel`
     ],
-    [disks.length > capabilities.mostDisks, "disks", `${name} takes at most ${capabilities.mostDisks} disks`],
+    [(machine.emptyDisks ?? 0) > 0 && capabilities.emptyDisks !== true, "emptyDisks", `${name} has no empty disks`],
+    [
+      disks.length + (machine.emptyDisks ?? 0) > capabilities.mostDisks,
+      "disks",
+      `${name} takes at most ${capabilities.mostDisks} disks`
+    ],
     ...disks.map(
       ({ format }, index) =>
         [!capabilities.diskFormats.includes(format), `disks[${index}].format`, `${name} cannot read ${format}`] as const
@@ -233,7 +272,38 @@ export const beyond = (name: string, capabilities: Capabilities, machine: Machin
     [nics.length > 0 && !capabilities.userNetwork, "nics", `${name} has no user-mode network`],
     [ports.length > 0 && !capabilities.ports, "ports", `${name} has no virtio-serial`],
     [machine.watchdog && !capabilities.watchdog.includes(chipset), "watchdog", `a ${chipset} of ${name} has none`],
-    [machine.balloon && !capabilities.balloon, "balloon", `${name} has none`]
+    [machine.balloon && !capabilities.balloon, "balloon", `${name} has none`],
+    [
+      machine.maxCpus !== undefined && machine.maxCpus > machine.cpus && !capabilities.growth.includes(chipset),
+      "maxCpus",
+      `a ${chipset} of ${name} gets no processors while it runs`
+    ],
+    [
+      machine.maxMemoryBytes !== undefined && !capabilities.growth.includes(chipset),
+      "maxMemoryBytes",
+      `a ${chipset} of ${name} gets no memory while it runs`
+    ],
+    [
+      machine.balloonBytes !== undefined && !capabilities.balloonTarget,
+      "balloonBytes",
+      `the balloon of ${name} is not set`
+    ],
+    [machine.ignition !== undefined && !capabilities.ignition, "ignition", `${name} has no place for it`],
+    [machine.topology !== undefined && !capabilities.topology, "topology", `${name} has no say in it`],
+    [machine.hugepageBytes !== undefined && !capabilities.hugepages, "hugepages", `${name} cannot use them`],
+    [
+      (machine.pciDevices ?? []).length > 0 && !capabilities.passthrough.includes(chipset),
+      "pciDevices",
+      `a ${chipset} of ${name} cannot have the host's devices`
+    ],
+    ...disks.flatMap(({ limits, sizeBytes }, index) => [
+      [limits !== undefined && !capabilities.diskLimits, `disks[${index}].limits`, `${name} knows none`] as const,
+      [
+        sizeBytes !== undefined && !capabilities.diskSizes,
+        `disks[${index}].sizeBytes`,
+        `${name} does not grow disks`
+      ] as const
+    ])
   ]
   return wants.filter(([isBeyond]) => isBeyond).map(([, field, problem]) => ({ field, problem }))
 }

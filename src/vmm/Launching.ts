@@ -12,6 +12,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
@@ -23,13 +24,17 @@ import { type DriverFacts, type LaunchRequest, type Place, PlaceFailed } from ".
 
 /**
  * A file that the machine has, as a descriptor of its program. `ro`, `rw`: one that a person named; `own`: one that was made for
- * it; `socket`: a unix socket that listens there, by its name in the machine's directory.
+ * it; `log`: the same, written at its end; `dir`: a directory of its own; `socket`: a unix socket that listens there, by its name in
+ * the machine's directory.
  */
 export interface Handed {
   readonly descriptor: number
   readonly path: string
-  readonly kind: "ro" | "rw" | "own" | "socket"
+  readonly kind: "ro" | "rw" | "own" | "log" | "dir" | "socket"
 }
+
+/** The name by which a program opens what it has as a descriptor. */
+export const nameOf = (descriptor: number): string => `/proc/self/fd/${descriptor}`
 
 /** How a program is started. */
 export interface Start {
@@ -39,10 +44,21 @@ export interface Start {
   /** It is in the host's network; else in one of its own, with nothing in it. */
   readonly network: boolean
   readonly kvm: boolean
+  /** It may keep all of its guest's memory where it is, as devices of the host's want it. */
+  readonly pinned?: boolean
   /** What of the host's files it sees besides its own (`room.h`); undefined: what its user sees. */
   readonly sees: ReadonlyArray<string> | undefined
+  /** The program opens its files once more, by {@link nameOf}: it is given the right to. Taken back by `release`. */
+  readonly byName: boolean
   /** The program and its arguments. */
   readonly words: ReadonlyArray<string>
+}
+
+/** What is particular about the start of a machine. */
+export interface MachineStart extends Omit<Start, "user" | "kvm"> {
+  readonly kvm?: boolean
+  /** Its console is a terminal, which also has what it says on standard error. Default: pipes. */
+  readonly terminal?: boolean
 }
 
 /** Nobody: what is tried needs no user of its own. */
@@ -55,6 +71,9 @@ const KVM_GROUP = 1_899_999_999
 /** By which a user-mode network asks for names. */
 const RESOLVER = "/etc/resolv.conf"
 
+/** What of the host's files a program needs that brings nothing but itself. */
+export const LIBRARIES = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache"] as const
+
 /** Where programs are looked for. */
 export const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 /** One that was not found is looked for again after this many milliseconds. */
@@ -62,7 +81,14 @@ const LOOK_AGAIN = 5_000
 /** A process of a machine has a few dozen threads and never forks. */
 const MOST_PROCESSES = 1_024
 
-const isRoot = process.geteuid?.() === 0
+/** Where it is remembered to which files a program was given rights. */
+const GRANTED = "granted"
+const Granted = Schema.fromJsonString(
+  Schema.Struct({ user: Schema.Int, paths: Schema.Array(Schema.String), cgroup: Schema.String })
+)
+
+/** Whether machines run as users of their own. */
+export const isRoot = process.geteuid?.() === 0
 
 /**
  * The group that may use KVM. A device that only root may use (where no udev has been at work) is given a group of ours, in
@@ -77,6 +103,21 @@ const kvmGroup = Effect.tryPromise(async (): Promise<ReadonlyArray<number>> => {
   await fs.chmod(KVM, 0o660)
   return [KVM_GROUP]
 }).pipe(Effect.orElseSucceed((): ReadonlyArray<number> => []))
+
+/** Writes a file that only root can read into a machine's directory. */
+export const write = ({ directory }: Pick<Place, "directory">, name: string, content: string) =>
+  Effect.tryPromise({
+    try: async () => {
+      await fs.mkdir(directory, { recursive: true, mode: 0o700 })
+      await fs.writeFile(join(directory, name), content, { mode: 0o600 })
+    },
+    catch: (error) => new PlaceFailed({ detail: String(error) })
+  })
+
+const PIPES = { stdin: { _tag: "Stream" }, stdout: { _tag: "Stream" }, stderr: { _tag: "Stream" } } as const
+/** As big as the serial terminals of old. */
+const terminal = { _tag: "Pty", rows: 24, columns: 80 } as const
+const TERMINAL = { stdin: terminal, stdout: terminal, stderr: terminal }
 
 /** The first program of that name; one with a slash is where it says. */
 export const locate = (wanted: string, path = PATH): Effect.Effect<string | undefined> =>
@@ -113,10 +154,11 @@ export const make = Effect.gen(function* () {
   const cgroups = yield* Cgroups
   const launcher = helperPath(processes.hello.taprootPid, "launch")
 
-  const argv = ({ files, kvm, network, sees, user, words }: Start) =>
+  const argv = ({ byName, files, kvm, network, sees, user, words }: Start) =>
     Effect.map(kvm ? kvmGroup : Effect.succeed([]), (groups): readonly [string, ...Array<string>] => [
       launcher,
       ...(network ? [] : ["--no-network"]),
+      ...(byName ? ["--by-name"] : []),
       ...(sees === undefined || !isRoot
         ? []
         : [...words.slice(0, 1), ...sees, ...(network ? [RESOLVER] : []), ...(kvm ? [KVM] : [])].flatMap((path) => [
@@ -161,7 +203,15 @@ export const make = Effect.gen(function* () {
 
     /** `sees`, if the program tells its version when it sees nothing else of the host; else undefined, and a warning in the log. */
     enough: Effect.fnUntraced(function* (path: string, option: string, sees: ReadonlyArray<string>) {
-      const start = { user: TRIAL_USER, files: [], network: false, kvm: false, sees, words: [path, option] }
+      const start = {
+        user: TRIAL_USER,
+        files: [],
+        network: false,
+        kvm: false,
+        byName: false,
+        sees,
+        words: [path, option]
+      }
       const asked = yield* Effect.result(
         processes.run({ label: "version", argv: yield* argv(start), environment: { PATH } })
       ).pipe(Effect.timeoutOption("10 seconds"))
@@ -177,43 +227,80 @@ export const make = Effect.gen(function* () {
       return undefined
     }),
 
-    /** A run of a program for which `file` is written into `directory`, to be its descriptor 3. */
+    /** A run of a program for which files are written into `directory`, to be its descriptors from 3 on. */
     trial: (
       directory: string,
-      file: Uint8Array,
+      contents: ReadonlyArray<Uint8Array>,
       words: ReadonlyArray<string>,
       sees: ReadonlyArray<string> | undefined
     ): Effect.Effect<RunRequest, PlaceFailed> =>
       Effect.gen(function* () {
-        const program = join(directory, "trial")
+        const files = contents.map((_, index): Handed => ({
+          descriptor: 3 + index,
+          path: join(directory, `trial${index}`),
+          kind: "ro"
+        }))
         yield* Effect.tryPromise({
           try: async () => {
             await fs.mkdir(directory, { recursive: true, mode: 0o700 })
-            await fs.writeFile(program, file, { mode: 0o644 })
+            for (const [index, { path }] of files.entries()) {
+              await fs.writeFile(path, contents[index] ?? "", { mode: 0o644 })
+            }
           },
           catch: (error) => new PlaceFailed({ detail: String(error) })
         })
-        const files: ReadonlyArray<Handed> = [{ descriptor: 3, path: program, kind: "ro" }]
-        const start = { user: TRIAL_USER, files, network: false, kvm: true, sees, words }
+        const start = { user: TRIAL_USER, files, network: false, kvm: true, byName: false, sees, words }
         return { label: "accelerator trial", argv: yield* argv(start), environment: { PATH } }
       }),
 
     /** Makes a machine's place and starts its program there, with its console as standard input and output. */
-    spawn: ({ label, place }: LaunchRequest, start: Omit<Start, "user">) =>
+    spawn: ({ label, place }: LaunchRequest, start: MachineStart) =>
       Effect.gen(function* () {
         const joined = yield* prepare(place)
+        if (start.byName) {
+          const paths = start.files.filter(({ kind }) => kind === "ro" || kind === "rw").map(({ path }) => path)
+          yield* write(place, GRANTED, Schema.encodeSync(Granted)({ user: place.user, paths, cgroup: place.cgroup }))
+        }
+        const words = yield* argv({ ...start, kvm: start.kvm ?? true, user: place.user })
         return yield* processes.spawn({
           label,
-          argv: yield* argv({ ...start, user: place.user }),
+          argv: words,
           environment: { PATH, HOME: place.directory, TMPDIR: place.directory },
           directory: place.directory,
           cgroups: joined,
           session: true,
-          stdin: { _tag: "Stream" },
-          stdout: { _tag: "Stream" },
-          stderr: { _tag: "Stream" }
+          ...(start.pinned === true ? { rlimits: { memlock: { soft: "infinity", hard: "infinity" } } } : {}),
+          ...(start.terminal === true ? TERMINAL : PIPES)
         })
-      })
+      }),
+
+    /** Takes back the rights that the life in a cgroup was given; fine when there are none, or they are another life's. */
+    release: Effect.fnUntraced(function* (directory: string, cgroup: string) {
+      const path = join(directory, GRANTED)
+      const given = yield* Effect.option(
+        Effect.flatMap(
+          Effect.tryPromise(() => fs.readFile(path, "utf8")),
+          Schema.decodeUnknownEffect(Granted)
+        )
+      )
+      if (Option.isNone(given) || given.value.cgroup !== cgroup) return
+      const { paths, user } = given.value
+      const taken = isRoot
+        ? yield* Effect.option(
+            processes.run({
+              label: "withdraw",
+              argv: [launcher, "--withdraw", String(user), ...paths],
+              environment: {}
+            })
+          )
+        : Option.none()
+      if (Option.isSome(taken) && !ProcessExit.isSuccess(taken.value.exit)) {
+        yield* Effect.logWarning(
+          `rights of a machine's user ${user} are left: ${Buffer.from(taken.value.stderr).toString()}`
+        )
+      }
+      yield* Effect.ignore(Effect.tryPromise(() => fs.rm(path, { force: true })))
+    })
   }
 })
 export type Launching = Effect.Success<typeof make>

@@ -44,6 +44,7 @@ export const commandMeanings = {
   attach: "type at its serial console",
   plug: "it shall have another disk or card",
   unplug: "it shall have one less; its guest must let go of it",
+  resize: "it shall have more or less of processors and memory, or larger disks",
   snapshot: "write its memory and copy its disks; it goes on",
   restore: "as it was at a snapshot, disks and all; what it is now is ended",
   migrate: "its memory goes to a new process of its hypervisor, in which it goes on",
@@ -63,6 +64,7 @@ export const actionMeanings = {
   resume: "ask its hypervisor to let them go on",
   plug: "commit the new desired state, then have its hypervisor plug it in",
   unplug: "mark it in the desired state, have its guest let go of it, then commit the new one",
+  reshape: "commit the new desired state, then have its hypervisor and its guest follow",
   connect: "connect the caller with its serial console",
   snapshot: "see the table of what is under way: Saving",
   restore: "see the table of what is under way: Copying",
@@ -82,6 +84,7 @@ const down = {
   attach: "refuse",
   plug: "commit",
   unplug: "commit",
+  resize: "commit",
   snapshot: "refuse",
   migrate: "refuse",
   restore: "restore"
@@ -112,6 +115,7 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     restore: "refuse",
     plug: "plug",
     unplug: "unplug",
+    resize: "reshape",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -127,6 +131,7 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     migrate: "migrate",
     plug: "plug",
     unplug: "unplug",
+    resize: "reshape",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -142,6 +147,7 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     migrate: "migrate",
     plug: "plug",
     unplug: "refuse",
+    resize: "reshape",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -157,6 +163,7 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     migrate: "refuse",
     plug: "plug",
     unplug: "refuse",
+    resize: "reshape",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -173,6 +180,7 @@ export const commands: Readonly<Record<VmState, Readonly<Record<Command, Action>
     migrate: "refuse",
     plug: "refuse",
     unplug: "refuse",
+    resize: "refuse",
     remove: "refuse",
     "force-remove": "stop-and-remove"
   },
@@ -223,6 +231,7 @@ export const hint = (command: Command): string => {
     case "resume":
       return "only one that is paused can be resumed"
     case "plug":
+    case "resize":
       return "wait until it is down"
     case "unplug":
       return "its guest must run to let go of it, or be down"

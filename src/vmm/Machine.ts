@@ -6,6 +6,8 @@
  * descriptors (`Hypervisor.ts`), sockets too. What is a socket's name here is relative to the machine's own directory.
  */
 
+import type { DiskLimits, Topology } from "./Shape.ts"
+
 /** `q35`: a PC with PCI, firmware and all that; `microvm`: virtio over memory-mapped registers, and a kernel at once. */
 export type Chipset = "q35" | "microvm"
 
@@ -29,6 +31,9 @@ export interface Disk {
   readonly readOnly: boolean
   /** At most 20 characters, as virtio-blk has it. */
   readonly serial?: string
+  /** It is grown to this many bytes where it has less. */
+  readonly sizeBytes?: number
+  readonly limits?: DiskLimits
 }
 
 /** A port of the host that leads to one of the guest. */
@@ -62,10 +67,25 @@ export interface Machine {
   readonly cpus: number
   readonly boot: Boot
   readonly disks: ReadonlyArray<Disk>
+  /** So many read-only disks besides, with nothing in them until something is inserted; default none. */
+  readonly emptyDisks?: number
   readonly nics: ReadonlyArray<Nic>
   readonly ports: ReadonlyArray<Port>
   /** A device that fires when the guest does not feed it. */
   readonly watchdog: boolean
   /** A device by which the host takes memory back from the guest. */
   readonly balloon: boolean
+  /** What it leaves to the guest. */
+  readonly balloonBytes?: number
+  /** How many processors it can have while it runs. */
+  readonly maxCpus?: number
+  /** How much memory it can have while it runs. */
+  readonly maxMemoryBytes?: number
+  readonly topology?: Topology
+  /** The size of the huge pages that its memory is made of. */
+  readonly hugepageBytes?: number
+  /** A file with a config for Ignition. */
+  readonly ignition?: string
+  /** PCI devices of the host's. */
+  readonly pciDevices?: ReadonlyArray<string>
 }

@@ -53,9 +53,11 @@ export const make = ({ find, get, hypervisor, problems, records, runs, stateOf, 
       return yield* new VmWrongState({ name, command: words[command], state: present, hint: hint(command) })
     }
     if (action === "commit") return
+    const run = yield* runs.current(name)
     const drivers = yield* hypervisor.facts
+    const driver = drivers.find((one) => Option.isSome(run) && one.name === run.value.hypervisor)
     const { chipset } = value.spec
-    if (!drivers.some(({ capabilities, problem }) => problem === undefined && capabilities.hotPlug.includes(chipset))) {
+    if (driver?.capabilities.hotPlug.includes(chipset) !== true) {
       return yield* new VmSpecInvalid({
         problems: [{ field, problem: `a ${chipset} takes and gives no device while it runs: stop it first` }]
       })

@@ -37,7 +37,7 @@ import * as Disks from "./Disks.ts"
 import * as Hold from "./Hold.ts"
 import {
   type Control,
-  type ControlLost,
+  ControlLost,
   type DriverName,
   Hypervisor,
   type LaunchRequest,
@@ -45,6 +45,8 @@ import {
   PlaceFailed
 } from "./Hypervisor.ts"
 import type { VmRecord } from "./Records.ts"
+import * as Seeds from "./Seeds.ts"
+import * as Shape from "./Shape.ts"
 import * as VmExit from "./VmExit.ts"
 import * as VmPaths from "./VmPaths.ts"
 import * as VmSpec from "./VmSpec.ts"
@@ -141,6 +143,22 @@ const PRESS_AGAIN = Duration.seconds(3)
 
 /** The signals by which people and init systems end programs. */
 const byHand: ReadonlySet<string> = new Set(["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"])
+
+/**
+ * Writes what the guest is told at its first start. The files may be read by everybody, since QEMU opens what it was handed once
+ * more; the directory that they are in, by nobody but root.
+ */
+const writeSeeds = async (directory: string, { cloudInit, ignition, name }: VmSpec.VmSpec): Promise<void> => {
+  const write = async (file: string, content: Uint8Array | string) => {
+    const place = join(directory, file)
+    await fs.mkdir(directory, { recursive: true, mode: 0o700 })
+    // what is there may be open
+    await fs.rm(place, { force: true })
+    await fs.writeFile(place, content, { mode: 0o644, flag: "wx" })
+  }
+  if (cloudInit !== undefined) await write(VmSpec.SEED_FILE, Seeds.cloudInitDisk(name, cloudInit))
+  if (ignition !== undefined) await write(VmSpec.IGNITION_FILE, ignition)
+}
 
 const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   const processes = yield* Processes
@@ -255,6 +273,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       yield* endProcess(run)
       yield* run.hold.release
       if (!uncounted.has(run.process.id)) yield* Effect.timeoutOption(Deferred.await(run.stored), LOG_PATIENCE)
+      yield* hypervisor.release(run.directory, run.cgroup)
       yield* run.process.acknowledge
       yield* Effect.catchCause(cgroups.remove(run.cgroup), (cause) =>
         Effect.logWarning(`the cgroup of ${run.process.label} is still there`, Cause.squash(cause))
@@ -296,7 +315,9 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     Effect.gen(function* () {
       if (uncounted.has(run.process.id)) return ""
       yield* Effect.timeoutOption(Deferred.await(run.stored), "2 seconds")
-      const entries = yield* Stream.runCollect(console(record).read({ tail: 2, streams: ["stderr"] }))
+      // on a terminal everything is standard output
+      const streams = run.process.streams.pty ? (["stdout"] as const) : (["stderr"] as const)
+      const entries = yield* Stream.runCollect(console(record).read({ tail: 2, streams }))
       return [...entries].map(({ content }) => Buffer.from(content).toString("utf8").trim()).join("; ")
     }).pipe(Effect.orElseSucceed(() => ""))
 
@@ -332,7 +353,14 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       Rebooted: () => Effect.fail(new VmExit.GuestRebooted({ name })),
       Panicked: () => Effect.fail(new VmExit.GuestPanicked({ name })),
       Hung: () => Effect.fail(new VmExit.GuestHung({ name })),
-      Gone: ({ exit }) => Effect.flatMap(ofProcess(record, run, exit), Effect.fail)
+      Gone: ({ exit }) =>
+        Effect.gen(function* () {
+          const state = yield* hypervisor.endOf(run.directory, exit)
+          const guest = Option.flatMap(state, Hold.endOf)
+          return yield* Option.isSome(guest)
+            ? meaningOf(record, run, guest.value)
+            : Effect.flatMap(ofProcess(record, run, exit), Effect.fail)
+        })
     })
   }
 
@@ -370,6 +398,12 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       Effect.mapError(look, (problem) => new VmExit.FileUnusable({ name: spec.name, path, problem }))
     for (const path of [spec.kernel, spec.initrd]) if (path !== undefined) yield* check(path, Disks.plain(path))
     for (const disk of spec.disks) yield* check(disk.path, Disks.inspect(disk))
+    yield* Effect.tryPromise({
+      try: () => writeSeeds(VmPaths.directoryOf(paths, spec.name), spec),
+      catch: (error) => new PlaceFailed({ detail: String(error) })
+    })
+    const ofHost = yield* Effect.promise(() => Shape.hostProblem(spec))
+    if (ofHost !== undefined) return yield* new PlaceFailed({ detail: ofHost })
     if (spec.kernel === undefined && spec.firmware === "uefi") {
       const { code, variables } = VmSpec.UEFI
       yield* check(code, Disks.plain(code))
@@ -454,7 +488,8 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
         ({ path, problem }) => new VmExit.FileUnusable({ name, path, problem })
       )
     }
-    yield* checkFiles(Devices.wanted(record))
+    const spec = Devices.wanted(record)
+    yield* checkFiles(spec)
     const made = Effect.gen(function* () {
       const run = yield* begin(record, life, work && { ...work, beside: false })
       const control = yield* run.hold.get
@@ -462,6 +497,12 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
         if (control.memory === undefined) return yield* new VmExit.VmmRefused({ name, detail: "it takes no memory" })
         yield* control.memory.load(work.memory)
         yield* arrived(run.process.label)
+      } else {
+        // before its guest sees any of it; a memory that is put back has its own shape
+        yield* Effect.mapError(
+          control.shape(VmSpec.machineOf(spec, "")),
+          ({ message }) => new ControlLost({ command: "shape", detail: message })
+        )
       }
       yield* work?.paused === true ? run.hold.look : control.resume
       return run

@@ -80,7 +80,12 @@ export const memoryOf = (run: VmRun, command: string) =>
 /** The exact machine that a life is, when it has the devices of its record and none is on its way. */
 export const modelOf = (record: Records.VmRecord, memory: Memory, command: string) =>
   Effect.gen(function* () {
-    const { name } = record.spec
+    const { maxCpus, maxMemoryBytes, name } = record.spec
+    if (maxCpus !== undefined || maxMemoryBytes !== undefined) {
+      const problem =
+        "it was made with room to grow, and what has come and gone is not written down with its memory yet"
+      return yield* new VmCannot({ name, command, problem })
+    }
     const model = yield* memory.model
     const has = new Set(model.slots.filter((one) => one !== ""))
     const wants = Devices.names(record.spec)

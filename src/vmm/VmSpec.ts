@@ -8,12 +8,17 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
+import { dirname, join } from "node:path"
 import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import { LogRetention } from "../storage/logs/LogRetention.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import { GracePeriod, Labels, WorkloadName } from "../storage/Workload.ts"
 import { Wanted } from "./Hypervisor.ts"
 import type { Machine } from "./Machine.ts"
+import * as Seeds from "./Seeds.ts"
+import { CloudInit, Ignition } from "./Seeds.ts"
+import * as Shape from "./Shape.ts"
+import { DiskLimits, Hugepages, Topology } from "./Shape.ts"
 
 const MIB = 1024 * 1024
 
@@ -45,7 +50,17 @@ export const DiskSpec = Schema.Struct({
         })
       )
     )
-  )
+  ),
+  /** It is grown to this many bytes where it has less; never made smaller. */
+  sizeBytes: Schema.optionalKey(
+    Schema.Int.pipe(
+      Schema.check(
+        Schema.isBetween({ minimum: MIB, maximum: 2 ** 50 }, { expected: "a number of bytes from 1048576 to 2^50" }),
+        Schema.isMultipleOf(512, { expected: "a multiple of 512" })
+      )
+    )
+  ),
+  limits: Schema.optionalKey(DiskLimits)
 })
 export type DiskSpec = typeof DiskSpec.Type
 
@@ -100,7 +115,31 @@ export class VmSpec extends Schema.Class<VmSpec>("ironwood/VmSpec")({
   ),
   /** What the guest has. */
   memoryBytes: byDefault(memory(32 * MIB, "a number of bytes from 33554432 (32 MiB) to 2^50"), 512 * MIB),
-  /** What its hypervisor may use of the host, the guest's included; the kernel kills it at that. Default: 512 MiB more than the guest's. */
+  /** How many processors it can have while it runs. Default: no more than `cpus`. */
+  maxCpus: Schema.optionalKey(
+    Schema.Int.pipe(
+      Schema.check(Schema.isBetween({ minimum: 1, maximum: 255 }, { expected: "a number from 1 to 255" }))
+    )
+  ),
+  /** How much memory it can have while it runs. Default: no more than `memoryBytes`. */
+  maxMemoryBytes: Schema.optionalKey(memory(32 * MIB, "a number of bytes from 33554432 (32 MiB) to 2^50")),
+  topology: Schema.optionalKey(Topology),
+  /** What its memory is made of. */
+  hugepages: byDefault(Hugepages, "none"),
+  /** Devices of the host's that are its own while it runs, by their PCI addresses. */
+  pciDevices: byDefault(
+    Schema.Array(
+      Schema.String.pipe(
+        Schema.check(
+          Schema.isPattern(/^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/, {
+            expected: "the address of a PCI device, like 0000:01:00.0"
+          })
+        )
+      )
+    ).pipe(Schema.check(Schema.isMaxLength(8, { expected: "at most 8 devices" }))),
+    []
+  ),
+  /** What its hypervisor may use of the host, the guest's included; the kernel kills it at that. Default: 512 MiB more than the guest's most. */
   hostMemoryBytes: Schema.optionalKey(memory(64 * MIB, "a number of bytes from 67108864 (64 MiB) to 2^50")),
   /** Booted without firmware. */
   kernel: Schema.optionalKey(File),
@@ -121,6 +160,11 @@ export class VmSpec extends Schema.Class<VmSpec>("ironwood/VmSpec")({
   /** A device that must be fed by the guest, once it has begun to; when it is not, the guest counts as hung. */
   watchdog: no,
   balloon: no,
+  /** What the balloon leaves to the guest. Default: all. */
+  balloonBytes: Schema.optionalKey(memory(32 * MIB, "a number of bytes from 33554432 (32 MiB) to 2^50")),
+  /** What its guest is told at its first start. */
+  cloudInit: Schema.optionalKey(CloudInit),
+  ignition: Schema.optionalKey(Ignition),
   /** What a reboot of the guest is: `reset`, a matter of its own; `end`, the end of this life, for the restart policy to judge. */
   onReboot: byDefault(Schema.Literals(["reset", "end"]), "reset"),
   /** Time between the power button and the end of its hypervisor. */
@@ -152,7 +196,14 @@ export const problemsOf = (spec: VmSpec): ReadonlyArray<FieldProblem> => {
     ...(same < 0 ? [] : [{ field: `nics[${same}].mac`, problem: "is the address of another card of it already" }]),
     ...(spec.hostMemoryBytes !== undefined && spec.hostMemoryBytes < spec.memoryBytes
       ? [{ field: "hostMemoryBytes", problem: "must not be less than memoryBytes" }]
-      : [])
+      : []),
+    ...spec.disks.flatMap(({ readOnly, sizeBytes }, index) =>
+      readOnly && sizeBytes !== undefined
+        ? [{ field: `disks[${index}].sizeBytes`, problem: "cannot be of a disk that is only read" }]
+        : []
+    ),
+    ...Shape.problemsOf(spec),
+    ...Seeds.problemsOf(spec)
   ]
 }
 
@@ -183,6 +234,16 @@ export const freeMac = (spec: Pick<VmSpec, "name" | "nics">): string => {
   return macOf(spec.name, index)
 }
 
+/** Files of a machine, in its directory, that are made of its spec at every start. */
+export const SEED_FILE = "cidata.iso"
+export const IGNITION_FILE = "ignition.json"
+
+/** The disk of cloud-init's data: the last one. */
+const seedDisk = (spec: VmSpec, directory: string): Machine["disks"] =>
+  spec.cloudInit === undefined
+    ? []
+    : [{ id: "disk-cidata", file: join(directory, SEED_FILE), format: "raw", readOnly: true }]
+
 /** The machine that a spec asks for; `variables` is where its firmware's are kept. */
 export const machineOf = (spec: VmSpec, variables: string): Machine => ({
   name: spec.name,
@@ -200,15 +261,26 @@ export const machineOf = (spec: VmSpec, variables: string): Machine => ({
       : spec.firmware === "uefi"
         ? { _tag: "Firmware", code: UEFI.code, variables }
         : { _tag: "Firmware" },
-  disks: spec.disks.map(({ path, ...disk }) => ({ ...disk, id: diskId({ path }), file: path })),
+  disks: [
+    ...spec.disks.map(({ path, ...disk }) => ({ ...disk, id: diskId({ path }), file: path })),
+    ...seedDisk(spec, dirname(variables))
+  ],
   nics: spec.nics.map(({ forwards, hostAccess }, index) => {
     const mac = macAt(spec, index)
     return { id: nicId(mac), mac, forwards, restricted: !hostAccess }
   }),
   ports: [],
   watchdog: spec.watchdog,
-  balloon: spec.balloon
+  balloon: spec.balloon,
+  ...(spec.balloonBytes === undefined ? {} : { balloonBytes: spec.balloonBytes }),
+  ...(spec.maxCpus === undefined ? {} : { maxCpus: spec.maxCpus }),
+  ...(spec.maxMemoryBytes === undefined ? {} : { maxMemoryBytes: spec.maxMemoryBytes }),
+  ...(spec.topology === undefined ? {} : { topology: spec.topology }),
+  ...(spec.hugepages === "none" ? {} : { hugepageBytes: Shape.hugepageSizes[spec.hugepages] }),
+  pciDevices: spec.pciDevices,
+  ...(spec.ignition === undefined ? {} : { ignition: join(dirname(variables), IGNITION_FILE) })
 })
 
 /** What its hypervisor may use of the host. */
-export const hostMemoryOf = (spec: VmSpec): number => spec.hostMemoryBytes ?? spec.memoryBytes + 512 * MIB
+export const hostMemoryOf = (spec: VmSpec): number =>
+  spec.hostMemoryBytes ?? (spec.maxMemoryBytes ?? spec.memoryBytes) + 512 * MIB

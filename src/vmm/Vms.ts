@@ -35,6 +35,7 @@ import type {
   VmSpecInvalid,
   VmWrongState
 } from "./VmError.ts"
+import type { Measure } from "./VmResize.ts"
 import type { VmHasSnapshots } from "./SnapshotError.ts"
 import type { DiskSpec, NicSpec, VmSpec } from "./VmSpec.ts"
 
@@ -127,6 +128,8 @@ export class Vms extends Context.Service<
     readonly attachNic: (name: string, nic: NicSpec) => Effect.Effect<Vm, DeviceError>
     /** As `detachDisk`, by the card's address. */
     readonly detachNic: (name: string, mac: string) => Effect.Effect<Vm, DeviceError>
+    /** Gives it another measure, and remembers it. */
+    readonly resize: (name: string, measure: Measure) => Effect.Effect<Vm, DeviceError>
     /** What its serial console has printed (`stdout`) and what its hypervisor has said (`stderr`), oldest first. */
     readonly console: (
       name: string,

@@ -26,7 +26,9 @@ import * as Disks from "./Disks.ts"
 import * as Drivers from "./Drivers.ts"
 import { Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
 import { type Command, commands, hint, type VmState } from "./Lifecycle.ts"
+import * as Passthrough from "./Passthrough.ts"
 import * as Records from "./Records.ts"
+import * as Shape from "./Shape.ts"
 import * as Users from "./Users.ts"
 import { CLEARING } from "./VmActor.ts"
 import {
@@ -42,6 +44,7 @@ import * as SnapshotStore from "./SnapshotStore.ts"
 import * as VmLocks from "./VmLocks.ts"
 import * as VmMoves from "./VmMoves.ts"
 import * as VmDevices from "./VmDevices.ts"
+import * as VmResize from "./VmResize.ts"
 import * as VmPaths from "./VmPaths.ts"
 import * as VmRestores from "./VmRestores.ts"
 import * as VmRuns from "./VmRuns.ts"
@@ -58,6 +61,8 @@ export interface Options {
   readonly cgroup: string
   /** Default `qemu-system-x86_64`. */
   readonly binary?: string
+  /** Where the programs of other hypervisors are looked for. Default: where a system has its programs. */
+  readonly path?: string
 }
 
 /** The fields in which two specs differ. */
@@ -139,10 +144,19 @@ const make = Effect.gen(function* () {
       })
     if (spec.kernel !== undefined) yield* check("kernel", Disks.plain(spec.kernel))
     if (spec.initrd !== undefined) yield* check("initrd", Disks.plain(spec.initrd))
+    const ofHost = yield* Effect.promise(() => Shape.hostProblem(spec))
+    if (ofHost !== undefined) problems.push({ field: "hugepages", problem: ofHost })
+    for (const [index, address] of spec.pciDevices.entries()) {
+      const field = `pciDevices[${index}]`
+      yield* check(field, Passthrough.inspect(address))
+      const owner = others.find(({ value }) => value.spec.pciDevices.includes(address))
+      if (owner !== undefined) problems.push({ field, problem: `is a device of virtual machine ${owner.name}` })
+    }
     for (const [index, disk] of spec.disks.entries()) {
       const field = `disks[${index}].path`
       const identity = yield* check(field, Disks.inspect(disk))
       if (Option.isNone(identity)) continue
+      if (disk.sizeBytes !== undefined) yield* check(`disks[${index}].sizeBytes`, Disks.sizeOf(disk))
       if (disk.format === "raw" && (yield* Disks.looksLikeQcow2(disk.path))) {
         problems.push({ field: `disks[${index}].format`, problem: "is raw, but the file is a qcow2 image" })
       }
@@ -327,7 +341,7 @@ const make = Effect.gen(function* () {
     return yield* describe(record)
   })
 
-  const devices = VmDevices.make({
+  const world: VmDevices.World = {
     records,
     runs,
     hypervisor,
@@ -336,11 +350,12 @@ const make = Effect.gen(function* () {
     stateOf,
     get,
     problems: problemsIn
-  })
+  }
 
   return Vms.of({
     create,
-    ...devices,
+    ...VmDevices.make(world),
+    ...VmResize.make(world),
     validate: (spec) =>
       Effect.gen(function* () {
         const found = yield* Effect.result(same(spec))
@@ -411,7 +426,11 @@ export const layer = (options: Options) => {
     Layer.provideMerge(VmSupervisor.layer),
     Layer.provideMerge(VmRuns.layer(paths)),
     Layer.provideMerge(
-      Drivers.layer({ directory: paths.trial, ...(options.binary === undefined ? {} : { qemu: options.binary }) })
+      Drivers.layer({
+        directory: paths.trial,
+        ...(options.binary === undefined ? {} : { qemu: options.binary }),
+        ...(options.path === undefined ? {} : { path: options.path })
+      })
     )
   )
 }

@@ -30,6 +30,22 @@ const policies = {
     backoff: { ...exact, first: 0, initial: 100, max: 800 },
     budget: { restarts: 2, within: 400 }
   }),
+  "works in rounds": RestartPolicy.make({ restart: "on-success", backoff: { ...exact, initial: 100, max: 100 } }),
+  "parks after three ends": RestartPolicy.make({
+    backoff: { ...exact, initial: 50 },
+    maxConsecutive: 3,
+    whenSpent: "park"
+  }),
+  "counts starts": RestartPolicy.make({
+    backoff: { ...exact, initial: 100 },
+    budget: { restarts: 2, within: 400, window: "tumbling" },
+    whenSpent: "park"
+  }),
+  "restarts the group": RestartPolicy.make({
+    backoff: { ...exact, initial: 50, max: 200 },
+    budget: { restarts: 1, within: 1_500 },
+    whenSpent: "restart-group"
+  }),
   "has a rule": RestartPolicy.make({
     backoff: { ...exact, initial: 100 },
     rules: [
@@ -51,6 +67,10 @@ const PolicyName = Schema.Literals([
   "parks",
   "transient that escalates",
   "keeps trying",
+  "works in rounds",
+  "parks after three ends",
+  "counts starts",
+  "restarts the group",
   "has a rule"
 ])
 
@@ -91,7 +111,7 @@ export const Case = Schema.Struct({
         "wait"
       ]),
       target: upTo(14),
-      amount: upTo(9)
+      amount: upTo(12)
     }),
     5,
     25

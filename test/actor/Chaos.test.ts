@@ -20,6 +20,7 @@ import * as Root from "../../src/actor/Root.ts"
 import * as Supervisor from "../../src/actor/Supervisor.ts"
 import { Case, type Handle, type Placed, placesOf, shapeOf, specOf, withPolicy } from "./Cases.ts"
 import { Fold, sorted } from "./Fold.ts"
+import { nothingHeld } from "./Held.ts"
 import { Crash } from "./Probe.ts"
 import type { Shape } from "./Shape.ts"
 
@@ -125,8 +126,8 @@ const check = Effect.fnUntraced(function* (example: Case) {
     const ending = yield* Effect.forkScoped(root.end(example.actions.length % 2 === 0 ? "stop" : "release"))
     yield* TestClock.adjust(20_000)
     assert.isDefined(ending.pollUnsafe(), "the end did not come")
-    const { timers, watchers } = yield* root.resources
-    assert.deepStrictEqual({ timers, watchers }, { timers: 0, watchers: 0 })
+    const { actors: _, ...left } = yield* root.resources
+    assert.deepStrictEqual(left, nothingHeld)
   }
   assert.deepStrictEqual(
     [...actors.live].filter(([, lives]) => lives === 1),
@@ -187,13 +188,13 @@ describe("what must always hold", () => {
         (yield* pool.whichChildren).map((node) => [node.state, node.restarts]),
         names.map(() => ["running", 100])
       )
-      assert.deepStrictEqual(yield* root.resources, { actors: 102, timers: 0, watchers: 0, bonds: 0 })
+      assert.deepStrictEqual(yield* root.resources, { actors: 102, ...nothingHeld })
       assert.strictEqual(counter.count(), running)
       for (const id of names) {
         yield* pool.terminateChild(id)
         yield* pool.deleteChild(id)
       }
-      assert.deepStrictEqual(yield* root.resources, { actors: 2, timers: 0, watchers: 0, bonds: 0 })
+      assert.deepStrictEqual(yield* root.resources, { actors: 2, ...nothingHeld })
       yield* root.end("stop")
       yield* TestClock.adjust(1)
       assert.strictEqual(counter.count(), before)

@@ -241,6 +241,31 @@ describe.for(["dynamic", "static"] as const)("restart-group in a %s supervisor",
   )
 })
 
+it.effect("restart-group ends one that is bound to the child when its turn comes, and as it ends the others", () =>
+  Effect.gen(function* () {
+    const probes = new Probes()
+    const all = RestartPolicy.make({ backoff: at1s, maxConsecutive: 1, whenSpent: "restart-group" })
+    const children = [
+      probes.make("a", { policy: all }),
+      probes.make("bound", { policy: plain, dependencies: { bindsTo: ["a"] } }),
+      probes.make("slow", { policy: plain, finalizer: Effect.sleep(100) })
+    ]
+    const root = yield* Root.start(Supervisor.make("init", { children }))
+    // The very first sleep under a TestClock can be interrupted even in a finalizer (it forks a warning); none is first now.
+    yield* TestClock.adjust(0)
+    probes.take()
+    yield* probes.crash("a")
+    assert.deepStrictEqual(probes.take(), ["close a", "close slow"])
+    yield* TestClock.adjust(100)
+    assert.deepStrictEqual(probes.take(), ["close bound"])
+    yield* TestClock.adjust("1 second")
+    assert.deepStrictEqual(probes.take(), ["start a", "start bound", "start slow"])
+    assert.deepInclude(yield* root.resources, { timers: 0 })
+    yield* Effect.forkScoped(root.end("release"))
+    yield* TestClock.adjust(100)
+  })
+)
+
 describe("reboot-host", () => {
   it.effect("tells who can reboot, once, and leaves the rest to run until that ends them", () =>
     Effect.gen(function* () {

@@ -17,6 +17,7 @@ import * as Registry from "../../src/actor/Registry.ts"
 import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
 import * as Root from "../../src/actor/Root.ts"
 import * as Supervisor from "../../src/actor/Supervisor.ts"
+import { nothingHeld } from "./Held.ts"
 import { Crash } from "./Probe.ts"
 import { SeededRandom } from "./simulation/SeededRandom.ts"
 
@@ -48,6 +49,8 @@ const giveWay = Effect.callback<void>((resume) => void setImmediate(() => resume
 /** Children of every make, and how to crash those that run. */
 class Herd {
   begun = 0
+  /** Scopes of lives that are open. */
+  scopes = 0
   readonly #crashes = new Map<string, () => void>()
 
   make(index: number): Actor.ChildSpec<Crash | Registry.NameTaken, never> {
@@ -64,6 +67,8 @@ class Herd {
     ] as const
     const run = Effect.gen({ self: this }, function* () {
       this.begun++
+      this.scopes++
+      yield* Effect.addFinalizer(() => Effect.sync(() => void this.scopes--))
       yield* extras[index % extras.length] ?? Effect.void
       yield* Actor.ready({ life: "" })
       return yield* Effect.callback<never, Crash>((resume) => {
@@ -130,18 +135,24 @@ describe("a soak", () => {
 
           yield* soak(restarts / 3)
           const first = { heap: heap(), fibers: counter.count(), resources: yield* root.resources }
-          assert.deepInclude(first.resources, { actors: size + 2, timers: 0, watchers: 1 })
+          // A name is held by every fifth, with an entry for the name and one for the holder.
+          const names = (2 * size) / 5
+          const held = { ...nothingHeld, actors: size + 2, watchers: 1, names, bonds: first.resources.bonds }
+          assert.deepStrictEqual(first.resources, held)
+          assert.strictEqual(herd.scopes, size)
           yield* soak(restarts)
           const last = { heap: heap(), fibers: counter.count(), resources: yield* root.resources }
           assert.strictEqual(last.fibers, first.fibers, "fibers are left")
           assert.deepStrictEqual(last.resources, first.resources)
+          assert.strictEqual(herd.scopes, size)
           assert.isBelow(last.heap - first.heap, 2_000_000, "the heap has grown")
           assert.isAbove(events, restarts / 10)
 
           yield* root.end("stop")
           yield* giveWay
           const { actors: _, ...left } = yield* root.resources
-          assert.deepStrictEqual(left, { timers: 0, watchers: 0, bonds: 0 })
+          assert.deepStrictEqual(left, nothingHeld)
+          assert.strictEqual(herd.scopes, 0, "scopes are open at the end")
           // That which reads the watch has ended with it.
           assert.strictEqual(counter.count(), before, "fibers are left at the end")
         })

@@ -14,13 +14,17 @@ const read = <A>(parse: (text: string) => Result.Result<A, string>, ...texts: Re
 
 describe("what is put into a container", () => {
   it("--volume is a volume or a path of the host, where it is seen, and whether it may be written", () => {
-    assert.deepStrictEqual(read(parseVolume, "/a:/b", "/a:/b:ro", "/a:/b:rw", "data:/b", "pg_data:/b:ro"), [
-      { bind: { source: "/a", target: "/b", readOnly: false } },
-      { bind: { source: "/a", target: "/b", readOnly: true } },
-      { bind: { source: "/a", target: "/b", readOnly: false } },
-      { volume: { name: "data", target: "/b", readOnly: false } },
-      { volume: { name: "pg_data", target: "/b", readOnly: true } }
-    ])
+    assert.deepStrictEqual(
+      read(parseVolume, "/a:/b", "/a:/b:ro", "/a:/b:rw", "data:/b", "pg_data:/b:ro", "/a:/b:ro,idmap"),
+      [
+        { bind: { source: "/a", target: "/b", readOnly: false, mapIds: false } },
+        { bind: { source: "/a", target: "/b", readOnly: true, mapIds: false } },
+        { bind: { source: "/a", target: "/b", readOnly: false, mapIds: false } },
+        { volume: { name: "data", target: "/b", readOnly: false } },
+        { volume: { name: "pg_data", target: "/b", readOnly: true } },
+        { bind: { source: "/a", target: "/b", readOnly: true, mapIds: true } }
+      ]
+    )
     assert.deepStrictEqual(read(parseVolume, "./a:/b", "/a", "/a:/b:z", "/a:/b:ro:x", ""), [
       "no",
       "no",
@@ -41,8 +45,8 @@ describe("what is put into a container", () => {
         "type=tmpfs,target=/t,tmpfs-size=16m"
       ),
       [
-        { bind: { source: "/a", target: "/b", readOnly: true } },
-        { bind: { source: "/a", target: "/b", readOnly: false } },
+        { bind: { source: "/a", target: "/b", readOnly: true, mapIds: false } },
+        { bind: { source: "/a", target: "/b", readOnly: false, mapIds: false } },
         { volume: { name: "data", target: "/b", readOnly: true } },
         { tmpfs: ["/t", {}] },
         { tmpfs: ["/t", { sizeBytes: 16n * 1024n * 1024n }] }

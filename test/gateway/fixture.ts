@@ -86,6 +86,7 @@ const sandboxOf = (spec: SandboxSpec): Sandbox => ({
   updatedAt: 1_000,
   spec,
   implicit: false,
+  firstUser: undefined,
   path: ActorPath.child(ActorPath.root("init"), spec.name),
   containers: [],
   node: undefined

@@ -102,12 +102,12 @@ describe("ContainerSpec", () => {
       // An endless duration fits the types but not what is decoded; the policy's own tests are about that.
       const spec = new ContainerSpec({
         ...given,
-        mounts: [{ source: "/srv/data", target: "/data", readOnly: true }],
+        mounts: [{ source: "/srv/data", target: "/data", readOnly: true, mapIds: true }],
         devices: [{ path: "/dev/fuse", access: "rw" }],
         secrets: [{ name: "token", target: "/etc/token" }],
         probes: {
           readiness: {
-            http: { port: 80, path: "/healthz", host: "localhost" },
+            http: { port: 80, path: "/healthz", host: "localhost", scheme: "https" },
             initialDelay: Duration.zero,
             period: Duration.seconds(10),
             timeout: Duration.millis(500),

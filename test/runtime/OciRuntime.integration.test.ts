@@ -90,6 +90,7 @@ const prepare = (state: string, id: string, fields: object, network: RuntimeSpec
       network,
       ipc: "new",
       pid: "new",
+      users: undefined,
       sharedMemory: undefined,
       binds: [],
       devices: [],

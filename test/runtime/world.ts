@@ -84,8 +84,8 @@ const applets = [
   "dd"
 ]
 
-/** A small image with busybox. */
-export const busybox = (config: ConfigInput = {}): BuiltImage =>
+/** A small image with busybox; with `note` in /etc/note it has another layer than others. */
+export const busybox = (config: ConfigInput = {}, note = ""): BuiltImage =>
   buildImage({
     layers: [
       [
@@ -93,6 +93,7 @@ export const busybox = (config: ConfigInput = {}): BuiltImage =>
         directory("etc"),
         directory("tmp", { mode: 0o1777 }),
         directory("srv"),
+        ...(note === "" ? [] : [file("etc/note", note)]),
         file("etc/passwd", "root:x:0:0::/root:/bin/sh\nweb:x:1000:100::/srv:/bin/sh\n"),
         file("etc/group", "users:x:100:\naudio:x:29:web\n"),
         file("bin/busybox", readFileSync("/usr/bin/busybox"), { mode: 0o755 }),
@@ -102,11 +103,11 @@ export const busybox = (config: ConfigInput = {}): BuiltImage =>
     config: { Cmd: ["/bin/sleep", "100000"], ...config }
   })
 
-/** The same in a layout below the state directory; answers the layout's path. */
-export const writeImage = (state: string, name: string, config: ConfigInput = {}): string => {
+/** It in a layout below the state directory; answers the layout's path. */
+export const writeImage = (state: string, name: string, config: ConfigInput = {}, note = ""): string => {
   const path = join(state, "images", name)
   mkdirSync(path, { recursive: true })
-  writeLayout(path, [{ image: busybox(config), name: `${name}:latest` }])
+  writeLayout(path, [{ image: busybox(config, note), name: `${name}:latest` }])
   return path
 }
 
@@ -163,7 +164,8 @@ export const leftovers = (state: string): ReadonlyArray<string> => {
       if (existsSync(mountPoint + path)) found.push(`cgroup ${mountPoint}${path}`)
     }
   }
-  for (const directory of ["runtime/oci", "runtime/bundles", "runtime/networks", "runtime/ipc", "runtime/shm"]) {
+  const places = ["oci", "bundles", "networks", "ipc", "users", "shm", "stages", "rootfs.layers"]
+  for (const directory of places.map((place) => `runtime/${place}`)) {
     const path = join(state, directory)
     if (existsSync(path)) found.push(...readdirSync(path).map((name) => `${directory}/${name}`))
   }

@@ -50,6 +50,23 @@ describe("QEMU's arguments", () => {
     assert.deepStrictEqual(after(words, "-netdev"), [])
   })
 
+  it("empty disks have nothing in them, and a monitor that takes what is put into them", () => {
+    const { files, words } = Arguments.make("qemu", { ...machine, chipset: "microvm", emptyDisks: 2 }, "tcg")
+    assert.deepInclude(files, { descriptor: 6, path: "hand", kind: "socket" })
+    const nodes = after(words, "-blockdev").map((word) => JSON.parse(word))
+    assert.lengthOf(nodes, 2)
+    assert.deepInclude(nodes[1], { driver: "null-co", "node-name": "empty1", "read-only": true })
+    assert.include(
+      after(words, "-device"),
+      "virtio-blk-device,id=empty1-device,drive=empty1,serial=empty1,werror=stop,rerror=report"
+    )
+    const none = { ...capabilities, emptyDisks: false }
+    assert.deepStrictEqual(
+      beyond("X", none, { ...machine, emptyDisks: 1 }).map(({ field }) => field),
+      ["emptyDisks"]
+    )
+  })
+
   it("disks say their format, have no backing file, and are writable only when they shall be", () => {
     const { files, words } = Arguments.make(
       "qemu",
@@ -102,9 +119,9 @@ describe("QEMU's arguments", () => {
     assert.deepStrictEqual(after(words, "-device"), [
       "virtio-rng-device",
       "pvpanic",
-      "virtio-net-device,id=net0-device,netdev=net0,mac=52:54:00:00:00:01",
       "virtio-serial-device",
-      "virtserialport,chardev=port0,name=org.ironwood.channel"
+      "virtserialport,chardev=port0,name=org.ironwood.channel",
+      "virtio-net-device,id=net0-device,netdev=net0,mac=52:54:00:00:00:01"
     ])
     assert.include(after(words, "-append")[0], "tsc_early_khz=")
     assert.deepStrictEqual(after(words, "-netdev"), ["user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22"])

@@ -67,7 +67,10 @@ describe("the choice of a driver", () => {
       assert.match(yield* asked({ watchdog: true }), /asked firecracker/)
       assert.match(yield* asked({}, "firecracker"), /asked firecracker/)
       assert.strictEqual(yield* hypervisor.driverOf(directory), "firecracker", "remembered for whoever comes later")
-      assert.match(yield* asked({}, "qemu"), /qemu does not work here: there is no qemu/)
+      assert.match(
+        yield* asked({}, "qemu"),
+        /^no hypervisor of this host can make it: hypervisor: qemu does not work here: there is no qemu$/
+      )
       assert.strictEqual(yield* hypervisor.driverOf(directory), "firecracker", "nothing was touched")
     }).pipe(Effect.scoped)
   )

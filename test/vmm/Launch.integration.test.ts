@@ -2,9 +2,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import {
+  chownSync,
+  existsSync,
   linkSync,
   mkdirSync,
   mkdtempSync,
+  readFileSync,
   readdirSync,
   realpathSync,
   rmSync,
@@ -123,6 +126,50 @@ describe("launch", () => {
       assert.match(stdout, /^socket:/)
       assert.isTrue(statSync(join(home, "control")).isSocket())
       assert.isTrue(statSync("/etc/passwd").isFile())
+    }).pipe(Effect.scoped, Effect.provide(Taproot.layer()))
+  )
+
+  it.live("lets a program open its files by name, those alone, until that is taken back", () =>
+    Effect.gen(function* () {
+      const home = yield* temporary
+      const modes = () => ["disk", "shared", "other"].map((name) => statSync(join(home, name)).mode & 0o777)
+      writeFileSync(join(home, "disk"), "disk\n", { mode: 0o600 })
+      writeFileSync(join(home, "shared"), "shared\n", { mode: 0o640 })
+      writeFileSync(join(home, "other"), "other\n", { mode: 0o600 })
+      writeFileSync(join(home, "log"), "", { mode: 0o600 })
+      mkdirSync(join(home, "own"), { mode: 0o700 })
+      chownSync(join(home, "own"), 1_900_000_123, 1_900_000_123)
+      const before = modes()
+      const files = ["3=rw:disk", "4=ro:shared", "5=log:log", "6=dir:own"]
+      const open = "cat /proc/self/fd/3 /proc/self/fd/4; echo more >> /proc/self/fd/3; echo one >&5; echo two >&5"
+      const alone = launch(home, files, "cat /proc/self/fd/3")
+      assert.notStrictEqual((yield* alone).code, 0, "having it open is not enough")
+      for (const sees of [[], ["/usr/bin", "/bin", "/usr/lib", "/lib", "/lib64", "/usr/lib64"]]) {
+        const { code, stderr, stdout } = yield* launch(
+          home,
+          files,
+          `${open}; : > /proc/self/fd/6/made; cat ${home}/other; echo x >> /proc/self/fd/4`,
+          ["--by-name", ...sees.flatMap((path) => ["--sees", path])]
+        )
+        assert.notStrictEqual(code, 0)
+        assert.match(stdout, /^disk\n(more\n)*shared\n$/)
+        assert.match(stderr, /other: (Permission denied|No such file)/)
+        assert.match(stderr, /fd\/4: Permission denied/)
+        assert.isTrue(existsSync(join(home, "own/made")))
+        rmSync(join(home, "own/made"))
+        const processes = yield* Processes
+        const launcher = helperPath(processes.hello.taprootPid, "launch")
+        const back = yield* processes.run({
+          label: "withdraw",
+          argv: [launcher, "--withdraw", "1900000123", "disk", "shared", "other", "nothing"],
+          environment: {},
+          directory: home
+        })
+        assert.deepStrictEqual([back.exit._tag, Buffer.from(back.stderr).toString("utf8")], ["Exited", ""])
+        assert.deepStrictEqual(modes(), before)
+        assert.notStrictEqual((yield* alone).code, 0)
+      }
+      assert.strictEqual(readFileSync(join(home, "log"), "utf8"), "one\ntwo\n".repeat(2), "written at its end")
     }).pipe(Effect.scoped, Effect.provide(Taproot.layer()))
   )
 })

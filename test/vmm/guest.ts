@@ -2,7 +2,7 @@
  * A guest for tests: Debian's cloud kernel and an initramfs of busybox that does what its command line says.
  *
  * `guest.do=` is one of `idle` (powers off at the power button), `deaf` (does not), `off`, `reboot`, `panic`, `silent` (stops
- * feeding its watchdog), `devices` (lists its disks and cards), `set:MARK` and `get` (what its memory has), `write:TEXT` and `read` (what its first disk has), `reach:PORT` (connects to the host's 127.0.0.1 there, and then serves its own port 80 once); it says what it does on its console: `guest: ready`. What is typed at its console comes back as
+ * feeding its watchdog), `devices` (lists what it has), `seeds` (what cloud-init and Ignition would find), `fill:N` (N MiB to its last disk), `set:MARK` and `get` (what its memory has), `write:TEXT` and `read` (what its first disk has), `reach:PORT` (connects to the host's 127.0.0.1 there, and then serves its own port 80 once); it says what it does on its console: `guest: ready`. What is typed at its console comes back as
  * `guest: heard …`, and all but `idle` and `deaf` are obeyed there, too.
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
@@ -17,6 +17,10 @@ const modules = [
   "virtio_blk",
   "virtio_rng",
   "virtio_net",
+  "virtio_mem",
+  "isofs",
+  "qemu_fw_cfg",
+  "virtio_balloon",
   "pvpanic_mmio",
   "pvpanic_pci",
   "button",
@@ -46,6 +50,7 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 exec </dev/console >/dev/console 2>&1
 ${files.map((_, index) => `insmod /modules/${index}.ko 2>/dev/null`).join("\n")}
+echo online >/sys/devices/system/memory/auto_online_blocks
 for word in $(cat /proc/cmdline); do case $word in guest.do=*) do=\${word#guest.do=};; esac; done
 disks() {
   for disk in /sys/block/vd*; do
@@ -55,7 +60,23 @@ disks() {
 links() { for link in /sys/class/net/*; do echo "guest: link \${link##*/} $(cat $link/address)"; done; }
 obey() {
   case $1 in
-    devices) disks; links; echo "guest: that is all";;
+    devices)
+      disks
+      links
+      # what was plugged in waits to be taken
+      for cpu in /sys/devices/system/cpu/cpu[1-9]*; do [ "$(cat $cpu/online 2>/dev/null)" = 0 ] && echo 1 >$cpu/online; done
+      echo "guest: processors $(cat /sys/devices/system/cpu/online) memory $(busybox awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo) MiB"
+      echo "guest: that is all";;
+    seeds)
+      busybox mkdir -p /seeds
+      for disk in /dev/vd?; do mount -t iso9660 -o ro $disk /seeds 2>/dev/null && break; done
+      for file in /seeds/*; do busybox sed "s|^|guest: \${file##*/}: |" $file; done
+      busybox sed "s|^|guest: ignition: |" /sys/firmware/qemu_fw_cfg/by_name/opt/com.coreos/config/raw
+      echo "guest: no more seeds";;
+    fill:*)
+      # so many MiB to its last disk, past all caches
+      for last in /dev/vd?; do :; done
+      if dd if=/dev/zero of=$last bs=1M count=\${1#fill:} oflag=direct 2>/dev/null; then echo "guest: filled"; else echo "guest: not filled"; fi;;
     reach:*)
       busybox ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
       if busybox nc -w 5 10.0.2.2 \${1#reach:} </dev/null >/dev/null 2>&1; then echo "guest: reached"; else echo "guest: not reached"; fi

@@ -36,6 +36,7 @@ const cgroupOf = (state: string): string => `/${basename(state)}`
 
 export interface BrainOptions {
   readonly binary?: string
+  readonly path?: string
   readonly ending?: Root.Ending
 }
 
@@ -45,7 +46,8 @@ export const brain = Effect.fnUntraced(function* (state: string, options: BrainO
     VmsLive.layer({
       directory: join(state, "vm"),
       cgroup: cgroupOf(state),
-      ...(options.binary === undefined ? {} : { binary: options.binary })
+      ...(options.binary === undefined ? {} : { binary: options.binary }),
+      ...(options.path === undefined ? {} : { path: options.path })
     }).pipe(
       Layer.provideMerge(StateJournal.layer()),
       Layer.provideMerge(State.layer({ path: join(state, "state.db") })),

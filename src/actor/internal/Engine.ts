@@ -265,9 +265,17 @@ export class Engine<R> {
     return () => fiber.interruptUnsafe()
   }
 
-  /** Timers that run; for leak checks. */
-  get timers(): number {
-    return this.#timers.size
+  /** What is held right now; see `Root.resources`. */
+  get resources() {
+    return {
+      actors: this.actors,
+      timers: this.#timers.size,
+      watchers: this.log.watchers,
+      bonds: this.bonds.size,
+      names: this.names.size,
+      turns: this.gate?.waiting ?? 0,
+      unwritten: this.#journal?.size ?? 0
+    }
   }
 
   /** Runs an effect of ours in a fiber of its own; `done` gets its exit, outside the queue. */

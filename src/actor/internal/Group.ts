@@ -59,6 +59,7 @@ export class Group<R> {
       children: this.children,
       dependents: this.#dependents,
       isOpen: () => this.open,
+      startsAnew: (child) => this.#restart.concerns(child),
       start: (child, automatic) => this.start(child, automatic)
     })
     this.#restart = new GroupRestart({

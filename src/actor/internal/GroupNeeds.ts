@@ -19,6 +19,8 @@ export interface Members<R> {
   readonly dependents: Dependents<R>
   /** True while children may be started. */
   readonly isOpen: () => boolean
+  /** Whether a child is being started anew with others, and so is ended anyhow when its turn comes. */
+  readonly startsAnew: (child: Node<R>) => boolean
   /** Starts a child, or has it wait. */
   readonly start: (child: Node<R>, automatic: boolean) => void
 }
@@ -40,12 +42,12 @@ export class GroupNeeds<R> {
 
   /** `child` has changed: those that are bound to it end with it, and those that waited for the change go on. */
   changed(child: Node<R>): void {
-    const { children, dependents, isOpen, start } = this.#members
+    const { children, dependents, isOpen, start, startsAnew } = this.#members
     if (!isOpen()) return
     for (const dependent of dependents.any ? dependents.of(child) : []) {
       if (dependent.awaitsSiblings) start(dependent, dependent.startsAutomatically)
-      else if (dependent.alive && bindsTo(dependent, child.spec.id) && child.state !== "running")
-        this.#endBound(dependent, child, false)
+      else if (!dependent.alive || startsAnew(dependent)) continue
+      else if (bindsTo(dependent, child.spec.id) && child.state !== "running") this.#endBound(dependent, child, false)
     }
     // Also when it was the last to depend on anybody: it may be gone.
     if (!depends(child.spec.dependencies)) return

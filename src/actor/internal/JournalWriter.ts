@@ -36,6 +36,11 @@ export class JournalWriter {
     this.#write = write
   }
 
+  /** Actors of which something waits to be written; for leak checks. */
+  get size(): number {
+    return this.#dirty.size
+  }
+
   #of(path: ActorPath.ActorPath): Dirty {
     let dirty = this.#dirty.get(path)
     if (dirty === undefined) {

@@ -32,6 +32,11 @@ export class Names<R> implements NameTable {
     this.#engine = engine
   }
 
+  /** Entries of all maps; for leak checks. */
+  get size(): number {
+    return this.#holders.size + this.#heldBy.size + this.#waiters.size
+  }
+
   holder(name: string): ActorPath | undefined {
     return this.#holders.get(name)?.view.path
   }

@@ -16,10 +16,12 @@ import {
   ProcessMode,
   type Sandbox,
   SandboxSchema,
-  SandboxService
+  SandboxService,
+  UserNamespaceMode
 } from "../../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import { resolve } from "node:path"
 import * as ActorText from "../ActorText.ts"
 import { type Checked, checked, flagOf, wrongFlags } from "../FlagProblems.ts"
 import { Client, orElseStatus, status } from "../Client.ts"
@@ -35,7 +37,16 @@ import { parseBytes } from "../Quantity.ts"
 import { durationFlag, secondsOrDuration, toProto } from "../QuantityFlags.ts"
 import { stopTimeout } from "../Remove.ts"
 import { requestId } from "../RequestId.ts"
-import { isolations, networks, parseIsolation, parseNetwork, storageOption, text, yes } from "../RunFlags.ts"
+import {
+  isolations,
+  networks,
+  parseIsolation,
+  parseNetwork,
+  parseUserNamespace,
+  storageOption,
+  text,
+  yes
+} from "../RunFlags.ts"
 import { Screen } from "../Screen.ts"
 import * as Table from "../Table.ts"
 import * as Text from "../Text.ts"
@@ -70,16 +81,18 @@ const ls = Command.make(
             { title: "NETWORK" },
             { title: "PROCESSES" },
             { title: "ISOLATION" },
+            { title: "USERS" },
             { title: "CREATED" },
             { title: "CONTAINERS", shrinkTo: 20 }
           ],
-          sandboxes.map(({ containers, createTime, spec }) => {
+          sandboxes.map(({ containers, createTime, firstUser, spec }) => {
             const created = ActorText.momentOf(createTime)
             return [
               Text.clean(spec?.name ?? ""),
               spec?.network === NetworkMode.HOST ? "host" : "none",
               spec?.processes === ProcessMode.SHARED ? "shared" : "own",
               spec?.isolation === IsolationMode.MICROVM ? "microvm" : "namespace",
+              firstUser === 0 ? "host" : `from ${firstUser} on`,
               created === undefined ? "" : HumanText.ago(created, now),
               containers.map(Text.clean).join(", ")
             ]
@@ -145,8 +158,10 @@ const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.microvm.memory_bytes", "--memory"],
   ["spec.microvm.cpus", "--cpus"],
   ["spec.microvm.disk_bytes", "--storage-opt"],
+  ["spec.microvm.kernel", "--kernel"],
   ["spec.processes", "--share-processes"],
-  ["spec.network", "--network"]
+  ["spec.network", "--network"],
+  ["spec.user_namespace", "--userns"]
 ])
 
 const create = Command.make(
@@ -160,6 +175,12 @@ const create = Command.make(
       Flag.withDescription("What keeps it from the host: namespaces, or a virtual machine (default: namespace)"),
       Flag.optional
     ),
+    userNamespace: checked("userns", "host|private", parseUserNamespace).pipe(
+      Flag.withDescription(
+        "Its users are the host's, or users of its own that nobody else on the host is (default: host)"
+      ),
+      Flag.optional
+    ),
     memory: checked("memory", "SIZE", parseBytes).pipe(
       Flag.withDescription("Memory of its microVM, like 512MiB (default: what its containers may have)"),
       Flag.optional
@@ -169,6 +190,7 @@ const create = Command.make(
       Flag.optional
     ),
     storage: storageOption,
+    kernel: text("kernel", "FILE", "The kernel that its microVM boots (default: the one that comes with Ironwood)"),
     hostname: text("hostname", "NAME", "The hostname that its containers see (default: each its own name)"),
     shareProcesses: yes("share-processes", "Its containers see each other's processes"),
     stopTimeout: checked("stop-timeout", "DURATION", secondsOrDuration).pipe(
@@ -183,12 +205,13 @@ const create = Command.make(
     name: Argument.String("NAME").pipe(Argument.withDescription("Its name"))
   },
   Effect.fnUntraced(function* (flags) {
-    const { cpus, hostname, isolation, labels, memory, name, network, shareProcesses, stopTimeout, storage } = flags
+    const { cpus, hostname, isolation, kernel, labels, memory, name, network, shareProcesses, stopTimeout } = flags
+    const { storage, userNamespace } = flags
     const client = yield* Client
     const problem = (found: Checked<unknown>) => (Result.isFailure(found) ? [found.failure] : [])
     const problems = [
       ...Option.toArray(network).flatMap(problem),
-      ...[isolation, memory, cpus, storage].flatMap((found) =>
+      ...[isolation, userNamespace, memory, cpus, storage].flatMap((found) =>
         Option.toArray<Checked<unknown>>(found).flatMap(problem)
       ),
       ...Option.toArray(stopTimeout).flatMap(problem),
@@ -205,10 +228,12 @@ const create = Command.make(
       hostname,
       processes: shareProcesses ? ProcessMode.SHARED : ProcessMode.OWN,
       isolation: value(isolation) ?? IsolationMode.NAMESPACE,
+      userNamespace: value(userNamespace) ?? UserNamespaceMode.HOST,
       microvm: {
         ...(memoryBytes === undefined ? {} : { memoryBytes }),
         ...(processors === undefined ? {} : { cpus: processors }),
-        ...(diskBytes === undefined ? {} : { diskBytes })
+        ...(diskBytes === undefined ? {} : { diskBytes }),
+        kernel: kernel === "" ? "" : resolve(kernel)
       },
       labels: Object.fromEntries(labels.flatMap((label) => Option.toArray(Result.getSuccess(label)))),
       ...(grace === undefined ? {} : { stopGracePeriod: toProto(grace) })

@@ -36,7 +36,7 @@ import * as Table from "../Table.ts"
 import * as Text from "../Text.ts"
 import { machineText, statusText } from "../VmText.ts"
 import { create } from "./vmCreate.ts"
-import { attachDisk, attachNic, detachDisk, detachNic } from "./vmDevices.ts"
+import { attachDisk, attachNic, detachDisk, detachNic, resize } from "./vmDevices.ts"
 import { clone, migrate, restore } from "./vmMemory.ts"
 import { snapshot } from "./vmSnapshot.ts"
 
@@ -348,6 +348,7 @@ export const vm = Command.make("vm").pipe(
     detachDisk,
     attachNic,
     detachNic,
+    resize,
     rm,
     ls,
     inspect,

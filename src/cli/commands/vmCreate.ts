@@ -7,11 +7,13 @@ import * as Result from "effect/Result"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import { readFile } from "node:fs/promises"
 import { resolve } from "node:path"
 import { RestartPolicySchema } from "../../../proto/generated/ironwood/v1/policy_pb.ts"
 import {
   VmChipset,
   VmFirmware,
+  VmHugepages,
   VmHypervisor,
   VmReboot,
   VmSchema,
@@ -27,7 +29,7 @@ import { parseRestart, withRestart } from "../PolicyFlags.ts"
 import { parseBytes } from "../Quantity.ts"
 import { durationFlag, secondsOrDuration, toProto } from "../QuantityFlags.ts"
 import { requestId } from "../RequestId.ts"
-import { parseDisk, parseForward } from "../VmFlags.ts"
+import { parseDisk, parseForward, parseTopology } from "../VmFlags.ts"
 
 const no = (name: string, description: string) =>
   Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withDefault(false))
@@ -53,8 +55,32 @@ const flags = {
     Flag.optional
   ),
   cpus: Flag.Int("cpus").pipe(Flag.withMetavar("N"), Flag.withDescription("Processors (default: 1)"), Flag.optional),
+  maxCpus: Flag.Int("max-cpus").pipe(
+    Flag.withMetavar("N"),
+    Flag.withDescription("Processors it can get by `vm resize` while it runs (default: none)"),
+    Flag.optional
+  ),
+  maxMemory: checked("max-memory", "SIZE", parseBytes).pipe(
+    Flag.withDescription("What the guest can get by `vm resize` while it runs (default: no more)"),
+    Flag.optional
+  ),
+  topology: checked("topology", "sockets=N,…", parseTopology).pipe(
+    Flag.withDescription("How the guest sees them: sockets=N,cores=N,threads=N,numa=N"),
+    Flag.optional
+  ),
+  hugepages: Flag.Literals("hugepages", ["none", "2MiB", "1GiB"]).pipe(
+    Flag.withDescription("Huge pages of the host that its memory is made of (default: none)"),
+    Flag.withDefault("none" as const)
+  ),
+  pci: Flag.String("pci").pipe(
+    Flag.withMetavar("ADDRESS"),
+    Flag.withDescription("A PCI device of the host, bound to vfio-pci, e.g. 0000:01:00.0; may be repeated"),
+    Flag.atLeast(0)
+  ),
   disks: checked("disk", "FILE[,OPTION]", parseDisk).pipe(
-    Flag.withDescription("A disk: a file or device of the host[,ro][,format=qcow2][,serial=NAME]; may be repeated"),
+    Flag.withDescription(
+      "A disk: a file or device of the host[,ro][,format=qcow2][,serial=NAME][,size=SIZE][,iops=N][,bps=SIZE]; may be repeated"
+    ),
     Flag.atLeast(0)
   ),
   net: no("net", "A network card, on a network of its own: the guest reaches nothing"),
@@ -83,6 +109,10 @@ const flags = {
     Flag.withDescription("What boots a disk (default: bios)"),
     Flag.withDefault("bios" as const)
   ),
+  userData: file("user-data", "Data for cloud-init: a file here, e.g. with #cloud-config in its first line"),
+  metaData: file("meta-data", "Beside it: cloud-init's meta data (default: the machine's name)"),
+  networkConfig: file("network-config", "Beside it: cloud-init's network config"),
+  ignition: file("ignition", "A config for Ignition: a file here"),
   watchdog: no("watchdog", "A watchdog, which the guest must feed once it has begun to"),
   balloon: no("balloon", "A balloon, by which the host takes memory back"),
   onReboot: Flag.Literals("on-reboot", ["reset", "end"]).pipe(
@@ -110,6 +140,12 @@ const hypervisors = {
   firecracker: VmHypervisor.FIRECRACKER
 } as const
 
+const hugepages = {
+  none: VmHugepages.VM_HUGEPAGES_NONE,
+  "2MiB": VmHugepages.VM_HUGEPAGES_2MIB,
+  "1GiB": VmHugepages.VM_HUGEPAGES_1GIB
+} as const
+
 /** The flags from which fields of the request come. */
 const origins: ReadonlyMap<string, string> = new Map([
   ["spec.name", "NAME"],
@@ -121,6 +157,15 @@ const origins: ReadonlyMap<string, string> = new Map([
   ["spec.memory_bytes", "--memory"],
   ["spec.host_memory_bytes", "--host-memory"],
   ["spec.cpus", "--cpus"],
+  ["spec.max_cpus", "--max-cpus"],
+  ["spec.max_memory_bytes", "--max-memory"],
+  ["spec.topology", "--topology"],
+  ["spec.hugepages", "--hugepages"],
+  ["spec.pci_devices", "--pci"],
+  ["spec.cloud_init.user_data", "--user-data"],
+  ["spec.cloud_init.meta_data", "--meta-data"],
+  ["spec.cloud_init.network_config", "--network-config"],
+  ["spec.ignition", "--ignition"],
   ["spec.disks", "--disk"],
   ["spec.nics", "--publish"],
   ["spec.watchdog", "--watchdog"],
@@ -144,9 +189,31 @@ export const create = Command.make(
     const value = <A>(one: Option.Option<Checked<A>>): A | undefined => values(Option.toArray(one))[0]
     const memoryBytes = value(given.memory)
     const hostMemoryBytes = value(given.hostMemory)
+    const maxMemoryBytes = value(given.maxMemory)
+    const topology = value(given.topology)
     const restart = value(given.restart)
     const disks = values(given.disks)
     const forwards = values(given.publish)
+    const content = (flag: string, path: string) =>
+      path === ""
+        ? Effect.succeed("")
+        : Effect.match(
+            Effect.tryPromise(() => readFile(path, "utf8")),
+            {
+              onSuccess: (text) => text,
+              onFailure: () => {
+                problems.push({ flag, text: `${path} cannot be read` })
+                return ""
+              }
+            }
+          )
+    const userData = yield* content("--user-data", given.userData)
+    const metaData = yield* content("--meta-data", given.metaData)
+    const networkConfig = yield* content("--network-config", given.networkConfig)
+    const ignition = yield* content("--ignition", given.ignition)
+    if (given.userData === "" && (metaData !== "" || networkConfig !== "")) {
+      problems.push({ flag: "--user-data", text: "must be given beside --meta-data and --network-config" })
+    }
     const spec: MessageInitShape<typeof VmSpecSchema> = {
       name: given.name,
       hypervisor: hypervisors[given.hypervisor],
@@ -160,11 +227,18 @@ export const create = Command.make(
         given.net || given.hostAccess || forwards.length > 0
           ? [{ forwards: [...forwards], hostAccess: given.hostAccess }]
           : [],
+      ...(given.userData === "" ? {} : { cloudInit: { userData, metaData, networkConfig } }),
+      ignition,
       watchdog: given.watchdog,
       balloon: given.balloon,
       labels: given.labels,
       ...(Option.isSome(given.commandLine) ? { commandLine: given.commandLine.value } : {}),
       ...(Option.isSome(given.cpus) ? { cpus: Math.max(0, given.cpus.value) } : {}),
+      hugepages: hugepages[given.hugepages],
+      pciDevices: [...given.pci],
+      ...(Option.isSome(given.maxCpus) ? { maxCpus: Math.max(0, given.maxCpus.value) } : {}),
+      ...(maxMemoryBytes === undefined ? {} : { maxMemoryBytes }),
+      ...(topology === undefined ? {} : { topology }),
       ...(memoryBytes === undefined ? {} : { memoryBytes }),
       ...(hostMemoryBytes === undefined ? {} : { hostMemoryBytes }),
       ...(Option.isSome(given.stopTime) ? { stopGracePeriod: toProto(given.stopTime.value) } : {}),

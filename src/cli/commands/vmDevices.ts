@@ -1,4 +1,4 @@
-/** `ironwood vm attach-disk|detach-disk|attach-nic|detach-nic`: disks and cards of a machine that is there. */
+/** `ironwood vm attach-disk|detach-disk|attach-nic|detach-nic|resize`: disks, cards and the measure of a machine that is there. */
 import { create as createMessage } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -11,11 +11,12 @@ import { type Vm, VmSchema, VmService } from "../../../proto/generated/ironwood/
 import { Client } from "../Client.ts"
 import { exitCodes } from "../ExitCode.ts"
 import { type Failure, withNext } from "../Failure.ts"
-import { check, checked, type FlagProblem, flagOf, wrongFlags } from "../FlagProblems.ts"
+import { check, type Checked, checked, type FlagProblem, flagOf, wrongFlags } from "../FlagProblems.ts"
 import { describe } from "../Help.ts"
 import * as Output from "../Output.ts"
+import { parseBytes } from "../Quantity.ts"
 import { requestId } from "../RequestId.ts"
-import { parseDisk, parseForward } from "../VmFlags.ts"
+import { parseDisk, parseDiskMeasure, parseForward } from "../VmFlags.ts"
 
 const name = Argument.String("NAME").pipe(Argument.withDescription("The virtual machine"))
 
@@ -157,5 +158,88 @@ export const detachNic = Command.make(
   describe({
     short: "Take a network card out of a virtual machine, once its guest has let go of it",
     examples: [["ironwood vm detach-nic web 52:54:00:12:34:56", "`ironwood vm inspect web` has the addresses"]]
+  })
+)
+
+const count = (name: string, description: string) =>
+  Flag.Int(name).pipe(Flag.withMetavar("N"), Flag.withDescription(description), Flag.optional)
+
+const size = (name: string, description: string) =>
+  checked(name, "SIZE", parseBytes).pipe(Flag.withDescription(description), Flag.optional)
+
+export const resize = Command.make(
+  "resize",
+  {
+    cpus: count("cpus", "Its processors"),
+    memory: size("memory", "What the guest has, e.g. 2GiB").pipe(Flag.withAlias("m")),
+    balloon: size("balloon", "What its balloon leaves to the guest"),
+    maxCpus: count("max-cpus", "Of one that is down: how many processors it can get while it runs"),
+    maxMemory: size("max-memory", "Of one that is down: what the guest can get while it runs"),
+    disks: checked("disk", "FILE,OPTION", parseDiskMeasure).pipe(
+      Flag.withDescription(
+        "A disk of it: FILE,size=SIZE grows it; FILE,iops=N,bps=SIZE limits it, FILE,unlimited does not; may be repeated"
+      ),
+      Flag.atLeast(0)
+    ),
+    name
+  },
+  Effect.fnUntraced(function* ({ balloon, cpus, disks, maxCpus, maxMemory, memory, name }) {
+    const client = yield* Client
+    const problems: Array<FlagProblem> = []
+    const values = <A>(all: ReadonlyArray<Checked<A>>): ReadonlyArray<A> =>
+      all.flatMap((one) => {
+        if (Result.isSuccess(one)) return [one.success]
+        problems.push(one.failure)
+        return []
+      })
+    const [memoryBytes] = values(Option.toArray(memory))
+    const [balloonBytes] = values(Option.toArray(balloon))
+    const [maxMemoryBytes] = values(Option.toArray(maxMemory))
+    const measures = values(disks)
+    if (problems.length > 0) return yield* wrongFlags("vm resize", problems, "Nothing was changed")
+    const { vm } = yield* Effect.mapError(
+      client.call(
+        VmService.method.resizeVm,
+        {
+          name,
+          requestId: requestId(),
+          disks: [...measures],
+          ...(Option.isSome(cpus) ? { cpus: Math.max(0, cpus.value) } : {}),
+          ...(Option.isSome(maxCpus) ? { maxCpus: Math.max(0, maxCpus.value) } : {}),
+          ...(memoryBytes === undefined ? {} : { memoryBytes }),
+          ...(balloonBytes === undefined ? {} : { balloonBytes }),
+          ...(maxMemoryBytes === undefined ? {} : { maxMemoryBytes })
+        },
+        patience
+      ),
+      told(
+        "vm resize",
+        new Map([
+          ["cpus", "--cpus"],
+          ["memory_bytes", "--memory"],
+          ["balloon_bytes", "--balloon"],
+          ["max_cpus", "--max-cpus"],
+          ["max_memory_bytes", "--max-memory"],
+          ["disks", "--disk"]
+        ])
+      )
+    )
+    return yield* answer(name, vm)
+  })
+).pipe(
+  describe({
+    short: "Give a virtual machine more or less of processors and memory, or larger disks",
+    long: [
+      "While it runs processors and memory grow up to its --max-cpus and --max-memory, and shrink to what it was started with; a disk",
+      "only grows. One that is down has it all from its next start on."
+    ],
+    examples: [
+      [
+        "ironwood vm resize --cpus 4 -m 4GiB db",
+        "As far as it was created with --max-cpus 4 --max-memory 4GiB, or is down"
+      ],
+      ["ironwood vm resize --disk data.img,size=40GiB db", "The guest sees it grow"],
+      ["ironwood vm resize --disk data.img,iops=200,bps=20MiB db", "A neighbour that leaves something to others"]
+    ]
   })
 )

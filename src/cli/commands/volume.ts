@@ -23,12 +23,14 @@ import * as HumanText from "../HumanText.ts"
 import { parsePair } from "../Labels.ts"
 import * as Output from "../Output.ts"
 import { requestId } from "../RequestId.ts"
+import { parseStorageOption } from "../RunFlags.ts"
 import * as Table from "../Table.ts"
 import * as Text from "../Text.ts"
 
 const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.name", "NAME"],
-  ["spec.labels", "--label"]
+  ["spec.labels", "--label"],
+  ["spec.size_bytes", "--opt"]
 ])
 
 const wanted = Argument.String("NAME").pipe(Argument.withDescription("Volumes"), Argument.variadic({ min: 1 }))
@@ -49,23 +51,24 @@ const create = Command.make(
     ),
     options: Flag.String("opt").pipe(
       Flag.withAlias("o"),
-      Flag.withMetavar("NAME=VALUE"),
-      Flag.withDescription("None yet: a volume has as much room as the disk below it"),
+      Flag.withMetavar("size=SIZE"),
+      Flag.withDescription(
+        "A disk of this size, for containers in microVMs (default: a directory, for those on this host's kernel)"
+      ),
+      Flag.map(check("--opt", parseStorageOption)),
       Flag.atLeast(0)
     )
   },
   Effect.fnUntraced(function* ({ labels, name, options }) {
     const problems: ReadonlyArray<FlagProblem> = [
       ...labels.flatMap((label) => (Result.isFailure(label) ? [label.failure] : [])),
-      ...options.map((option) => ({
-        flag: "--opt",
-        text: `${Text.clean(option)} is not to be had: a volume is a directory of this host, as large as the disk below it`
-      }))
+      ...options.flatMap((option) => (Result.isFailure(option) ? [option.failure] : []))
     ]
     if (problems.length > 0) return yield* wrongFlags("volume create", problems)
     const client = yield* Client
     const pairs = labels.flatMap((label) => (Result.isSuccess(label) ? [label.success] : []))
-    const spec = { name, labels: Object.fromEntries(pairs) }
+    const [sizeBytes] = options.flatMap((option) => (Result.isSuccess(option) ? [option.success] : []))
+    const spec = { name, labels: Object.fromEntries(pairs), ...(sizeBytes === undefined ? {} : { sizeBytes }) }
     const { volume } = yield* client.call(VolumeService.method.createVolume, { spec, requestId: requestId() }).pipe(
       Effect.mapError((error) =>
         error.violations === undefined
@@ -87,6 +90,7 @@ const create = Command.make(
     ],
     examples: [
       ["ironwood volume create data", "One without labels"],
+      ["ironwood volume create -o size=4g data", "A disk, for a microVM"],
       ["ironwood run -d -v data:/var/lib/db db:latest", "Who uses it (and would have made it)"]
     ]
   })
@@ -129,6 +133,7 @@ const facts = ({ createTime, filled, path, spec, uid, users }: Volume, now: numb
   const labels = Object.entries(spec?.labels ?? {}).map(([name, value]) => Text.clean(`${name}=${value}`))
   const rows = [
     ["path", filled ? Text.clean(path) : `${Text.clean(path)}, once something has had it`],
+    ["disk", spec?.sizeBytes === undefined ? "" : `${HumanText.size(spec.sizeBytes)}, for a microVM`],
     ["in use by", users.length === 0 ? "nothing" : users.map(Text.clean).join(", ")],
     ["labels", labels.sort().join(", ")],
     ["created", created === undefined ? "" : HumanText.ago(created, now)],

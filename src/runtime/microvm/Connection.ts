@@ -7,6 +7,7 @@
  *   who cannot be interrupted and who never gets as far as to see it.
  * - What is given up half-way leaves its VMM: that is its caller's to clear away.
  */
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -24,6 +25,8 @@ import type { ChannelLost, Process } from "../../taproot/Processes.ts"
 import * as ProcessesLive from "../../taproot/ProcessesLive.ts"
 import type { GuestState, Hypervisor } from "../../vmm/Hypervisor.ts"
 import { MicroVmFailed } from "../ContainerExit.ts"
+import type { HostPaths } from "../HostPaths.ts"
+import type { Secrets } from "../Secrets.ts"
 import type { System } from "../System.ts"
 import * as GuestSystem from "./GuestSystem.ts"
 
@@ -55,6 +58,10 @@ const SILENT = Duration.seconds(30)
 /** Between two questions whether it is well. */
 const BETWEEN_LOOKS = Duration.seconds(5)
 
+/** Of the console, told when a guest does not come up. */
+const LAST_LINES = 3
+const MOST_OF_LINE = 200
+
 const over: Partial<Record<GuestState, string>> = {
   "powered-off": "its guest powered off",
   panicked: "the kernel of its guest panicked",
@@ -79,13 +86,49 @@ export const make = Effect.fnUntraced(function* (input: {
   readonly scope: Scope.Scope
   readonly hypervisor: Hypervisor["Service"]
   readonly content: Content["Service"]
+  readonly hostPaths: HostPaths
+  readonly secrets: Secrets["Service"]
   /** The sandbox has another one soon, told before this one has ended. */
   readonly expected: Effect.Effect<void>
   /** The names of the containers that it was started for, if it was just now. */
   readonly containers?: ReadonlySet<string>
+  /** What to add when it does not come up. */
+  readonly advice?: string
 }): Effect.fn.Return<Live, MicroVmFailed> {
-  const { containers, content, directory, expected, hypervisor, log, patience, process, sandbox, scope } = input
+  const {
+    advice = "",
+    containers,
+    content,
+    directory,
+    expected,
+    hostPaths,
+    hypervisor,
+    log,
+    patience,
+    process,
+    sandbox,
+    scope,
+    secrets
+  } = input
   const failed = (detail: string) => new MicroVmFailed({ name: sandbox, detail })
+  const begun = yield* Clock.currentTimeNanos
+  /** The last that was on its console since then. */
+  const lastWords = Effect.map(
+    Stream.runCollect(log.read({ lines: LAST_LINES, since: begun })).pipe(
+      Effect.timeoutOption("2 seconds"),
+      Effect.orElseSucceed(() => Option.none())
+    ),
+    (entries) =>
+      Option.getOrElse(entries, () => [])
+        .map(({ complete, content: bytes }) => Buffer.from(bytes).toString("latin1") + (complete ? "\n" : ""))
+        .join("")
+        .split("\n")
+        .map((line) => line.trim())
+        .filter((line) => line !== "")
+        .slice(-LAST_LINES)
+        .map((line) => line.slice(0, MOST_OF_LINE))
+        .join(" / ")
+  )
   const own = yield* Scope.fork(scope)
   const inOwn = <A, E, R>(effect: Effect.Effect<A, E, R>) => Scope.provide(effect, own)
   yield* inOwn(Effect.addFinalizer(() => log.close))
@@ -171,8 +214,11 @@ export const make = Effect.fnUntraced(function* (input: {
     const made = GuestSystem.make({
       processes: guest,
       content,
+      hostPaths,
+      secrets,
       containers,
       gone,
+      insert: control.insertDisk,
       renew,
       isRenewed: Effect.sync(() => isRenewed),
       broken
@@ -193,10 +239,19 @@ export const make = Effect.fnUntraced(function* (input: {
     })
     return { process, system, kernel, leave, stored, cleared, scope: own, ended: Deferred.await(ended) }
   })
-  return yield* Effect.onError(reached, () =>
-    Effect.andThen(
-      Effect.suspend(() => hangUp),
-      Scope.close(own, Exit.void)
+  return yield* reached.pipe(
+    Effect.catch((error) =>
+      Effect.flatMap(lastWords, (said) =>
+        Effect.fail(
+          failed(`${error.detail}; its console ${said === "" ? "stayed empty" : `ended with: ${said}`}${advice}`)
+        )
+      )
+    ),
+    Effect.onError(() =>
+      Effect.andThen(
+        Effect.suspend(() => hangUp),
+        Scope.close(own, Exit.void)
+      )
     )
   )
 })

@@ -24,6 +24,7 @@ import { describeErrno } from "../../taproot/Errno.ts"
 import type { Process, Processes } from "../../taproot/Processes.ts"
 import { RootedFileRefused } from "../RootedFile.ts"
 import type { ReadInRoot } from "../System.ts"
+import type { Own } from "./GuestBelongings.ts"
 
 const LABEL = "files"
 const REMOVAL = "removal of files"
@@ -41,7 +42,8 @@ const operations = {
   mkdir: 7,
   kill: 8,
   processes: 9,
-  like: 10
+  like: 10,
+  own: 11
 } as const
 
 /** How long a guest's file may have stayed the same before it is looked at again: nothing tells. */
@@ -283,6 +285,9 @@ export const make = Effect.fnUntraced(function* (
   const like = (path: string, model: string) =>
     Effect.asVoid(named(path, ask(operations.like, ...text(path), ...text(model))))
 
+  const own: Own = (path, { gid, mode, uid }) =>
+    Effect.asVoid(named(path, ask(operations.own, ...text(path), u32(uid), u32(gid), u32(mode))))
+
   /** Removes all of it in a program of its own: that may take its time, and keeps nobody else waiting. */
   const removeTree = (path: string) => {
     const body = Buffer.concat([Buffer.from([operations.remove]), ...text(path)])
@@ -290,5 +295,5 @@ export const make = Effect.fnUntraced(function* (
     return Effect.ignore(processes.run({ label: REMOVAL, argv: [PROGRAM], stdin }))
   }
 
-  return { files, readInRoot, like, removeTree }
+  return { files, readInRoot, like, own, removeTree }
 })

@@ -5,18 +5,25 @@
  * In memory a writable layer lasts as long as the guest, and counts as memory of the container that wrote it; on a disk it lasts as
  * long as the container does, with the same image. It is kept by the container's identity: another one of its name finds none of it.
  *
- * A machine takes no further disk while it runs: for a container whose image it lacks it is started anew, and the others go on by
- * their policies.
+ * A machine that runs takes the images of some more containers than it was started for; with one too many it is started anew, and
+ * the others go on by their policies.
  *
  * Trap: a disk is known by its serial number, that of an image by the beginning of the digest of its layers; names of devices mean
  * nothing.
  */
 import * as Effect from "effect/Effect"
+import { createHash } from "node:crypto"
+import * as Option from "effect/Option"
+import * as Semaphore from "effect/Semaphore"
 import { type FileFailed, type SystemFiles, textOf } from "../../host/SystemFiles.ts"
+import type { RootImage } from "../../storage/RootImages.ts"
 import { type Digest, parts } from "../../storage/Digest.ts"
 import * as KeyedLock from "../../storage/KeyedLock.ts"
 import type { Processes } from "../../taproot/Processes.ts"
-import { RootfsFailed } from "../ContainerExit.ts"
+import type { ControlLost } from "../../vmm/Hypervisor.ts"
+import type { Disk } from "../../vmm/Machine.ts"
+import { CreateFailed, RootfsFailed } from "../ContainerExit.ts"
+import type { Own } from "./GuestBelongings.ts"
 import { SERIAL } from "./SandboxDisks.ts"
 
 const MS_RDONLY = 1n
@@ -25,23 +32,43 @@ const MS_NODEV = 4n
 const MNT_DETACH = 2
 
 const HOME = "/run/ironwood"
+/** How a disk is mounted that is a sparse file of the host: what is free in it is free there. */
+const MOUNTED = "discard,noinit_itable"
 
 /** What virtio-blk has room for. */
-export const serialOf = (chainId: Digest): string => parts(chainId).hex.slice(0, 20)
+const serialOf = (chainId: Digest): string => parts(chainId).hex.slice(0, 20)
+
+/** The disk that the packed root file system of an image is. */
+export const imageDisk = ({ chainId, path }: Pick<RootImage, "chainId" | "path">): Disk => ({
+  id: `image-${serialOf(chainId)}`,
+  file: path,
+  format: "raw",
+  readOnly: true,
+  serial: serialOf(chainId)
+})
+
+/** The disk that a volume is. */
+export const volumeDisk = (name: string, file: string): Disk => {
+  const hash = createHash("sha256").update(name).digest("hex")
+  return { id: `volume-${hash.slice(0, 16)}`, file, format: "raw", readOnly: false, serial: `v${hash.slice(0, 19)}` }
+}
 
 export const make = (input: {
   readonly processes: Processes["Service"]
   readonly files: SystemFiles
   /** Gives a directory the owner, group and mode of another. */
   readonly like: (path: string, model: string) => Effect.Effect<void, FileFailed>
+  readonly own: Own
   /** Removes a directory with all in it, however long that takes. */
   readonly removeTree: (path: string) => Effect.Effect<void>
+  /** Puts an image into a machine that was started without; the serial number of its disk. */
+  readonly insert: (disk: Disk) => Effect.Effect<string, ControlLost>
   /** Has the machine started anew, with the image that it lacks. */
   readonly renew: (container: string) => Effect.Effect<void>
   /** Who may have something on the disk, if its machine was started just now. */
   readonly containers: ReadonlySet<string> | undefined
 }) => {
-  const { containers, files, like, processes, removeTree, renew } = input
+  const { containers, files, insert, like, own, processes, removeTree, renew } = input
   const locks = KeyedLock.make()
   const mounted = new Set<string>()
   /** By their serial numbers. */
@@ -56,6 +83,18 @@ export const make = (input: {
     }
     return devices.get(serial)
   })
+
+  const turn = Semaphore.makeUnsafe(1)
+  const inserting = turn.withPermits(1)
+  /** Undefined: the machine takes no more. */
+  const deviceOfImage = (root: Pick<RootImage, "chainId" | "path">) =>
+    Effect.gen(function* () {
+      const disk = imageDisk(root)
+      const present = yield* deviceOf(serialOf(root.chainId))
+      if (present !== undefined) return present
+      const place = yield* Effect.option(insert(disk))
+      return Option.isSome(place) ? yield* deviceOf(place.value) : undefined
+    })
 
   /** Something is mounted on the directory, which is made, perhaps by an earlier brain. */
   const isMounted = Effect.fnUntraced(function* (target: string) {
@@ -95,7 +134,7 @@ export const make = (input: {
     const place = { target: writable, flags: MS_NODEV }
     yield* device === undefined
       ? mount({ ...place, source: "tmpfs", type: "tmpfs", data: "mode=0700" })
-      : mount({ ...place, source: device, type: "ext4", data: "discard,noinit_itable" }, sweep)
+      : mount({ ...place, source: device, type: "ext4", data: MOUNTED }, sweep)
   })
 
   const targetOf = (name: string) => `${HOME}/roots/${name}`
@@ -111,12 +150,16 @@ export const make = (input: {
     })
 
   /** The root file system of a container, mounted, from the image with these layers. */
-  const acquire = (name: string, chainId: Digest, identity: string): Effect.Effect<string, RootfsFailed> =>
+  const acquire = (
+    name: string,
+    root: Pick<RootImage, "chainId" | "path">,
+    identity: string
+  ): Effect.Effect<string, RootfsFailed> =>
     Effect.gen(function* () {
-      const serial = serialOf(chainId)
+      const serial = serialOf(root.chainId)
       const target = targetOf(name)
       if (mounted.has(target)) return target
-      const device = yield* deviceOf(serial)
+      const device = yield* inserting(deviceOfImage(root))
       if (device === undefined) {
         yield* renew(name)
         return yield* new RootfsFailed({ name, detail: "its microVM was started before its image was known" })
@@ -150,5 +193,37 @@ export const make = (input: {
       )
     )
 
-  return { acquire, release }
+  /**
+   * The directory of a volume that its machine was started with, for a container of it. Whoever has it first finds it empty, with
+   * owner and mode of what its image has at `model`.
+   */
+  const volume = (container: string, name: string, model: string): Effect.Effect<string, CreateFailed> =>
+    Effect.gen(function* () {
+      const { serial = "" } = volumeDisk(name, "")
+      const device = yield* deviceOf(serial)
+      if (device === undefined) {
+        yield* renew(container)
+        return yield* new CreateFailed({ name: container, detail: `its microVM was started without volume ${name}` })
+      }
+      const target = `${HOME}/volumes/${serial}`
+      const content = `${target}/data`
+      const prepared = Effect.gen(function* () {
+        if ((yield* files.list(target)).some((entry) => entry.name === "ready")) return
+        yield* files.makeDirectory(content)
+        yield* own(content, { uid: 0, gid: 0, mode: 0o755 })
+        yield* Effect.ignore(like(content, model))
+        // last: with it the directory is as it shall be
+        yield* files.makeDirectory(`${target}/ready`)
+      })
+      yield* mount({ source: device, target, type: "ext4", flags: MS_NODEV | MS_NOSUID, data: MOUNTED }, prepared)
+      return content
+    }).pipe(
+      Effect.mapError((error) =>
+        error._tag === "CreateFailed"
+          ? error
+          : new CreateFailed({ name: container, detail: `the volume ${name} cannot be had: ${error.message}` })
+      )
+    )
+
+  return { acquire, release, volume }
 }

@@ -11,12 +11,16 @@ import * as Cgroups from "../../host/Cgroups.ts"
 import { textOf } from "../../host/SystemFiles.ts"
 import type { Content } from "../../storage/Content.ts"
 import type { Processes } from "../../taproot/Processes.ts"
-import * as Belongings from "../Belongings.ts"
+import type { ControlLost } from "../../vmm/Hypervisor.ts"
+import type { Disk } from "../../vmm/Machine.ts"
 import * as Capabilities from "../Capabilities.ts"
 import { RootfsFailed } from "../ContainerExit.ts"
 import * as OciRuntimeLive from "../OciRuntimeLive.ts"
 import * as ProcessLimits from "../ProcessLimits.ts"
+import type { HostPaths } from "../HostPaths.ts"
+import type { Secrets } from "../Secrets.ts"
 import type { System } from "../System.ts"
+import * as GuestBelongings from "./GuestBelongings.ts"
 import * as GuestFiles from "./GuestFiles.ts"
 import * as GuestRoots from "./GuestRoots.ts"
 
@@ -27,7 +31,11 @@ const paths = { oci: `${HOME}/oci`, bundles: `${HOME}/bundles`, consoles: `${HOM
 export const make = Effect.fnUntraced(function* (input: {
   readonly processes: Processes["Service"]
   readonly content: Content["Service"]
+  readonly hostPaths: HostPaths
+  readonly secrets: Secrets["Service"]
   readonly gone: Effect.Effect<Option.Option<string>>
+  /** Puts a disk into it; the serial number by which it is known there. */
+  readonly insert: (disk: Disk) => Effect.Effect<string, ControlLost>
   /** Has the machine started anew for a container whose image it lacks. */
   readonly renew: (container: string) => Effect.Effect<void>
   readonly isRenewed: Effect.Effect<boolean>
@@ -36,8 +44,8 @@ export const make = Effect.fnUntraced(function* (input: {
   /** Told when the guest does not keep to the rules. */
   readonly broken: (detail: string) => Effect.Effect<void>
 }) {
-  const { broken, containers, content, gone, isRenewed, processes, renew } = input
-  const { files, like, readInRoot, removeTree } = yield* GuestFiles.make(processes, broken)
+  const { broken, containers, content, gone, hostPaths, insert, isRenewed, processes, secrets, renew } = input
+  const { files, like, own, readInRoot, removeTree } = yield* GuestFiles.make(processes, broken)
   const cgroups = yield* Cgroups.make(processes.hello.taprootPid, files)
   const runtime = yield* OciRuntimeLive.make({
     processes,
@@ -48,7 +56,7 @@ export const make = Effect.fnUntraced(function* (input: {
     candidates: Effect.succeed([]),
     concurrency: 2
   })
-  const roots = GuestRoots.make({ processes, files, like, removeTree, renew, containers })
+  const roots = GuestRoots.make({ processes, files, like, own, removeTree, insert, renew, containers })
   const threads = Number(yield* textOf(files, "/proc/sys/kernel/threads-max"))
   const system: System = {
     processes,
@@ -66,7 +74,7 @@ export const make = Effect.fnUntraced(function* (input: {
         Effect.mapError((error) =>
           error._tag === "ImageNotFound" ? error : new RootfsFailed({ name, detail: error.message })
         ),
-        Effect.flatMap(({ chainId }) => roots.acquire(name, chainId, identity)),
+        Effect.flatMap((root) => roots.acquire(name, root, identity)),
         Effect.map((path) => ({ path, seen: path }))
       ),
     releaseRoot: roots.release,
@@ -75,11 +83,20 @@ export const make = Effect.fnUntraced(function* (input: {
         network: "host",
         ipc: "new",
         pid: "new",
+        users: undefined,
         sharedMemory: undefined,
         hostname: spec.hostname ?? container,
         hostFiles: []
       }),
-    belongings: Belongings.none,
+    belongings: GuestBelongings.make({
+      directory: `${HOME}/belongings`,
+      files,
+      own,
+      removeTree,
+      volume: roots.volume,
+      hostPaths,
+      secrets
+    }),
     gone,
     isRenewed
   }

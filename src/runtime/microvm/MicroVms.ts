@@ -9,7 +9,7 @@
  *
  * Traps:
  * - A guest is a stranger. Whatever it does wrong ends its own machine: a broken protocol, silence, an end.
- * - Its disks are those of the images that are known when it is started.
+ * - Its disks are those of the images that are known when it is started, and a few empty ones for images that come later.
  */
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -24,6 +24,7 @@ import { ofHost as files } from "../../host/SystemFiles.ts"
 import { Content } from "../../storage/Content.ts"
 import type { Digest } from "../../storage/Digest.ts"
 import * as DiskRoom from "../../storage/DiskRoom.ts"
+import { Volumes } from "../../storage/Volumes.ts"
 import * as ProcessLog from "../../storage/logs/ProcessLog.ts"
 import { portName } from "../../taproot/GuestPort.ts"
 import { type Process, Processes } from "../../taproot/Processes.ts"
@@ -32,11 +33,12 @@ import type { Machine } from "../../vmm/Machine.ts"
 import { MicroVmFailed } from "../ContainerExit.ts"
 import { Executions } from "../Executions.ts"
 import type { ContainerRecord, SandboxRecord } from "../Records.ts"
+import { Secrets } from "../Secrets.ts"
 import type { MicroVmSize } from "../SandboxSpec.ts"
 import { Systems } from "../System.ts"
 import * as Connection from "./Connection.ts"
 import * as GuestImage from "./GuestImage.ts"
-import { serialOf } from "./GuestRoots.ts"
+import { imageDisk, volumeDisk } from "./GuestRoots.ts"
 import type * as Refusals from "./Refusals.ts"
 import * as SandboxDisks from "./SandboxDisks.ts"
 
@@ -77,6 +79,9 @@ const GRACE = Duration.seconds(5)
 const UNKILLABLE = "20 seconds"
 const LAST_WORDS = "2 seconds"
 
+/** For images of containers that come to a machine which runs; with one more it is started anew. Each costs its boot 2 ms. */
+const EMPTY_DISKS = 4
+
 const MIB = 1024 * 1024
 /** What the guest needs for itself. */
 const BASE = 160 * MIB
@@ -102,6 +107,8 @@ const make = Effect.gen(function* () {
   const cgroups = yield* Cgroups
   const systems = yield* Systems
   const executions = yield* Executions
+  const secrets = yield* Secrets
+  const volumes = yield* Volumes
   const scope = yield* Effect.scope
   const { paths } = systems
   const live = new Map<string, Connection.Live>()
@@ -123,7 +130,7 @@ const make = Effect.gen(function* () {
     sandbox: string,
     process: Process,
     patience: Duration.Duration,
-    startedFor?: ReadonlyArray<ContainerRecord>
+    startedFor?: { readonly containers: ReadonlyArray<ContainerRecord>; readonly ownKernel: boolean }
   ) =>
     Connection.make({
       sandbox,
@@ -134,8 +141,15 @@ const make = Effect.gen(function* () {
       scope,
       hypervisor,
       content,
+      hostPaths: systems.hostPaths,
+      secrets,
       expected: systems.expect(sandbox),
-      ...(startedFor === undefined ? {} : { containers: new Set(startedFor.map(({ spec }) => spec.name)) })
+      ...(startedFor === undefined
+        ? {}
+        : {
+            containers: new Set(startedFor.containers.map(({ spec }) => spec.name)),
+            advice: startedFor.ownKernel ? `; a kernel of one's own needs ${GuestImage.NEEDED}` : ""
+          })
     })
 
   /** Ends what is left of one. `stored`: done when its last words are in its log. */
@@ -198,14 +212,17 @@ const make = Effect.gen(function* () {
       Effect.mapError(content.rootImage(image), ({ message }) => new MicroVmFailed({ name, detail: message }))
     )
     const chains = new Map(roots.map((root) => [root.chainId, root]))
-    return [...chains.values()].map(({ chainId, path }, index) => ({
-      id: `image${index}`,
-      file: path,
-      format: "raw" as const,
-      readOnly: true,
-      serial: serialOf(chainId)
-    }))
+    return [...chains.values()].map(imageDisk)
   })
+
+  /** The volumes that they have, each once. */
+  const volumesOf = (name: string, containers: ReadonlyArray<ContainerRecord>) =>
+    Effect.forEach(new Set(containers.flatMap(({ spec }) => spec.volumes.map((volume) => volume.name))), (volume) =>
+      Effect.mapBoth(volumes.prepareDisk(volume), {
+        onSuccess: (file) => volumeDisk(volume, file),
+        onFailure: ({ message }) => new MicroVmFailed({ name, detail: `its volume ${volume}: ${message}` })
+      })
+    )
 
   const start: MicroVms["Service"]["start"] = Effect.fnUntraced(function* (sandbox, containers, user) {
     const { name } = sandbox.spec
@@ -213,7 +230,9 @@ const make = Effect.gen(function* () {
     const image = GuestImage.find(processes.hello.taprootPid)
     if (typeof image === "string") return yield* failed(image)
     const { cpus, memoryBytes } = sizeOf(sandbox, containers)
-    const { diskBytes } = sandbox.spec.microvm
+    const { diskBytes, kernel } = sandbox.spec.microvm
+    const problem = kernel === undefined ? undefined : yield* GuestImage.kernelProblem(kernel)
+    if (problem !== undefined) return yield* failed(`its kernel: ${problem}`)
     const writable =
       diskBytes === undefined
         ? []
@@ -233,11 +252,13 @@ const make = Effect.gen(function* () {
       cpus,
       boot: {
         _tag: "Kernel",
-        kernel: image.kernel,
+        kernel: kernel ?? image.kernel,
         initrd: image.initramfs,
-        commandLine: "console=ttyS0 quiet panic=-1 reboot=t"
+        // one that nobody here has tried shall say where it stands still
+        commandLine: `console=ttyS0 ${kernel === undefined ? "quiet " : ""}panic=-1 reboot=t`
       },
-      disks: [...(yield* disksOf(name, containers)), ...writable],
+      disks: [...(yield* disksOf(name, containers)), ...writable, ...(yield* volumesOf(name, containers))],
+      emptyDisks: EMPTY_DISKS,
       nics: [],
       ports: [{ name: portName, socket: Connection.SOCKET }],
       watchdog: false,
@@ -261,7 +282,9 @@ const make = Effect.gen(function* () {
             }
           })
           .pipe(Effect.mapError(({ message }) => failed(message)))
-        return yield* restore(connected(name, process, COMING_UP, containers)).pipe(
+        return yield* restore(
+          connected(name, process, COMING_UP, { containers, ownKernel: kernel !== undefined })
+        ).pipe(
           Effect.onError(() => clear(name, process)),
           Effect.flatMap((found) => keep(name, found))
         )
@@ -295,8 +318,9 @@ const make = Effect.gen(function* () {
   })
 
   return MicroVms.of({
-    lacking: ({ diskBytes }) =>
+    lacking: ({ diskBytes, kernel }) =>
       Effect.all({
+        kernel: kernel === undefined ? Effect.undefined : GuestImage.kernelProblem(kernel),
         machine: machineLacking,
         disk: diskBytes === undefined ? Effect.undefined : disks.lacking(diskBytes)
       }),

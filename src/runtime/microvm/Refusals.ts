@@ -7,6 +7,7 @@ import type { SandboxSpec } from "../SandboxSpec.ts"
 export interface Lacking {
   readonly machine?: string | undefined
   readonly disk?: string | undefined
+  readonly kernel?: string | undefined
 }
 
 export const sandboxProblems = (spec: SandboxSpec, lacking: Lacking): ReadonlyArray<FieldProblem> => {
@@ -18,18 +19,50 @@ export const sandboxProblems = (spec: SandboxSpec, lacking: Lacking): ReadonlyAr
   return [
     ...(lacking.machine === undefined ? [] : [{ field: "isolation", problem: lacking.machine }]),
     ...(lacking.disk === undefined ? [] : [{ field: "microvm.diskBytes", problem: lacking.disk }]),
+    ...(lacking.kernel === undefined ? [] : [{ field: "microvm.kernel", problem: lacking.kernel }]),
     ...(spec.network === "host" ? [{ field: "network", problem: "a microVM does not have the host's network" }] : []),
+    ...(spec.userNamespace === "private"
+      ? [{ field: "userNamespace", problem: "users of a microVM are nobody on the host anyway: leave it out" }]
+      : []),
     ...(spec.processes === "shared"
       ? [{ field: "processes", problem: "containers of a microVM do not see each other's processes yet" }]
       : [])
   ]
 }
 
-/** Of a container in it: it has nothing of the host. */
-export const containerProblems = ({ devices, mounts, secrets, volumes }: ContainerSpec): ReadonlyArray<FieldProblem> =>
-  [
-    ...(mounts.length > 0 ? ["mounts"] : []),
-    ...(devices.length > 0 ? ["devices"] : []),
-    ...(secrets.length > 0 ? ["secrets"] : []),
-    ...(volumes.length > 0 ? ["volumes"] : [])
-  ].map((field) => ({ field, problem: "its sandbox is a microVM, which has nothing of the host" }))
+/** Of a container in it: it shares nothing with the host, but has copies of what it only reads. */
+export const containerProblems = ({ devices, mounts }: ContainerSpec): ReadonlyArray<FieldProblem> => [
+  ...mounts.flatMap(({ readOnly }, index) =>
+    readOnly
+      ? []
+      : [
+          {
+            field: `mounts[${index}]`,
+            problem:
+              "its sandbox is a microVM, which shares no directory with the host: with :ro it is copied as the container starts; what " +
+              "is written is kept in a volume that has a size (`ironwood volume create -o size=4g NAME`)"
+          }
+        ]
+  ),
+  ...(devices.length > 0
+    ? [{ field: "devices", problem: "its sandbox is a microVM, which has no device of the host" }]
+    : [])
+]
+
+/** Of a volume that a container shall have. `others`: sandboxes that have it, too. */
+export const volumeProblem = (
+  name: string,
+  volume: { readonly isDisk: boolean; readonly isThere: boolean },
+  isMicroVm: boolean,
+  others: ReadonlyArray<string>
+): string | undefined => {
+  if (!isMicroVm)
+    return volume.isDisk ? `volume ${name} is a disk, which only containers of a microVM can have` : undefined
+  if (!volume.isDisk) {
+    return volume.isThere
+      ? `its sandbox is a microVM, and volume ${name} is a directory of the host: it can have one that was made with a size`
+      : `there is no volume ${name}, and its sandbox is a microVM: make it first, \`ironwood volume create -o size=4g ${name}\``
+  }
+  const [other] = others
+  return other === undefined ? undefined : `volume ${name} is a disk of microVM ${other}, and belongs to one alone`
+}

@@ -73,6 +73,8 @@ export interface Commands {
   /** The next content is nobody's. */
   readonly drop: (size: number) => void
   readonly give: (directory: TarEntry) => void
+  /** Into the archive: these bytes, then the next content of this size (0: none). */
+  readonly pass: (header: Uint8Array, size: number) => void
   readonly sync: () => void
   /** Bytes collected so far. */
   readonly size: () => number
@@ -80,7 +82,18 @@ export interface Commands {
   readonly take: () => Uint8Array
 }
 
-const kinds = { upTo: 1, directory: 2, file: 3, symlink: 4, hardlink: 5, node: 6, drop: 7, give: 8, sync: 9 } as const
+const kinds = {
+  upTo: 1,
+  directory: 2,
+  file: 3,
+  symlink: 4,
+  hardlink: 5,
+  node: 6,
+  drop: 7,
+  give: 8,
+  sync: 9,
+  pass: 10
+} as const
 
 /** `S_IFMT` of what mknod(2) makes. */
 const nodeTypes: { readonly [Type in TarType]?: number } = { character: 0o020_000, block: 0o060_000, fifo: 0o010_000 }
@@ -179,6 +192,12 @@ export const makeCommands = (): Commands => {
       frame(kinds.give, attributesSize(directory) + directory.name.length, () => {
         attributes(directory)
         raw(withoutSlash(directory.name))
+      }),
+    pass: (header, size) =>
+      frame(kinds.pass, 8 + header.length, () => {
+        number64(size)
+        bytes.set(header, used)
+        used += header.length
       }),
     sync: () => frame(kinds.sync, 0, () => {}),
     size: () => used,

@@ -17,11 +17,11 @@ import { type Process, type Processes, SpawnRefused } from "../../taproot/Proces
 import { helperPath } from "../../taproot/Helper.ts"
 import type { Coming } from "../Blobs.ts"
 import { BlobCorrupt, LayerRefused, StorageFailed, UnpackFailed } from "../ContentError.ts"
-import { Digest, parts, short } from "../Digest.ts"
-import { type LayerFilter, type LayerLimits, makeLayerFilter } from "../LayerFilter.ts"
+import { type Digest, parts, short } from "../Digest.ts"
+import { type LayerFilter, type LayerLimits, type LayerSink, makeLayerFilter } from "../LayerFilter.ts"
 import type { Compression } from "../OciImage.ts"
 import type { TarEntry } from "../Tar.ts"
-import { type Answer, makeAnswers, makeCommands } from "./UnpackProtocol.ts"
+import { type Answer, type Commands, makeAnswers, makeCommands } from "./UnpackProtocol.ts"
 
 /** Processes that unpack carry this label, so that a next brain can end those that a dead one left behind. */
 export const labelPrefix = "unpack/"
@@ -31,11 +31,15 @@ export interface Request<E, R> {
   readonly blob: Digest
   readonly coming: Coming<E, R>
   readonly compression: Compression
-  /** Whose algorithm the digest of the tar is to have. */
-  readonly diffId: Digest
+  /** Whose algorithm the digest of the tar is to have; none when nobody wants to know. */
+  readonly diffId?: Digest
   /** The empty directory that becomes the layer. */
   readonly tree: string
+  /** A pipe for the contents that are `pass`ed on; then nothing is made in the tree. */
+  readonly archive?: string
   readonly limits: LayerLimits
+  /** What is to be done with what the layer becomes; it is made when not said. */
+  readonly sink?: (commands: Commands) => LayerSink
 }
 
 export type Failure = UnpackFailed | StorageFailed
@@ -43,12 +47,14 @@ export type Failure = UnpackFailed | StorageFailed
 export interface Unpacking<E, R> {
   /** What the layer's entries have told; complete after `read`. */
   readonly filter: LayerFilter
-  /** Unpacks all of the layer; the digest of its tar. */
-  readonly read: Effect.Effect<Digest, E | Failure | LayerRefused | BlobCorrupt, R>
+  /** Unpacks all of the layer; the digest of its tar in hexadecimal digits. */
+  readonly read: Effect.Effect<string, E | Failure | LayerRefused | BlobCorrupt, R>
   readonly make: (entries: Iterable<TarEntry>) => Effect.Effect<void>
   /** Gives directories their attributes. */
   readonly give: (directories: Iterable<TarEntry>) => Effect.Effect<void>
-  /** Returns when all of it is on the disk, or with what could not be made. */
+  /** Into the archive. */
+  readonly pass: (pieces: Iterable<Uint8Array>) => Effect.Effect<void>
+  /** Returns when all of it is on the disk or has been passed on, or with what could not be made. */
   readonly sync: Effect.Effect<void, Failure>
 }
 
@@ -57,6 +63,15 @@ const fullDisk: ReadonlySet<number> = new Set([28, 122])
 /** Of the blob: it is told of at least so many more at once. */
 const stepBytes = 512 * 1024
 const commandBytes = 32 * 1024
+
+const making = (commands: Commands): LayerSink => ({
+  entry: (entry) => {
+    commands.make(entry)
+    return undefined
+  },
+  data: () => {},
+  dropped: commands.drop
+})
 
 const isSpawnRefused = (error: unknown): error is SpawnRefused => error instanceof SpawnRefused
 
@@ -75,16 +90,25 @@ const complaintsOf = (process: Process): Effect.Effect<string> =>
 
 export const open = Effect.fnUntraced(function* <E, R>(
   processes: Processes["Service"],
-  { blob, coming, compression, diffId, limits, tree }: Request<E, R>
+  { archive, blob, coming, compression, diffId, limits, sink = making, tree }: Request<E, R>
 ): Effect.fn.Return<Unpacking<E, R>, UnpackFailed, Scope.Scope> {
-  const { algorithm } = parts(diffId)
+  const algorithm = diffId === undefined ? "none" : parts(diffId).algorithm
   const program = helperPath(processes.hello.taprootPid, "unpack")
   const failed = (problem: string) => new UnpackFailed({ layer: blob, problem })
   const process = yield* Effect.acquireRelease(
     processes
       .spawn({
         label: `${labelPrefix}${short(blob)}`,
-        argv: [program, "1", coming.file, String(coming.size), compression, algorithm, tree],
+        argv: [
+          program,
+          "1",
+          coming.file,
+          String(coming.size),
+          compression,
+          algorithm,
+          tree,
+          ...(archive === undefined ? [] : [archive])
+        ],
         environment: {},
         stdin: { _tag: "Stream" },
         stdout: { _tag: "Stream" },
@@ -125,7 +149,7 @@ export const open = Effect.fnUntraced(function* <E, R>(
       ? new StorageFailed({ operation: "unpack a layer into", path: tree, code: "ENOSPC", problem })
       : failed(problem)
 
-  const filter = makeLayerFilter(limits, { entry: commands.make, data: () => {}, dropped: commands.drop })
+  const filter = makeLayerFilter(limits, sink(commands))
 
   /** What stays in `unpack` of the content that the last header told of. */
   let owed = 0
@@ -136,7 +160,7 @@ export const open = Effect.fnUntraced(function* <E, R>(
   /** Undefined: there is more to come. */
   const judge = (
     answer: Answer
-  ): Effect.Effect<Digest | undefined, Failure | LayerRefused | BlobCorrupt> | undefined => {
+  ): Effect.Effect<string | undefined, Failure | LayerRefused | BlobCorrupt> | undefined => {
     const refused = (fault: { readonly entry: string; readonly problem: string }) =>
       Effect.fail(new LayerRefused({ layer: blob, ...fault }))
     switch (answer._tag) {
@@ -157,7 +181,7 @@ export const open = Effect.fnUntraced(function* <E, R>(
       case "End": {
         settle(answer.missing)
         const fault = filter.end()
-        return fault === undefined ? Effect.succeed(Digest.make(`${algorithm}:${answer.digest}`)) : refused(fault)
+        return fault === undefined ? Effect.succeed(answer.digest) : refused(fault)
       }
       case "Broken":
         return new BlobCorrupt({
@@ -171,7 +195,7 @@ export const open = Effect.fnUntraced(function* <E, R>(
     }
   }
 
-  const judging: Effect.Effect<Digest, Failure | LayerRefused | BlobCorrupt> = Effect.gen(function* () {
+  const judging: Effect.Effect<string, Failure | LayerRefused | BlobCorrupt> = Effect.gen(function* () {
     for (;;) {
       for (const answer of yield* listen) {
         const verdict = judge(answer)
@@ -193,10 +217,10 @@ export const open = Effect.fnUntraced(function* <E, R>(
     }
   })
 
-  const writeAll = (entries: Iterable<TarEntry>, collect: (entry: TarEntry) => void) =>
+  const writeAll = <A>(items: Iterable<A>, collect: (item: A) => void) =>
     Effect.gen(function* () {
-      for (const entry of entries) {
-        collect(entry)
+      for (const item of items) {
+        collect(item)
         if (commands.size() >= commandBytes) yield* flush
       }
       yield* flush
@@ -210,6 +234,7 @@ export const open = Effect.fnUntraced(function* <E, R>(
     }),
     make: (entries) => writeAll(entries, commands.make),
     give: (directories) => writeAll(directories, commands.give),
+    pass: (pieces) => writeAll(pieces, (piece) => commands.pass(piece, 0)),
     sync: Effect.gen(function* () {
       commands.sync()
       yield* flush

@@ -1,5 +1,6 @@
 /*
- * unpack 1 BLOB SIZE gzip|zstd|none sha256|sha512 TREE: unpacks a layer into the empty directory TREE, with a brain that judges it.
+ * unpack 1 BLOB SIZE gzip|zstd|none sha256|sha512|none TREE [ARCHIVE]: unpacks a layer into the empty directory TREE, with a brain
+ * that judges it; or, with ARCHIVE (a pipe), passes on those contents that the brain wants, as a tar.
  *
  * The bytes of a layer stay here: this program decompresses them, hashes them, and writes files. The brain gets the headers of the
  * tar, contents left out, decides by them what may be, and says what to make; it never sees a content, and this program never
@@ -25,7 +26,8 @@
  *   6 NODE      ATTRIBUTES, u32 type (S_IFMT), u32 major, u32 minor, path
  *   7 DROP      u64 size             the next content is nobody's
  *   8 GIVE      ATTRIBUTES, path     to a directory, when nothing more is put into it; "" is the root
- *   9 SYNC                           all of it is to be on the disk
+ *   9 SYNC                           all of it is to be on the disk; in an archive, handed on
+ *  10 PASS      u64 size, header      into the archive: these bytes, then the next content, if it has any
  * It ends with its input.
  *
  * Trap: it must always read commands, whether or not it can follow them: the content that one waits for may need an UPTO that is
@@ -52,11 +54,14 @@ enum {
     QUEUE_ENOUGH = 1 << 20,
     QUEUE_MOST = 64 << 20,
     LITERAL_MOST = 48 << 10,
+    BLOCK = 512,
 };
 enum answer { TAR = 1, REST_OF_TAR, END, BROKEN_BLOB, FAILED, SYNCED };
-enum command { UPTO = 1, MAKE_DIRECTORY, MAKE_FILE, MAKE_SYMLINK, MAKE_HARDLINK, MAKE_NODE, DROP, GIVE, SYNC };
+enum command { UPTO = 1, MAKE_DIRECTORY, MAKE_FILE, MAKE_SYMLINK, MAKE_HARDLINK, MAKE_NODE, DROP, GIVE, SYNC, PASS };
 
 static int blob;
+/* -1: files are made, and nothing is passed on. */
+static int archive = -1;
 static uint64_t blob_size, blob_available;
 
 /* Positions in the tar: what is in the ring is from `kept` to `made`; the brain has been told of all before `framed`. */
@@ -219,6 +224,18 @@ static bool tell(void)
     return true;
 }
 
+/* Into the archive, whose reader may take its time: nobody waits for anything else of us meanwhile. */
+static void pass(const uint8_t *bytes, size_t length)
+{
+    while (length > 0) {
+        const ssize_t written = write(archive, bytes, length);
+        if (written < 0 && errno != EINTR) failed("write", "the archive");
+        if (written <= 0) continue;
+        bytes += written;
+        length -= (size_t)written;
+    }
+}
+
 /* Moves on with the content at hand; whether it did. */
 static bool copy(void)
 {
@@ -234,7 +251,10 @@ static bool copy(void)
     } else if (span_done < copy_size) {
         const uint64_t wanted = copy_size - span_done;
         const size_t piece = in_one_piece(position, there < wanted ? there : wanted);
-        if (copy_to >= 0) {
+        if (copy_to >= 0 && copy_to == archive) {
+            pass(ring + position % RING, piece);
+            span_done += piece;
+        } else if (copy_to >= 0) {
             const ssize_t written = write(copy_to, ring + position % RING, piece);
             if (written < 0 && errno != EINTR) failed("write", copy_path);
             span_done += written > 0 ? (uint64_t)written : 0;
@@ -246,6 +266,11 @@ static bool copy(void)
     span_done = 0;
     copying = false;
     if (copy_to < 0) return true;
+    if (copy_to == archive) {
+        static const uint8_t zeros[BLOCK];
+        pass(zeros, (size_t)((BLOCK - copy_size % BLOCK) % BLOCK));
+        return true;
+    }
     copy_attributes.pairs = queue + copy_pairs;
     tree_file_done(copy_to, copy_path, &copy_attributes);
     return true;
@@ -310,7 +335,7 @@ static void next_target(const uint8_t **at, const uint8_t *end, char path[PATH_M
 
 static void begin_copy(int file, uint64_t size)
 {
-    if (span_count == 0 || spans[span_first].length != (size + 511) / 512 * 512) give_up("a content has another size");
+    if (span_count == 0 || spans[span_first].length != (size + BLOCK - 1) / BLOCK * BLOCK) give_up("a content has another size");
     copying = true;
     copy_to = file;
     copy_size = size;
@@ -364,9 +389,16 @@ static void run(enum command kind, const uint8_t *at, const uint8_t *end)
         tree_attributes(path, &attributes);
         break;
     case SYNC:
-        tree_sync();
+        if (archive < 0) tree_sync();
         answer(SYNCED, 0, 0, NULL, 0);
         break;
+    case PASS: {
+        const uint64_t size = next64(&at, end);
+        if (archive < 0) give_up("there is no archive");
+        pass(at, (size_t)(end - at));
+        if (size > 0) begin_copy(archive, size);
+        break;
+    }
     default:
         give_up("that is no command");
     }
@@ -440,18 +472,19 @@ static int opened(const char *path, int how)
 
 static _Noreturn void usage(void)
 {
-    fprintf(stderr, "usage: unpack 1 BLOB SIZE gzip|zstd|none sha256|sha512 TREE\n");
+    fprintf(stderr, "usage: unpack 1 BLOB SIZE gzip|zstd|none sha256|sha512|none TREE [ARCHIVE]\n");
     exit(64);
 }
 
 int main(int count, char **words)
 {
     char *rest;
-    if (count != 7 || strcmp(words[1], "1") != 0) usage();
+    if ((count != 7 && count != 8) || strcmp(words[1], "1") != 0) usage();
     blob_size = strtoull(words[3], &rest, 10);
     if (*rest != '\0') usage();
     blob = opened(words[2], O_RDONLY);
     const int tree = opened(words[6], O_RDONLY | O_DIRECTORY);
+    if (count == 8) archive = opened(words[7], O_WRONLY);
     decoder_open(strcmp(words[4], "gzip") == 0 ? GZIP : strcmp(words[4], "zstd") == 0 ? ZSTD : PLAIN, words[5]);
     tree_open(tree);
     if (fcntl(STDIN_FILENO, F_SETFL, O_NONBLOCK) != 0 || fcntl(STDOUT_FILENO, F_SETFL, O_NONBLOCK) != 0) failed("prepare", "pipes");

@@ -15,6 +15,7 @@
 enum compression { PLAIN, GZIP, ZSTD };
 enum progress { MADE, WANTS_INPUT, FINISHED, BROKEN };
 
+/* The algorithm of the digest: sha256, sha512 or none. */
 void decoder_open(enum compression compression, const char *algorithm);
 /* Reads on in the blob of which `available` of `size` bytes are there; puts at most `room` bytes at `to`. */
 enum progress decoder_run(int blob, uint64_t available, uint64_t size, uint8_t *to, size_t room, size_t *made);

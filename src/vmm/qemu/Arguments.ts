@@ -59,6 +59,20 @@ const slotWords = (machine: Machine, count: number): ReadonlyArray<string> =>
       ]).flat()
     : []
 
+/** An empty disk of that number: its serial number, and its node as long as nothing is in it. */
+export const emptyName = (index: number): string => `empty${index}`
+
+/** Larger than anything that is put into one: a guest is not told how large that is. */
+const EMPTY_BYTES = 2 ** 40
+
+const emptyWords = (machine: Machine): ReadonlyArray<string> =>
+  Array.from({ length: machine.emptyDisks ?? 0 }, (_, index) => {
+    const id = emptyName(index)
+    const nothing = { driver: "null-co", "node-name": id, size: EMPTY_BYTES, "read-zeroes": true, "read-only": true }
+    const disk = { id, serial: id, file: "", format: "raw", readOnly: true } as const
+    return ["-blockdev", JSON.stringify(nothing), "-device", option(diskDevice(machine, disk, undefined))]
+  }).flat()
+
 const FIRST_DESCRIPTOR = 3
 
 const accelerators: Readonly<Record<Accelerator, ReadonlyArray<string>>> = {
@@ -218,9 +232,8 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator,
       `${model === undefined || chipset === "microvm" ? chipsets[chipset] : quoted(model.type)}${boot._tag === "Firmware" && boot.code !== undefined ? ",smm=on,pflash0=flash0,pflash1=flash1" : ""}`,
       ...accelerators[accelerator],
       "-smp",
-      String(machine.cpus),
-      "-m",
-      `${Math.ceil(machine.memoryBytes / 1024)}k`,
+      processorsText(machine),
+      ...memoryWords(machine),
       "-chardev",
       "stdio,id=console,signal=off",
       "-serial",
@@ -241,13 +254,78 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator,
       pvpanic,
       ...(machine.watchdog ? ["-device", "i6300esb,id=watchdog"] : []),
       ...(machine.balloon ? ["-device", `${device(machine, "balloon")},id=balloon`] : []),
+      ...(machine.ignition === undefined
+        ? []
+        : ["-fw_cfg", `name=opt/com.coreos/config,file=/dev/fd/${hand(machine.ignition, "ro")}`]),
+      ...(machine.pciDevices ?? []).flatMap((address) => ["-device", `vfio-pci,host=${address}`]),
       ...slotWords(machine, slots),
-      ...disks,
-      ...machine.nics.flatMap((nic) => nicWords(machine, nic, slot(nic))),
+      // before the disks: a guest that looks for its port finds it where it looks first, however many there are
       ...(machine.ports.length === 0 ? [] : ["-device", device(machine, "serial")]),
-      ...machine.ports.flatMap((port, index) => portWords(port, index, hand(port.socket, "socket")))
+      ...machine.ports.flatMap((port, index) => portWords(port, index, hand(port.socket, "socket"))),
+      ...disks,
+      ...emptyWords(machine),
+      ...machine.nics.flatMap((nic) => nicWords(machine, nic, slot(nic)))
     ]
   }
+}
+
+const processorsText = ({ cpus, maxCpus = cpus, topology }: Machine): string =>
+  [
+    ...(maxCpus === cpus && topology === undefined ? [String(cpus)] : [`cpus=${cpus}`, `maxcpus=${maxCpus}`]),
+    ...(topology === undefined
+      ? []
+      : [`sockets=${topology.sockets}`, `cores=${topology.cores}`, `threads=${topology.threads}`])
+  ].join(",")
+
+/** The memory that a machine can get while it runs. */
+export const MORE_MEMORY = "more-memory"
+
+const memoryObject = (id: string, bytes: number, hugepageBytes: number | undefined): string =>
+  JSON.stringify({
+    id,
+    size: bytes,
+    ...(hugepageBytes === undefined
+      ? { "qom-type": "memory-backend-ram" }
+      : { "qom-type": "memory-backend-memfd", hugetlb: true, hugetlbsize: hugepageBytes }),
+    // what it does not have yet costs nothing
+    ...(id === MORE_MEMORY ? { reserve: false } : {})
+  })
+
+const memoryWords = (machine: Machine): ReadonlyArray<string> => {
+  const { hugepageBytes, maxMemoryBytes, memoryBytes, topology } = machine
+  const kibibytes = (bytes: number) => `${Math.ceil(bytes / 1024)}k`
+  const more = maxMemoryBytes === undefined ? 0 : maxMemoryBytes - memoryBytes
+  const nodes = topology?.numaNodes ?? 1
+  const size =
+    more === 0 ? kibibytes(memoryBytes) : `size=${kibibytes(memoryBytes)},maxmem=${kibibytes(memoryBytes + more)}`
+  return [
+    "-m",
+    size,
+    ...(nodes > 1
+      ? Array.from({ length: nodes }, (_, node) => [
+          "-object",
+          memoryObject(`memory${node}`, memoryBytes / nodes, hugepageBytes),
+          "-numa",
+          `node,nodeid=${node},memdev=memory${node}`
+        ]).flat()
+      : hugepageBytes === undefined
+        ? []
+        : ["-object", memoryObject("memory", memoryBytes, hugepageBytes), "-machine", "memory-backend=memory"]),
+    ...(nodes > 1 && topology !== undefined
+      ? Array.from({ length: topology.sockets }, (_, socket) => [
+          "-numa",
+          `cpu,node-id=${Math.floor((socket * nodes) / topology.sockets)},socket-id=${socket}`
+        ]).flat()
+      : []),
+    ...(more === 0
+      ? []
+      : [
+          "-object",
+          memoryObject(MORE_MEMORY, more, hugepageBytes),
+          "-device",
+          `virtio-mem-pci,id=${MORE_MEMORY}-device,memdev=${MORE_MEMORY},requested-size=0`
+        ])
+  ]
 }
 
 /** A flash chip with firmware in it. */

@@ -1,5 +1,6 @@
 /**
- * Disks and cards into and out of a QEMU that runs.
+ * Disks and cards into and out of a QEMU that runs; and disks into the empty ones that it was started with, which is all that a
+ * machine without PCI takes.
  *
  * A QEMU opens no file: the one of a disk is opened by `hand` (C, beside taproot) and given to its second monitor, in a set of
  * descriptors that is called after the disk. Then the disk is built from the bottom up: file, image, device in a root port that is
@@ -74,7 +75,7 @@ export const make = ({
   process,
   processes,
   qmp
-}: Options): Pick<Control, "devices" | "attachDisk" | "attachNic" | "detach"> => {
+}: Options): Pick<Control, "devices" | "attachDisk" | "attachNic" | "detach" | "insertDisk"> => {
   const tell = (command: string, words: Readonly<Record<string, unknown>>) =>
     Effect.asVoid(qmp.execute(command, { arguments: words }))
 
@@ -191,6 +192,39 @@ export const make = ({
           }),
           lostBy
         )
+      }),
+
+    insertDisk: (disk) =>
+      Effect.gen(function* () {
+        const drive = (index: number) => ({
+          path: `${PERIPHERAL}/${Arguments.emptyName(index)}-device`,
+          property: "drive"
+        })
+        const free: Array<number> = []
+        for (let index = 0; index < MOST_SLOTS; index++) {
+          const present = yield* Effect.mapError(
+            Effect.catchIf(qmp.ask("qom-get", Schema.String, { arguments: drive(index) }), isRefused, () =>
+              Effect.succeed(undefined)
+            ),
+            lostBy
+          )
+          if (present === undefined) break
+          if (present === disk.id) return Arguments.emptyName(index)
+          if (present === Arguments.emptyName(index)) free.push(index)
+        }
+        const [place] = free
+        if (place === undefined) return yield* new ControlLost({ command: "insert", detail: "it has no empty disk" })
+        yield* Effect.mapError(clear(disk.id), lostBy)
+        const set = yield* hand(disk)
+        yield* Effect.mapError(
+          Effect.gen(function* () {
+            yield* tell("blockdev-add", Arguments.fileNode(disk, set))
+            yield* tell("blockdev-add", Arguments.imageNode(disk))
+            yield* tell("qom-set", { ...drive(place), value: disk.id })
+          }),
+          lostBy
+        )
+        return Arguments.emptyName(place)
       }),
 
     detach: (id) =>

@@ -18,6 +18,7 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as fs from "node:fs/promises"
 import { existsSync } from "node:fs"
 import { join } from "node:path"
 import type { Cgroups } from "../../host/Cgroups.ts"
@@ -34,13 +35,16 @@ import {
   type GuestEvent,
   type GuestState,
   Hypervisor,
-  HypervisorMissing
+  HypervisorMissing,
+  PlaceFailed
 } from "../Hypervisor.ts"
+import * as Passthrough from "../Passthrough.ts"
 import * as Launching from "../Launching.ts"
 import type { Machine } from "../Machine.ts"
 import * as Arguments from "./Arguments.ts"
 import * as HotPlug from "./HotPlug.ts"
 import * as Qmp from "./Qmp.ts"
+import * as Resize from "./Resize.ts"
 import * as QemuMemory from "./QemuMemory.ts"
 
 export interface Options {
@@ -55,14 +59,23 @@ export const capabilities: Capabilities = {
   firmware: ["q35"],
   diskFormats: ["raw", "qcow2"],
   mostDisks: 16,
+  emptyDisks: true,
   userNetwork: true,
   ports: true,
   watchdog: ["q35"],
   balloon: true,
   powerButton: true,
   pause: true,
-  memory: true,
-  hotPlug: ["q35"]
+  hotPlug: ["q35"],
+  growth: ["q35"],
+  diskSizes: true,
+  diskLimits: true,
+  balloonTarget: true,
+  topology: true,
+  hugepages: true,
+  ignition: true,
+  passthrough: ["q35"],
+  memory: true
 }
 
 /** What of the host a QEMU sees: libraries, and its firmware for a machine that boots from a kernel. */
@@ -130,9 +143,21 @@ const controlOf = (options: HotPlug.Options): Control => {
     powerButton: execute("system_powerdown"),
     memory: isHandedFiles ? QemuMemory.make(processes, directory, qmp) : undefined,
     ...HotPlug.make(options),
+    shape: Resize.make(qmp),
     lost: Effect.map(qmp.closed, lost)
   }
 }
+
+/** Gives the groups of the host's devices to whom the machine runs as: its QEMU opens them itself. */
+const giveDevices = ({ pciDevices = [] }: Machine, user: number) =>
+  Effect.forEach(
+    pciDevices,
+    (address) =>
+      Effect.flatMap(Passthrough.inspect(address), (group) =>
+        Effect.tryPromise({ try: () => fs.chown(`/dev/vfio/${group}`, user, user), catch: String })
+      ).pipe(Effect.mapError((problem) => new PlaceFailed({ detail: `PCI device ${address}: ${problem}` }))),
+    { discard: true }
+  )
 
 /** Ports of the host that lead in belong to one process at a time. */
 const withoutPorts = (machine: Machine): Machine => ({
@@ -163,7 +188,9 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
     if (words._tag === "Failure") return failing(path, words.failure)
     const version = /version (\S+)/.exec(words.success)?.[1] ?? ""
     sees = yield* launching.enough(path, "-version", SEEN)
-    const trial = yield* Effect.result(launching.trial(options.directory, Accelerator.PROGRAM, [path, ...TRIAL], sees))
+    const trial = yield* Effect.result(
+      launching.trial(options.directory, [Accelerator.PROGRAM], [path, ...TRIAL], sees)
+    )
     const acceleration =
       trial._tag === "Success"
         ? yield* Accelerator.find(processes, trial.success, Accelerator.saidByExit)
@@ -184,7 +211,18 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
       const machine = incoming?.beside === true ? withoutPorts(request.machine) : request.machine
       const { files, words } = Arguments.make(path, machine, acceleration.accelerator, incoming?.model)
       const kvm = acceleration.accelerator === "kvm"
-      return yield* launching.spawn(request, { files, network: machine.nics.length > 0, kvm, sees, words })
+      const pinned = (machine.pciDevices ?? []).length > 0
+      yield* giveDevices(machine, request.place.user)
+      return yield* launching.spawn(request, {
+        files,
+        network: machine.nics.length > 0,
+        kvm,
+        pinned,
+        // it looks for the host's devices in many places
+        sees: pinned ? undefined : sees,
+        byName: false,
+        words
+      })
     }),
     control: Effect.fn("Qemu.control")(function* (directory, running) {
       const socket = join(directory, Arguments.CONTROL_SOCKET)

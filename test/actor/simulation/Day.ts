@@ -16,6 +16,7 @@ import { Tree } from "../../../src/actor/Tree.ts"
 import { sorted } from "../Fold.ts"
 import { Auditor } from "./Auditor.ts"
 import { Host } from "./Host.ts"
+import { nothingHeld } from "../Held.ts"
 import { Person } from "./Person.ts"
 import { SeededRandom } from "./SeededRandom.ts"
 import { World } from "./World.ts"
@@ -95,7 +96,7 @@ export class Day {
     yield* Effect.forkDetach(running.root.end("release"))
     yield* TestClock.adjust(10_000)
     const { actors: _, ...left } = yield* running.root.resources
-    assert.deepStrictEqual(left, { timers: 0, watchers: 0, bonds: 0 })
+    assert.deepStrictEqual(left, nothingHeld)
     yield* this.#ended(running.scope)
   })
 

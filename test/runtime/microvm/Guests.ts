@@ -86,7 +86,9 @@ const control = {
   devices: Effect.undefined,
   attachDisk: () => Effect.void,
   attachNic: () => Effect.void,
+  insertDisk: () => Effect.succeed("empty0"),
   detach: () => Effect.void,
+  shape: () => Effect.void,
   lost: Effect.never
 }
 

@@ -8,10 +8,11 @@ import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { readdirSync, readFileSync, statSync } from "node:fs"
-import { release } from "node:os"
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
+import { release, tmpdir } from "node:os"
 import { decodeSandboxSpec } from "../../../src/runtime/ContainerSpec.ts"
 import type { Container, Containers } from "../../../src/runtime/Containers.ts"
+import { Volumes } from "../../../src/storage/Volumes.ts"
 import * as Taproot from "../../support/taproot.ts"
 import {
   brain,
@@ -176,16 +177,17 @@ describe("a microVM", () => {
   it.live(
     "asks its containers by every kind of probe, over its own loopback; they are attached to, updated and copied to as elsewhere",
     () =>
-      withContainers(({ containers }) =>
-        Effect.gen(function* () {
-          yield* sandbox(containers, "asked")
-          const probes = {
-            exec: { exec: { command: shell("test -e /tmp/up") } },
-            http: { http: { port: 80, path: "/tmp/up" } },
-            tcp: { tcp: { port: 81 } },
-            grpc: { grpc: { port: 82, service: "" } }
-          }
-          const serve = `
+      withContainers(
+        ({ containers, state }) =>
+          Effect.gen(function* () {
+            yield* sandbox(containers, "asked")
+            const probes = {
+              exec: { exec: { command: shell("test -e /tmp/up") } },
+              http: { http: { port: 80, path: "/tmp/up" } },
+              tcp: { tcp: { port: 81 } },
+              grpc: { grpc: { port: 82, service: "" } }
+            }
+            const serve = `
             echo '${Buffer.from(healthAnswer).toString("base64")}' | busybox base64 -d > /srv/answer
             printf '#!/bin/sh\nhead -c 100 > /dev/null; cat /srv/answer\n' > /srv/health
             busybox chmod 755 /srv/health
@@ -193,53 +195,73 @@ describe("a microVM", () => {
             nc -ll -p 81 -e true &
             nc -ll -p 82 -e /srv/health &
             while read -r line; do echo "heard $line"; done; sleep 1000`
-          yield* create(containers, { name: "server", sandbox: "asked", command: shell(serve), stdin: true })
-          yield* Effect.forEach(
-            Object.entries(probes),
-            ([name, probe]) =>
-              create(containers, {
-                name,
-                sandbox: "asked",
-                command: shell("touch /tmp/up; exec sleep 1000"),
-                probes: { readiness: { ...probe, period: 200, timeout: 20_000, failureThreshold: 2 } }
-              }),
-            { concurrency: "unbounded" }
-          )
-          for (const name of ["exec", "tcp", "grpc"]) yield* waitFor(containers, name, ({ ready }) => ready === "yes")
-          yield* waitFor(containers, "http", ({ ready }) => ready === "no: HTTP status 404")
-          const inside = (command: ReadonlyArray<string>, input?: string) =>
-            containers.exec("server", { command, environment: {}, stdin: input !== undefined, detach: false }).pipe(
-              Effect.tap(({ process }) =>
-                input === undefined
-                  ? Effect.void
-                  : Effect.andThen(Effect.ignore(process.write(Buffer.from(input))), process.closeStdin)
-              ),
-              Effect.flatMap(({ process }) => process.exit),
-              Effect.scoped
+            yield* create(containers, { name: "server", sandbox: "asked", command: shell(serve), stdin: true })
+            yield* Effect.forEach(
+              Object.entries(probes),
+              ([name, probe]) =>
+                create(containers, {
+                  name,
+                  sandbox: "asked",
+                  command: shell("touch /tmp/up; exec sleep 1000"),
+                  probes: { readiness: { ...probe, period: 200, timeout: 20_000, failureThreshold: 2 } }
+                }),
+              { concurrency: "unbounded" }
             )
-          assert.deepInclude(yield* inside(shell("cat > /tmp/up"), "copied"), { code: 0 })
-          yield* waitFor(containers, "http", ({ ready }) => ready === "yes")
-          assert.deepInclude(yield* inside(shell("test $(cat /tmp/up) = copied")), { code: 0 })
+            for (const name of ["exec", "tcp", "grpc"]) yield* waitFor(containers, name, ({ ready }) => ready === "yes")
+            yield* waitFor(containers, "http", ({ ready }) => ready === "no: HTTP status 404")
+            yield* containers.putSecret("key", Buffer.from("s3cret"))
+            mkdirSync(`${state}/conf`)
+            writeFileSync(`${state}/conf/app`, "port=1")
+            chmodSync(`${state}/conf/app`, 0o640)
+            chownSync(`${state}/conf/app`, 7, 1000)
+            yield* create(containers, {
+              name: "given",
+              sandbox: "asked",
+              user: "1000:1000",
+              command: shell(
+                "cat /run/secrets/key /conf/app; ls -ln /run/secrets/key /conf/app; echo > /conf/app; exec sleep 1000"
+              ),
+              secrets: [{ name: "key" }],
+              mounts: [{ source: `${state}/conf`, target: "/conf", readOnly: true }]
+            })
+            yield* patiently(Effect.map(logText(containers, "given"), (text) => text.includes("Read-only")))
+            const given = yield* logText(containers, "given")
+            assert.match(given, /^s3cretport=1-rw-r----- +1 7 +1000 .*\n-r-------- +1 1000 +1000 /)
+            yield* containers.remove("given", { force: true })
+            const inside = (command: ReadonlyArray<string>, input?: string) =>
+              containers.exec("server", { command, environment: {}, stdin: input !== undefined, detach: false }).pipe(
+                Effect.tap(({ process }) =>
+                  input === undefined
+                    ? Effect.void
+                    : Effect.andThen(Effect.ignore(process.write(Buffer.from(input))), process.closeStdin)
+                ),
+                Effect.flatMap(({ process }) => process.exit),
+                Effect.scoped
+              )
+            assert.deepInclude(yield* inside(shell("cat > /tmp/up"), "copied"), { code: 0 })
+            yield* waitFor(containers, "http", ({ ready }) => ready === "yes")
+            assert.deepInclude(yield* inside(shell("test $(cat /tmp/up) = copied")), { code: 0 })
 
-          const { process: server } = yield* containers.attach("server")
-          yield* server.write(Buffer.from("a word\n"))
-          yield* patiently(Effect.map(logText(containers, "server"), (text) => text.includes("heard a word")))
+            const { process: server } = yield* containers.attach("server")
+            yield* server.write(Buffer.from("a word\n"))
+            yield* patiently(Effect.map(logText(containers, "server"), (text) => text.includes("heard a word")))
 
-          yield* containers.update("server", { memoryBytes: 48 * 1024 * 1024 })
-          const [stats] = yield* containers.stats(["server"])
-          assert.strictEqual(stats?.memoryLimitBytes, 48 * 1024 * 1024)
-          yield* containers.kill("exec", "SIGKILL")
-          yield* waitFor(containers, "exec", ({ ready, restarts }) => restarts === 1 && ready === "yes")
-          assert.strictEqual(machines("asked").length, 1, "all of it in one guest")
-        })
+            yield* containers.update("server", { memoryBytes: 48 * 1024 * 1024 })
+            const [stats] = yield* containers.stats(["server"])
+            assert.strictEqual(stats?.memoryLimitBytes, 48 * 1024 * 1024)
+            yield* containers.kill("exec", "SIGKILL")
+            yield* waitFor(containers, "exec", ({ ready, restarts }) => restarts === 1 && ready === "yes")
+            assert.strictEqual(machines("asked").length, 1, "all of it in one guest")
+          }),
+        { allowance: { mounts: () => [{ path: tmpdir(), readOnly: true }] } }
       ),
     TIMEOUT
   )
 
   it.live(
-    "that dies takes its containers along, each of which goes on as its policy says",
+    "takes containers with other images as it runs; when it dies each goes on as its policy says",
     () =>
-      withContainers(({ containers }) =>
+      withContainers(({ containers, content, state }) =>
         Effect.gen(function* () {
           yield* sandbox(containers, "mortal")
           yield* create(containers, { name: "always", sandbox: "mortal", command: ticking })
@@ -253,6 +275,12 @@ describe("a microVM", () => {
           yield* waitFor(containers, "always", ({ pid }) => pid !== undefined)
           const [machine] = machines("mortal")
           if (machine === undefined) return assert.fail("there is no machine")
+          yield* content.importFrom(writeImage(state, "other", {}, "of another image"))
+          const late = shell("cat /etc/note; exec sleep 1000")
+          yield* create(containers, { name: "late", image: "other", sandbox: "mortal", command: late })
+          yield* patiently(Effect.map(logText(containers, "late"), (text) => text.startsWith("of another image")))
+          assert.deepStrictEqual(machines("mortal"), [machine])
+          assert.strictEqual((yield* containers.get("once")).restarts, 0)
           process.kill(machine, "SIGKILL")
           const once = yield* waitFor(containers, "once", ({ state }) => state === "failed")
           assert.deepInclude(once.lastExit, {
@@ -261,6 +289,7 @@ describe("a microVM", () => {
           })
           const always = yield* waitFor(containers, "always", ({ pid, restarts }) => pid !== undefined && restarts > 0)
           assert.propertyVal(always.lastExit, "tag", "MicroVmEnded")
+          yield* waitFor(containers, "late", ({ pid, restarts }) => pid !== undefined && restarts > 0)
           assert.strictEqual(machines("mortal").length, 1)
           assert.notInclude(machines("mortal"), machine)
         })
@@ -324,6 +353,19 @@ describe("a microVM", () => {
         Effect.gen(function* () {
           const disk = () => statSync(`${state}/runtime/microvms/kept.disk`)
           yield* sandbox(containers, "kept", { microvm: { diskBytes: 4 * 1024 ** 3 } })
+          const volumes = yield* Volumes
+          yield* volumes.create({ name: "data", labels: {}, sizeBytes: 64 * 1024 ** 2 })
+          yield* volumes.create({ name: "plain", labels: {} })
+          const attempts = { plain: "directory of the host", nosuch: "there is no volume" }
+          for (const [name, words] of Object.entries(attempts)) {
+            const has = { sandbox: "kept", volumes: [{ name, target: "/data" }] }
+            const refused = yield* Effect.flip(create(containers, { name: "wrong", ...has }))
+            assert.include(refused.message, words)
+          }
+          const has = { volumes: [{ name: "data", target: "/data" }] }
+          assert.include((yield* Effect.flip(create(containers, { name: "wrong", ...has }))).message, "is a disk")
+          const volume = { ...has, restart: { restart: "temporary" }, sandbox: "kept" }
+          yield* create(containers, { name: "writer", ...volume, command: shell("echo kept > /data/file; ls /data") })
           const notes = { sandbox: "kept", command: shell("echo run >> /srv/notes; cat /srv/notes; exec sleep 1000") }
           const said = (name: string, text: string) =>
             patiently(Effect.map(logText(containers, name), (log) => log === text))
@@ -333,6 +375,8 @@ describe("a microVM", () => {
           yield* said("two", "run\n")
           assert.strictEqual(disk().size, 4 * 1024 ** 3)
           assert.isBelow(disk().blocks * 512, 64 * 1024 ** 2, "it takes what is written")
+          yield* waitFor(containers, "writer", ({ state }) => state === "finished")
+          yield* said("writer", "file\n")
           yield* containers.restart("one")
           yield* said("one", "run\nrun\nrun\n")
           yield* containers.stop("one")
@@ -344,8 +388,12 @@ describe("a microVM", () => {
           yield* containers.start("one")
           yield* said("one", "run\nrun\nrun\nrun\nrun\nrun\n")
           yield* said("two", "run\n")
+          yield* containers.remove("writer")
+          yield* create(containers, { name: "reader", ...volume, command: shell("cat /data/file") })
+          yield* said("reader", "kept\n")
           yield* containers.removeSandbox("kept", { force: true })
           assert.deepStrictEqual(readdirSync(`${state}/runtime/microvms`), [])
+          assert.strictEqual(statSync(`${state}/volumes/data/disk`).size, 64 * 1024 ** 2)
         })
       ),
     TIMEOUT
@@ -364,9 +412,11 @@ describe("a microVM", () => {
           Effect.flatMap(decodeSandboxSpec({ name: "sized", microvm: { cpus: 2 } }), containers.createSandbox)
         )
         assert.propertyVal(sized, "_tag", "SpecInvalid")
-        const large = yield* Effect.flip(sandbox(containers, "large", { microvm: { diskBytes: 2 ** 44 } }))
+        const microvm = { diskBytes: 2 ** 44, kernel: "/etc/passwd" }
+        const large = yield* Effect.flip(sandbox(containers, "large", { microvm }))
         assert.deepStrictEqual(large._tag === "SpecInvalid" ? large.problems.map(({ field }) => field) : [], [
-          "microvm.diskBytes"
+          "microvm.diskBytes",
+          "microvm.kernel"
         ])
         assert.deepStrictEqual(yield* containers.listSandboxes, [])
         yield* sandbox(containers, "box")

@@ -1,0 +1,306 @@
+/**
+ * The driver for Cloud Hypervisor: finds it, makes machines of it, takes hold of them by its REST API and the record of its events.
+ *
+ * Cloud Hypervisor runs as the machine's own user, started by `launch`: own cgroup, a network namespace of its own, no capability,
+ * its filter of system calls (`--seccomp true`) and, where it has it, Landlock. Its API is a socket that it is given; its console a
+ * terminal, because it takes input from nothing else. It was never run against the real program here: see docs/hypervisors.md.
+ *
+ * **How ends are told apart.**
+ *
+ * | what happened | process | API | record of events | here |
+ * |---|---|---|---|---|
+ * | the guest powered off | stays (`--no-shutdown`, newer versions) | `Created` | `vm.shutdown` | powered off |
+ * | | exits, 0 (older versions) | | `vm.shutdown` `vmm.shutdown` | powered off |
+ * | the guest rebooted | stays | `Running` | `vm.rebooted` | rebooted |
+ * | the guest panicked | stays | any | `guest.panic` | panicked |
+ * | it was told to end (SIGTERM) | exits, 0 | | `vmm.shutdown` last | killed; older versions: powered off |
+ * | a fault of its own | exits, not 0, or a signal | | | crashed |
+ *
+ * Traps:
+ * - Its watchdog resets the machine and tells nobody: a guest that hangs cannot be told from one that reboots. So it has none here.
+ * - What a person resets is in the record like a reboot of the guest: it is counted by whoever asked for it, and passed over.
+ * - What it says on standard error is on the console.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { existsSync } from "node:fs"
+import * as fs from "node:fs/promises"
+import { join } from "node:path"
+import type { Cgroups } from "../../host/Cgroups.ts"
+import * as ProcessExit from "../../taproot/ProcessExit.ts"
+import { Processes } from "../../taproot/Processes.ts"
+import * as Accelerator from "../Accelerator.ts"
+import { type Driver, noHotPlug, plainShape } from "../Driver.ts"
+import {
+  beyond,
+  type Capabilities,
+  type Control,
+  ControlLost,
+  type DriverFacts,
+  type GuestEvent,
+  type GuestState,
+  HypervisorMissing,
+  PlaceFailed
+} from "../Hypervisor.ts"
+import * as Launching from "../Launching.ts"
+import * as RestSocket from "../RestSocket.ts"
+import { Faults, ROOT, VmConfig, VmInfo, VmmPing } from "./Api.ts"
+import * as Config from "./Config.ts"
+import * as Events from "./Events.ts"
+
+export interface Options {
+  /** For what is tried; made when it is not there. */
+  readonly directory: string
+  /** Where the program is looked for. */
+  readonly path?: string
+}
+
+export const capabilities: Capabilities = {
+  chipsets: ["q35"],
+  firmware: ["q35"],
+  diskFormats: ["raw", "qcow2"],
+  mostDisks: 24,
+  userNetwork: false,
+  ports: false,
+  watchdog: [],
+  balloon: true,
+  powerButton: true,
+  pause: true,
+  hotPlug: [],
+  ...plainShape,
+  memory: false
+}
+
+const PROGRAM = "cloud-hypervisor"
+const COMING_UP = Duration.seconds(30)
+/** A machine with much memory takes its time to be started. */
+const STARTING = Duration.seconds(30)
+
+/** What a life was made with, for whoever takes hold of it first. */
+const LIFE = "life.json"
+const Life = Schema.fromJsonString(Schema.Struct({ config: VmConfig, staysWhenShutDown: Schema.Boolean }))
+
+const faultOf = (body: string): string =>
+  Option.match(Schema.decodeUnknownOption(Schema.fromJsonString(Faults))(body), {
+    onNone: () => body,
+    onSome: (chain) => chain.join(": ")
+  })
+
+const lost = ({ detail, request }: RestSocket.RestFailed) => new ControlLost({ command: request, detail })
+
+const states: Readonly<Record<VmInfo["state"], GuestState>> = {
+  Created: "created",
+  Running: "running",
+  Paused: "paused",
+  Shutdown: "powered-off",
+  BreakPoint: "paused"
+}
+
+/** One that is about to end (`ended`) tells by its exit what became of its guest. */
+const stateOf = (info: VmInfo, { booted, ended, panicked, shutDown }: Events.Summary): GuestState =>
+  panicked ? "panicked" : info.state === "Created" && booted && shutDown && !ended ? "powered-off" : states[info.state]
+
+const controlOf = (api: RestSocket.RestSocket, record: ReturnType<typeof Events.make>): Control => {
+  const info = Effect.mapError(api.ask("/vm.info", VmInfo), lost)
+  const put = (path: string) => Effect.mapError(api.send("PUT", path, { deadline: STARTING }), lost)
+  // the record after the API: what the API says now is in it
+  const state = Effect.flatMap(info, (now) => Effect.map(record.read, (said) => stateOf(now, said)))
+  /** Resets that were asked for here, and are not in the record yet. */
+  let expected = 0
+  let before: Events.Summary | undefined
+  const since = (now: Events.Summary): ReadonlyArray<GuestEvent> => {
+    const old = before ?? now
+    before = now
+    const reboots = Math.max(0, now.reboots - old.reboots - expected)
+    expected -= Math.min(expected, now.reboots - old.reboots)
+    const changed = now.panicked !== old.panicked || now.shutDown !== old.shutDown || now.ended !== old.ended
+    return [
+      ...Array.from({ length: Math.min(reboots, 16) }, (): GuestEvent => ({ _tag: "Rebooted" })),
+      ...(changed ? [{ _tag: "Changed" } as const] : [])
+    ]
+  }
+  return {
+    state,
+    events: Effect.as(
+      Effect.tap(record.read, (now) => Effect.sync(() => since(now))),
+      record.changes.pipe(
+        Stream.mapEffect(() => Effect.map(record.read, since)),
+        Stream.flatMap((events) => Stream.fromIterable(events))
+      )
+    ),
+    resume: Effect.flatMap(state, (now) => put(now === "created" ? "/vm.boot" : "/vm.resume")),
+    pause: put("/vm.pause"),
+    reset: Effect.gen(function* () {
+      const now = yield* state
+      expected++
+      yield* put("/vm.reboot")
+      // one that stands still goes on doing so
+      if (now === "paused") yield* put("/vm.pause")
+    }),
+    powerButton: put("/vm.power-button"),
+    memory: undefined,
+    lost: Effect.never,
+    ...noHotPlug("Cloud Hypervisor")
+  }
+}
+
+export const driver = Effect.fnUntraced(function* (
+  options: Options
+): Effect.fn.Return<Driver, never, Processes | Cgroups> {
+  const processes = yield* Processes
+  const launching = yield* Launching.make
+
+  const failing = (path: string, version: string, problem: string): DriverFacts => ({
+    name: "cloud-hypervisor",
+    path,
+    version,
+    problem,
+    acceleration: undefined,
+    capabilities
+  })
+
+  /** What it sees of the host's files. */
+  let sees: ReadonlyArray<string> | undefined
+  const trial = (path: string) =>
+    launching.trial(
+      join(options.directory, PROGRAM),
+      [Accelerator.KERNEL],
+      [path, "--kernel", Launching.nameOf(3), "--memory", "size=64M", "--serial", "tty", "--console", "off"],
+      sees
+    )
+
+  const examine = Effect.gen(function* () {
+    const path = yield* Launching.locate(PROGRAM, options.path)
+    if (path === undefined) return failing("", "", `there is no ${PROGRAM}`)
+    const words = yield* Effect.result(launching.versionOf(path, "--version"))
+    if (words._tag === "Failure") return failing(path, "", words.failure)
+    const version = /v(\d\S*)/.exec(words.success)?.[1] ?? ""
+    sees = yield* launching.enough(path, "--version", Launching.LIBRARIES)
+    const run = yield* Effect.result(trial(path))
+    if (run._tag === "Failure") return failing(path, version, run.failure.message)
+    const acceleration = yield* Accelerator.find(processes, run.success, Accelerator.saidByWord)
+    return acceleration.accelerator === "kvm"
+      ? { ...failing(path, version, ""), problem: undefined, acceleration }
+      : failing(path, version, `it needs KVM: ${acceleration.problem ?? ""}`)
+  })
+
+  const facts = Launching.remembered(examine)
+
+  /** What of its options it has, by what it says itself. */
+  const optionsOf = (path: string) =>
+    Effect.match(launching.versionOf(path, "--help"), {
+      onFailure: (): Config.Options => ({ landlock: false, noShutdown: false }),
+      onSuccess: (help): Config.Options => ({
+        landlock: help.includes("--landlock"),
+        noShutdown: help.includes("--no-shutdown")
+      })
+    })
+
+  /** The API of one that is there, as soon as it answers. */
+  const answering = (directory: string) => {
+    const api = RestSocket.make({ path: join(directory, Config.CONTROL_SOCKET), root: ROOT, fault: faultOf })
+    return api.ask("/vmm.ping", VmmPing, { deadline: COMING_UP }).pipe(
+      Effect.retry({
+        while: ({ reason }) => reason === "unreachable" || reason === "closed",
+        schedule: Schedule.spaced("20 millis")
+      }),
+      Effect.timeoutOrElse({
+        duration: COMING_UP,
+        orElse: () =>
+          new RestSocket.RestFailed({
+            request: "GET /vmm.ping",
+            reason: "silent",
+            detail: `nothing within ${Duration.format(COMING_UP)}`
+          })
+      }),
+      Effect.as(api)
+    )
+  }
+
+  const lifeOf = (directory: string) =>
+    Effect.flatMap(
+      Effect.tryPromise(() => fs.readFile(join(directory, LIFE), "utf8")),
+      Schema.decodeUnknownEffect(Life)
+    )
+
+  return {
+    name: "cloud-hypervisor",
+    facts,
+    refusals: (machine) => {
+      const { boot } = machine
+      const firmware =
+        boot._tag === "Kernel"
+          ? undefined
+          : boot.code === undefined
+            ? "Cloud Hypervisor has no BIOS: firmware uefi, or a kernel"
+            : Config.FIRMWARE.some((path) => existsSync(path))
+              ? undefined
+              : `there is no firmware of Cloud Hypervisor's: ${Config.FIRMWARE[0]} or ${Config.FIRMWARE[1]}`
+      return [
+        ...beyond("Cloud Hypervisor", capabilities, machine),
+        ...(firmware === undefined ? [] : [{ field: "boot", problem: firmware }])
+      ]
+    },
+    launch: Effect.fn("CloudHypervisor.launch")(function* (request) {
+      const { path, problem } = yield* facts
+      if (problem !== undefined) return yield* new HypervisorMissing({ detail: problem })
+      const { machine, place } = request
+      const can = yield* optionsOf(path)
+      const firmware = Config.FIRMWARE.find((candidate) => existsSync(candidate))
+      const events = join(place.directory, Config.EVENTS)
+      const { config, files, words } = Config.make(machine, can, events, firmware)
+      yield* Effect.tryPromise({
+        try: async () => {
+          await fs.rm(events, { force: true })
+          await fs.rm(join(place.directory, Config.CONTROL_SOCKET), { force: true })
+        },
+        catch: (error) => new PlaceFailed({ detail: String(error) })
+      })
+      yield* Launching.write(place, Config.EVENTS, "")
+      yield* Launching.write(place, LIFE, Schema.encodeSync(Life)({ config, staysWhenShutDown: can.noShutdown }))
+      return yield* launching.spawn(request, {
+        files,
+        network: false,
+        byName: true,
+        sees,
+        terminal: true,
+        words: [path, ...words]
+      })
+    }),
+    control: Effect.fn("CloudHypervisor.control")(function* (directory, process) {
+      const ended = Effect.flatMap(
+        process.exit,
+        (exit) => new ControlLost({ command: "connect", detail: ProcessExit.describe(exit) })
+      )
+      const api = yield* Effect.raceFirst(Effect.mapError(answering(directory), lost), ended)
+      const record = Events.make(join(directory, Config.EVENTS))
+      const known = yield* Effect.result(api.ask("/vm.info", VmInfo))
+      // one that an earlier brain started and did not get to make, or none did yet
+      if (known._tag === "Failure" && known.failure.reason === "refused" && !(yield* record.read).booted) {
+        const { config } = yield* Effect.mapError(
+          lifeOf(directory),
+          ({ message }) => new ControlLost({ command: "vm.create", detail: message })
+        )
+        yield* Effect.mapError(api.send("PUT", "/vm.create", { body: config, deadline: STARTING }), lost)
+      }
+      return controlOf(api, record)
+    }),
+    endOf: (directory, exit) =>
+      Effect.gen(function* () {
+        const { ended, panicked, shutDown } = yield* Events.make(join(directory, Config.EVENTS)).read
+        if (panicked) return Option.some<GuestState>("panicked")
+        if (!ProcessExit.isSuccess(exit) || !shutDown) return Option.none<GuestState>()
+        const stays = yield* Effect.match(lifeOf(directory), {
+          onFailure: () => false,
+          onSuccess: ({ staysWhenShutDown }) => staysWhenShutDown
+        })
+        // one that stays was told to end; its guest may have been gone before
+        return stays && ended ? Option.none() : Option.some<GuestState>("powered-off")
+      }),
+    release: launching.release
+  }
+})

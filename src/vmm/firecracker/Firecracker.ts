@@ -1,0 +1,295 @@
+/**
+ * The driver for Firecracker: finds it, makes machines of it, takes hold of them by its REST API.
+ *
+ * Firecracker runs as the machine's own user, started by `launch` instead of its jailer: own cgroup, a network namespace of its
+ * own, no capability; its filter of system calls is its own and on by default. Its console is its standard input and output.
+ * It was never run against the real program here: see docs/hypervisors.md.
+ *
+ * **How ends are told apart.** Firecracker ends with its guest, and its exit code is all there is:
+ *
+ * | what happened | process | here |
+ * |---|---|---|
+ * | the guest reset the machine: `reboot`, Ctrl-Alt-Del, a panic with `panic=` | exits, 0 | powered off |
+ * | the guest powered off (`poweroff`) | goes on, processors halted | nothing: use `reboot` |
+ * | it was told wrong things, or a fault of its own (1, 2, 148 to 157: `FcExitCode`) | exits, that code | crashed |
+ * | somebody killed it | signal | killed |
+ *
+ * Traps:
+ * - A guest that panics is not told from one that powers off: there is no pvpanic. A machine whose policy depends on it wants another
+ *   driver.
+ * - There is no reset: a guest that reboots ends its machine, whatever `onReboot` says, and its restart policy judges.
+ * - The power button is Ctrl-Alt-Del, which a guest must have a keyboard driver for (`CONFIG_SERIO_I8042`, `CONFIG_KEYBOARD_ATKBD`).
+ * - It makes its socket itself, in a directory that it can write to. Before any guest runs, root moves the socket to where only
+ *   root can reach it, and takes the directory away from it ({@link secure}).
+ * - Its messages of errors are on the console.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { closeSync, constants, openSync, readSync } from "node:fs"
+import * as fs from "node:fs/promises"
+import { join } from "node:path"
+import type { Cgroups } from "../../host/Cgroups.ts"
+import * as ProcessExit from "../../taproot/ProcessExit.ts"
+import { Processes } from "../../taproot/Processes.ts"
+import * as Accelerator from "../Accelerator.ts"
+import { type Driver, noHotPlug, plainShape } from "../Driver.ts"
+import {
+  beyond,
+  type Capabilities,
+  type Control,
+  ControlLost,
+  type DriverFacts,
+  type GuestState,
+  HypervisorMissing,
+  type Place,
+  PlaceFailed
+} from "../Hypervisor.ts"
+import * as Launching from "../Launching.ts"
+import * as RestSocket from "../RestSocket.ts"
+import { ConfigFile, Fault, InstanceInfo } from "./Api.ts"
+import * as Requests from "./Requests.ts"
+
+export interface Options {
+  /** For what is tried; made when it is not there. */
+  readonly directory: string
+  /** Where the program is looked for. */
+  readonly path?: string
+}
+
+export const capabilities: Capabilities = {
+  chipsets: ["microvm"],
+  firmware: [],
+  diskFormats: ["raw"],
+  mostDisks: 16,
+  userNetwork: false,
+  ports: false,
+  watchdog: [],
+  balloon: true,
+  powerButton: true,
+  pause: true,
+  hotPlug: [],
+  ...plainShape,
+  memory: false
+}
+
+const PROGRAM = "firecracker"
+/** `MAX_SUPPORTED_VCPUS`. */
+const MOST_CPUS = 32
+const COMING_UP = Duration.seconds(30)
+/** A machine with much memory takes its time to be started. */
+const STARTING = Duration.seconds(30)
+
+/** In the machine's directory: a directory of the program's own, with the socket that it makes; and where that is moved to. */
+const OWN = "run"
+const SOCKET = "api"
+const CONTROL = "firecracker.sock"
+/** What is still to be asked of one that was just started, for whoever takes hold of it first. */
+const REQUESTS = "requests.json"
+
+const Stored = Schema.fromJsonString(
+  Schema.Array(Schema.Struct({ method: Schema.Literals(["PUT", "PATCH"]), path: Schema.String, body: Schema.Unknown }))
+)
+
+const states: Readonly<Record<InstanceInfo["state"], GuestState>> = {
+  "Not started": "created",
+  Running: "running",
+  Paused: "paused"
+}
+
+const faultOf = (body: string): string =>
+  Option.match(Schema.decodeUnknownOption(Schema.fromJsonString(Fault))(body), {
+    onNone: () => body,
+    onSome: ({ fault_message }) => fault_message
+  })
+
+const lost = ({ detail, request }: RestSocket.RestFailed) => new ControlLost({ command: request, detail })
+
+/** Whether a file is an ELF one: the only kernels that it boots on this architecture. One that cannot be read is told of elsewhere. */
+const isKernel = (path: string): boolean => {
+  if (process.arch !== "x64") return true
+  try {
+    const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+    try {
+      const start = Buffer.alloc(4)
+      return readSync(file, start, 0, 4, 0) < 4 || start.toString("latin1") === "\x7fELF"
+    } finally {
+      closeSync(file)
+    }
+  } catch {
+    return true
+  }
+}
+
+/** Its socket to where it can reach it no more. Done twice, or where there is none yet, it is nothing. */
+const secure = (directory: string): Effect.Effect<boolean> =>
+  Effect.promise(async () => {
+    const own = join(directory, OWN)
+    const control = join(directory, CONTROL)
+    const isSocket = (path: string) =>
+      fs.lstat(path).then(
+        (stat) => stat.isSocket(),
+        () => false
+      )
+    if (await isSocket(join(own, SOCKET))) await fs.rename(join(own, SOCKET), control)
+    if (!(await isSocket(control))) return false
+    if (Launching.isRoot) await fs.chown(own, 0, 0)
+    return true
+  })
+
+const controlOf = (api: RestSocket.RestSocket): Control => {
+  const state = Effect.map(Effect.mapError(api.ask("/", InstanceInfo), lost), ({ state }) => states[state])
+  const change = (to: "Paused" | "Resumed") =>
+    Effect.mapError(api.send("PATCH", "/vm", { body: { state: to }, deadline: STARTING }), lost)
+  const act = (action: "InstanceStart" | "SendCtrlAltDel") =>
+    Effect.mapError(api.send("PUT", "/actions", { body: { action_type: action }, deadline: STARTING }), lost)
+  return {
+    state,
+    // it says nothing by itself, and ends with its guest
+    events: Effect.succeed(Stream.never),
+    resume: Effect.flatMap(state, (now) => (now === "created" ? act("InstanceStart") : change("Resumed"))),
+    pause: change("Paused"),
+    reset: Effect.fail(new ControlLost({ command: "reset", detail: "Firecracker cannot reset a machine" })),
+    powerButton: act("SendCtrlAltDel"),
+    memory: undefined,
+    lost: Effect.never,
+    ...noHotPlug("Firecracker")
+  }
+}
+
+export const driver = Effect.fnUntraced(function* (
+  options: Options
+): Effect.fn.Return<Driver, never, Processes | Cgroups> {
+  const processes = yield* Processes
+  const launching = yield* Launching.make
+
+  const failing = (path: string, version: string, problem: string): DriverFacts => ({
+    name: "firecracker",
+    path,
+    version,
+    problem,
+    acceleration: undefined,
+    capabilities
+  })
+
+  /** What it sees of the host's files. */
+  let sees: ReadonlyArray<string> | undefined
+  const trial = (path: string) =>
+    launching.trial(
+      join(options.directory, PROGRAM),
+      [
+        Accelerator.KERNEL,
+        Buffer.from(
+          JSON.stringify(
+            Schema.encodeSync(ConfigFile)({
+              "boot-source": { kernel_image_path: Launching.nameOf(3) },
+              "machine-config": { vcpu_count: 1, mem_size_mib: 64 },
+              drives: []
+            })
+          )
+        )
+      ],
+      [path, "--no-api", "--config-file", Launching.nameOf(4), "--level", "Error"],
+      sees
+    )
+
+  const examine = Effect.gen(function* () {
+    const path = yield* Launching.locate(PROGRAM, options.path)
+    if (path === undefined) return failing("", "", `there is no ${PROGRAM}`)
+    const words = yield* Effect.result(launching.versionOf(path, "--version"))
+    if (words._tag === "Failure") return failing(path, "", words.failure)
+    const version = /v(\d\S*)/.exec(words.success)?.[1] ?? ""
+    sees = yield* launching.enough(path, "--version", Launching.LIBRARIES)
+    const run = yield* Effect.result(trial(path))
+    if (run._tag === "Failure") return failing(path, version, run.failure.message)
+    const acceleration = yield* Accelerator.find(processes, run.success, Accelerator.saidByWord)
+    return acceleration.accelerator === "kvm"
+      ? { ...failing(path, version, ""), problem: undefined, acceleration }
+      : failing(path, version, `it needs KVM: ${acceleration.problem ?? ""}`)
+  })
+
+  const facts = Launching.remembered(examine)
+
+  const prepared = ({ directory, user }: Place) =>
+    Effect.tryPromise({
+      try: async () => {
+        const own = join(directory, OWN)
+        await fs.rm(own, { recursive: true, force: true })
+        await fs.rm(join(directory, CONTROL), { force: true })
+        await fs.mkdir(own, { recursive: true, mode: 0o700 })
+        if (Launching.isRoot) await fs.chown(own, user, user)
+        return own
+      },
+      catch: (error) => new PlaceFailed({ detail: String(error) })
+    })
+
+  return {
+    name: "firecracker",
+    facts,
+    refusals: (machine) => [
+      ...beyond("Firecracker", capabilities, machine),
+      ...(machine.boot._tag === "Kernel" && !isKernel(machine.boot.kernel)
+        ? [{ field: "boot", problem: "Firecracker boots no compressed kernel: give a vmlinux (ELF)" }]
+        : []),
+      ...(machine.cpus > MOST_CPUS ? [{ field: "cpus", problem: `Firecracker has at most ${MOST_CPUS}` }] : []),
+      ...machine.disks.flatMap(({ serial }, index) =>
+        serial === undefined ? [] : [{ field: `disks[${index}].serial`, problem: "Firecracker has none of one's own" }]
+      )
+    ],
+    launch: Effect.fn("Firecracker.launch")(function* (request) {
+      const { path, problem } = yield* facts
+      if (problem !== undefined) return yield* new HypervisorMissing({ detail: problem })
+      const { machine, place } = request
+      const { files, requests } = Requests.make(machine)
+      yield* Launching.write(place, REQUESTS, Schema.encodeSync(Stored)(requests))
+      const descriptor = 3 + files.length
+      const handed = [...files, { descriptor, path: yield* prepared(place), kind: "dir" } as const]
+      const socket = `${Launching.nameOf(descriptor)}/${SOCKET}`
+      const words = [path, "--id", machine.name, "--api-sock", socket, "--level", "Error"]
+      return yield* launching.spawn(request, { files: handed, network: false, byName: true, sees, words })
+    }),
+    control: Effect.fn("Firecracker.control")(function* (directory, process) {
+      const api = RestSocket.make({ path: join(directory, CONTROL), fault: faultOf })
+      const up = Effect.flatMap(secure(directory), (made) =>
+        made
+          ? api.ask("/", InstanceInfo)
+          : new RestSocket.RestFailed({ request: "GET /", reason: "unreachable", detail: "it has made no socket" })
+      ).pipe(
+        Effect.retry({
+          while: ({ reason }) => reason === "unreachable" || reason === "closed",
+          schedule: Schedule.spaced("20 millis")
+        }),
+        Effect.timeoutOrElse({
+          duration: COMING_UP,
+          orElse: () =>
+            new RestSocket.RestFailed({
+              request: "GET /",
+              reason: "silent",
+              detail: `nothing within ${Duration.format(COMING_UP)}`
+            })
+        }),
+        Effect.mapError(lost)
+      )
+      const ended = Effect.flatMap(
+        process.exit,
+        (exit) => new ControlLost({ command: "connect", detail: ProcessExit.describe(exit) })
+      )
+      const info = yield* Effect.raceFirst(up, ended)
+      if (info.state === "Not started") {
+        // asking for the same again is fine: each replaces what was asked for before
+        const stored = yield* Effect.tryPromise(() => fs.readFile(join(directory, REQUESTS), "utf8")).pipe(
+          Effect.flatMap(Schema.decodeUnknownEffect(Stored)),
+          Effect.mapError(({ message }) => new ControlLost({ command: "configure", detail: message }))
+        )
+        for (const { body, method, path } of stored) yield* Effect.mapError(api.send(method, path, { body }), lost)
+      }
+      return controlOf(api)
+    }),
+    endOf: (_directory, exit) =>
+      Effect.succeed(ProcessExit.isSuccess(exit) ? Option.some<GuestState>("powered-off") : Option.none()),
+    release: launching.release
+  }
+})

@@ -1,0 +1,203 @@
+/**
+ * What Cloud Hypervisor and Firecracker are asked for machines: of any spec that a driver does not refuse, requests that a server
+ * takes that takes nothing else than their APIs allow. And the record of Cloud Hypervisor's events, of whatever it is made.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { ROOT } from "../../src/vmm/cloud-hypervisor/Api.ts"
+import * as CloudHypervisor from "../../src/vmm/cloud-hypervisor/CloudHypervisor.ts"
+import * as Config from "../../src/vmm/cloud-hypervisor/Config.ts"
+import * as Events from "../../src/vmm/cloud-hypervisor/Events.ts"
+import * as Firecracker from "../../src/vmm/firecracker/Firecracker.ts"
+import * as Requests from "../../src/vmm/firecracker/Requests.ts"
+import { beyond } from "../../src/vmm/Hypervisor.ts"
+import { machineOf, VmSpec, withFields } from "../../src/vmm/VmSpec.ts"
+import * as CloudHypervisorRules from "./standIn/CloudHypervisorRules.ts"
+import * as FirecrackerRules from "./standIn/FirecrackerRules.ts"
+import type { Rules, World } from "./standIn/Rules.ts"
+
+/** A world in which nothing happens, but that it is written down. */
+const worldOf = (happened: Array<string>): World => ({
+  boot: (commandLine) => void happened.push(`boot ${commandLine}`),
+  event: () => {},
+  press: () => void happened.push("press"),
+  halt: (halted) => void happened.push(halted ? "halt" : "go on"),
+  exit: () => void happened.push("exit")
+})
+
+const ask = (rules: Rules, method: string, path: string, body?: unknown) =>
+  rules.answer(method, path, body === undefined ? undefined : JSON.stringify(body))
+
+/** Every file is a descriptor, of which each is named once, and none is named that is not there. */
+const namesMatch = (files: ReadonlyArray<{ readonly descriptor: number }>, said: unknown, unnamed = 0): void => {
+  const named = [...JSON.stringify(said).matchAll(/"\/proc\/self\/fd\/(\d+)"/g)].map(([, number]) => Number(number))
+  assert.deepStrictEqual(
+    named.toSorted((one, other) => one - other),
+    files.map(({ descriptor }) => descriptor).slice(0, files.length - unnamed)
+  )
+}
+
+describe("Firecracker", () => {
+  it.effect.prop("what it is asked is what it takes", { spec: VmSpec }, ({ spec }) =>
+    Effect.sync(() => {
+      const machine = machineOf(withFields(spec, { chipset: "microvm", kernel: spec.kernel ?? "/vmlinux" }), "/none")
+      const able = {
+        ...machine,
+        cpus: Math.min(32, machine.cpus),
+        disks: machine.disks.slice(0, 16).map((disk) => ({ ...disk, format: "raw" as const })),
+        nics: [],
+        watchdog: false
+      }
+      assert.deepStrictEqual(beyond("Firecracker", Firecracker.capabilities, able), [])
+      const { files, requests } = Requests.make(able)
+      const happened: Array<string> = []
+      const rules = FirecrackerRules.make("id", worldOf(happened))
+      assert.strictEqual(ask(rules, "PATCH", "/vm", { state: "Paused" }).status, 400, "not before it was started")
+      for (const { body, method, path } of [...requests, ...requests]) {
+        assert.deepStrictEqual(ask(rules, method, path, body), { status: 204 }, `${path}: also a second time`)
+      }
+      assert.strictEqual(ask(rules, "PUT", "/actions", { action_type: "InstanceStart" }).status, 204)
+      for (const { body, method, path } of requests) {
+        assert.strictEqual(ask(rules, method, path, body).status, 400, `${path}: not after it was started`)
+      }
+      assert.strictEqual(ask(rules, "PUT", "/actions", { action_type: "InstanceStart" }).status, 400)
+      namesMatch(files, requests)
+      assert.match(happened.join(), /^boot reboot=k panic=-1/)
+      assert.isAtLeast(
+        Number(JSON.stringify(requests[0]).match(/mem_size_mib":(\d+)/)?.[1]) * 2 ** 20,
+        spec.memoryBytes
+      )
+    })
+  )
+
+  it("takes nothing that its API has not", () => {
+    const rules = FirecrackerRules.make("id", worldOf([]))
+    const wrong: ReadonlyArray<readonly [method: string, path: string, body?: unknown]> = [
+      ["PUT", "/boot-source", { kernel_image_path: "/k", more: 1 }],
+      ["PUT", "/boot-source", {}],
+      ["PUT", "/boot-source"],
+      ["PUT", "/machine-config", { vcpu_count: 33, mem_size_mib: 1 }],
+      ["PUT", "/machine-config", { vcpu_count: 1 }],
+      ["PUT", "/drives/a", { drive_id: "b", path_on_host: "/d", is_root_device: false, is_read_only: true }],
+      ["PUT", "/drives/a-b", {}],
+      ["PUT", "/actions", { action_type: "SendCtrlAltDel" }],
+      ["PUT", "/actions", { action_type: "InstanceStart" }],
+      ["POST", "/actions", { action_type: "InstanceStart" }],
+      ["PUT", "/nothing", {}]
+    ]
+    for (const [method, path, body] of wrong) {
+      const answer = ask(rules, method, path, body)
+      assert.strictEqual(answer.status, 400, `${method} ${path}`)
+      assert.property(answer.body, "fault_message")
+    }
+  })
+})
+
+describe("Cloud Hypervisor", () => {
+  it.effect.prop("what it is asked is what it takes", { spec: VmSpec }, ({ spec }) =>
+    Effect.sync(() => {
+      const machine = machineOf(withFields(spec, { chipset: "q35" }), "/none")
+      const able = { ...machine, disks: machine.disks.slice(0, 24), nics: [], watchdog: false }
+      assert.deepStrictEqual(beyond("Cloud Hypervisor", CloudHypervisor.capabilities, able), [])
+      const options = { landlock: spec.balloon, noShutdown: true }
+      const { config, files, words } = Config.make(able, options, "/events", "/firmware")
+      const happened: Array<string> = []
+      const rules = CloudHypervisorRules.make(true, worldOf(happened))
+      const state = () => JSON.stringify(ask(rules, "GET", `${ROOT}/vm.info`).body).match(/"state":"(\w+)"/)?.[1]
+      assert.strictEqual(ask(rules, "PUT", `${ROOT}/vm.boot`).status, 404, "not before it was made")
+      assert.strictEqual(ask(rules, "GET", `${ROOT}/vm.info`).status, 404)
+      assert.deepStrictEqual(ask(rules, "PUT", `${ROOT}/vm.create`, config), { status: 204 })
+      assert.strictEqual(ask(rules, "PUT", `${ROOT}/vm.create`, config).status, 500, "not twice")
+      assert.strictEqual(ask(rules, "PUT", `${ROOT}/vm.pause`).status, 500, "not before it was started")
+      assert.strictEqual(state(), "Created")
+      for (const [path, then] of [
+        ["vm.boot", "Running"],
+        ["vm.pause", "Paused"],
+        ["vm.resume", "Running"],
+        ["vm.reboot", "Running"],
+        ["vm.shutdown", "Created"]
+      ] as const) {
+        assert.strictEqual(ask(rules, "PUT", `${ROOT}/${path}`).status, 204, path)
+        assert.strictEqual(state(), then, path)
+      }
+      // the sockets and the record are descriptors that no request names
+      namesMatch(files, config, 2)
+      assert.includeMembers([...words], ["--seccomp", "true", "--no-shutdown"])
+    })
+  )
+
+  it("takes nothing that its API has not", () => {
+    const rules = CloudHypervisorRules.make(true, worldOf([]))
+    const { config } = Config.make(
+      machineOf(Schema.decodeSync(VmSpec)({ name: "web", kernel: "/k" }), "/none"),
+      { landlock: true, noShutdown: true },
+      "/events",
+      undefined
+    )
+    const wrong: ReadonlyArray<readonly [status: number, method: string, path: string, body?: unknown]> = [
+      [400, "PUT", "/vm.create", { ...config, more: 1 }],
+      [400, "PUT", "/vm.create", { ...config, serial: { mode: "Pipe" } }],
+      [400, "PUT", "/vm.create", { ...config, memory: {} }],
+      [400, "PUT", "/vm.create"],
+      [500, "PUT", "/vm.create", { ...config, payload: {} }],
+      [500, "PUT", "/vm.create", { ...config, cpus: { boot_vcpus: 2, max_vcpus: 1 } }],
+      [400, "GET", "/vm.boot"],
+      [404, "PUT", "/vm.fly"]
+    ]
+    for (const [status, method, path, body] of wrong) {
+      assert.strictEqual(ask(rules, method, `${ROOT}${path}`, body).status, status, `${method} ${path}`)
+    }
+    assert.strictEqual(ask(rules, "PUT", "/vm.create", config).status, 404)
+  })
+
+  const record = Effect.acquireRelease(
+    Effect.sync(() => join(mkdtempSync(join(tmpdir(), "ironwood-events-")), "events")),
+    (path) => Effect.sync(() => rmSync(join(path, ".."), { recursive: true, force: true }))
+  )
+  const said = (source: string, event: string, properties: unknown = null) =>
+    `${JSON.stringify({ timestamp: { secs: 1, nanos: 2 }, source, event, properties }, undefined, 2)}\n\n`
+
+  it.effect("its record says what became of a guest, in pieces or whole", () =>
+    Effect.gen(function* () {
+      const path = yield* record
+      const whole = [
+        said("vmm", "starting"),
+        said("vm", "booted"),
+        said("virtio-device", "activated", { id: 'br}{ace"\\' }),
+        said("vm", "shutdown"),
+        said("vm", "rebooted"),
+        said("guest", "panic", { event: "crash_loaded" })
+      ].join("")
+      for (let at = 0; at < whole.length; at += 7) {
+        writeFileSync(path, whole.slice(0, at))
+        yield* Events.make(path).read
+      }
+      writeFileSync(path, whole)
+      const events = Events.make(path)
+      assert.deepStrictEqual(yield* events.read, { ...Events.nothing, booted: true, reboots: 1 })
+      writeFileSync(
+        path,
+        `${whole}{"source": 1}\n\n}}}"${said("guest", "panic", { event: "panic" })}${said("vm", "shu")}`
+      )
+      assert.isTrue((yield* events.read).panicked)
+      const panicked = yield* events.read
+      // one that floods it: it begins anew with what is known
+      writeFileSync(path, said("virtio-device", "reset").repeat(Math.ceil(Events.LONGEST / 100)), { flag: "a" })
+      assert.deepStrictEqual(yield* events.read, panicked)
+      assert.isBelow(readFileSync(path).length, 1_000)
+      assert.deepStrictEqual(yield* Events.make(path).read, { ...panicked, reboots: 0 })
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect.prop("nothing that is in the record breaks its reader", { text: Schema.String }, ({ text }) =>
+    Effect.sync(() => {
+      const objects = new Events.Objects()
+      for (const piece of text) objects.push(piece)
+      for (const one of objects.push(`${"}".repeat(3)}"`)) assert.match(one, /^\{[^]*\}$/)
+    })
+  )
+})
