@@ -88,6 +88,7 @@ export const watchSignals = (processes: Processes["Service"]): Processes["Servic
 
 /** Counts what is said to hypervisors. */
 export const watchMonitors = (): void => {
+  // oxlint-disable-next-line typescript/unbound-method -- called with the socket that it was asked of
   Socket.prototype.write = new Proxy(Socket.prototype.write, {
     apply: (write, socket, given: ReadonlyArray<unknown>): unknown => {
       const [text] = given
