@@ -191,7 +191,7 @@ const commands: Readonly<Record<string, Command>> = {
       })
   },
   snapshot: {
-    sample: 2,
+    sample: 1,
     before: created,
     request: (_world, name) => ({ call: "snapshot", name }),
     verify: (world, name, acknowledged, was) =>
@@ -207,7 +207,7 @@ const commands: Readonly<Record<string, Command>> = {
       })
   },
   restore: {
-    sample: 3,
+    sample: 2,
     before: withSnapshot,
     request: (_world, name) => ({ call: "restore", name }),
     verify: (world, name, acknowledged, was) =>
@@ -220,7 +220,7 @@ const commands: Readonly<Record<string, Command>> = {
       })
   },
   clone: {
-    sample: 2,
+    sample: 1,
     before: withSnapshot,
     request: (_world, name) => ({ call: "clone", name }),
     verify: (world, name, acknowledged, was) =>
@@ -237,7 +237,7 @@ const commands: Readonly<Record<string, Command>> = {
       })
   },
   migrate: {
-    sample: 3,
+    sample: 2,
     before: created,
     request: (_world, name) => ({ call: "migrate", name }),
     verify: (world, name, acknowledged, was) =>
