@@ -53,6 +53,7 @@ import { exitCodeHelp, exitCodes } from "./ExitCode.ts"
 import { Failure, ReaderGone } from "./Failure.ts"
 import { ContainerEnded } from "./Foreground.ts"
 import { settings } from "./Globals.ts"
+import { foreignValueFlags } from "./ForeignFlags.ts"
 import { describe } from "./Help.ts"
 import * as RunArguments from "./RunArguments.ts"
 import { Screen } from "./Screen.ts"
@@ -113,8 +114,8 @@ const globalValueFlags: ReadonlySet<string> = new Set(["address", "output", "o"]
 
 const words = (args: ReadonlyArray<string>): ReadonlyArray<string> =>
   RunArguments.separate(args, globalValueFlags, {
-    run: RunArguments.valueFlags(runCommand),
-    create: RunArguments.valueFlags(create),
+    run: new Set([...RunArguments.valueFlags(runCommand), ...foreignValueFlags]),
+    create: new Set([...RunArguments.valueFlags(create), ...foreignValueFlags]),
     exec: RunArguments.valueFlags(exec)
   })
 

@@ -35,7 +35,8 @@ export const createContainer = Effect.fnUntraced(function* (
   const isUsual =
     place.network !== NetworkMode.HOST &&
     place.isolation !== IsolationMode.MICROVM &&
-    place.userNamespace !== UserNamespaceMode.PRIVATE
+    place.userNamespace !== UserNamespaceMode.PRIVATE &&
+    place.hostname === ""
   const ownSandbox = !isUsual && flags.sandbox === ""
   // what is made before the container is made only for one that can be
   if (problems.length > 0 || ownSandbox) yield* check(command, spec, problems, pull)

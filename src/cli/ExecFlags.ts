@@ -1,10 +1,12 @@
 /** The flags of `ironwood exec`, docker's, and the request they make. */
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
 import type { ExecStartSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
+import { detachKeys } from "./DetachKeys.ts"
 import type { FlagProblem } from "./FlagProblems.ts"
 import { environmentOf, environmentFlags, text, yes } from "./RunFlags.ts"
 
@@ -15,6 +17,8 @@ export const execFlags = {
   ),
   terminal: yes("tty", "Give it a terminal").pipe(Flag.withAlias("t")),
   detach: yes("detach", "Return when it runs, and let it go on; what it writes is not kept").pipe(Flag.withAlias("d")),
+  detachKeys,
+  privileged: Flag.withHidden(yes("privileged", "Not to be had")),
   ...environmentFlags,
   workingDirectory: text("workdir", "DIRECTORY", "Where it starts (default: as the container)").pipe(
     Flag.withAlias("w")
@@ -54,6 +58,15 @@ export const read = Effect.fnUntraced(function* (name: string, flags: ExecFlags)
   const problems: Array<FlagProblem> = []
   const variables = yield* environmentOf(flags.environment, flags.environmentFiles)
   for (const variable of variables) if (Result.isFailure(variable)) problems.push(variable.failure)
+  if (Option.isSome(flags.detachKeys) && Result.isFailure(flags.detachKeys.value)) {
+    problems.push(flags.detachKeys.value.failure)
+  }
+  if (flags.privileged) {
+    problems.push({
+      flag: "--privileged",
+      text: "a program has the rights of its container: that one must be run with it"
+    })
+  }
   if (flags.detach && (flags.interactive || flags.terminal)) {
     problems.push({ flag: "-d", text: "does not go with -i and -t: what is detached has nobody to talk to" })
   }

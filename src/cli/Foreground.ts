@@ -72,7 +72,12 @@ const programMissing = (container: Container | undefined): boolean => {
 /** Shows it until it has ended; fails with {@link ContainerEnded} unless it ended with 0. */
 export const attach = Effect.fnUntraced(function* (
   container: Container,
-  options: { readonly remove: boolean; readonly input: boolean; readonly terminal: boolean }
+  options: {
+    readonly remove: boolean
+    readonly input: boolean
+    readonly terminal: boolean
+    readonly detachKeys: ReadonlyArray<number>
+  }
 ) {
   const client = yield* Client
   const keyboard = yield* Keyboard
@@ -105,7 +110,11 @@ export const attach = Effect.fnUntraced(function* (
   const typing = options.input && options.terminal
   const size = yield* Interactive.windowSize
   const sized = options.terminal && screen.isTerminal
-  const said = yield* Interactive.said({ input: options.input, terminal: sized, detachable: typing })
+  const said = yield* Interactive.said({
+    input: options.input,
+    terminal: sized,
+    detachable: typing && options.detachKeys
+  })
   if (typing) yield* keyboard.raw
   // the latest claim gets them: here they mean more than to be passed on
   const signals = yield* (yield* Signals).claim

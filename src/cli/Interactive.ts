@@ -2,14 +2,15 @@
  * What a person at a terminal (or a pipe) says to a process: keys, sizes of the window, signals, as the requests that `exec` and
  * `attach` have in common.
  *
- * Ctrl-P Ctrl-Q leaves without ending anything, as with docker: the stream then fails with {@link Detached}. A Ctrl-P waits for
- * the next key.
+ * Ctrl-P Ctrl-Q (or other keys, see `DetachKeys.ts`) leaves without ending anything, as with docker: the stream then fails with
+ * {@link Detached}. A Ctrl-P waits for the next key.
  */
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { usualKeys } from "./DetachKeys.ts"
 import { Keyboard } from "./Keyboard.ts"
 import { Screen, type Size } from "./Screen.ts"
 import { Signals } from "./Signals.ts"
@@ -35,16 +36,26 @@ export class Impatient extends Schema.TaggedError<Impatient>()("Impatient", {}) 
   }
 }
 
-const [ctrlP, ctrlQ] = [16, 17]
+/** How many of the first keys the bytes end with: these wait for the next ones. */
+const heldAt = (bytes: Uint8Array, keys: ReadonlyArray<number>): number => {
+  for (let count = Math.min(keys.length - 1, bytes.length); count > 0; count--) {
+    if (keys.slice(0, count).every((key, index) => bytes[bytes.length - count + index] === key)) return count
+  }
+  return 0
+}
 
 /** The bytes up to the keys to detach. */
-export const untilDetached = (input: Stream.Stream<Uint8Array>): Stream.Stream<Uint8Array, Detached> => {
-  let held = false
+export const untilDetached = (
+  input: Stream.Stream<Uint8Array>,
+  keys: ReadonlyArray<number> = usualKeys
+): Stream.Stream<Uint8Array, Detached> => {
+  let held = new Uint8Array()
   return Stream.flatMap(input, (bytes): Stream.Stream<Uint8Array, Detached> => {
-    const all = held ? Uint8Array.of(ctrlP, ...bytes) : bytes
-    const end = all.findIndex((byte, index) => byte === ctrlP && all[index + 1] === ctrlQ)
-    held = end < 0 && all.at(-1) === ctrlP
-    const said = end >= 0 ? all.subarray(0, end) : held ? all.subarray(0, -1) : all
+    const all = Uint8Array.of(...held, ...bytes)
+    const end = Buffer.from(all).indexOf(Buffer.from(keys))
+    const waiting = end < 0 ? heldAt(all, keys) : 0
+    held = all.slice(all.length - waiting)
+    const said = end >= 0 ? all.subarray(0, end) : all.subarray(0, all.length - waiting)
     const passed = said.length === 0 ? Stream.empty : Stream.make<[Uint8Array]>(said)
     return end < 0 ? passed : Stream.concat(passed, Stream.fail(new Detached()))
   })
@@ -68,13 +79,15 @@ export const said = Effect.fnUntraced(function* (options: {
   readonly input: boolean
   /** Sizes of the window go along. */
   readonly terminal: boolean
-  /** The keys to detach are heard. */
-  readonly detachable: boolean
+  /** The keys to detach are heard: these, or (true) the usual ones. */
+  readonly detachable: boolean | ReadonlyArray<number>
 }): Effect.fn.Return<Stream.Stream<Said, Detached | Impatient>, never, Screen | Keyboard | Signals | Scope.Scope> {
   const screen = yield* Screen
   const keyboard = yield* Keyboard
   const signals = yield* (yield* Signals).claim
-  const typed = options.detachable ? untilDetached(keyboard.input) : keyboard.input
+  const { detachable } = options
+  const typed =
+    detachable === false ? keyboard.input : untilDetached(keyboard.input, detachable === true ? usualKeys : detachable)
   const input = typed.pipe(
     Stream.flatMap((bytes) => Stream.fromIterable(pieces(bytes))),
     Stream.map((value): Said => ({ case: "stdin", value })),

@@ -14,6 +14,8 @@ import type { ContainerSpecSchema } from "../../proto/generated/ironwood/v1/cont
 import { RestartPolicySchema, RestartType } from "../../proto/generated/ironwood/v1/policy_pb.ts"
 import { IsolationMode, NetworkMode, UserNamespaceMode } from "../../proto/generated/ironwood/v1/sandbox_pb.ts"
 import { check, type Checked, checked, type FlagProblem } from "./FlagProblems.ts"
+import { detachKeys } from "./DetachKeys.ts"
+import { foreignFlags } from "./ForeignFlags.ts"
 import { parsePair } from "./Labels.ts"
 import { parseDevice, parseMount, parseSecret, parseTmpfs, parseVolume } from "./MountFlags.ts"
 import { parseRestart, withRestart } from "./PolicyFlags.ts"
@@ -271,6 +273,10 @@ export const runFlags = {
     Flag.optional
   ),
   readonlyRootfs: yes("read-only", "Its root filesystem read-only"),
+  detachKeys,
+  hostname: text("hostname", "NAME", "What it is called inside (default: its name)"),
+  /** What docker's and podman's users type and is not to be had. */
+  foreign: foreignFlags,
   remove: yes("rm", "Remove it when it has ended (not with -d)")
 }
 
@@ -300,6 +306,7 @@ export const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.security.drop_capabilities", "--cap-drop"],
   ["spec.security.seccomp_unconfined", "--security-opt"],
   ["spec.security.privileged", "--privileged"],
+  ["spec.hostname", "--hostname"],
   ["spec.restart", "--restart"],
   ["spec.stop_signal", "--stop-signal"],
   ["spec.after", "--after"],
@@ -322,7 +329,8 @@ export const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.probes.liveness.initial_delay", "--health-start-period"]
 ])
 
-type Value<F> = F extends Flag.Flag<infer A> ? A : never
+type Value<F> =
+  F extends Flag.Flag<infer A> ? A : F extends ReadonlyArray<Flag.Flag<infer A>> ? ReadonlyArray<A> : never
 /** What was typed. */
 export type RunFlags = { readonly [K in keyof typeof runFlags]: Value<(typeof runFlags)[K]> } & {
   readonly image: string
@@ -331,7 +339,7 @@ export type RunFlags = { readonly [K in keyof typeof runFlags]: Value<(typeof ru
 
 /** The specs of the container and of a sandbox of its own as far as they could be read, without their names, and what is wrong. */
 export const read = Effect.fnUntraced(function* (flags: RunFlags) {
-  const problems: Array<FlagProblem> = []
+  const problems: Array<FlagProblem> = flags.foreign.flat()
   const value = <A>(found: Checked<A>): ReadonlyArray<A> => {
     if (Result.isSuccess(found)) return [found.success]
     problems.push(found.failure)
@@ -437,7 +445,12 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
     problems.push({ flag: "--rm", text: "needs the foreground: leave out -d, or remove it later with `ironwood rm`" })
   }
   const microvm = diskBytes === undefined ? {} : { microvm: { diskBytes } }
-  return { spec, sandbox: { network, isolation, userNamespace, ...microvm }, pull, problems }
+  given(flags.detachKeys)
+  if (flags.sandbox !== "" && flags.hostname !== "") {
+    problems.push({ flag: "--hostname", text: "belongs to the sandbox, which is there already: leave out one of them" })
+  }
+  const sandbox = { network, isolation, userNamespace, hostname: flags.hostname, ...microvm }
+  return { spec, sandbox, pull, problems }
 })
 
 /** Variables of the files, then those of the flags; later ones win. `NAME` alone is taken from our own environment. */

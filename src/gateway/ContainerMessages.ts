@@ -19,7 +19,7 @@ import type { Probe, ProbesSpec } from "../runtime/ProbeSpec.ts"
 import type { Assumed, References } from "../runtime/References.ts"
 import { pullPolicy } from "./ImageService.ts"
 import * as Policy from "./Policy.ts"
-import { decoder, fieldPath, given, invalid, InvalidRequest } from "./Request.ts"
+import { decoder, fieldPath, given, invalid, InvalidRequest, wordOf } from "./Request.ts"
 import { millisOf, timestamp, uint32, wireDuration } from "./Time.ts"
 
 const states = {
@@ -62,10 +62,13 @@ const pullPolicies = {
   "if-not-present": PullPolicy.IF_NOT_PRESENT,
   never: PullPolicy.NEVER
 } as const
+
+const schemes = { http: Proto.HttpScheme.HTTP, https: Proto.HttpScheme.HTTPS } as const
+
 const probeToProto = (probe: Probe | undefined): MessageInitShape<typeof Proto.ProbeSchema> | undefined =>
   probe && {
     ...(probe.exec === undefined ? {} : { exec: { command: [...probe.exec.command] } }),
-    ...(probe.http === undefined ? {} : { http: probe.http }),
+    ...(probe.http === undefined ? {} : { http: { ...probe.http, scheme: schemes[probe.http.scheme] } }),
     ...(probe.tcp === undefined ? {} : { tcp: probe.tcp }),
     ...(probe.grpc === undefined ? {} : { grpc: probe.grpc }),
     initialDelay: wireDuration(probe.initialDelay),
@@ -173,7 +176,12 @@ const probeFromProto = (probe: Proto.Probe | undefined) =>
     exec: probe.exec && { command: probe.exec.command },
     http:
       probe.http &&
-      given({ port: probe.http.port, path: probe.http.path || undefined, host: probe.http.host || undefined }),
+      given({
+        port: probe.http.port,
+        path: probe.http.path || undefined,
+        host: probe.http.host || undefined,
+        scheme: wordOf(schemes, probe.http.scheme)
+      }),
     tcp: probe.tcp && { port: probe.tcp.port },
     grpc: probe.grpc && { port: probe.grpc.port, service: probe.grpc.service },
     initialDelay: millis(probe.initialDelay),

@@ -39,8 +39,14 @@ const specFromProto = (start: Proto.ExecStart) =>
 
 const mostInput = 65_536
 
+/** Whom requests are for; `detach`: how it is left alone, where that can be. */
+interface Talk<E> {
+  readonly process: Process
+  readonly detach: Effect.Effect<void, E>
+}
+
 /** What a request after the first one asks for. */
-const apply = (process: Process, request: Later["request"]): Effect.Effect<void, InvalidRequest> => {
+const apply = <E>({ detach, process }: Talk<E>, request: Later["request"]): Effect.Effect<void, InvalidRequest | E> => {
   switch (request.case) {
     case "start":
       return Effect.fail(invalid("start", "comes once, and first"))
@@ -59,6 +65,8 @@ const apply = (process: Process, request: Later["request"]): Effect.Effect<void,
           Effect.fail(invalid("signal", `"${request.value}" is no signal: give one like SIGTERM, TERM or 15`)),
         onSome: (signal) => Effect.ignore(process.signal(signal))
       })
+    case "detach":
+      return request.value ? detach : Effect.void
     default:
       return Effect.fail(invalid("request", "must be set"))
   }
@@ -77,37 +85,44 @@ type StartOf<M extends Later> = Extract<M["request"], { readonly case: "start" }
  * One call: its first request makes the process and its answers, the others go to the process. `endsInput`: the end of
  * the client's half is that of the process's standard input.
  */
-const conversation = <M extends Later, A, E, R, E2, R2>(
+const conversation = <M extends Later, A, E, R, E2, R2, E3>(
   requests: Stream.Stream<M>,
   startOf: (message: M) => StartOf<M> | undefined,
   begin: (
     start: StartOf<M>
-  ) => Effect.Effect<{ readonly process: Process; readonly answers: Stream.Stream<A, E, R> }, E2, R2 | Scope.Scope>,
+  ) => Effect.Effect<Talk<E3> & { readonly answers: Stream.Stream<A, E, R> }, E2, R2 | Scope.Scope>,
   endsInput: boolean
 ) =>
   Stream.unwrap(
     Effect.gen(function* () {
       const first = yield* Deferred.make<StartOf<M>, InvalidRequest>()
-      const running = yield* Deferred.make<Process>()
-      const broken = yield* Deferred.make<never, InvalidRequest>()
+      const running = yield* Deferred.make<Talk<E3>>()
+      // done: it is left alone
+      const over = yield* Deferred.make<void, InvalidRequest | E3>()
       let begun = false
       const wrongStart = invalid("start", "must come first")
       // Requests wait for the process, and those after them behind: nothing is read ahead of it.
       const listen = Stream.runForEach(requests, (message) => {
-        if (begun) return Effect.flatMap(Deferred.await(running), (process) => apply(process, message.request))
+        if (begun) {
+          const { request } = message
+          const done = Effect.flatMap(Deferred.await(running), (talk) => apply(talk, request))
+          return request.case === "detach" ? Effect.andThen(done, Deferred.succeed(over, undefined)) : done
+        }
         begun = true
         const start = startOf(message)
         return start === undefined ? Deferred.fail(first, wrongStart) : Deferred.succeed(first, start)
       }).pipe(
         Effect.andThen(() => {
           if (!begun) return Deferred.fail(first, wrongStart)
-          return endsInput ? Effect.flatMap(Deferred.await(running), ({ closeStdin }) => closeStdin) : Effect.void
+          return endsInput && !Deferred.isDoneUnsafe(over)
+            ? Effect.flatMap(Deferred.await(running), ({ process }) => process.closeStdin)
+            : Effect.void
         })
       )
-      yield* Effect.forkScoped(Effect.catch(listen, (error) => Deferred.fail(broken, error)))
-      const { answers, process } = yield* begin(yield* Deferred.await(first))
-      yield* Deferred.succeed(running, process)
-      return Stream.interruptWhen(answers, Deferred.await(broken))
+      yield* Effect.forkScoped(Effect.catch(listen, (error) => Deferred.fail(over, error)))
+      const { answers, ...talk } = yield* begin(yield* Deferred.await(first))
+      yield* Deferred.succeed(running, talk)
+      return Stream.interruptWhen(answers, Deferred.await(over))
     })
   ).pipe(Stream.scoped)
 
@@ -119,7 +134,7 @@ export const exec = (requests: Stream.Stream<Proto.ExecContainerRequest>) =>
     Effect.fnUntraced(function* (start) {
       const spec = yield* specFromProto(start)
       if (start.name === "") return yield* invalid("start.name", "must be set")
-      const { output, process } = yield* (yield* Containers).exec(start.name, spec)
+      const { detach, output, process } = yield* (yield* Containers).exec(start.name, spec)
       const written = (stream: OutputStream) =>
         Stream.map(output(stream), (value): Response => ({ response: { case: stream, value } }))
       const started: Response = { response: { case: "started", value: { pid: process.pid } } }
@@ -127,7 +142,7 @@ export const exec = (requests: Stream.Stream<Proto.ExecContainerRequest>) =>
         Stream.concat(Stream.fromEffect(Effect.map(process.exit, (exit): Response => ({ response: exited(exit) }))))
       )
       const begun = Stream.make<[Response]>(started)
-      return { process, answers: spec.detach ? begun : Stream.concat(begun, rest) }
+      return { process, detach, answers: spec.detach ? begun : Stream.concat(begun, rest) }
     }),
     true
   )
@@ -158,6 +173,7 @@ export const attach = (requests: Stream.Stream<Proto.AttachContainerRequest>) =>
       const output = inputOnly ? Stream.empty : untilQuiet(written, Deferred.await(stored))
       return {
         process,
+        detach: Effect.void,
         answers: Stream.make<[AttachResponse]>(attached).pipe(Stream.concat(output), Stream.concat(end))
       }
     }),

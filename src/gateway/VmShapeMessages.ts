@@ -35,7 +35,13 @@ export const shapeToProto = (spec: VmSpec) => ({
   topology: spec.topology,
   hugepages: hugepages[spec.hugepages],
   pciDevices: [...spec.pciDevices],
-  balloonBytes: wide(spec.balloonBytes)
+  balloonBytes: wide(spec.balloonBytes),
+  cloudInit: spec.cloudInit && {
+    userData: spec.cloudInit.userData,
+    metaData: spec.cloudInit.metaData ?? "",
+    networkConfig: spec.cloudInit.networkConfig ?? ""
+  },
+  ignition: spec.ignition ?? ""
 })
 
 /** The fields of a spec, for its decoder. */
@@ -57,7 +63,15 @@ export const encodedShape = ({
   },
   hugepages: wordOf(hugepages, spec.hugepages),
   pciDevices,
-  balloonBytes: size(balloonBytes)
+  balloonBytes: size(balloonBytes),
+  cloudInit:
+    spec.cloudInit &&
+    given({
+      userData: spec.cloudInit.userData,
+      metaData: spec.cloudInit.metaData || undefined,
+      networkConfig: spec.cloudInit.networkConfig || undefined
+    }),
+  ignition: spec.ignition || undefined
 })
 
 const { balloonBytes, cpus, maxCpus, maxMemoryBytes, memoryBytes } = VmSpec.fields

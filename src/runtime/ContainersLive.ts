@@ -420,10 +420,13 @@ const make = Effect.gen(function* () {
           ...(Option.isSome(sandbox) && sandbox.value.value.spec.isolation === "microvm"
             ? Refusals.containerProblems(spec)
             : []),
-          ...UserRanges.problemsOf(
-            spec,
-            Option.match(sandbox, { onNone: () => "host", onSome: ({ value }) => value.spec.userNamespace })
-          ),
+          // in a check it may be one that is about to be made
+          ...(Option.isNone(sandbox) && options.check
+            ? []
+            : UserRanges.problemsOf(
+                spec,
+                Option.match(sandbox, { onNone: () => "host", onSome: ({ value }) => value.spec.userNamespace })
+              )),
           ...wrongVolumes,
           ...lacking
         ]

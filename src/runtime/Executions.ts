@@ -7,7 +7,8 @@
  *
  * Traps:
  * - A new brain kills what an earlier one had under way for clients that are gone with it.
- * - Labels tell what is whose: `exec/web#3/a-1f…` belongs to a caller, `exec/web#3/d-1f…` is detached.
+ * - Labels tell what is whose: `exec/web#3/a-1f…` belongs to a caller, `exec/web#3/d-1f…` is detached. So is one of the former kind
+ *   that was left later: a file in the bundle of its run says so.
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -35,6 +36,8 @@ export interface Execution {
   readonly process: Process
   /** What it writes, as it comes; ends soon after the program, also when something it left behind could still write. */
   readonly output: (stream: OutputStream) => Stream.Stream<Uint8Array>
+  /** From now on it goes on without whoever has started it, as one that was started detached. */
+  readonly detach: Effect.Effect<void, ExecFailed>
 }
 
 export type ExecError = ExecFailed | ExecProgramMissing | ExecProgramRefused | ContainerUser.UserNotFound
@@ -49,6 +52,8 @@ export class Executions extends Context.Service<
 >()("ironwood/runtime/Executions") {}
 
 const PREFIX = "exec/"
+/** Its caller has left it alone. */
+const leftMark = (bundle: string, id: string) => `${bundle}/left-${id}`
 const UNKILLABLE = "20 seconds"
 /** How long output is waited for after the end of the program; as long as there is some it is read. */
 const LINGER = "500 millis"
@@ -180,8 +185,7 @@ const make = Effect.gen(function* () {
     return new ExecFailed({ name, detail: error.stderr === "" ? error.message : error.stderr })
   }
 
-  const start = (run: ContainerRun, spec: ExecSpec) => {
-    const id = `${spec.detach ? "d" : "a"}-${randomBytes(6).toString("hex")}`
+  const start = (run: ContainerRun, spec: ExecSpec, id: string) => {
     const directory = `${run.bundle}/exec-${id}`
     return prepare(run, directory, spec).pipe(
       Effect.andThen(
@@ -211,7 +215,9 @@ const make = Effect.gen(function* () {
   const inherit = Effect.fnUntraced(function* (system: System) {
     const { files, paths, processes } = system
     for (const process of yield* processes.takeAll(PREFIX)) {
-      const detached = /\/d-[0-9a-f]+$/.test(process.label)
+      const [run = "", id = ""] = process.label.slice(PREFIX.length).split("/")
+      const left = yield* Effect.option(files.read(leftMark(`${paths.bundles}/${run}`, id)))
+      const detached = id.startsWith("d-") || Option.isSome(left)
       yield* Effect.forkIn(detached ? lookAfter(process) : end(system, process), scope)
     }
     for (const creator of yield* processes.takeAll(creatorLabel(PREFIX))) {
@@ -231,10 +237,16 @@ const make = Effect.gen(function* () {
   return Executions.of({
     inherit,
     open: Effect.fnUntraced(function* (run, spec) {
-      const process = yield* Effect.acquireRelease(start(run, spec), (process) =>
-        spec.detach ? Effect.forkIn(lookAfter(process), scope) : end(run.system, process)
+      const id = `${spec.detach ? "d" : "a"}-${randomBytes(6).toString("hex")}`
+      let isDetached = spec.detach
+      const process = yield* Effect.acquireRelease(start(run, spec, id), (process) =>
+        isDetached ? Effect.forkIn(lookAfter(process), scope) : end(run.system, process)
       )
-      return { process, output: output(process) }
+      const detach = run.system.files.write(leftMark(run.bundle, id), "").pipe(
+        Effect.andThen(Effect.sync(() => void (isDetached = true))),
+        Effect.mapError(({ message }) => new ExecFailed({ name: run.container, detail: message }))
+      )
+      return { process, output: output(process), detach }
     })
   })
 })

@@ -10,11 +10,13 @@ import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import * as http2 from "node:http2"
 import { Duplex } from "node:stream"
+import * as tls from "node:tls"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import type { Process } from "../taproot/Processes.ts"
 import type { ContainerRun } from "./ContainerRuns.ts"
 import { codeOf, Executions } from "./Executions.ts"
 import { type Check, Unwell } from "./Probes.ts"
+import type { Probe } from "./ProbeSpec.ts"
 
 const unwell = (why: string) => new Unwell({ why })
 
@@ -116,6 +118,24 @@ const health = (connection: Duplex, service: string) =>
     return Effect.sync(() => session.destroy())
   })
 
+/** Enough of an answer to know its status. */
+const isHead = (text: string): boolean => text.includes("\n")
+
+/** Asks over TLS, and gives the beginning of the answer. Whose certificate it is is nobody's question: nothing of this leaves the host. */
+const secureHead = (connection: Duplex, request: string) =>
+  Effect.callback<string, Unwell>((resume) => {
+    const socket = tls.connect({ socket: connection, rejectUnauthorized: false, ALPNProtocols: ["http/1.1"] })
+    let head = ""
+    socket.on("secureConnect", () => socket.write(request))
+    socket.on("data", (bytes: Buffer) => {
+      head += bytes.toString("latin1")
+      if (head.length >= MOST_HEAD || isHead(head)) resume(Effect.succeed(head))
+    })
+    socket.on("error", ({ message }) => resume(Effect.fail(unwell(`TLS: ${message}`))))
+    socket.on("end", () => resume(Effect.succeed(head)))
+    return Effect.sync(() => socket.destroy())
+  })
+
 /** Asks of the container whose run this is. */
 export const make = Effect.gen(function* () {
   const executions = yield* Executions
@@ -145,12 +165,27 @@ export const make = Effect.gen(function* () {
       return unwell(words.trim() === "" ? "it closed the connection without an answer" : lastLine(words))
     })
 
-  const http = (run: ContainerRun, { host, path, port }: { host: string; path: string; port: number }) =>
+  /** A connection as node wants it, fed as long as the scope; `over`: its end, as a failure that says why. */
+  const nodeConnection = (process: Process) =>
+    Effect.gen(function* () {
+      const connection = duplexOf(process, (effect) => void Effect.runForkWith(context)(Effect.ignore(effect)))
+      const feeding = yield* Effect.forkScoped(
+        Stream.runForEach(bytesOf(process), (bytes) => Effect.sync(() => void connection.push(bytes)))
+      )
+      const over = Effect.flatMap(Fiber.await(feeding), () => Effect.flatMap(silence(process), Effect.fail))
+      // what has come is read first
+      return { connection, over: Effect.delay(over, "100 millis") }
+    })
+
+  const http = (run: ContainerRun, { host, path, port, scheme }: NonNullable<Probe["http"]>) =>
     Effect.gen(function* () {
       const process = yield* connect(run, port)
       const request = `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nUser-Agent: ironwood-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n`
-      yield* Effect.ignore(process.write(Buffer.from(request)))
-      const head = yield* fold(bytesOf(process), (text) => text.includes("\n"))
+      const plain = Effect.andThen(Effect.ignore(process.write(Buffer.from(request))), fold(bytesOf(process), isHead))
+      const overTls = Effect.flatMap(nodeConnection(process), ({ connection, over }) =>
+        Effect.raceFirst(secureHead(connection, request), over)
+      )
+      const head = yield* scheme === "https" ? overTls : plain
       const status = /^HTTP\/1\.[01] (\d{3})/.exec(head)?.[1]
       if (status === undefined) return yield* head === "" ? yield* silence(process) : unwell("its answer is no HTTP")
       if (Number(status) < 200 || Number(status) >= 400) return yield* unwell(`HTTP status ${status}`)
@@ -174,12 +209,8 @@ export const make = Effect.gen(function* () {
   const grpc = (run: ContainerRun, { port, service }: { port: number; service: string }) =>
     Effect.gen(function* () {
       const process = yield* connect(run, port)
-      const connection = duplexOf(process, (effect) => void Effect.runForkWith(context)(Effect.ignore(effect)))
-      const feeding = yield* Effect.forkScoped(
-        Stream.runForEach(bytesOf(process), (bytes) => Effect.sync(() => void connection.push(bytes)))
-      )
-      const ended = Effect.flatMap(Fiber.await(feeding), () => Effect.flatMap(silence(process), Effect.fail))
-      const status = yield* Effect.raceFirst(health(connection, service), Effect.delay(ended, "100 millis"))
+      const { connection, over } = yield* nodeConnection(process)
+      const status = yield* Effect.raceFirst(health(connection, service), over)
       if (status !== SERVING) return yield* unwell("it is not SERVING")
     }).pipe(Effect.scoped)
 

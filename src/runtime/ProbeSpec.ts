@@ -65,7 +65,9 @@ export const Probe = Schema.Struct({
         Schema.withDecodingDefaultKey(Effect.succeed("/"))
       ),
       /** Default: `localhost`. */
-      host: line(255).pipe(Schema.withDecodingDefaultKey(Effect.succeed("localhost")))
+      host: line(255).pipe(Schema.withDecodingDefaultKey(Effect.succeed("localhost"))),
+      /** `https`: over TLS, whosever certificate it is; as Kubernetes does. */
+      scheme: Schema.Literals(["http", "https"]).pipe(Schema.withDecodingDefaultKey(Effect.succeed("http" as const)))
     })
   ),
   /** Well when somebody listens. */

@@ -58,6 +58,7 @@ export const plainShape = {
   balloonTarget: false,
   topology: false,
   hugepages: false,
+  ignition: false,
   passthrough: []
 } as const satisfies Partial<Capabilities>
 

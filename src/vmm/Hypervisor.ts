@@ -46,6 +46,8 @@ export interface Capabilities {
   readonly balloonTarget: boolean
   readonly topology: boolean
   readonly hugepages: boolean
+  /** Ignition's config, in the firmware configuration. */
+  readonly ignition: boolean
   /** PCI devices of the host's (VFIO). */
   readonly passthrough: ReadonlyArray<Chipset>
   /** Its memory can be written to a file, and a new life started with it, in the same or another process. */
@@ -159,6 +161,8 @@ export interface Memory {
   readonly arrived: Effect.Effect<void, ControlLost>
   /** Gives up what is under way; the guest goes on if it is to. */
   readonly settle: (goOn: boolean) => Effect.Effect<void, ControlLost>
+  /** Whether all of it has been written or sent, and its guest has not gone on since: its disks have all that is theirs. */
+  readonly isSent: Effect.Effect<boolean, ControlLost>
   /** Where all of it has arrived: takes the host's ports that lead to these cards. Those that it has are fine. */
   readonly claim: (nics: ReadonlyArray<Nic>) => Effect.Effect<void, ControlLost>
 }
@@ -284,6 +288,7 @@ export const beyond = (name: string, capabilities: Capabilities, machine: Machin
       "balloonBytes",
       `the balloon of ${name} is not set`
     ],
+    [machine.ignition !== undefined && !capabilities.ignition, "ignition", `${name} has no place for it`],
     [machine.topology !== undefined && !capabilities.topology, "topology", `${name} has no say in it`],
     [machine.hugepageBytes !== undefined && !capabilities.hugepages, "hugepages", `${name} cannot use them`],
     [

@@ -84,6 +84,8 @@ export interface Machine {
   readonly topology?: Topology
   /** The size of the huge pages that its memory is made of. */
   readonly hugepageBytes?: number
+  /** A file with a config for Ignition. */
+  readonly ignition?: string
   /** PCI devices of the host's. */
   readonly pciDevices?: ReadonlyArray<string>
 }

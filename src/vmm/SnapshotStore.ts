@@ -73,13 +73,17 @@ export const describe = (directory: string, name: string): Effect.Effect<Snapsho
     return { name, size, digest: Digest.make(`sha256:${hash.digest("hex")}`) }
   })
 
-/** Fails with the first of its files that is not what it was. */
-export const verify = (paths: VmPaths, manifest: SnapshotManifest): Effect.Effect<void, SnapshotUnusable> => {
+/** Fails with the first of its files that is not what it was; `memory`: also that of its memory. */
+export const verify = (
+  paths: VmPaths,
+  manifest: SnapshotManifest,
+  memory: boolean
+): Effect.Effect<void, SnapshotUnusable> => {
   const { name, snapshot } = manifest
   const directory = directoryOf(paths, name, snapshot)
   const unusable = (problem: string) => new SnapshotUnusable({ name, snapshot, problem })
   return Effect.forEach(
-    filesOf(manifest),
+    filesOf(manifest).filter((file) => memory || file !== manifest.memory),
     (file) =>
       Effect.gen(function* () {
         const path = join(directory, file.name)

@@ -86,7 +86,7 @@ const make = Effect.gen(function* () {
       const problem = versionProblem(manifest.hypervisor, facts.version)
       if (problem !== "") return yield* unusable(problem)
     }
-    yield* SnapshotStore.verify(paths, manifest)
+    yield* SnapshotStore.verify(paths, manifest, memory)
     return manifest
   })
 

@@ -45,6 +45,7 @@ import {
   PlaceFailed
 } from "./Hypervisor.ts"
 import type { VmRecord } from "./Records.ts"
+import * as Seeds from "./Seeds.ts"
 import * as Shape from "./Shape.ts"
 import * as VmExit from "./VmExit.ts"
 import * as VmPaths from "./VmPaths.ts"
@@ -134,12 +135,30 @@ export class VmRuns extends Context.Service<
 const UNKILLABLE = "20 seconds"
 /** A hypervisor that is told to end writes back what it has of its disks. */
 const WRITING_BACK = "10 seconds"
+/** One that is asked how it is before it is ended. */
+const ANSWERING = "1 second"
 const LOG_PATIENCE = "10 seconds"
 /** A guest that is just starting does not hear the power button: it is pressed again. */
 const PRESS_AGAIN = Duration.seconds(3)
 
 /** The signals by which people and init systems end programs. */
 const byHand: ReadonlySet<string> = new Set(["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"])
+
+/**
+ * Writes what the guest is told at its first start. The files may be read by everybody, since QEMU opens what it was handed once
+ * more; the directory that they are in, by nobody but root.
+ */
+const writeSeeds = async (directory: string, { cloudInit, ignition, name }: VmSpec.VmSpec): Promise<void> => {
+  const write = async (file: string, content: Uint8Array | string) => {
+    const place = join(directory, file)
+    await fs.mkdir(directory, { recursive: true, mode: 0o700 })
+    // what is there may be open
+    await fs.rm(place, { force: true })
+    await fs.writeFile(place, content, { mode: 0o644, flag: "wx" })
+  }
+  if (cloudInit !== undefined) await write(VmSpec.SEED_FILE, Seeds.cloudInitDisk(name, cloudInit))
+  if (ignition !== undefined) await write(VmSpec.IGNITION_FILE, ignition)
+}
 
 const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   const processes = yield* Processes
@@ -159,6 +178,10 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   /** Lives that wait for the memory of others, by taproot's id of their process. */
   const awaiting = new Set<bigint>()
   const successors = new Map<bigint, VmRun>()
+  /** Lives whose memory is in another one: they have nothing to write back. */
+  const empty = new Set<bigint>()
+  /** Lives that never counted: nothing came, and what they print, if anything, waits behind the one that does. */
+  const uncounted = new Set<bigint>()
 
   const console = ({ spec }: VmRecord): ProcessLog.ProcessLog => {
     let found = consoles.get(spec.name)
@@ -222,10 +245,21 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
 
   const hasEnded = ({ process }: VmRun) => Effect.map(process.exitNow, Option.isSome)
 
+  /** Whether it has nothing to write back. One that has sent its memory away would not even end when it is told to. */
+  const isEmpty = (run: VmRun) =>
+    empty.has(run.process.id) || uncounted.has(run.process.id)
+      ? Effect.succeed(true)
+      : run.hold.get.pipe(
+          Effect.flatMap(({ memory }) => memory?.isSent ?? Effect.succeed(false)),
+          Effect.timeoutOrElse({ duration: ANSWERING, orElse: () => Effect.succeed(false) }),
+          Effect.orElseSucceed(() => false),
+          Effect.raceFirst(Effect.as(run.process.exit, false))
+        )
+
   /** Ends the hypervisor itself: it may write back what it has of its disks, then it is killed. */
   const endProcess = (run: VmRun) =>
     Effect.gen(function* () {
-      if (!hurried.has(run.name)) {
+      if (!hurried.has(run.name) && !(yield* isEmpty(run))) {
         yield* Effect.ignore(run.process.signal("SIGTERM"))
         yield* Effect.timeoutOption(run.process.exit, WRITING_BACK)
       }
@@ -238,7 +272,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     Effect.gen(function* () {
       yield* endProcess(run)
       yield* run.hold.release
-      yield* Effect.timeoutOption(Deferred.await(run.stored), LOG_PATIENCE)
+      if (!uncounted.has(run.process.id)) yield* Effect.timeoutOption(Deferred.await(run.stored), LOG_PATIENCE)
       yield* hypervisor.release(run.directory, run.cgroup)
       yield* run.process.acknowledge
       yield* Effect.catchCause(cgroups.remove(run.cgroup), (cause) =>
@@ -249,6 +283,8 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       }
       known.delete(run.process.id)
       awaiting.delete(run.process.id)
+      empty.delete(run.process.id)
+      uncounted.delete(run.process.id)
       successors.delete(run.process.id)
       clearing.delete(run.process.id)
       if (![...known.values()].some(({ name }) => name === run.name)) {
@@ -277,6 +313,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   /** What its hypervisor said last. */
   const lastWords = (record: VmRecord, run: VmRun) =>
     Effect.gen(function* () {
+      if (uncounted.has(run.process.id)) return ""
       yield* Effect.timeoutOption(Deferred.await(run.stored), "2 seconds")
       // on a terminal everything is standard output
       const streams = run.process.streams.pty ? (["stdout"] as const) : (["stderr"] as const)
@@ -361,6 +398,10 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       Effect.mapError(look, (problem) => new VmExit.FileUnusable({ name: spec.name, path, problem }))
     for (const path of [spec.kernel, spec.initrd]) if (path !== undefined) yield* check(path, Disks.plain(path))
     for (const disk of spec.disks) yield* check(disk.path, Disks.inspect(disk))
+    yield* Effect.tryPromise({
+      try: () => writeSeeds(VmPaths.directoryOf(paths, spec.name), spec),
+      catch: (error) => new PlaceFailed({ detail: String(error) })
+    })
     const ofHost = yield* Effect.promise(() => Shape.hostProblem(spec))
     if (ofHost !== undefined) return yield* new PlaceFailed({ detail: ofHost })
     if (spec.kernel === undefined && spec.firmware === "uefi") {
@@ -463,7 +504,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
           ({ message }) => new ControlLost({ command: "shape", detail: message })
         )
       }
-      if (work?.paused !== true) yield* control.resume
+      yield* work?.paused === true ? run.hold.look : control.resume
       return run
     })
     return yield* beginning(record, life, made)
@@ -474,6 +515,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     const { work } = record
     if (work?._tag !== "Moving") return Effect.void
     const left = found.filter(({ process }) => process.label === work.to && !awaiting.has(process.id))
+    for (const { process } of left) uncounted.add(process.id)
     return Effect.forEach(left, (run) => endRun(record, run, Duration.zero), { discard: true })
   }
 
@@ -489,6 +531,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
         })
         const run = yield* begin(record, life, { hypervisor: of.hypervisor, model, beside: true })
         awaiting.add(run.process.id)
+        uncounted.add(run.process.id)
         yield* run.hold.get
         return run
       })
@@ -497,6 +540,8 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     succeed: (record, from, to) =>
       Effect.gen(function* () {
         awaiting.delete(to.process.id)
+        uncounted.delete(to.process.id)
+        empty.add(from.process.id)
         successors.set(from.process.id, to)
         yield* endRun(record, from, Duration.zero)
       }),

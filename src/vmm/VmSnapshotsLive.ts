@@ -66,13 +66,33 @@ export const memoryOf = (run: VmRun, command: string) =>
           "its hypervisor cannot give its memory away, or was started by an earlier Ironwood: then stop and start it first"
       })
     }
+    const isSent = yield* Effect.orElseSucceed(memory.isSent, () => false)
+    if (isSent) {
+      return yield* new VmCannot({
+        name,
+        command,
+        problem: "it stands still since its memory was written, which its hypervisor does only once: resume it first"
+      })
+    }
     return { control, memory }
   })
 
 /** The exact machine that a life is, when it has the devices of its record and none is on its way. */
 export const modelOf = (record: Records.VmRecord, memory: Memory, command: string) =>
   Effect.gen(function* () {
-    const { name } = record.spec
+    const { maxCpus, maxMemoryBytes, name, pciDevices } = record.spec
+    if (pciDevices.length > 0) {
+      return yield* new VmCannot({
+        name,
+        command,
+        problem: "it has a device of the host's, whose state nobody can write down"
+      })
+    }
+    if (maxCpus !== undefined || maxMemoryBytes !== undefined) {
+      const problem =
+        "it was made with room to grow, and what has come and gone is not written down with its memory yet"
+      return yield* new VmCannot({ name, command, problem })
+    }
     const model = yield* memory.model
     const has = new Set(model.slots.filter((one) => one !== ""))
     const wants = Devices.names(record.spec)

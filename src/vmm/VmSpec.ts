@@ -8,12 +8,15 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
+import { dirname, join } from "node:path"
 import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import { LogRetention } from "../storage/logs/LogRetention.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import { GracePeriod, Labels, WorkloadName } from "../storage/Workload.ts"
 import { Wanted } from "./Hypervisor.ts"
 import type { Machine } from "./Machine.ts"
+import * as Seeds from "./Seeds.ts"
+import { CloudInit, Ignition } from "./Seeds.ts"
 import * as Shape from "./Shape.ts"
 import { DiskLimits, Hugepages, Topology } from "./Shape.ts"
 
@@ -159,6 +162,9 @@ export class VmSpec extends Schema.Class<VmSpec>("ironwood/VmSpec")({
   balloon: no,
   /** What the balloon leaves to the guest. Default: all. */
   balloonBytes: Schema.optionalKey(memory(32 * MIB, "a number of bytes from 33554432 (32 MiB) to 2^50")),
+  /** What its guest is told at its first start. */
+  cloudInit: Schema.optionalKey(CloudInit),
+  ignition: Schema.optionalKey(Ignition),
   /** What a reboot of the guest is: `reset`, a matter of its own; `end`, the end of this life, for the restart policy to judge. */
   onReboot: byDefault(Schema.Literals(["reset", "end"]), "reset"),
   /** Time between the power button and the end of its hypervisor. */
@@ -196,7 +202,8 @@ export const problemsOf = (spec: VmSpec): ReadonlyArray<FieldProblem> => {
         ? [{ field: `disks[${index}].sizeBytes`, problem: "cannot be of a disk that is only read" }]
         : []
     ),
-    ...Shape.problemsOf(spec)
+    ...Shape.problemsOf(spec),
+    ...Seeds.problemsOf(spec)
   ]
 }
 
@@ -227,6 +234,16 @@ export const freeMac = (spec: Pick<VmSpec, "name" | "nics">): string => {
   return macOf(spec.name, index)
 }
 
+/** Files of a machine, in its directory, that are made of its spec at every start. */
+export const SEED_FILE = "cidata.iso"
+export const IGNITION_FILE = "ignition.json"
+
+/** The disk of cloud-init's data: the last one. */
+const seedDisk = (spec: VmSpec, directory: string): Machine["disks"] =>
+  spec.cloudInit === undefined
+    ? []
+    : [{ id: "disk-cidata", file: join(directory, SEED_FILE), format: "raw", readOnly: true }]
+
 /** The machine that a spec asks for; `variables` is where its firmware's are kept. */
 export const machineOf = (spec: VmSpec, variables: string): Machine => ({
   name: spec.name,
@@ -244,7 +261,10 @@ export const machineOf = (spec: VmSpec, variables: string): Machine => ({
       : spec.firmware === "uefi"
         ? { _tag: "Firmware", code: UEFI.code, variables }
         : { _tag: "Firmware" },
-  disks: spec.disks.map(({ path, ...disk }) => ({ ...disk, id: diskId({ path }), file: path })),
+  disks: [
+    ...spec.disks.map(({ path, ...disk }) => ({ ...disk, id: diskId({ path }), file: path })),
+    ...seedDisk(spec, dirname(variables))
+  ],
   nics: spec.nics.map(({ forwards, hostAccess }, index) => {
     const mac = macAt(spec, index)
     return { id: nicId(mac), mac, forwards, restricted: !hostAccess }
@@ -257,7 +277,8 @@ export const machineOf = (spec: VmSpec, variables: string): Machine => ({
   ...(spec.maxMemoryBytes === undefined ? {} : { maxMemoryBytes: spec.maxMemoryBytes }),
   ...(spec.topology === undefined ? {} : { topology: spec.topology }),
   ...(spec.hugepages === "none" ? {} : { hugepageBytes: Shape.hugepageSizes[spec.hugepages] }),
-  pciDevices: spec.pciDevices
+  pciDevices: spec.pciDevices,
+  ...(spec.ignition === undefined ? {} : { ignition: join(dirname(variables), IGNITION_FILE) })
 })
 
 /** What its hypervisor may use of the host. */

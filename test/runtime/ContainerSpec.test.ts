@@ -107,7 +107,7 @@ describe("ContainerSpec", () => {
         secrets: [{ name: "token", target: "/etc/token" }],
         probes: {
           readiness: {
-            http: { port: 80, path: "/healthz", host: "localhost" },
+            http: { port: 80, path: "/healthz", host: "localhost", scheme: "https" },
             initialDelay: Duration.zero,
             period: Duration.seconds(10),
             timeout: Duration.millis(500),

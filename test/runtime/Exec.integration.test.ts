@@ -157,6 +157,9 @@ describe("exec", () => {
 
         const detached = yield* Effect.scoped(containers.exec("web", spec(sleeper, { detach: true })))
         assert.isTrue(isAlive(detached.process.pid))
+        // one that its caller leaves alone is one of these
+        const left = yield* Effect.scoped(Effect.tap(containers.exec("web", spec(sleeper)), ({ detach }) => detach))
+        assert.isTrue(isAlive(left.process.pid))
         yield* detached.process.signal("SIGTERM")
         yield* detached.process.exit
 
@@ -276,6 +279,8 @@ describe("exec", () => {
         const open = (fields: Partial<ExecSpec>) => Scope.provide(containers.exec("web", spec(sleeper, fields)), never)
         const attached = yield* open({})
         const detached = yield* open({ detach: true })
+        const left = yield* open({ terminal: { rows: 24, columns: 80 } })
+        yield* left.detach
         yield* Scope.close(first.scope, Exit.void)
 
         const second = yield* ownScope(brain(state))

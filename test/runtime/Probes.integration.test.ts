@@ -2,6 +2,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
+import { execFileSync } from "node:child_process"
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import * as https from "node:https"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { Processes } from "../../src/taproot/Processes.ts"
 import { SandboxSpec } from "../../src/runtime/SandboxSpec.ts"
 import { create, shell, until, withContainers } from "./world.ts"
@@ -28,6 +33,40 @@ const healthServer = Effect.acquireRelease(
     )
   }),
   ({ server }) => Effect.sync(() => server.forceShutdown())
+)
+
+/** A server of HTTPS on loopback of the host, with a certificate that nobody vouches for. */
+const secureServer = Effect.acquireRelease(
+  Effect.callback<{ readonly server: https.Server; readonly port: number }>((resume) => {
+    const directory = mkdtempSync(join(tmpdir(), "ironwood-tls-"))
+    const [key, cert] = [join(directory, "key"), join(directory, "cert")]
+    const words = [
+      "req",
+      "-x509",
+      "-newkey",
+      "ec",
+      "-pkeyopt",
+      "ec_paramgen_curve:prime256v1",
+      "-nodes",
+      "-subj",
+      "/CN=x"
+    ]
+    execFileSync("openssl", [...words, "-keyout", key, "-out", cert], { stdio: "ignore" })
+    const server = https.createServer({ key: readFileSync(key), cert: readFileSync(cert) }, (request, answer) => {
+      answer.statusCode = request.url === "/well" && request.headers.host === "me" ? 204 : 503
+      answer.end()
+    })
+    rmSync(directory, { recursive: true })
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address()
+      resume(Effect.succeed({ server, port: typeof address === "object" ? (address?.port ?? 0) : 0 }))
+    })
+  }),
+  ({ server }) =>
+    Effect.sync(() => {
+      server.close()
+      server.closeAllConnections()
+    })
 )
 
 describe("probes of containers", () => {
@@ -94,6 +133,27 @@ describe("probes of containers", () => {
         yield* ask("unknown", "none")
         yield* until(containers, "unknown", ({ ready }) => ready === "no: it has no such service")
         for (const name of ["serving", "down", "unknown"]) yield* containers.remove(name, { force: true })
+        while ((yield* (yield* Processes).status).processes > 0) yield* Effect.sleep("5 millis")
+      })
+    )
+  )
+
+  it.live("asks over TLS, whosever certificate it is, and says what is wrong where nobody speaks it", () =>
+    withContainers(({ containers }) =>
+      Effect.gen(function* () {
+        const { port } = yield* secureServer
+        const plain = yield* healthServer
+        yield* containers.createSandbox(new SandboxSpec({ name: "host", network: "host", labels: {} }))
+        const ask = (name: string, http: object) =>
+          create(containers, { name, sandbox: "host", probes: { readiness: { http, ...soon } } })
+        yield* ask("well", { port, path: "/well", host: "me", scheme: "https" })
+        yield* until(containers, "well", ({ ready }) => ready === "yes")
+        yield* ask("unwell", { port, path: "/else", scheme: "https" })
+        yield* until(containers, "unwell", ({ ready }) => ready === "no: HTTP status 503")
+        yield* ask("other", { port: plain.port, scheme: "https" })
+        const { ready } = yield* until(containers, "other", ({ ready }) => ready?.startsWith("no: TLS: ") === true)
+        assert.isAbove(ready?.length ?? 0, "no: TLS: ".length)
+        for (const name of ["well", "unwell", "other"]) yield* containers.remove(name, { force: true })
         while ((yield* (yield* Processes).status).processes > 0) yield* Effect.sleep("5 millis")
       })
     )

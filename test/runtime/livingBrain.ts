@@ -111,10 +111,10 @@ export const killBrain = (taproot: ChildProcess) =>
 const brainFile = fileURLToPath(new URL("brain.ts", import.meta.url))
 
 /** A taproot with a brain; ended in order with the scope, unless it has been killed. */
-export const startTaproot = (state: string) =>
+export const startTaproot = (state: string, brain = brainFile) =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const args = ["--private-mounts", "--", process.execPath, brainFile, state]
+      const args = ["--private-mounts", "--", process.execPath, brain, state]
       return spawn(Taproot.binary, args, { stdio: ["ignore", "inherit", "inherit"] })
     }),
     (taproot) =>

@@ -1,6 +1,6 @@
 /**
- * The steps in which a brain changes anything: each change of the file system and each word to taproot that has one as its
- * effect. They are counted from {@link arm} on, and with the step that it names the brain is killed, before that is done: so
+ * The steps in which a brain changes anything: each change of the file system and each word to taproot or a hypervisor that has
+ * one as its effect. They are counted from {@link arm} on, and with the step that it names the brain is killed, before that is done: so
  * every state in between two steps is met by asking for one step after another.
  *
  * What goes on behind the scenes is counted too, so that a number is not always the same step; every number is a state that a
@@ -12,8 +12,9 @@
 import * as Effect from "effect/Effect"
 import fs from "node:fs/promises"
 import { syncBuiltinESMExports } from "node:module"
+import { Socket } from "node:net"
 import { kill, pid } from "node:process"
-import type { Processes } from "../../src/taproot/Processes.ts"
+import type { Process, Processes } from "../../src/taproot/Processes.ts"
 
 let done = 0
 let deadly = Number.POSITIVE_INFINITY
@@ -70,4 +71,29 @@ export const watchProcesses = (processes: Processes["Service"]): Processes["Serv
     mount: (request) => Effect.andThen(before, processes.mount(request)),
     unmount: (target, flags) => Effect.andThen(before, processes.unmount(target, flags))
   }
+}
+
+/** The same service, whose processes' signals are counted, too. */
+export const watchSignals = (processes: Processes["Service"]): Processes["Service"] => {
+  const counted = (process: Process): Process => ({
+    ...process,
+    signal: (signal, options) => Effect.andThen(Effect.sync(step), process.signal(signal, options))
+  })
+  return {
+    ...processes,
+    spawn: (request) => Effect.map(processes.spawn(request), counted),
+    takeAll: (prefix) => Effect.map(processes.takeAll(prefix), (found) => found.map(counted))
+  }
+}
+
+/** Counts what is said to hypervisors. */
+export const watchMonitors = (): void => {
+  // oxlint-disable-next-line typescript/unbound-method -- called with the socket that it was asked of
+  Socket.prototype.write = new Proxy(Socket.prototype.write, {
+    apply: (write, socket, given: ReadonlyArray<unknown>): unknown => {
+      const [text] = given
+      if (typeof text === "string" && text.startsWith('{"execute"') && !text.includes("query-")) step()
+      return Reflect.apply(write, socket, given)
+    }
+  })
 }

@@ -2,7 +2,7 @@
  * A guest for tests: Debian's cloud kernel and an initramfs of busybox that does what its command line says.
  *
  * `guest.do=` is one of `idle` (powers off at the power button), `deaf` (does not), `off`, `reboot`, `panic`, `silent` (stops
- * feeding its watchdog), `devices` (lists what it has), `fill:N` (N MiB to its last disk), `set:MARK` and `get` (what its memory has), `write:TEXT` and `read` (what its first disk has), `reach:PORT` (connects to the host's 127.0.0.1 there, and then serves its own port 80 once); it says what it does on its console: `guest: ready`. What is typed at its console comes back as
+ * feeding its watchdog), `devices` (lists what it has), `seeds` (what cloud-init and Ignition would find), `fill:N` (N MiB to its last disk), `set:MARK` and `get` (what its memory has), `write:TEXT` and `read` (what its first disk has), `reach:PORT` (connects to the host's 127.0.0.1 there, and then serves its own port 80 once); it says what it does on its console: `guest: ready`. What is typed at its console comes back as
  * `guest: heard …`, and all but `idle` and `deaf` are obeyed there, too.
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
@@ -18,6 +18,8 @@ const modules = [
   "virtio_rng",
   "virtio_net",
   "virtio_mem",
+  "isofs",
+  "qemu_fw_cfg",
   "virtio_balloon",
   "pvpanic_mmio",
   "pvpanic_pci",
@@ -65,6 +67,12 @@ obey() {
       for cpu in /sys/devices/system/cpu/cpu[1-9]*; do [ "$(cat $cpu/online 2>/dev/null)" = 0 ] && echo 1 >$cpu/online; done
       echo "guest: processors $(cat /sys/devices/system/cpu/online) memory $(busybox awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo) MiB"
       echo "guest: that is all";;
+    seeds)
+      busybox mkdir -p /seeds
+      for disk in /dev/vd?; do mount -t iso9660 -o ro $disk /seeds 2>/dev/null && break; done
+      for file in /seeds/*; do busybox sed "s|^|guest: \${file##*/}: |" $file; done
+      busybox sed "s|^|guest: ignition: |" /sys/firmware/qemu_fw_cfg/by_name/opt/com.coreos/config/raw
+      echo "guest: no more seeds";;
     fill:*)
       # so many MiB to its last disk, past all caches
       for last in /dev/vd?; do :; done

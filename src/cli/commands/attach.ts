@@ -1,6 +1,8 @@
 /** `ironwood attach`: the standard streams of a container's first process, here. */
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
@@ -10,7 +12,9 @@ import {
   ContainerService
 } from "../../../proto/generated/ironwood/v1/container_pb.ts"
 import { Client } from "../Client.ts"
+import { detachKeys, keysOf } from "../DetachKeys.ts"
 import { exitCodes } from "../ExitCode.ts"
+import { wrongFlags } from "../FlagProblems.ts"
 import { ContainerEnded } from "../Foreground.ts"
 import { describe } from "../Help.ts"
 import * as Interactive from "../Interactive.ts"
@@ -31,9 +35,13 @@ export const attach = Command.make(
       Flag.withDescription("Begin with the last N lines of its log (default: 10)"),
       Flag.withDefault(10)
     ),
+    detachKeys,
     name: Argument.String("NAME").pipe(Argument.withDescription("The container"))
   },
-  Effect.fnUntraced(function* ({ name: word, noInput, tail }) {
+  Effect.fnUntraced(function* ({ detachKeys: keys, name: word, noInput, tail }) {
+    if (Option.isSome(keys) && Result.isFailure(keys.value)) {
+      return yield* wrongFlags("attach", [keys.value.failure], "Nothing was done")
+    }
     const client = yield* Client
     const screen = yield* Screen
     const keyboard = yield* Keyboard
@@ -49,7 +57,11 @@ export const attach = Command.make(
       }
     }
     const typing = input && terminal && keyboard.isTerminal
-    const said = yield* Interactive.said({ input, terminal: terminal && screen.isTerminal, detachable: typing })
+    const said = yield* Interactive.said({
+      input,
+      terminal: terminal && screen.isTerminal,
+      detachable: typing && keysOf(keys)
+    })
     const requests = Stream.concat(
       Stream.make<[Request]>(start),
       Stream.map(said, (request): Request => ({ request }))

@@ -1,5 +1,6 @@
 /** `ironwood create`: a container that is there, and down until something starts it. */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Struct from "effect/Struct"
 import * as Command from "effect/cli/Command"
 import { ContainerSchema } from "../../../proto/generated/ironwood/v1/container_pb.ts"
@@ -10,9 +11,9 @@ import { containerArguments, runFlags } from "../RunFlags.ts"
 
 export const create = Command.make(
   "create",
-  { ...Struct.omit(runFlags, ["detach", "remove"]), ...containerArguments },
+  { ...Struct.omit(runFlags, ["detach", "detachKeys", "remove"]), ...containerArguments },
   Effect.fnUntraced(function* (flags) {
-    const asked = { ...flags, detach: true, remove: false }
+    const asked = { ...flags, detach: true, detachKeys: Option.none(), remove: false }
     const container = yield* createContainer("create", asked, { notStarted: true })
     return yield* Output.answer(ContainerSchema, container, Effect.succeed([container.spec?.name ?? ""]))
   })

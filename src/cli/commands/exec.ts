@@ -7,6 +7,7 @@ import { ContainerService, type ExecContainerRequestSchema } from "../../../prot
 import { Client } from "../Client.ts"
 import { execArguments, execFlags, flagOfField, read } from "../ExecFlags.ts"
 import { exitCodes } from "../ExitCode.ts"
+import { keysOf } from "../DetachKeys.ts"
 import { type Failure, failure } from "../Failure.ts"
 import { flagOf, wrongFlags } from "../FlagProblems.ts"
 import { ContainerEnded } from "../Foreground.ts"
@@ -55,10 +56,20 @@ export const exec = Command.make(
     const begin: Request = {
       request: { case: "start", value: { ...start, name, ...(terminal ? { terminal: size } : {}) } }
     }
-    const said = yield* Interactive.said({ input: interactive, terminal, detachable: false })
+    const said = yield* Interactive.said({
+      input: interactive,
+      terminal,
+      detachable: interactive && terminal && keysOf(flags.detachKeys)
+    })
+    let left = false
+    // who leaves says so: else the program would end with this command
+    const leave = Stream.suspend(() => {
+      left = true
+      return Stream.make<[Request]>({ request: { case: "detach", value: true } })
+    })
     const requests = Stream.concat(
       Stream.make<[Request]>(begin),
-      Stream.map(said, (request): Request => ({ request }))
+      Stream.map(said, (request): Request => ({ request })).pipe(Stream.catchTag("Detached", () => leave))
     )
     let code: number | undefined
     yield* client.exchange(ContainerService.method.execContainer, requests).pipe(
@@ -79,10 +90,10 @@ export const exec = Command.make(
       }),
       Effect.catchTags({
         Failure: explained,
-        Detached: () => Effect.void,
         Impatient: () => new ContainerEnded({ code: exitCodes.interrupted })
       })
     )
+    if (left) return yield* Output.remark("detached; it goes on, and nobody sees what it writes")
     if (flags.detach || code === 0) return yield* Effect.void
     return yield* new ContainerEnded({ code: code ?? exitCodes.failed })
   }, Effect.scoped)
@@ -92,7 +103,7 @@ export const exec = Command.make(
     long: [
       "Its exit code becomes ours (128 + N when signal N ended it; 127: the container has no such program, 126: it cannot be",
       "executed). It ends with this command: whatever happens to that, nothing of the program stays, unless it was detached with",
-      "-d. Without a terminal the first Ctrl-C is passed on to it. Flags come before NAME: what stands behind it is the command."
+      "-d, or on a terminal with Ctrl-P Ctrl-Q. Without a terminal the first Ctrl-C is passed on to it. Flags come before NAME: what stands behind it is the command."
     ],
     examples: [
       ["ironwood exec -it web sh", "A shell in it"],

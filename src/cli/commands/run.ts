@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Command from "effect/cli/Command"
 import { ContainerSchema } from "../../../proto/generated/ironwood/v1/container_pb.ts"
 import { createContainer } from "../CreateContainer.ts"
+import { keysOf } from "../DetachKeys.ts"
 import { exitCodes } from "../ExitCode.ts"
 import { failure } from "../Failure.ts"
 import { attach } from "../Foreground.ts"
@@ -28,7 +29,12 @@ export const run = Command.make(
     const container = yield* createContainer("run", flags)
     if (flags.detach)
       return yield* Output.answer(ContainerSchema, container, Effect.succeed([container.spec?.name ?? ""]))
-    return yield* attach(container, { remove: flags.remove, input: interactive, terminal })
+    return yield* attach(container, {
+      remove: flags.remove,
+      input: interactive,
+      terminal,
+      detachKeys: keysOf(flags.detachKeys)
+    })
   })
 ).pipe(
   describe({

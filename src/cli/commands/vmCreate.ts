@@ -7,6 +7,7 @@ import * as Result from "effect/Result"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import { readFile } from "node:fs/promises"
 import { resolve } from "node:path"
 import { RestartPolicySchema } from "../../../proto/generated/ironwood/v1/policy_pb.ts"
 import {
@@ -108,6 +109,10 @@ const flags = {
     Flag.withDescription("What boots a disk (default: bios)"),
     Flag.withDefault("bios" as const)
   ),
+  userData: file("user-data", "Data for cloud-init: a file here, e.g. with #cloud-config in its first line"),
+  metaData: file("meta-data", "Beside it: cloud-init's meta data (default: the machine's name)"),
+  networkConfig: file("network-config", "Beside it: cloud-init's network config"),
+  ignition: file("ignition", "A config for Ignition: a file here"),
   watchdog: no("watchdog", "A watchdog, which the guest must feed once it has begun to"),
   balloon: no("balloon", "A balloon, by which the host takes memory back"),
   onReboot: Flag.Literals("on-reboot", ["reset", "end"]).pipe(
@@ -157,6 +162,10 @@ const origins: ReadonlyMap<string, string> = new Map([
   ["spec.topology", "--topology"],
   ["spec.hugepages", "--hugepages"],
   ["spec.pci_devices", "--pci"],
+  ["spec.cloud_init.user_data", "--user-data"],
+  ["spec.cloud_init.meta_data", "--meta-data"],
+  ["spec.cloud_init.network_config", "--network-config"],
+  ["spec.ignition", "--ignition"],
   ["spec.disks", "--disk"],
   ["spec.nics", "--publish"],
   ["spec.watchdog", "--watchdog"],
@@ -185,6 +194,26 @@ export const create = Command.make(
     const restart = value(given.restart)
     const disks = values(given.disks)
     const forwards = values(given.publish)
+    const content = (flag: string, path: string) =>
+      path === ""
+        ? Effect.succeed("")
+        : Effect.match(
+            Effect.tryPromise(() => readFile(path, "utf8")),
+            {
+              onSuccess: (text) => text,
+              onFailure: () => {
+                problems.push({ flag, text: `${path} cannot be read` })
+                return ""
+              }
+            }
+          )
+    const userData = yield* content("--user-data", given.userData)
+    const metaData = yield* content("--meta-data", given.metaData)
+    const networkConfig = yield* content("--network-config", given.networkConfig)
+    const ignition = yield* content("--ignition", given.ignition)
+    if (given.userData === "" && (metaData !== "" || networkConfig !== "")) {
+      problems.push({ flag: "--user-data", text: "must be given beside --meta-data and --network-config" })
+    }
     const spec: MessageInitShape<typeof VmSpecSchema> = {
       name: given.name,
       hypervisor: hypervisors[given.hypervisor],
@@ -198,6 +227,8 @@ export const create = Command.make(
         given.net || given.hostAccess || forwards.length > 0
           ? [{ forwards: [...forwards], hostAccess: given.hostAccess }]
           : [],
+      ...(given.userData === "" ? {} : { cloudInit: { userData, metaData, networkConfig } }),
+      ignition,
       watchdog: given.watchdog,
       balloon: given.balloon,
       labels: given.labels,

@@ -254,6 +254,9 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator,
       pvpanic,
       ...(machine.watchdog ? ["-device", "i6300esb,id=watchdog"] : []),
       ...(machine.balloon ? ["-device", `${device(machine, "balloon")},id=balloon`] : []),
+      ...(machine.ignition === undefined
+        ? []
+        : ["-fw_cfg", `name=opt/com.coreos/config,file=/dev/fd/${hand(machine.ignition, "ro")}`]),
       ...(machine.pciDevices ?? []).flatMap((address) => ["-device", `vfio-pci,host=${address}`]),
       ...slotWords(machine, slots),
       // before the disks: a guest that looks for its port finds it where it looks first, however many there are

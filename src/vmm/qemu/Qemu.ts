@@ -73,6 +73,7 @@ export const capabilities: Capabilities = {
   balloonTarget: true,
   topology: true,
   hugepages: true,
+  ignition: true,
   passthrough: ["q35"],
   memory: true
 }

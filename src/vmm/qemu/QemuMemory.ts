@@ -122,6 +122,10 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
       }
     })
 
+  const runState = Effect.map(Effect.mapError(qmp.ask("query-status", Status), lost), (now) => now.status)
+
+  const isSent = Effect.map(runState, (now) => now === "postmigrate")
+
   const start = onSecond(directory, "migrate-set-parameters", {
     arguments: { "max-bandwidth": 2 ** 40, "downtime-limit": STANDSTILL }
   }).pipe(Effect.andThen(onSecond(directory, "migrate", { arguments: { uri: `fd:${NAME}` } })))
@@ -182,9 +186,9 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
           // one that was about to be done is done
           yield* Effect.ignore(finish(qmp, "cancel", false))
         }
-        const now = yield* Effect.mapError(qmp.ask("query-status", Status), lost)
-        if (goOn && stopped.has(now.status)) yield* Effect.mapError(qmp.execute("cont"), lost)
+        if (goOn && stopped.has(yield* runState)) yield* Effect.mapError(qmp.execute("cont"), lost)
       }),
+    isSent,
     claim: (nics) =>
       Effect.gen(function* () {
         const words = (command: string) =>
