@@ -15,6 +15,7 @@ import * as Events from "../../src/vmm/cloud-hypervisor/Events.ts"
 import * as Firecracker from "../../src/vmm/firecracker/Firecracker.ts"
 import * as Requests from "../../src/vmm/firecracker/Requests.ts"
 import { beyond } from "../../src/vmm/Hypervisor.ts"
+import type { Machine } from "../../src/vmm/Machine.ts"
 import { machineOf, VmSpec, withFields } from "../../src/vmm/VmSpec.ts"
 import * as CloudHypervisorRules from "./standIn/CloudHypervisorRules.ts"
 import * as FirecrackerRules from "./standIn/FirecrackerRules.ts"
@@ -27,6 +28,42 @@ const worldOf = (happened: Array<string>): World => ({
   press: () => void happened.push("press"),
   halt: (halted) => void happened.push(halted ? "halt" : "go on"),
   exit: () => void happened.push("exit")
+})
+
+const { balloon, chipset, commandLine, cpus, disks, firmware, initrd, kernel, memoryBytes, name } = VmSpec.fields
+/** The fields of a spec that come to something here. */
+const Fields = Schema.Struct({
+  balloon,
+  chipset,
+  commandLine,
+  cpus,
+  disks,
+  firmware,
+  initrd,
+  kernel,
+  memoryBytes,
+  name
+})
+const specOf = (fields: typeof Fields.Type): VmSpec => withFields(Schema.decodeSync(VmSpec)({ name: "web" }), fields)
+
+/** A machine without what neither of the two can. */
+const plain = ({ balloon, boot, chipset, cpus, disks, memoryBytes, name }: Machine): Machine => ({
+  name,
+  chipset,
+  memoryBytes,
+  cpus,
+  boot,
+  disks: disks.map(({ file, format, id, readOnly, serial }) => ({
+    id,
+    file,
+    format,
+    readOnly,
+    ...(serial === undefined ? {} : { serial })
+  })),
+  nics: [],
+  ports: [],
+  watchdog: false,
+  balloon
 })
 
 const ask = (rules: Rules, method: string, path: string, body?: unknown) =>
@@ -42,15 +79,15 @@ const namesMatch = (files: ReadonlyArray<{ readonly descriptor: number }>, said:
 }
 
 describe("Firecracker", () => {
-  it.effect.prop("what it is asked is what it takes", { spec: VmSpec }, ({ spec }) =>
+  it.effect.prop("what it is asked is what it takes", { fields: Fields }, ({ fields }) =>
     Effect.sync(() => {
-      const machine = machineOf(withFields(spec, { chipset: "microvm", kernel: spec.kernel ?? "/vmlinux" }), "/none")
+      const machine = machineOf(specOf({ ...fields, chipset: "microvm", kernel: fields.kernel ?? "/vmlinux" }), "/none")
       const able = {
-        ...machine,
+        ...plain(machine),
         cpus: Math.min(32, machine.cpus),
-        disks: machine.disks.slice(0, 16).map((disk) => ({ ...disk, format: "raw" as const })),
-        nics: [],
-        watchdog: false
+        disks: plain(machine)
+          .disks.slice(0, 16)
+          .map((disk) => ({ ...disk, format: "raw" as const }))
       }
       assert.deepStrictEqual(beyond("Firecracker", Firecracker.capabilities, able), [])
       const { files, requests } = Requests.make(able)
@@ -69,7 +106,7 @@ describe("Firecracker", () => {
       assert.match(happened.join(), /^boot reboot=k panic=-1/)
       assert.isAtLeast(
         Number(JSON.stringify(requests[0]).match(/mem_size_mib":(\d+)/)?.[1]) * 2 ** 20,
-        spec.memoryBytes
+        fields.memoryBytes
       )
     })
   )
@@ -98,12 +135,12 @@ describe("Firecracker", () => {
 })
 
 describe("Cloud Hypervisor", () => {
-  it.effect.prop("what it is asked is what it takes", { spec: VmSpec }, ({ spec }) =>
+  it.effect.prop("what it is asked is what it takes", { fields: Fields }, ({ fields }) =>
     Effect.sync(() => {
-      const machine = machineOf(withFields(spec, { chipset: "q35" }), "/none")
-      const able = { ...machine, disks: machine.disks.slice(0, 24), nics: [], watchdog: false }
+      const machine = machineOf(specOf({ ...fields, chipset: "q35" }), "/none")
+      const able = { ...plain(machine), disks: plain(machine).disks.slice(0, 24) }
       assert.deepStrictEqual(beyond("Cloud Hypervisor", CloudHypervisor.capabilities, able), [])
-      const options = { landlock: spec.balloon, noShutdown: true }
+      const options = { landlock: fields.balloon, noShutdown: true }
       const { config, files, words } = Config.make(able, options, "/events", "/firmware")
       const happened: Array<string> = []
       const rules = CloudHypervisorRules.make(true, worldOf(happened))
