@@ -47,6 +47,7 @@ import {
 import type { VmRecord } from "./Records.ts"
 import * as Seeds from "./Seeds.ts"
 import * as Shape from "./Shape.ts"
+import * as Uefi from "./Uefi.ts"
 import * as VmExit from "./VmExit.ts"
 import * as VmPaths from "./VmPaths.ts"
 import * as VmSpec from "./VmSpec.ts"
@@ -404,25 +405,9 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     })
     const ofHost = yield* Effect.promise(() => Shape.hostProblem(spec))
     if (ofHost !== undefined) return yield* new PlaceFailed({ detail: ofHost })
-    if (spec.kernel === undefined && spec.firmware === "uefi") {
-      const { code, variables } = VmSpec.UEFI
-      yield* check(code, Disks.plain(code))
-      yield* check(
-        variables,
-        Effect.tryPromise({
-          try: async () => {
-            await fs.mkdir(VmPaths.directoryOf(paths, spec.name), { recursive: true, mode: 0o700 })
-            // its own from the first start on
-            await fs
-              .copyFile(variables, VmPaths.variablesOf(paths, spec.name), fs.constants.COPYFILE_EXCL)
-              .catch((error: unknown) =>
-                error instanceof Error && "code" in error && error.code === "EEXIST" ? undefined : Promise.reject(error)
-              )
-          },
-          catch: String
-        })
-      )
-    }
+    if (Uefi.isWanted(spec)) yield* check(Uefi.codeOf(spec), Disks.plain(Uefi.codeOf(spec)))
+    const variables = VmPaths.variablesOf(paths, spec.name)
+    yield* check(variables, Uefi.prepareVariables(spec, variables))
   })
 
   /** A hypervisor's process with its hold, in which nothing goes on yet. On failure `last` is what it has said. */
