@@ -381,13 +381,19 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       ending.add(run.process.id)
       const patient = !hurried.has(run.name) && Duration.toMillis(grace) > 0 && !(yield* hasEnded(run))
       const answer = patient ? yield* askGuest(run, grace) : Option.none<Hold.Ended>()
+      const byUs = Option.isNone(answer) && !(yield* hasEnded(run))
       yield* endProcess(run)
       const exit = yield* run.process.exitNow
       const ended = Option.orElse(answer, () => Option.map(exit, (exit): Hold.Ended => ({ _tag: "Gone", exit })))
       // before it is cleared away: with the cgroup its counters go
       const meaning = Option.isNone(ended)
         ? Option.none()
-        : Option.some(yield* Effect.exit(meaningOf(record, run, ended.value)))
+        : Option.some(
+            yield* meaningOf(record, run, ended.value).pipe(
+              Effect.mapError((end) => (byUs && end._tag === "VmmKilled" ? end.ours : end)),
+              Effect.exit
+            )
+          )
       yield* Effect.flatMap(clear(run), Fiber.await)
       ending.delete(run.process.id)
       return meaning
