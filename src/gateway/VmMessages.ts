@@ -68,6 +68,8 @@ export const specToProto = (spec: VmSpec) =>
     initrd: spec.initrd ?? "",
     commandLine: spec.commandLine,
     firmware: firmwares[spec.firmware],
+    secureBoot: spec.secureBoot,
+    firmwareVariables: spec.firmwareVariables ?? "",
     disks: spec.disks.map((disk) => ({
       path: disk.path,
       image: disk.image ?? "",
@@ -169,6 +171,8 @@ const encodedOf = (spec: Proto.VmSpec) =>
     initrd: spec.initrd || undefined,
     commandLine: spec.commandLine,
     firmware: wordOf(firmwares, spec.firmware),
+    secureBoot: spec.secureBoot,
+    firmwareVariables: spec.firmwareVariables || undefined,
     disks: spec.disks.map(encodedDisk),
     nics: spec.nics.map(encodedNic),
     watchdog: spec.watchdog,

@@ -43,7 +43,7 @@ import { CLEARING } from "./ContainerActor.ts"
 import type { RuntimeMissing } from "./ContainerExit.ts"
 import * as ContainerRuns from "./ContainerRuns.ts"
 import { type Container, Containers, type Sandbox, type StateError } from "./Containers.ts"
-import { ContainerSpec } from "./ContainerSpec.ts"
+import { ContainerSpec, limitProblemsOf } from "./ContainerSpec.ts"
 import { fallbackProblems } from "./Dependencies.ts"
 import * as Isolation from "./Isolation.ts"
 import * as MicroVms from "./microvm/MicroVms.ts"
@@ -419,6 +419,7 @@ const make = Effect.gen(function* () {
               ]
         )
         const denied = [
+          ...limitProblemsOf(spec),
           ...Isolation.problemsOf(spec.security, { privileged: allowance.privileged() }),
           ...HostPaths.problemsOf(spec, allowance),
           ...(Option.isSome(sandbox) && sandbox.value.value.spec.isolation === "microvm"

@@ -90,6 +90,17 @@ export interface ImportProgress {
   /** Compressed bytes dealt with, of how many; layers that were there already count as dealt with at once. */
   readonly bytesDone: number
   readonly bytesTotal: number
+  /** The same of each layer, the lowest first. */
+  readonly layers: ReadonlyArray<LayerProgress>
+}
+
+export interface LayerProgress {
+  readonly digest: Digest
+  /** Compressed bytes dealt with, of how many. */
+  readonly bytesDone: number
+  readonly bytesTotal: number
+  /** It is unpacked and there. */
+  readonly done: boolean
 }
 
 export interface ImportOptions {

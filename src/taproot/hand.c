@@ -3,7 +3,7 @@
  * does it (opened.h), and given to the monitor (QMP) that listens at SOCKET. KIND is one of
  *   ro, rw   a disk: becomes a descriptor in a set of its own (/dev/fdset/N) that is called NAME there
  *   new      a file that is made, for its owner alone, and must not have been there: becomes the descriptor NAME (fd:NAME)
- *   in       a regular file that is read: becomes the descriptor NAME
+ *   in       a file that is read: becomes the descriptor NAME
  *   peer     another monitor's socket: one end of a connection becomes the descriptor NAME here, the other end there
  *
  * Prints the monitor's answer, one line of JSON (peer: the other's before it): {"return": …} or {"error": …}. Who reads it must take

@@ -94,7 +94,8 @@ export const vmActor = (
             now,
             isRestoring(now) ? Duration.zero : (now.grace ?? now.spec.stopGracePeriod)
           )
-          if (Option.isSome(ended)) yield* Actor.stopped(ended.value)
+          // a restore is no end of it
+          if (Option.isSome(ended) && !isRestoring(now)) yield* Actor.stopped(ended.value)
         })
       )
 

@@ -48,15 +48,21 @@ export class VmmCrashed extends Schema.TaggedError<VmmCrashed>()("VmmCrashed", {
 export class VmmKilled extends Schema.TaggedError<VmmKilled>()("VmmKilled", {
   name: Schema.String,
   /** Absent: it was told to quit. */
-  signal: Schema.optionalKey(SignalName)
+  signal: Schema.optionalKey(SignalName),
+  /** It was to be stopped, and its guest had not powered off. */
+  byUs: Schema.optionalKey(Schema.Boolean)
 }) {
   override get message(): string {
-    return this.signal === undefined
-      ? "somebody ended its hypervisor"
-      : `somebody killed its hypervisor (${this.signal})`
+    const how = this.signal === undefined ? "" : ` (${this.signal})`
+    if (this.byUs === true) return `Ironwood ended its hypervisor${how}: its guest had not powered off`
+    return how === "" ? "somebody ended its hypervisor" : `somebody killed its hypervisor${how}`
   }
-  get exitFacts(): ExitFacts {
+  get exitFacts(): { readonly signal?: SignalName } {
     return this.signal === undefined ? {} : { signal: this.signal }
+  }
+  /** The same end, brought about by a stop. */
+  get ours(): VmmKilled {
+    return new VmmKilled({ name: this.name, byUs: true, ...this.exitFacts })
   }
 }
 

@@ -48,6 +48,7 @@ import {
 import type { VmRecord } from "./Records.ts"
 import * as Seeds from "./Seeds.ts"
 import * as Shape from "./Shape.ts"
+import * as Uefi from "./Uefi.ts"
 import * as VmExit from "./VmExit.ts"
 import * as VmPaths from "./VmPaths.ts"
 import * as VmSpec from "./VmSpec.ts"
@@ -382,13 +383,19 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       ending.add(run.process.id)
       const patient = !hurried.has(run.name) && Duration.toMillis(grace) > 0 && !(yield* hasEnded(run))
       const answer = patient ? yield* askGuest(run, grace) : Option.none<Hold.Ended>()
+      const byUs = Option.isNone(answer) && !(yield* hasEnded(run))
       yield* endProcess(run)
       const exit = yield* run.process.exitNow
       const ended = Option.orElse(answer, () => Option.map(exit, (exit): Hold.Ended => ({ _tag: "Gone", exit })))
       // before it is cleared away: with the cgroup its counters go
       const meaning = Option.isNone(ended)
         ? Option.none()
-        : Option.some(yield* Effect.exit(meaningOf(record, run, ended.value)))
+        : Option.some(
+            yield* meaningOf(record, run, ended.value).pipe(
+              Effect.mapError((end) => (byUs && end._tag === "VmmKilled" ? end.ours : end)),
+              Effect.exit
+            )
+          )
       yield* Effect.flatMap(clear(run), Fiber.await)
       ending.delete(run.process.id)
       return meaning
@@ -406,25 +413,9 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     })
     const ofHost = yield* Effect.promise(() => Shape.hostProblem(spec))
     if (ofHost !== undefined) return yield* new PlaceFailed({ detail: ofHost })
-    if (spec.kernel === undefined && spec.firmware === "uefi") {
-      const { code, variables } = VmSpec.UEFI
-      yield* check(code, Disks.plain(code))
-      yield* check(
-        variables,
-        Effect.tryPromise({
-          try: async () => {
-            await fs.mkdir(VmPaths.directoryOf(paths, spec.name), { recursive: true, mode: 0o700 })
-            // its own from the first start on
-            await fs
-              .copyFile(variables, VmPaths.variablesOf(paths, spec.name), fs.constants.COPYFILE_EXCL)
-              .catch((error: unknown) =>
-                error instanceof Error && "code" in error && error.code === "EEXIST" ? undefined : Promise.reject(error)
-              )
-          },
-          catch: String
-        })
-      )
-    }
+    if (Uefi.isWanted(spec)) yield* check(Uefi.codeOf(spec), Disks.plain(Uefi.codeOf(spec)))
+    const variables = VmPaths.variablesOf(paths, spec.name)
+    yield* check(variables, Uefi.prepareVariables(spec, variables))
   })
 
   /** A hypervisor's process with its hold, in which nothing goes on yet. On failure `last` is what it has said. */

@@ -20,6 +20,7 @@ import * as Seeds from "./Seeds.ts"
 import { CloudInit, Ignition } from "./Seeds.ts"
 import * as Shape from "./Shape.ts"
 import { DiskLimits, Hugepages, Topology } from "./Shape.ts"
+import * as Uefi from "./Uefi.ts"
 
 const MIB = 1024 * 1024
 
@@ -171,6 +172,10 @@ export class VmSpec extends Schema.Class<VmSpec>("ironwood/VmSpec")({
   ),
   /** Of a machine without a kernel. */
   firmware: byDefault(Schema.Literals(["bios", "uefi"]), "bios"),
+  /** UEFI starts only what is signed by a key that is in its variables. */
+  secureBoot: no,
+  /** What UEFI's variables are at the first start. Default: those of the package `ovmf`; with Secure Boot, with Microsoft's keys. */
+  firmwareVariables: Schema.optionalKey(File),
   disks: byDefault(
     Schema.Array(DiskSpec).pipe(Schema.check(Schema.isMaxLength(64, { expected: "at most 64 disks" }))),
     []
@@ -244,12 +249,10 @@ export const problemsOf = (spec: VmSpec): ReadonlyArray<FieldProblem> => {
         : [])
     ]),
     ...Shape.problemsOf(spec),
+    ...Uefi.problemsOf(spec),
     ...Seeds.problemsOf(spec)
   ]
 }
-
-/** UEFI as Debian's package `ovmf` has it. */
-export const UEFI = { code: "/usr/share/OVMF/OVMF_CODE_4M.fd", variables: "/usr/share/OVMF/OVMF_VARS_4M.fd" } as const
 
 /** An address of QEMU's own range, the same at every start. */
 const macOf = (name: string, index: number): string => {
@@ -300,7 +303,7 @@ export const machineOf = (spec: VmSpec, variables: string): Machine => ({
           commandLine: spec.commandLine
         }
       : spec.firmware === "uefi"
-        ? { _tag: "Firmware", code: UEFI.code, variables }
+        ? { _tag: "Firmware", code: Uefi.codeOf(spec), variables, ...(spec.secureBoot ? { secure: true } : {}) }
         : { _tag: "Firmware" },
   disks: [
     ...spec.disks.map((one) => {

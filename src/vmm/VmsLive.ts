@@ -31,6 +31,7 @@ import { type Command, commands, hint, type VmState } from "./Lifecycle.ts"
 import * as Passthrough from "./Passthrough.ts"
 import * as Records from "./Records.ts"
 import * as Shape from "./Shape.ts"
+import * as Uefi from "./Uefi.ts"
 import * as Users from "./Users.ts"
 import { CLEARING } from "./VmActor.ts"
 import {
@@ -149,6 +150,7 @@ const make = Effect.gen(function* () {
     if (spec.initrd !== undefined) yield* check("initrd", Disks.plain(spec.initrd))
     const ofHost = yield* Effect.promise(() => Shape.hostProblem(spec))
     if (ofHost !== undefined) problems.push({ field: "hugepages", problem: ofHost })
+    problems.push(...(yield* Uefi.hostProblems(spec)))
     for (const [index, address] of spec.pciDevices.entries()) {
       const field = `pciDevices[${index}]`
       yield* check(field, Passthrough.inspect(address))

@@ -6,7 +6,6 @@ import * as Fiber from "effect/Fiber"
 import { spawnSync } from "node:child_process"
 import {
   existsSync,
-  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -19,24 +18,9 @@ import { join } from "node:path"
 import { VmMoves, VmRestores, VmSnapshots } from "../../src/vmm/VmSnapshots.ts"
 import { eventually } from "../support/eventually.ts"
 import * as Taproot from "../support/taproot.ts"
-import { brain, leftovers, specOf, stateDirectory, withVms } from "./world.ts"
+import { brain, leftovers, mount, room, specOf, stateDirectory, withVms } from "./world.ts"
 
 const small = { memoryBytes: 64 * 1024 ** 2, commandLine: "console=ttyS0 guest.do=deaf", stopGracePeriod: 0 }
-
-const mount = (...words: ReadonlyArray<string>) => {
-  const { status, stderr } = spawnSync("mount", words)
-  assert.strictEqual(status, 0, String(stderr))
-}
-
-/** A file system of its own at `directory`, in memory, with so many MiB; it must be there before the taproot that is to see it. */
-const room = (directory: string, mib: number) =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      mkdirSync(directory, { recursive: true })
-      mount("-t", "tmpfs", "-o", `size=${mib}m`, "tmpfs", directory)
-    }),
-    () => Effect.sync(() => void spawnSync("umount", ["-l", directory]))
-  )
 
 /** Takes all of the room that is left. */
 const fill = (directory: string) => {

@@ -8,7 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs"
+import { spawnSync } from "node:child_process"
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { basename, join } from "node:path"
 import * as Root from "../../src/actor/Root.ts"
@@ -20,6 +21,7 @@ import * as State from "../../src/storage/State.ts"
 import * as StateJournal from "../../src/storage/StateJournal.ts"
 import * as Volumes from "../../src/storage/Volumes.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
+import { helperPath } from "../../src/taproot/Helper.ts"
 import { type Vm, Vms } from "../../src/vmm/Vms.ts"
 import * as VmsLive from "../../src/vmm/VmsLive.ts"
 import { VmSpec } from "../../src/vmm/VmSpec.ts"
@@ -33,6 +35,31 @@ export const stateDirectory = Effect.acquireRelease(
   Effect.sync(() => realpathSync(mkdtempSync(join(tmpdir(), "ironwood-vms-")))),
   (state) => Effect.sync(() => rmSync(state, { recursive: true, force: true }))
 )
+
+export const mount = (...words: ReadonlyArray<string>): void => {
+  const { status, stderr } = spawnSync("mount", words)
+  assert.strictEqual(status, 0, String(stderr))
+}
+
+/** A file system of its own at `directory`, in memory, with so many MiB; it must be there before the taproot that is to see it. */
+export const room = (directory: string, mib: number) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      mkdirSync(directory, { recursive: true })
+      mount("-t", "tmpfs", "-o", `size=${mib}m`, "tmpfs", directory)
+    }),
+    () => Effect.sync(() => void spawnSync("umount", ["-l", directory]))
+  )
+
+/** Runs a program that lies beside taproot: its code, or the signal that ended it, and what it said. */
+export const tool = Effect.fnUntraced(function* (name: "copy" | "hand", words: ReadonlyArray<string>) {
+  const processes = yield* Processes
+  const argv = [helperPath(processes.hello.taprootPid, name), ...words] as const
+  const { exit, stderr, stdout } = yield* processes.run({ label: name, argv })
+  const text = (bytes: Uint8Array) => Buffer.from(bytes).toString("utf8")
+  const end = exit._tag === "Exited" ? exit.code : exit._tag === "Signaled" ? exit.signal : exit.message
+  return { end, stdout: text(stdout), stderr: text(stderr) }
+})
 
 const cgroupOf = (state: string): string => `/${basename(state)}`
 
