@@ -47,7 +47,6 @@ const table: ReadonlyArray<readonly [string, Foreign]> = Object.entries<Foreign>
   uts: { usual: ["private"], instead: "its host name is its own; with --network host it is the host's" },
   cgroupns: { usual: ["private"], instead: "its cgroup namespace is always its own" },
   "cgroup-parent": { instead: "its cgroup is where Ironwood looks after it" },
-  ulimit: { instead: `it has the limits of the process that starts it; ${limits}` },
   sysctl: { instead: "sysctls are set for the host, in its machine config (`ironwood config`)" },
   "group-add": { instead: "say --user USER:GROUP, or let the image's /etc/group list the user" },
   "memory-swap": { instead: "--memory is the limit of memory and swap together" },

@@ -1,6 +1,6 @@
 /**
- * Pulling an image: the call with its progress. On a terminal that is a bar in one line; elsewhere a line on standard error
- * whenever a layer is done, so that a log of it can be read.
+ * Pulling an image: the call with its progress. On a terminal that is a bar for each layer on its way; elsewhere a line on
+ * standard error whenever a layer is done, so that a log of it can be read.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -9,12 +9,14 @@ import {
   type Image,
   ImageService,
   type ImportProgress,
+  type LayerProgress,
   PullPolicy
 } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { Client } from "./Client.ts"
 import { credentialsFor } from "./DockerConfig.ts"
 import { failure } from "./Failure.ts"
 import * as HumanText from "./HumanText.ts"
+import { shortDigest } from "./ImageImport.ts"
 import * as Output from "./Output.ts"
 import { Screen } from "./Screen.ts"
 import * as Text from "./Text.ts"
@@ -26,18 +28,41 @@ export interface PullRequest {
 }
 
 const barWidth = 24
+/** More layers than these are not shown one by one. */
+const mostLayers = 8
 
-/** `alpine:latest [=======>      ] 12MiB of 40MiB  1 of 3 layers  8.1MiB/s` */
-export const bar = (progress: ImportProgress, bytesPerSecond: number): string => {
-  const { doneBytes, doneLayers, image, totalBytes, totalLayers } = progress
-  const share = totalBytes === 0n ? 1 : Math.min(Number(doneBytes) / Number(totalBytes), 1)
+const barOf = (done: bigint, total: bigint): string => {
+  const share = total === 0n ? 1 : Math.min(Number(done) / Number(total), 1)
   const filled = Math.floor(share * barWidth)
-  const bar = `${"=".repeat(filled)}${filled < barWidth ? ">" : ""}`.padEnd(barWidth)
+  return `[${`${"=".repeat(filled)}${filled < barWidth ? ">" : ""}`.padEnd(barWidth)}]`
+}
+
+const layerLine = ({ digest, doneBytes, totalBytes }: LayerProgress): string => {
   const what =
-    doneBytes >= totalBytes && doneLayers < totalLayers
+    doneBytes >= totalBytes
       ? "unpacking"
-      : `${HumanText.size(Math.floor(bytesPerSecond))}/s`
-  return `${Text.clean(image)} [${bar}] ${HumanText.size(doneBytes)} of ${HumanText.size(totalBytes)}  ${doneLayers} of ${HumanText.count(totalLayers, "layer")}  ${what}`
+      : doneBytes === 0n
+        ? "waiting"
+        : `${HumanText.size(doneBytes)} of ${HumanText.size(totalBytes)}`
+  return `  ${Text.clean(shortDigest(digest))} ${barOf(doneBytes, totalBytes)} ${what}`
+}
+
+/**
+ * The image as a whole, and a bar for each layer that is on its way:
+ *
+ *     alpine:latest 12MiB of 40MiB  1 of 3 layers  8.1MiB/s
+ *       3f2a9c0e11bd [=======>                ] 12MiB of 20MiB
+ */
+export const picture = (progress: ImportProgress, bytesPerSecond: number): ReadonlyArray<string> => {
+  const { doneBytes, doneLayers, image, layers, totalBytes, totalLayers } = progress
+  const speed = doneBytes < totalBytes ? `  ${HumanText.size(Math.floor(bytesPerSecond))}/s` : ""
+  const open = layers.filter(({ done }) => !done)
+  const shown = open.slice(0, mostLayers)
+  return [
+    `${Text.clean(image)} ${HumanText.size(doneBytes)} of ${HumanText.size(totalBytes)}  ${doneLayers} of ${HumanText.count(totalLayers, "layer")}${speed}`,
+    ...shown.map(layerLine),
+    ...(open.length > shown.length ? [`  … and ${HumanText.count(open.length - shown.length, "layer")}`] : [])
+  ]
 }
 
 /** Whether what is said there can be heard on the way: to a socket or this machine itself it cannot. */
@@ -59,7 +84,17 @@ export const pullImage = Effect.fnUntraced(function* ({
   }
   const begun = yield* Clock.currentTimeMillis
   let pulled: { readonly image: Image; readonly unchanged: boolean } | undefined
+  const columns = (yield* screen.size)?.columns ?? 80
   let saidLayers = -1
+  let drawn = 0
+  const draw = (lines: ReadonlyArray<string>) =>
+    Effect.tap(
+      Output.progressLines(
+        drawn,
+        lines.map((line) => Text.fit(line, columns))
+      ),
+      () => Effect.sync(() => void (drawn = lines.length))
+    )
   yield* client
     .stream(ImageService.method.pullImage, {
       reference,
@@ -74,7 +109,7 @@ export const pullImage = Effect.fnUntraced(function* ({
           if (event.case !== "progress" || event.value.step === "done") return
           const progress = event.value
           const seconds = Math.max((yield* Clock.currentTimeMillis) - begun, 1) / 1000
-          if (screen.isErrorTerminal) return yield* Output.progress(bar(progress, Number(progress.doneBytes) / seconds))
+          if (screen.isErrorTerminal) return yield* draw(picture(progress, Number(progress.doneBytes) / seconds))
           if (progress.doneLayers === saidLayers) return
           saidLayers = progress.doneLayers
           yield* Output.remark(
@@ -82,7 +117,7 @@ export const pullImage = Effect.fnUntraced(function* ({
           )
         })
       ),
-      Effect.ensuring(Output.progressDone)
+      Effect.ensuring(Effect.suspend(() => draw([])))
     )
   return (
     pulled ??

@@ -79,6 +79,17 @@ export const progressDone = Effect.gen(function* () {
   if (screen.isErrorTerminal) yield* screen.writeError("\r\u001B[K")
 })
 
+/**
+ * Lines for people while something takes long, in the place of the `before` lines that were written last, on standard error and
+ * only on a terminal. No lines take away what is there. A line must fit the terminal.
+ */
+export const progressLines = Effect.fnUntraced(function* (before: number, lines: ReadonlyArray<string>) {
+  const screen = yield* Screen
+  if (!screen.isErrorTerminal || (before === 0 && lines.length === 0)) return
+  const up = before > 0 ? `\u001B[${before}A` : ""
+  yield* screen.writeError(`${up}\r${lines.map((line) => `${line}\u001B[K\n`).join("")}\u001B[J`)
+})
+
 /** A remark for people on standard error. */
 export const remark = Effect.fnUntraced(function* (words: string) {
   const screen = yield* Screen

@@ -21,6 +21,7 @@ import { parseDevice, parseMount, parseSecret, parseTmpfs, parseVolume } from ".
 import { parseRestart, withRestart } from "./PolicyFlags.ts"
 import { parseBytes } from "./Quantity.ts"
 import { secondsOrDuration, toProto } from "./QuantityFlags.ts"
+import { parseUlimit } from "./UlimitFlag.ts"
 
 export const text = (name: string, metavar: string, description: string) =>
   Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.withDefault(""))
@@ -241,6 +242,12 @@ export const runFlags = {
     Flag.withDescription("A secret as a file, in /run/secrets unless it says otherwise; may be repeated"),
     Flag.atLeast(0)
   ),
+  ulimits: checked("ulimit", "RESOURCE=SOFT[:HARD]", parseUlimit).pipe(
+    Flag.withDescription(
+      "What each of its processes may use, e.g. nofile=1024:4096; -1 is no limit (default: as the process that starts it); may be repeated"
+    ),
+    Flag.atLeast(0)
+  ),
   sharedMemory: checked("shm-size", "SIZE", parseBytes).pipe(
     Flag.withDescription("A /dev/shm of its own, of this size (default: 64MiB)"),
     Flag.optional
@@ -315,6 +322,7 @@ export const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.binds_to", "--binds-to"],
   ["spec.stop_grace_period", "--stop-timeout"],
   ["spec.labels", "--label"],
+  ["spec.process_limits", "--ulimit"],
   ["spec.tmpfs", "--tmpfs"],
   ["spec.log", "--log-opt"],
   ["spec.mounts", "--volume"],
@@ -405,6 +413,7 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
     volumes: sources.flatMap((one) => ("volume" in one ? [one.volume] : [])),
     devices: flags.devices.flatMap(value),
     secrets: flags.secrets.flatMap(value),
+    processLimits: flags.ulimits.flatMap(value),
     log: flags.logOptions.flatMap(value).reduce<LogOption>((all, one) => ({ ...all, ...one }), {}),
     init: flags.init,
     ...(flags.healthCommand === "" ? {} : { probes: { liveness } }),

@@ -113,6 +113,11 @@ export const specToProto = (spec: ContainerSpec) =>
     tmpfs: Object.fromEntries(
       Object.entries(spec.tmpfs).map(([path, { sizeBytes }]) => [path, { sizeBytes: BigInt(sizeBytes) }])
     ),
+    processLimits: spec.processLimits.map(({ hard, resource, soft }) => ({
+      resource,
+      soft: BigInt(soft),
+      hard: BigInt(hard)
+    })),
     mounts: spec.mounts.map((mount) => ({ ...mount })),
     devices: spec.devices.map(({ access, path, target = "" }) => ({ access, path, target })),
     secrets: spec.secrets.map(({ name, target = "" }) => ({ name, target })),
@@ -214,6 +219,11 @@ const encodedOf = (spec: Proto.ContainerSpec) =>
     tmpfs: Object.fromEntries(
       Object.entries(spec.tmpfs).map(([path, { sizeBytes }]) => [path, given({ sizeBytes: size(sizeBytes) })])
     ),
+    processLimits: spec.processLimits.map(({ hard, resource, soft }) => ({
+      resource,
+      soft: Number(soft),
+      hard: Number(hard)
+    })),
     probes: given({
       startup: probeFromProto(spec.probes?.startup),
       readiness: probeFromProto(spec.probes?.readiness),

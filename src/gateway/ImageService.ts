@@ -59,7 +59,13 @@ export const progressToProto = (progress: ImportProgress): MessageInitShape<type
   totalBytes: BigInt(progress.bytesTotal),
   image: progress.image,
   doneLayers: uint32(progress.layersDone),
-  totalLayers: uint32(progress.layersTotal)
+  totalLayers: uint32(progress.layersTotal),
+  layers: progress.layers.map(({ bytesDone, bytesTotal, digest, done }) => ({
+    digest,
+    doneBytes: BigInt(bytesDone),
+    totalBytes: BigInt(bytesTotal),
+    done
+  }))
 })
 
 type Imported = MessageInitShape<typeof Proto.ImportImageResponseSchema>

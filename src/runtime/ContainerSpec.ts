@@ -16,6 +16,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import { parseSignal } from "../taproot/Signals.ts"
 import { ProbesSpec } from "./ProbeSpec.ts"
+import type { FieldProblem } from "../storage/StateErrors.ts"
 import { SpecInvalid } from "./ContainerError.ts"
 import * as Capabilities from "./Capabilities.ts"
 import { GracePeriod, Labels, WorkloadName } from "../storage/Workload.ts"
@@ -77,6 +78,36 @@ export const Resources = Schema.Struct({
   )
 })
 export type Resources = typeof Resources.Type
+
+const limit = Schema.Int.pipe(
+  Schema.check(
+    Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }, { expected: "a number from 0 to 2^53-1" })
+  )
+)
+
+/** What each of its processes may use of a resource: setrlimit(2), in its units. */
+const ProcessLimit = Schema.Struct({
+  resource: Schema.Literals([
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack"
+  ]),
+  soft: limit,
+  hard: limit
+})
 
 /** An absolute directory. */
 export const WorkingDirectory = noNul(4095).pipe(
@@ -189,6 +220,11 @@ export class ContainerSpec extends Schema.Class<ContainerSpec>("ironwood/Contain
     Schema.withConstructorDefault(Effect.succeed(false)),
     Schema.withDecodingDefaultKey(Effect.succeed(false))
   ),
+  /** Those left out are those of the process that starts it; of one that is there twice the last counts. */
+  processLimits: Schema.Array(ProcessLimit).pipe(
+    Schema.withConstructorDefault(Effect.succeed([])),
+    Schema.withDecodingDefaultKey(Effect.succeed([]))
+  ),
   /** File systems in memory, by where they are mounted; what is in them is gone with each run. */
   tmpfs: Schema.Record(
     TargetPath,
@@ -285,6 +321,12 @@ const fieldPath = (path: ReadonlyArray<PropertyKey>): string =>
   )
 
 const format = SchemaIssue.makeFormatterStandardSchemaV1()
+
+/** What is wrong with the limits of its processes, which are right one by one. */
+export const limitProblemsOf = ({ processLimits }: ContainerSpec): ReadonlyArray<FieldProblem> =>
+  processLimits.flatMap(({ hard, soft }, index) =>
+    soft > hard ? [{ field: `processLimits[${index}].soft`, problem: "must not be more than the hard limit" }] : []
+  )
 
 const decoder = <A, I>(schema: Schema.Codec<A, I>, what: "container" | "sandbox") => {
   const decode = Schema.decodeUnknownEffect(schema, { errors: "all", onExcessProperty: "error" })

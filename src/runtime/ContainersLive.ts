@@ -43,7 +43,7 @@ import { CLEARING } from "./ContainerActor.ts"
 import type { RuntimeMissing } from "./ContainerExit.ts"
 import * as ContainerRuns from "./ContainerRuns.ts"
 import { type Container, Containers, type Sandbox, type StateError } from "./Containers.ts"
-import { ContainerSpec } from "./ContainerSpec.ts"
+import { ContainerSpec, limitProblemsOf } from "./ContainerSpec.ts"
 import { fallbackProblems } from "./Dependencies.ts"
 import * as Isolation from "./Isolation.ts"
 import * as MicroVms from "./microvm/MicroVms.ts"
@@ -385,7 +385,11 @@ const make = Effect.gen(function* () {
         const isDisk = Option.isSome(volume) && volume.value.spec.sizeBytes !== undefined
         const problem = Refusals.volumeProblem(
           name,
-          { isDisk, isThere: Option.isSome(volume) },
+          {
+            isDisk,
+            isThere: Option.isSome(volume),
+            machines: Option.isSome(volume) ? volume.value.users.filter((user) => !user.startsWith("container ")) : []
+          },
           sandbox?.isolation === "microvm",
           others.map(({ value }) => value.sandbox)
         )
@@ -415,6 +419,7 @@ const make = Effect.gen(function* () {
               ]
         )
         const denied = [
+          ...limitProblemsOf(spec),
           ...Isolation.problemsOf(spec.security, { privileged: allowance.privileged() }),
           ...HostPaths.problemsOf(spec, allowance),
           ...(Option.isSome(sandbox) && sandbox.value.value.spec.isolation === "microvm"

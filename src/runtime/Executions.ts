@@ -70,7 +70,10 @@ const Bundle = Schema.fromJsonString(
       env: Schema.Array(Schema.String),
       cwd: Schema.String,
       capabilities: Schema.Struct({ bounding: Schema.Array(Schema.String) }),
-      noNewPrivileges: Schema.Boolean
+      noNewPrivileges: Schema.Boolean,
+      rlimits: Schema.optionalKey(
+        Schema.Array(Schema.Struct({ type: Schema.String, soft: Schema.Int, hard: Schema.Int }))
+      )
     })
   })
 )
@@ -169,7 +172,8 @@ const make = Effect.gen(function* () {
       env: environmentOf(process.env, spec),
       cwd: spec.workingDirectory ?? process.cwd,
       capabilities: { bounding, effective: held, permitted: held },
-      noNewPrivileges: process.noNewPrivileges
+      noNewPrivileges: process.noNewPrivileges,
+      ...(process.rlimits === undefined ? {} : { rlimits: process.rlimits })
     }
     yield* files.makeDirectory(directory).pipe(
       Effect.andThen(files.write(`${directory}/process.json`, JSON.stringify(content))),

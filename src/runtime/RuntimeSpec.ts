@@ -111,6 +111,7 @@ export interface OciSpec {
       readonly permitted: ReadonlyArray<string>
     }
     readonly noNewPrivileges: boolean
+    readonly rlimits?: ReadonlyArray<{ readonly type: string; readonly soft: number; readonly hard: number }>
   }
   readonly mounts: ReadonlyArray<Mount>
   readonly linux: {
@@ -295,7 +296,14 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
       env: environmentOf(spec, image, input.hostname),
       cwd: workingDirectory(spec, image),
       capabilities: { bounding: capabilities, effective: held, permitted: held },
-      noNewPrivileges: !privileged
+      noNewPrivileges: !privileged,
+      ...(spec.processLimits.length === 0
+        ? {}
+        : {
+            rlimits: [...new Map(spec.processLimits.map((limit) => [limit.resource, limit])).values()].map(
+              ({ hard, resource, soft }) => ({ type: `RLIMIT_${resource.toUpperCase()}`, soft, hard })
+            )
+          })
     },
     mounts: [
       ...(privileged ? mounts.map(writable) : mounts),

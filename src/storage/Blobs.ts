@@ -15,6 +15,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
+import { collectYoung } from "./YoungCollection.ts"
 import { BlobCorrupt, type StorageFailed } from "./ContentError.ts"
 import { Digest, finish, hasher, isDigest, parts } from "./Digest.ts"
 import * as Files from "./Files.ts"
@@ -40,6 +41,9 @@ export interface Blobs {
   readonly list: Effect.Effect<ReadonlyArray<{ readonly digest: Digest; readonly size: number }>, StorageFailed>
   readonly remove: (digest: Digest) => Effect.Effect<void, StorageFailed>
 }
+
+/** Bytes that may lie about in buffers that nobody has any more. */
+const COLLECT_EVERY = 8 * 1024 * 1024
 
 /** A file that other programs can open while the rest of it is still to come, whatever becomes of its name. */
 export interface Coming<E = never, R = never> {
@@ -92,6 +96,8 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Blobs, StorageFailed> {
   for (const algorithm of algorithms) yield* Files.makeDirectory(path.join(directory, algorithm))
   let received = 0
+  /** Bytes that have come in buffers since the last collection of them. */
+  let uncollected = 0
 
   const fileOf = (digest: Digest): string => {
     const { algorithm, hex } = parts(digest)
@@ -127,6 +133,11 @@ export const make = Effect.fnUntraced(function* (
           hash.update(piece)
         }
         count += brought
+        uncollected += brought
+        if (uncollected >= COLLECT_EVERY) {
+          uncollected = 0
+          collectYoung()
+        }
         return Effect.andThen(Files.writePieces(handle, file, pieces), () => {
           growth.add(brought)
           return onBytes(brought)

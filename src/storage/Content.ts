@@ -25,6 +25,7 @@ import type {
   UnpackFailed
 } from "./ContentError.ts"
 import type { StateFailure, StateValueInvalid } from "./StateErrors.ts"
+import type { Artifacts } from "./Artifacts.ts"
 import { Digest } from "./Digest.ts"
 import type { Look } from "./DiskRoom.ts"
 import { ImageConfig, Platform } from "./OciImage.ts"
@@ -89,6 +90,17 @@ export interface ImportProgress {
   /** Compressed bytes dealt with, of how many; layers that were there already count as dealt with at once. */
   readonly bytesDone: number
   readonly bytesTotal: number
+  /** The same of each layer, the lowest first. */
+  readonly layers: ReadonlyArray<LayerProgress>
+}
+
+export interface LayerProgress {
+  readonly digest: Digest
+  /** Compressed bytes dealt with, of how many. */
+  readonly bytesDone: number
+  readonly bytesTotal: number
+  /** It is unpacked and there. */
+  readonly done: boolean
 }
 
 export interface ImportOptions {
@@ -241,6 +253,12 @@ export class Content extends Context.Service<
     readonly get: (reference: string) => Effect.Effect<ImageRecord, ImageNotFound | ReferenceInvalid | IndexError>
     /** All its layers as one read-only file system in a file, for guests. Made when it is not there; goes with the image. */
     readonly rootImage: (image: Digest) => Effect.Effect<RootImage, RootImageError | ImageNotFound | IndexError>
+    /** Fetches a layer of an artifact (no container image) unless it is here, and has something made of it. See `Artifacts`. */
+    readonly useArtifact: Artifacts["use"]
+    /** Whether something was made for this owner. */
+    readonly isArtifactUsed: Artifacts["isUsed"]
+    /** What was made for owners whose names begin so is gone. */
+    readonly releaseArtifacts: Artifacts["release"]
     /** Points a name at an image; whatever it pointed at before stays. */
     readonly tag: (
       reference: string,

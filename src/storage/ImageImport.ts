@@ -115,11 +115,14 @@ export const make = ({ blobs, index, layers, locks, records, state }: Store) => 
       bytesDone: 0,
       bytesTotal: image.layers.reduce((sum, { size }) => sum + size, 0)
     }
+    const ofLayers = image.layers.map(({ digest, size }) => ({ digest, bytesDone: 0, bytesTotal: size, done: false }))
     let told = 0
-    const tell = (step: ImportProgress["step"]) => Effect.suspend(() => onProgress({ ...progress, step }))
-    const onBytes = (count: number) =>
+    const tell = (step: ImportProgress["step"]) =>
+      Effect.suspend(() => onProgress({ ...progress, step, layers: ofLayers.map((layer) => ({ ...layer })) }))
+    const onBytes = (layer: { bytesDone: number } | undefined) => (count: number) =>
       Effect.suspend(() => {
         progress.bytesDone += count
+        if (layer !== undefined) layer.bytesDone += count
         if (progress.bytesDone - told < progressStep) return Effect.void
         told = progress.bytesDone
         return tell("layers")
@@ -140,17 +143,19 @@ export const make = ({ blobs, index, layers, locks, records, state }: Store) => 
       (_, position) => {
         const lower = done[position - 1]
         const mine = done[position]
+        const ofMine = ofLayers[position]
         return importLayer(
           source,
           resolved,
           position,
           lower === undefined ? Effect.void : Deferred.await(lower),
-          onBytes
+          onBytes(ofMine)
         ).pipe(
           Effect.andThen(mine === undefined ? Effect.void : Deferred.succeed(mine, undefined)),
           Effect.andThen(
             Effect.suspend(() => {
               progress.layersDone++
+              if (ofMine !== undefined) ofMine.done = true
               return tell("layers")
             })
           )

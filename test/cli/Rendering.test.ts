@@ -5,6 +5,7 @@ import * as Schema from "effect/Schema"
 import { TestClock } from "effect/testing"
 import { parse } from "yaml"
 import { create } from "@bufbuild/protobuf"
+import { ImageService } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import { ActorSchema, ActorState, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import { plain } from "../../src/cli/Style.ts"
 import * as SvgPicture from "../../src/cli/SvgPicture.ts"
@@ -370,6 +371,56 @@ describe("events", () => {
       ])
       const json = (yield* lines(["-o", "json"])).map((line) => Object.keys(Object(JSON.parse(line))))
       assert.deepStrictEqual(json, [["snapshot"], ["changed"], ["removed"]])
+    })
+  )
+})
+
+describe("image pull", () => {
+  it.effect("on a terminal draws a bar for each layer on its way, in place, and takes them away again", () =>
+    Effect.gen(function* () {
+      const layer = (name: string, doneBytes: bigint, done = false) => ({
+        digest: `sha256:${name.repeat(64)}`,
+        doneBytes,
+        totalBytes: 10_485_760n,
+        done
+      })
+      const totals = { step: "layers", image: "app:1", totalBytes: 20_971_520n, totalLayers: 2 }
+      const address = yield* serve(
+        streaming(ImageService.method.pullImage, (_, sink) => {
+          const steps = [
+            { ...totals, doneBytes: 5_242_880n, layers: [layer("a", 5_242_880n), layer("b", 0n)] },
+            {
+              ...totals,
+              doneBytes: 15_728_640n,
+              doneLayers: 1,
+              layers: [layer("a", 10_485_760n, true), layer("b", 5_242_880n)]
+            },
+            {
+              ...totals,
+              doneBytes: 20_971_520n,
+              doneLayers: 1,
+              layers: [layer("a", 10_485_760n, true), layer("b", 10_485_760n)]
+            }
+          ]
+          for (const value of steps) sink.send({ event: { case: "progress", value } })
+          sink.send({ event: { case: "image", value: { digest: "sha256:abcdef", names: ["app:1"] } } })
+          sink.end()
+        })
+      )
+      const ran = yield* ironwood(["--address", address, "image", "pull", "app:1"], { columns: 70 })
+      assert.strictEqual(ran.code, 0)
+      const drawn = ran.err.replaceAll(/ {2}[\d.]+\w+\/s/g, "  SPEED").split("\u001B[J")
+      assert.deepStrictEqual(drawn, [
+        "\rapp:1 5MiB of 20MiB  0 of 2 layers  SPEED\u001B[K\n" +
+          "  aaaaaaaaaaaa [============>           ] 5MiB of 10MiB\u001B[K\n" +
+          "  bbbbbbbbbbbb [>                       ] waiting\u001B[K\n",
+        "\u001B[3A\rapp:1 15MiB of 20MiB  1 of 2 layers  SPEED\u001B[K\n" +
+          "  bbbbbbbbbbbb [============>           ] 5MiB of 10MiB\u001B[K\n",
+        "\u001B[2A\rapp:1 20MiB of 20MiB  1 of 2 layers\u001B[K\n" +
+          "  bbbbbbbbbbbb [========================] unpacking\u001B[K\n",
+        "\u001B[2A\r",
+        ""
+      ])
     })
   )
 })

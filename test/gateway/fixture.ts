@@ -218,7 +218,14 @@ export class Domain {
         Effect.gen({ self: this }, function* () {
           if (path === "/truncated.tar") return yield* new SourceInvalid({ path, problem: "it ends in the middle" })
           const image = { ...imageOf("2", options?.name ?? "imported:latest"), unchanged: false }
-          const step = { image: "imported:latest", layersDone: 1, layersTotal: 1, bytesDone: 10, bytesTotal: 10 }
+          const step = {
+            image: "imported:latest",
+            layersDone: 1,
+            layersTotal: 1,
+            bytesDone: 10,
+            bytesTotal: 10,
+            layers: []
+          }
           yield* options?.onProgress?.({ ...step, step: "layers" }) ?? Effect.void
           yield* options?.onProgress?.({ ...step, step: "done" }) ?? Effect.void
           if (options?.dryRun === true) return [image]
@@ -259,7 +266,8 @@ export class Domain {
     Layer.mock(Volumes, {
       list: Effect.succeed([]),
       get: (name) => new VolumeNotFound({ name }),
-      holding: () => identity
+      holding: () => identity,
+      diskOf: identity
     }),
     Layer.mock(Vms, {
       list: Effect.succeed([]),

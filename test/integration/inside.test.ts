@@ -18,7 +18,8 @@ describe("inside a container", () => {
       const directory = yield* temporary
       yield* instance.run("image", "import", join(checkout, "build/sample-image"))
       const loop = "while read -r line; do echo got $line; done; sleep 100000"
-      yield* instance.run("run", "-d", "-i", "--name", "web", "hello:latest", "/bin/sh", "-c", loop)
+      const limited = ["--ulimit", "nofile=90:180", "--ulimit", "core=0"]
+      yield* instance.run("run", "-d", "-i", "--name", "web", ...limited, "hello:latest", "/bin/sh", "-c", loop)
 
       // a program's words, its input and its exit code are the caller's
       const exec = (words: ReadonlyArray<string>, input = "") =>
@@ -26,6 +27,14 @@ describe("inside a container", () => {
       const said = yield* exec(["-e", "WHO=you", "-w", "/tmp", "web", "/bin/sh", "-c", "pwd; echo $WHO >&2; exit 7"])
       assert.deepStrictEqual(said, { code: 7, stdout: "/tmp\n", stderr: "you\n" })
       assert.strictEqual((yield* exec(["-i", "web", "cat"], "through\n")).stdout, "through\n")
+      const limits = yield* exec(["web", "/bin/sh", "-c", "ulimit -Sn; ulimit -Hn; grep open.files /proc/1/limits"])
+      assert.match(limits.stdout, /^90\n180\nMax open files +90 +180 /)
+      for (const [wrong, problem] of [
+        ["nofile=9:8", /--ulimit: .*must not be more than the hard limit/],
+        ["beer=1", /--ulimit: .*"nofile"/]
+      ] as const) {
+        assert.match((yield* instance.try("run", "--ulimit", wrong, "hello:latest")).stderr, problem)
+      }
       const missing = yield* exec(["web", "nothing-of-the-kind"])
       assert.strictEqual(missing.code, 127, missing.stderr)
 

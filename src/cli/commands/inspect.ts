@@ -134,7 +134,8 @@ const facts = (container: Container, now: number): ReadonlyArray<readonly [strin
   const limits = [
     ...(spec?.resources?.memoryBytes === undefined ? [] : [`memory ${HumanText.size(spec.resources.memoryBytes)}`]),
     ...(spec?.resources?.cpus === undefined ? [] : [`${spec.resources.cpus} CPUs`]),
-    ...(spec?.resources?.pids === undefined ? [] : [`${spec.resources.pids} processes`])
+    ...(spec?.resources?.pids === undefined ? [] : [`${spec.resources.pids} processes`]),
+    ...(spec?.processLimits ?? []).map(({ hard, resource, soft }) => Text.clean(`${resource} ${soft}:${hard}`))
   ]
   return [
     ["image", Text.clean(spec?.image ?? "")],

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { Content } from "../../../src/storage/Content.ts"
+import { Content, type LayerProgress } from "../../../src/storage/Content.ts"
 import type { Credentials, RegistrySettings } from "../../../src/storage/registry/RegistrySettings.ts"
 import { usualSettings } from "../../../src/storage/registry/RegistrySettings.ts"
 import { buildImage, directory, file } from "../../support/images.ts"
@@ -40,10 +40,16 @@ describe("Content.pull", () => {
             readonly layersTotal: number
             readonly bytesDone: number
             readonly bytesTotal: number
+            readonly layers: ReadonlyArray<LayerProgress>
           }) =>
-            Effect.sync(
-              () => void steps.push(`${step.layersDone}/${step.layersTotal} ${step.bytesDone === step.bytesTotal}`)
-            )
+            Effect.sync(() => {
+              assert.strictEqual(step.layers.filter(({ done }) => done).length, step.layersDone)
+              assert.strictEqual(
+                step.layers.reduce((sum, { bytesDone }) => sum + bytesDone, 0),
+                step.bytesDone
+              )
+              steps.push(`${step.layersDone}/${step.layersTotal} ${step.bytesDone === step.bytesTotal}`)
+            })
           const image = yield* content.pull(`${host}/team/app:1`, { onProgress })
           assert.strictEqual(image.digest, digest)
           assert.deepStrictEqual(image.references, [`${host}/team/app:1`])

@@ -1,6 +1,6 @@
 /** When the brain asks for a collection: idle, and with something to give back. */
 import { assert, describe, it } from "@effect/vitest"
-import { worthCollecting } from "../../src/host/IdleCollection.ts"
+import { worthCollecting } from "../src/IdleCollection.ts"
 
 const mebibyte = 1024 * 1024
 

@@ -13,7 +13,7 @@
 import * as Effect from "effect/Effect"
 import { performance, type EventLoopUtilization } from "node:perf_hooks"
 import { setFlagsFromString } from "node:v8"
-import { runInNewContext } from "node:vm"
+import { collectYoung } from "./storage/YoungCollection.ts"
 
 /** Between two looks. */
 const pause = "3 seconds"
@@ -45,14 +45,7 @@ const collect = Effect.acquireUseRelease(
     setFlagsFromString("--memory-saver-mode")
     setFlagsFromString("--incremental-marking-soft-trigger=1")
   }),
-  () =>
-    Effect.andThen(
-      Effect.sync(() => {
-        setFlagsFromString("--expose-gc")
-        runInNewContext("gc({ type: 'minor' })")
-      }),
-      Effect.sleep(startMilliseconds)
-    ),
+  () => Effect.andThen(Effect.sync(collectYoung), Effect.sleep(startMilliseconds)),
   () =>
     Effect.sync(() => {
       setFlagsFromString("--incremental-marking-soft-trigger=0")
