@@ -72,6 +72,8 @@ export const specToProto = (spec: VmSpec) =>
     firmwareVariables: spec.firmwareVariables ?? "",
     disks: spec.disks.map((disk) => ({
       path: disk.path,
+      image: disk.image ?? "",
+      volume: disk.volume ?? "",
       format: formats[disk.format],
       readOnly: disk.readOnly,
       serial: disk.serial ?? "",
@@ -132,6 +134,8 @@ export const forwardToDomain = ({ guestPort, hostAddress, hostPort, protocol }: 
 const encodedDisk = (disk: Proto.VmDisk) =>
   given({
     path: disk.path,
+    image: disk.image || undefined,
+    volume: disk.volume || undefined,
     format: wordOf(formats, disk.format),
     readOnly: disk.readOnly,
     serial: disk.serial || undefined,

@@ -34,6 +34,7 @@ import { type Process, Processes, type SpawnRefused } from "../taproot/Processes
 import { parseSignal } from "../taproot/Signals.ts"
 import * as Devices from "./Devices.ts"
 import * as Disks from "./Disks.ts"
+import { DiskSources } from "./DiskSources.ts"
 import * as Hold from "./Hold.ts"
 import {
   type Control,
@@ -165,6 +166,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   const processes = yield* Processes
   const hypervisor = yield* Hypervisor
   const cgroups = yield* Cgroups
+  const sources = yield* DiskSources
   const scope = yield* Effect.scope
   const room = DiskRoom.outputRoom(paths.consoles)
   const consoles = new Map<string, ProcessLog.ProcessLog>()
@@ -480,6 +482,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       )
     }
     const spec = Devices.wanted(record)
+    yield* sources.prepare(name, spec.disks)
     yield* checkFiles(spec)
     const made = Effect.gen(function* () {
       const run = yield* begin(record, life, work && { ...work, beside: false })
@@ -581,6 +584,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
         for (const directory of [join(paths.consoles, name), VmPaths.directoryOf(paths, name)]) {
           yield* Effect.ignore(Effect.tryPromise(() => fs.rm(directory, { recursive: true, force: true })))
         }
+        yield* sources.release(name)
       })
   })
 })

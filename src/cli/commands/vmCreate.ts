@@ -79,7 +79,7 @@ const flags = {
   ),
   disks: checked("disk", "FILE[,OPTION]", parseDisk).pipe(
     Flag.withDescription(
-      "A disk: a file or device of the host[,ro][,format=qcow2][,serial=NAME][,size=SIZE][,iops=N][,bps=SIZE]; may be repeated"
+      "A disk: a file or device of the host, image=REGISTRY/NAME:TAG or volume=NAME[,ro][,format=qcow2][,serial=NAME][,size=SIZE][,iops=N][,bps=SIZE]; may be repeated"
     ),
     Flag.atLeast(0)
   ),
