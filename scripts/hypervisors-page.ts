@@ -24,6 +24,7 @@ const yes = (is: boolean): string => (is ? "yes" : "no")
 const rows: ReadonlyArray<readonly [what: string, cell: (capabilities: Capabilities) => string]> = [
   ["chipsets", ({ chipsets }) => some(chipsets)],
   ["firmware, of which chipsets", ({ firmware }) => some(firmware)],
+  ["Secure Boot, of which chipsets", ({ secureBoot }) => some(secureBoot)],
   ["disks", ({ diskFormats, mostDisks }) => `${some(diskFormats)}; at most ${mostDisks}`],
   ["user-mode network, ports forwarded", ({ userNetwork }) => yes(userNetwork)],
   ["virtio-serial ports (microVMs of sandboxes)", ({ ports }) => yes(ports)],

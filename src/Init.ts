@@ -123,8 +123,8 @@ export const services = (stateDirectory: string) => {
     Layer.provide(allowance),
     Layer.provideMerge(OciRuntimeLive.layer({ directory: runtime })),
     Layer.provideMerge(RootfsLive.layer({ directory: join(runtime, "rootfs") })),
-    Layer.provideMerge(Volumes.layer({ directory: volumes })),
     Layer.provideMerge(VmsLive.layer({ directory: vms, cgroup: `${cgroupOf(stateDirectory)}-vm` })),
+    Layer.provideMerge(Volumes.layer({ directory: volumes })),
     Layer.provideMerge(
       Layer.unwrap(
         Effect.map(MachineConfigs, ({ parts }) =>

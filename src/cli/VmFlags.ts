@@ -19,7 +19,7 @@ type Forward = MessageInitShape<typeof VmForwardSchema>
 const formats: Readonly<Record<string, VmDiskFormat>> = { raw: VmDiskFormat.RAW, qcow2: VmDiskFormat.QCOW2 }
 
 const diskHelp =
-  "a file, and after commas ro, format=raw or qcow2, serial=NAME, size=SIZE (it is grown to), iops=N and bps=SIZE (at most, in a second)"
+  "a file, image=REGISTRY/NAME:TAG or volume=NAME, and after commas ro, format=raw or qcow2, serial=NAME, size=SIZE (it is grown to), iops=N and bps=SIZE (at most, in a second)"
 
 /** `iops=N` or `bps=SIZE` beside the limits that there are; undefined for anything else. */
 const withLimit = (limits: Limits | undefined, name: string, value: string): Limits | undefined => {
@@ -28,10 +28,15 @@ const withLimit = (limits: Limits | undefined, name: string, value: string): Lim
   return Option.isSome(bytes) ? { ...limits, bytes: bytes.value } : undefined
 }
 
-/** `--disk`: `disk.img`, `disk.qcow2,format=qcow2,ro,serial=data`. A path is that of the host, from here when it is relative. */
+/**
+ * `--disk`: `disk.img`, `disk.qcow2,format=qcow2,ro,serial=data`, `image=registry/name:tag`, `volume=data`. A path is that of the host, from
+ * here when it is relative.
+ */
 export const parseDisk = (text: string): Result.Result<Disk, string> => {
   const [path = "", ...options] = text.split(",")
-  let disk: Disk = { path: resolve(path) }
+  const [, source, named] = /^(image|volume)=(.+)$/.exec(path) ?? []
+  let disk: Disk =
+    named === undefined ? { path: resolve(path) } : source === "image" ? { image: named } : { volume: named }
   if (path === "") return Result.fail(diskHelp)
   for (const option of options) {
     const [name, value = ""] = option.split("=", 2)

@@ -68,8 +68,12 @@ export const specToProto = (spec: VmSpec) =>
     initrd: spec.initrd ?? "",
     commandLine: spec.commandLine,
     firmware: firmwares[spec.firmware],
+    secureBoot: spec.secureBoot,
+    firmwareVariables: spec.firmwareVariables ?? "",
     disks: spec.disks.map((disk) => ({
       path: disk.path,
+      image: disk.image ?? "",
+      volume: disk.volume ?? "",
       format: formats[disk.format],
       readOnly: disk.readOnly,
       serial: disk.serial ?? "",
@@ -130,6 +134,8 @@ export const forwardToDomain = ({ guestPort, hostAddress, hostPort, protocol }: 
 const encodedDisk = (disk: Proto.VmDisk) =>
   given({
     path: disk.path,
+    image: disk.image || undefined,
+    volume: disk.volume || undefined,
     format: wordOf(formats, disk.format),
     readOnly: disk.readOnly,
     serial: disk.serial || undefined,
@@ -165,6 +171,8 @@ const encodedOf = (spec: Proto.VmSpec) =>
     initrd: spec.initrd || undefined,
     commandLine: spec.commandLine,
     firmware: wordOf(firmwares, spec.firmware),
+    secureBoot: spec.secureBoot,
+    firmwareVariables: spec.firmwareVariables || undefined,
     disks: spec.disks.map(encodedDisk),
     nics: spec.nics.map(encodedNic),
     watchdog: spec.watchdog,

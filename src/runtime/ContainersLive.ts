@@ -385,7 +385,11 @@ const make = Effect.gen(function* () {
         const isDisk = Option.isSome(volume) && volume.value.spec.sizeBytes !== undefined
         const problem = Refusals.volumeProblem(
           name,
-          { isDisk, isThere: Option.isSome(volume) },
+          {
+            isDisk,
+            isThere: Option.isSome(volume),
+            machines: Option.isSome(volume) ? volume.value.users.filter((user) => !user.startsWith("container ")) : []
+          },
           sandbox?.isolation === "microvm",
           others.map(({ value }) => value.sandbox)
         )

@@ -25,6 +25,7 @@ import type {
   UnpackFailed
 } from "./ContentError.ts"
 import type { StateFailure, StateValueInvalid } from "./StateErrors.ts"
+import type { Artifacts } from "./Artifacts.ts"
 import { Digest } from "./Digest.ts"
 import type { Look } from "./DiskRoom.ts"
 import { ImageConfig, Platform } from "./OciImage.ts"
@@ -252,6 +253,12 @@ export class Content extends Context.Service<
     readonly get: (reference: string) => Effect.Effect<ImageRecord, ImageNotFound | ReferenceInvalid | IndexError>
     /** All its layers as one read-only file system in a file, for guests. Made when it is not there; goes with the image. */
     readonly rootImage: (image: Digest) => Effect.Effect<RootImage, RootImageError | ImageNotFound | IndexError>
+    /** Fetches a layer of an artifact (no container image) unless it is here, and has something made of it. See `Artifacts`. */
+    readonly useArtifact: Artifacts["use"]
+    /** Whether something was made for this owner. */
+    readonly isArtifactUsed: Artifacts["isUsed"]
+    /** What was made for owners whose names begin so is gone. */
+    readonly releaseArtifacts: Artifacts["release"]
     /** Points a name at an image; whatever it pointed at before stays. */
     readonly tag: (
       reference: string,

@@ -10,6 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Semaphore from "effect/Semaphore"
 import * as path from "node:path"
 import { Processes } from "../taproot/Processes.ts"
+import * as Artifacts from "./Artifacts.ts"
 import * as Blobs from "./Blobs.ts"
 import {
   Content,
@@ -170,6 +171,14 @@ const make = Effect.fnUntraced(function* (
     return client.client
   })
 
+  const artifacts = yield* Artifacts.make({
+    state,
+    blobs,
+    locks,
+    pinned,
+    repository: (name) => Effect.map(registryClient, (found) => found.repository(name, undefined))
+  })
+
   const pull = Effect.fn("Content.pull")(function* (
     reference: string,
     { credentials, onProgress = () => Effect.void, platform, policy = "always" }: PullOptions = {}
@@ -210,7 +219,7 @@ const make = Effect.fnUntraced(function* (
 
   /** Removes blobs and layers that no record and no running import has. The index must be locked. */
   const collect = Effect.gen(function* () {
-    const wanted = new Set<string>(pins.keys())
+    const wanted = new Set<string>([...pins.keys(), ...(yield* artifacts.kept)])
     for (const { value } of yield* images.list) {
       wanted.add(value.digest).add(value.configDigest)
       for (const { chainId, digest } of value.layers) wanted.add(digest).add(ImageImport.chainKey(chainId))
@@ -310,6 +319,9 @@ const make = Effect.fnUntraced(function* (
     list,
     get,
     rootImage,
+    useArtifact: artifacts.use,
+    isArtifactUsed: artifacts.isUsed,
+    releaseArtifacts: artifacts.release,
     tag,
     remove,
     collect: (options = {}) => index.withPermit(care.collect(options)),

@@ -45,7 +45,7 @@ export interface ResolvedImage {
   readonly compressions: ReadonlyArray<Compression>
 }
 
-type ResolveError =
+export type ResolveError =
   | SourceInvalid
   | BlobCorrupt
   | BlobMissing
@@ -69,7 +69,7 @@ const runsOn = (platform: Platform, host: Platform): boolean =>
 const maximumIndexDepth = 4
 
 /** The bytes of a manifest, index or configuration: bounded, and exactly those that the descriptor names. */
-const document = Effect.fnUntraced(function* <E>(
+export const document = Effect.fnUntraced(function* <E>(
   source: ImageSource<E>,
   descriptor: Descriptor,
   field: string
@@ -123,7 +123,7 @@ const choose = Effect.fnUntraced(function* <A extends { readonly descriptor: Des
 })
 
 /** Follows indexes to the manifest for this host. */
-const manifestOf = Effect.fnUntraced(function* <E>(
+export const manifestOf = Effect.fnUntraced(function* <E>(
   source: ImageSource<E>,
   start: Descriptor,
   startField: string,

@@ -40,7 +40,7 @@ export type VolumeName = typeof VolumeName.Type
 export const VolumeSpec = Schema.Struct({
   name: VolumeName,
   labels: Labels.pipe(Schema.withDecodingDefaultKey(Effect.succeed({}))),
-  /** Bytes: it is a disk of that size, for microVMs; absent: a directory of this host. */
+  /** Bytes: it is a disk of that size, for microVMs and virtual machines; absent: a directory of this host. */
   sizeBytes: Schema.optionalKey(
     Schema.Int.pipe(
       Schema.check(Schema.isBetween(EmptyDisk.BOUNDS, { expected: "a number of bytes from 67108864 (64 MiB) to 2^44" }))
@@ -123,6 +123,8 @@ export class Volumes extends Context.Service<
       name: string,
       fill: (directory: string) => Effect.Effect<void, E, R>
     ) => Effect.Effect<string, VolumeNotFound | StorageFailed | StateValueInvalid | E, R>
+    /** Where the file of a volume that is a disk is, or will be. */
+    readonly diskOf: (name: string) => string
     /** The file of a volume that is a disk, for a machine that starts to use it. */
     readonly prepareDisk: (name: string) => Effect.Effect<string, VolumeNotFound | StorageFailed | StateValueInvalid>
     /** Asks this too, from now until the scope closes, before a volume is removed. */
@@ -279,6 +281,7 @@ const make = Effect.fnUntraced(function* (directory: string) {
           return dataOf(name)
         })
       ),
+    diskOf,
     prepareDisk: (name) =>
       holding([name])(
         Effect.gen(function* () {

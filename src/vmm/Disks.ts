@@ -72,7 +72,7 @@ const qcow2Problem = (header: Buffer): string | undefined => {
 }
 
 /** Looks at a disk; fails with what is wrong with it. */
-export const inspect = ({ format, path }: DiskSpec): Effect.Effect<Identity, string> =>
+export const inspect = ({ format, path }: Pick<DiskSpec, "format" | "path">): Effect.Effect<Identity, string> =>
   opened(path, (file) =>
     Effect.gen(function* () {
       const stat = yield* looked(file)
@@ -90,7 +90,7 @@ export const inspect = ({ format, path }: DiskSpec): Effect.Effect<Identity, str
   )
 
 /** How many bytes the guest finds on a disk that is a file. */
-export const sizeOf = ({ format, path }: DiskSpec): Effect.Effect<number, string> =>
+export const sizeOf = ({ format, path }: Pick<DiskSpec, "format" | "path">): Effect.Effect<number, string> =>
   opened(path, (file) =>
     Effect.gen(function* () {
       const stat = yield* looked(file)

@@ -52,6 +52,7 @@ export interface Driver {
 
 /** The capabilities of a driver whose machines keep the shape that they were started with, which is a plain one. */
 export const plainShape = {
+  secureBoot: [],
   growth: [],
   diskSizes: false,
   diskLimits: false,

@@ -25,6 +25,8 @@ import type { Chipset, Disk, Machine, Nic } from "./Machine.ts"
 export interface Capabilities {
   readonly chipsets: ReadonlyArray<Chipset>
   readonly firmware: ReadonlyArray<Chipset>
+  /** Of which machines the firmware can keep its variables to itself (Secure Boot). */
+  readonly secureBoot: ReadonlyArray<Chipset>
   readonly diskFormats: ReadonlyArray<"raw" | "qcow2">
   readonly mostDisks: number
   /** Machines can have empty disks; default no. */
@@ -258,6 +260,11 @@ export const beyond = (name: string, capabilities: Capabilities, machine: Machin
       boot._tag === "Firmware" && !capabilities.firmware.includes(chipset),
       "boot",
       `a ${chipset} of ${name} has no firmware: give a kernel`
+    ],
+    [
+      boot._tag === "Firmware" && boot.secure === true && !capabilities.secureBoot.includes(chipset),
+      "secureBoot",
+      `a ${chipset} of ${name} has none`
     ],
     [(machine.emptyDisks ?? 0) > 0 && capabilities.emptyDisks !== true, "emptyDisks", `${name} has no empty disks`],
     [

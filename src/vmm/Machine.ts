@@ -19,8 +19,11 @@ export type Boot =
       readonly initrd?: string
       readonly commandLine: string
     }
-  /** UEFI from these files, `variables` being the machine's own; without files the hypervisor's own firmware (BIOS). */
-  | { readonly _tag: "Firmware"; readonly code?: string; readonly variables?: string }
+  /**
+   * UEFI from these files, `variables` being the machine's own; without files the hypervisor's own firmware (BIOS). `secure`: nobody but
+   * that firmware may write to its variables, which Secure Boot rests on.
+   */
+  | { readonly _tag: "Firmware"; readonly code?: string; readonly variables?: string; readonly secure?: boolean }
 
 export interface Disk {
   /** Names it in the machine: letters, digits, hyphens. */

@@ -72,7 +72,8 @@ export const vmActor = (
       description: words(spec),
       policy: spec.restart,
       shutdown: Duration.sum(spec.stopGracePeriod, CLEARING),
-      startDeadline: "2 minutes",
+      // what its disks are made of may have to be fetched
+      startDeadline: spec.disks.some(({ image }) => image !== undefined) ? "2 hours" : "2 minutes",
       autoStart: isWanted(record),
       resume,
       // one that shall run once stays to be looked at

@@ -10,6 +10,7 @@ import * as Equal from "effect/Equal"
 import * as Option from "effect/Option"
 import type { FieldProblem, StateFailure, StateValueInvalid } from "../storage/StateErrors.ts"
 import * as Devices from "./Devices.ts"
+import type { DiskSources } from "./DiskSources.ts"
 import type { Hypervisor } from "./Hypervisor.ts"
 import { commands, hint, type VmState } from "./Lifecycle.ts"
 import type { Records, StoredVm, VmRecord } from "./Records.ts"
@@ -31,6 +32,7 @@ export interface World {
   readonly records: Records
   readonly runs: VmRuns["Service"]
   readonly hypervisor: Hypervisor["Service"]
+  readonly sources: DiskSources["Service"]
   /** Commands on one machine take turns, and with creations. */
   readonly turn: (name: string) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   readonly find: (name: string) => Effect.Effect<StoredVm, VmNotFound | Found>
@@ -44,7 +46,7 @@ type Command = "plug" | "unplug"
 
 const words: Readonly<Record<Command, string>> = { plug: "plug into", unplug: "unplug from" }
 
-export const make = ({ find, get, hypervisor, problems, records, runs, stateOf, turn }: World) => {
+export const make = ({ find, get, hypervisor, problems, records, runs, sources, stateOf, turn }: World) => {
   /** Fails with what forbids it now; whether a guest must follow. */
   const allowed = Effect.fnUntraced(function* ({ name, value }: StoredVm, command: Command, field: string) {
     const present = yield* stateOf(name)
@@ -144,7 +146,24 @@ export const make = ({ find, get, hypervisor, problems, records, runs, stateOf, 
 
   const taken = (field: string, problem: string) => new VmSpecInvalid({ problems: [{ field, problem }] })
 
-  const attachDisk = (name: string, disk: DiskSpec) =>
+  const attachDisk = Effect.fnUntraced(function* (name: string, asked: DiskSpec) {
+    const wrong = sources.problemsOf(name, asked, "disk")
+    if (wrong.length > 0) return yield* new VmSpecInvalid({ problems: wrong })
+    if (asked.image !== undefined) {
+      return yield* taken("disk.image", "is only for a machine that is created: attach a file or a volume")
+    }
+    const disk = sources.place(name, asked)
+    if (disk.volume !== undefined) {
+      const { value } = yield* find(name)
+      const only = withFields(value.spec, { disks: [disk] })
+      const [problem] = yield* sources.problems(only)
+      if (problem !== undefined) return yield* taken("disk.volume", problem.problem)
+      yield* Effect.mapError(sources.prepare(name, [disk]), ({ message }) => taken("disk.volume", message))
+    }
+    return yield* plugDisk(name, disk)
+  })
+
+  const plugDisk = (name: string, disk: DiskSpec) =>
     attach(
       name,
       "attach-disk",
@@ -164,7 +183,7 @@ export const make = ({ find, get, hypervisor, problems, records, runs, stateOf, 
         yield* checked(withFields(spec, { disks }), "disks", spec.disks.length, "disk")
         yield* edit(name, (record) => withSpec(record, { disks: [...record.spec.disks, disk] }))
         return true
-      })
+      }).pipe(sources.holding([disk]))
     )
 
   const attachNic = Effect.fnUntraced(function* (name: string, asked: NicSpec) {

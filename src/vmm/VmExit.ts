@@ -101,6 +101,18 @@ export class FileUnusable extends Schema.TaggedError<FileUnusable>()("FileUnusab
   }
 }
 
+/** A disk of it that comes from an image or is a volume could not be had. */
+export class DiskUnavailable extends Schema.TaggedError<DiskUnavailable>()("DiskUnavailable", {
+  name: Schema.String,
+  /** The image or the volume. */
+  source: Schema.String,
+  problem: Schema.String
+}) {
+  override get message(): string {
+    return `its disk ${this.source} cannot be had: ${this.problem}`
+  }
+}
+
 /** Everything that ends a virtual machine other than its guest powering off. */
 export const VmFailure = Schema.Union([
   GuestRebooted,
@@ -111,6 +123,7 @@ export const VmFailure = Schema.Union([
   VmmOutOfMemory,
   VmmRefused,
   FileUnusable,
+  DiskUnavailable,
   HypervisorMissing,
   PlaceFailed
 ])

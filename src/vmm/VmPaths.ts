@@ -70,5 +70,8 @@ export const cgroupName = (name: string, life: Life): string => `${name}-${lifeT
 export const cgroupOf = (paths: VmPaths, name: string, life: Life): string =>
   `${paths.cgroup}/${cgroupName(name, life)}`
 
+/** Where those of its disks are that were made of images. */
+export const disksOf = (paths: VmPaths, name: string): string => join(directoryOf(paths, name), "disks")
+
 /** Where a machine's firmware keeps its variables. */
 export const variablesOf = (paths: VmPaths, name: string): string => join(directoryOf(paths, name), "variables.fd")

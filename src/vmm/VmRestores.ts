@@ -20,6 +20,7 @@ import * as Files from "../storage/Files.ts"
 import { State } from "../storage/State.ts"
 import { Processes } from "../taproot/Processes.ts"
 import * as DiskCopies from "./DiskCopies.ts"
+import { DiskSources } from "./DiskSources.ts"
 import { Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
 import { commands, hint } from "./Lifecycle.ts"
 import * as Records from "./Records.ts"
@@ -66,6 +67,7 @@ const make = Effect.gen(function* () {
   const state = yield* State
   const records = yield* Records.open(state)
   const storedUsers = yield* Records.usersIn(state)
+  const sources = yield* DiskSources
   const scope = yield* Effect.scope
   const { paths } = runs
 
@@ -219,7 +221,11 @@ const make = Effect.gen(function* () {
       ...rest,
       name: clone,
       disks: disks.map((disk) =>
-        disk.readOnly ? disk : { ...disk, path: join(dirname(disk.path), `${clone}-${basename(disk.path)}`) }
+        disk.image !== undefined
+          ? sources.place(clone, disk)
+          : disk.readOnly
+            ? disk
+            : { ...disk, path: join(dirname(disk.path), `${clone}-${basename(disk.path)}`) }
       ),
       nics: nics.map(({ mac: __, ...nic }, index) => ({
         ...nic,
@@ -263,6 +269,11 @@ const make = Effect.gen(function* () {
       const { cold = false } = options
       yield* vms.get(name)
       const manifest = yield* usable(name, snapshot, !cold)
+      const volume = manifest.spec.disks.find((disk) => disk.volume !== undefined)?.volume
+      if (volume !== undefined) {
+        const problem = `its disk is volume ${volume}, of which there is one: a clone would need another`
+        return yield* new VmCannot({ name, command: "clone", problem })
+      }
       const spec = specOfClone(manifest, clone, options)
       const problems = problemsOf(spec)
       if (problems.length > 0) return yield* new VmSpecInvalid({ problems })
@@ -287,6 +298,9 @@ const make = Effect.gen(function* () {
       })
       const made = Effect.gen(function* () {
         yield* Files.makeDirectory(dirname(variables))
+        if (spec.disks.some(({ image }) => image !== undefined)) {
+          yield* Files.makeDirectory(VmPaths.disksOf(paths, clone))
+        }
         for (const { from, like, target } of files) yield* DiskCopies.copy(processes, { from, to: target, like })
         const { removing: _, ...whole } = record
         const stored = Records.withWork(whole, cold ? undefined : goOn(manifest, [], renamed(manifest, spec)))

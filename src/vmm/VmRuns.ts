@@ -34,6 +34,7 @@ import { type Process, Processes, type SpawnRefused } from "../taproot/Processes
 import { parseSignal } from "../taproot/Signals.ts"
 import * as Devices from "./Devices.ts"
 import * as Disks from "./Disks.ts"
+import { DiskSources } from "./DiskSources.ts"
 import * as Hold from "./Hold.ts"
 import {
   type Control,
@@ -47,6 +48,7 @@ import {
 import type { VmRecord } from "./Records.ts"
 import * as Seeds from "./Seeds.ts"
 import * as Shape from "./Shape.ts"
+import * as Uefi from "./Uefi.ts"
 import * as VmExit from "./VmExit.ts"
 import * as VmPaths from "./VmPaths.ts"
 import * as VmSpec from "./VmSpec.ts"
@@ -164,6 +166,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   const processes = yield* Processes
   const hypervisor = yield* Hypervisor
   const cgroups = yield* Cgroups
+  const sources = yield* DiskSources
   const scope = yield* Effect.scope
   const room = DiskRoom.outputRoom(paths.consoles)
   const consoles = new Map<string, ProcessLog.ProcessLog>()
@@ -410,25 +413,9 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     })
     const ofHost = yield* Effect.promise(() => Shape.hostProblem(spec))
     if (ofHost !== undefined) return yield* new PlaceFailed({ detail: ofHost })
-    if (spec.kernel === undefined && spec.firmware === "uefi") {
-      const { code, variables } = VmSpec.UEFI
-      yield* check(code, Disks.plain(code))
-      yield* check(
-        variables,
-        Effect.tryPromise({
-          try: async () => {
-            await fs.mkdir(VmPaths.directoryOf(paths, spec.name), { recursive: true, mode: 0o700 })
-            // its own from the first start on
-            await fs
-              .copyFile(variables, VmPaths.variablesOf(paths, spec.name), fs.constants.COPYFILE_EXCL)
-              .catch((error: unknown) =>
-                error instanceof Error && "code" in error && error.code === "EEXIST" ? undefined : Promise.reject(error)
-              )
-          },
-          catch: String
-        })
-      )
-    }
+    if (Uefi.isWanted(spec)) yield* check(Uefi.codeOf(spec), Disks.plain(Uefi.codeOf(spec)))
+    const variables = VmPaths.variablesOf(paths, spec.name)
+    yield* check(variables, Uefi.prepareVariables(spec, variables))
   })
 
   /** A hypervisor's process with its hold, in which nothing goes on yet. On failure `last` is what it has said. */
@@ -495,6 +482,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
       )
     }
     const spec = Devices.wanted(record)
+    yield* sources.prepare(name, spec.disks)
     yield* checkFiles(spec)
     const made = Effect.gen(function* () {
       const run = yield* begin(record, life, work && { ...work, beside: false })
@@ -596,6 +584,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
         for (const directory of [join(paths.consoles, name), VmPaths.directoryOf(paths, name)]) {
           yield* Effect.ignore(Effect.tryPromise(() => fs.rm(directory, { recursive: true, force: true })))
         }
+        yield* sources.release(name)
       })
   })
 })

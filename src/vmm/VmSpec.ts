@@ -12,6 +12,7 @@ import { dirname, join } from "node:path"
 import { RestartPolicy } from "../actor/RestartPolicy.ts"
 import { LogRetention } from "../storage/logs/LogRetention.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
+import { VolumeName } from "../storage/Volumes.ts"
 import { GracePeriod, Labels, WorkloadName } from "../storage/Workload.ts"
 import { Wanted } from "./Hypervisor.ts"
 import type { Machine } from "./Machine.ts"
@@ -19,6 +20,7 @@ import * as Seeds from "./Seeds.ts"
 import { CloudInit, Ignition } from "./Seeds.ts"
 import * as Shape from "./Shape.ts"
 import { DiskLimits, Hugepages, Topology } from "./Shape.ts"
+import * as Uefi from "./Uefi.ts"
 
 const MIB = 1024 * 1024
 
@@ -37,8 +39,26 @@ const byDefault = <S extends Schema.Top>(schema: S, encoded: S["Encoded"]) =>
 const no = byDefault(Schema.Boolean, false)
 
 export const DiskSpec = Schema.Struct({
-  /** A regular file or a block device. One that is written to belongs to one machine alone. */
-  path: File,
+  /**
+   * A regular file or a block device. One that is written to belongs to one machine alone. Of an image or a volume it is where that is
+   * kept (`DiskSources`), and empty in a request.
+   */
+  path: byDefault(
+    Schema.String.pipe(
+      Schema.check(
+        Schema.isPattern(/^(\/[^\0]{0,4094})?$/, { expected: "an absolute path of at most 4095 characters" })
+      )
+    ),
+    ""
+  ),
+  /** It begins as what an artifact in a registry holds, and is the machine's own. */
+  image: Schema.optionalKey(
+    Schema.String.pipe(
+      Schema.check(Schema.isPattern(/^[^\0\s]{1,4096}$/, { expected: "a name like registry.example/disks/debian:13" }))
+    )
+  ),
+  /** A volume with a size. */
+  volume: Schema.optionalKey(VolumeName),
   format: byDefault(Schema.Literals(["raw", "qcow2"]), "raw"),
   readOnly: no,
   /** What the guest finds in `/sys/block/…/serial`. */
@@ -152,6 +172,10 @@ export class VmSpec extends Schema.Class<VmSpec>("ironwood/VmSpec")({
   ),
   /** Of a machine without a kernel. */
   firmware: byDefault(Schema.Literals(["bios", "uefi"]), "bios"),
+  /** UEFI starts only what is signed by a key that is in its variables. */
+  secureBoot: no,
+  /** What UEFI's variables are at the first start. Default: those of the package `ovmf`; with Secure Boot, with Microsoft's keys. */
+  firmwareVariables: Schema.optionalKey(File),
   disks: byDefault(
     Schema.Array(DiskSpec).pipe(Schema.check(Schema.isMaxLength(64, { expected: "at most 64 disks" }))),
     []
@@ -175,6 +199,10 @@ export class VmSpec extends Schema.Class<VmSpec>("ironwood/VmSpec")({
   console: LogRetention.pipe(Schema.withDecodingDefaultKey(Effect.succeed({})))
 }) {}
 
+/** The field that says what a disk is. */
+export const sourceOf = (disk: DiskSpec | undefined): "path" | "image" | "volume" =>
+  disk?.image !== undefined ? "image" : disk?.volume !== undefined ? "volume" : "path"
+
 /** The spec with other values in some fields. */
 export const withFields = ({ ...present }: VmSpec, fields: Partial<VmSpec>): VmSpec =>
   new VmSpec({ ...present, ...fields })
@@ -192,23 +220,39 @@ export const problemsOf = (spec: VmSpec): ReadonlyArray<FieldProblem> => {
     ...(spec.kernel === undefined && spec.disks.length === 0
       ? [{ field: "kernel", problem: "must be set, or there must be a disk to boot from" }]
       : []),
-    ...(twice < 0 ? [] : [{ field: `disks[${twice}].path`, problem: "is another disk of it already" }]),
+    ...(twice < 0
+      ? []
+      : [
+          {
+            field: `disks[${twice}].${sourceOf(spec.disks[twice])}`,
+            problem: `is another disk of it already${spec.disks[twice]?.image === undefined ? "" : "; with another serial it is a second one"}`
+          }
+        ]),
     ...(same < 0 ? [] : [{ field: `nics[${same}].mac`, problem: "is the address of another card of it already" }]),
     ...(spec.hostMemoryBytes !== undefined && spec.hostMemoryBytes < spec.memoryBytes
       ? [{ field: "hostMemoryBytes", problem: "must not be less than memoryBytes" }]
       : []),
-    ...spec.disks.flatMap(({ readOnly, sizeBytes }, index) =>
-      readOnly && sizeBytes !== undefined
+    ...spec.disks.flatMap(({ format, readOnly, sizeBytes, volume }, index) => [
+      ...(readOnly && sizeBytes !== undefined
         ? [{ field: `disks[${index}].sizeBytes`, problem: "cannot be of a disk that is only read" }]
-        : []
-    ),
+        : []),
+      ...(volume !== undefined && sizeBytes !== undefined
+        ? [
+            {
+              field: `disks[${index}].sizeBytes`,
+              problem: "cannot be of a volume, which has the size that it was made with"
+            }
+          ]
+        : []),
+      ...(volume !== undefined && format !== "raw"
+        ? [{ field: `disks[${index}].format`, problem: "must be raw: a volume is" }]
+        : [])
+    ]),
     ...Shape.problemsOf(spec),
+    ...Uefi.problemsOf(spec),
     ...Seeds.problemsOf(spec)
   ]
 }
-
-/** UEFI as Debian's package `ovmf` has it. */
-export const UEFI = { code: "/usr/share/OVMF/OVMF_CODE_4M.fd", variables: "/usr/share/OVMF/OVMF_VARS_4M.fd" } as const
 
 /** An address of QEMU's own range, the same at every start. */
 const macOf = (name: string, index: number): string => {
@@ -259,10 +303,13 @@ export const machineOf = (spec: VmSpec, variables: string): Machine => ({
           commandLine: spec.commandLine
         }
       : spec.firmware === "uefi"
-        ? { _tag: "Firmware", code: UEFI.code, variables }
+        ? { _tag: "Firmware", code: Uefi.codeOf(spec), variables, ...(spec.secureBoot ? { secure: true } : {}) }
         : { _tag: "Firmware" },
   disks: [
-    ...spec.disks.map(({ path, ...disk }) => ({ ...disk, id: diskId({ path }), file: path })),
+    ...spec.disks.map((one) => {
+      const { image: _, path, volume: __, ...disk } = one
+      return { ...disk, id: diskId(one), file: path }
+    }),
     ...seedDisk(spec, dirname(variables))
   ],
   nics: spec.nics.map(({ forwards, hostAccess }, index) => {

@@ -17,11 +17,13 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
+import { existsSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import { failuresInARow, type Tree, type TreeNode } from "../actor/Tree.ts"
 import { State } from "../storage/State.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import { fixedMacs } from "./Devices.ts"
+import * as DiskSources from "./DiskSources.ts"
 import * as Disks from "./Disks.ts"
 import * as Drivers from "./Drivers.ts"
 import { Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
@@ -29,6 +31,7 @@ import { type Command, commands, hint, type VmState } from "./Lifecycle.ts"
 import * as Passthrough from "./Passthrough.ts"
 import * as Records from "./Records.ts"
 import * as Shape from "./Shape.ts"
+import * as Uefi from "./Uefi.ts"
 import * as Users from "./Users.ts"
 import { CLEARING } from "./VmActor.ts"
 import {
@@ -51,7 +54,7 @@ import * as VmRuns from "./VmRuns.ts"
 import * as VmSnapshotsLive from "./VmSnapshotsLive.ts"
 import * as VmSupervisor from "./VmSupervisor.ts"
 import { asidesOf } from "./Work.ts"
-import { machineOf, problemsOf, VmSpec } from "./VmSpec.ts"
+import { machineOf, problemsOf, sourceOf, VmSpec } from "./VmSpec.ts"
 import { type StateError, type Vm, Vms } from "./Vms.ts"
 
 export interface Options {
@@ -77,6 +80,7 @@ const make = Effect.gen(function* () {
   const state = yield* State
   const runs = yield* VmRuns.VmRuns
   const hypervisor = yield* Hypervisor
+  const sources = yield* DiskSources.DiskSources
   const supervisor = yield* VmSupervisor.VmSupervisor
   const scope = yield* Effect.scope
   const records = yield* Records.open(state)
@@ -146,6 +150,7 @@ const make = Effect.gen(function* () {
     if (spec.initrd !== undefined) yield* check("initrd", Disks.plain(spec.initrd))
     const ofHost = yield* Effect.promise(() => Shape.hostProblem(spec))
     if (ofHost !== undefined) problems.push({ field: "hugepages", problem: ofHost })
+    problems.push(...(yield* Uefi.hostProblems(spec)))
     for (const [index, address] of spec.pciDevices.entries()) {
       const field = `pciDevices[${index}]`
       yield* check(field, Passthrough.inspect(address))
@@ -153,16 +158,20 @@ const make = Effect.gen(function* () {
       if (owner !== undefined) problems.push({ field, problem: `is a device of virtual machine ${owner.name}` })
     }
     for (const [index, disk] of spec.disks.entries()) {
-      const field = `disks[${index}].path`
+      const field = `disks[${index}].${sourceOf(disk)}`
+      // it will be made: see `DiskSources`
+      if (sourceOf(disk) !== "path" && !existsSync(disk.path)) continue
       const identity = yield* check(field, Disks.inspect(disk))
       if (Option.isNone(identity)) continue
       if (disk.sizeBytes !== undefined) yield* check(`disks[${index}].sizeBytes`, Disks.sizeOf(disk))
-      if (disk.format === "raw" && (yield* Disks.looksLikeQcow2(disk.path))) {
+      if (disk.volume === undefined && disk.format === "raw" && (yield* Disks.looksLikeQcow2(disk.path))) {
         problems.push({ field: `disks[${index}].format`, problem: "is raw, but the file is a qcow2 image" })
       }
       for (const other of others) {
         for (const theirs of other.value.spec.disks) {
           if (disk.readOnly && theirs.readOnly) continue
+          // whose volume it is has been said
+          if (disk.volume !== undefined && theirs.volume === disk.volume) continue
           const same = yield* Effect.option(Disks.inspect(theirs))
           if (Option.isSome(same) && Disks.isSame(identity.value, same.value)) {
             problems.push({
@@ -185,7 +194,12 @@ const make = Effect.gen(function* () {
       field: field === "boot" ? "kernel" : field,
       problem
     }))
-    return [...problemsOf(spec), ...refusals, ...(yield* fileProblems(spec, others))]
+    return [
+      ...problemsOf(spec),
+      ...refusals,
+      ...(yield* sources.problems(spec)),
+      ...(yield* fileProblems(spec, others))
+    ]
   })
 
   /** Fails with all that is wrong, or that there is nothing that could make it. */
@@ -204,6 +218,13 @@ const make = Effect.gen(function* () {
     const fields = differences(fixedMacs(present.value.value.spec), fixedMacs(spec))
     if (fields.length > 0) return yield* new VmAlreadyExists({ name: spec.name, fields })
     return present
+  })
+
+  /** A spec as it was asked for, with the paths of its disks. */
+  const placed = Effect.fnUntraced(function* (asked: VmSpec) {
+    const problems = asked.disks.flatMap((disk, index) => sources.problemsOf(asked.name, disk, `disks[${index}]`))
+    if (problems.length > 0) return yield* new VmSpecInvalid({ problems })
+    return sources.placed(asked)
   })
 
   // --- what is done ---
@@ -314,7 +335,8 @@ const make = Effect.gen(function* () {
       yield* Effect.catchTag(records.remove(name), "StateConflict", Effect.die)
     }).pipe(Effect.uninterruptible)
 
-  const create: Vms["Service"]["create"] = Effect.fn("Vms.create")(function* (spec, options = {}) {
+  const create: Vms["Service"]["create"] = Effect.fn("Vms.create")(function* (asked, options = {}) {
+    const spec = yield* placed(asked)
     const made = Effect.gen(function* () {
       const present = yield* same(spec)
       if (Option.isSome(present)) return present.value
@@ -335,7 +357,7 @@ const make = Effect.gen(function* () {
       )
       yield* supervisor.start(record)
       return stored
-    }).pipe(creating, lock(spec.name))
+    }).pipe(sources.holding(spec.disks), creating, lock(spec.name))
     const record = yield* Effect.uninterruptible(made)
     if (options.wait === true) yield* supervisor.settled(spec.name)
     return yield* describe(record)
@@ -345,6 +367,7 @@ const make = Effect.gen(function* () {
     records,
     runs,
     hypervisor,
+    sources,
     turn: (name) => (effect) => lock(name)(creating(effect)),
     find,
     stateOf,
@@ -356,8 +379,9 @@ const make = Effect.gen(function* () {
     create,
     ...VmDevices.make(world),
     ...VmResize.make(world),
-    validate: (spec) =>
+    validate: (asked) =>
       Effect.gen(function* () {
+        const spec = yield* placed(asked)
         const found = yield* Effect.result(same(spec))
         if (Result.isSuccess(found) && Option.isSome(found.success)) {
           return Option.some(yield* describe(found.success.value))
@@ -425,6 +449,7 @@ export const layer = (options: Options) => {
     Layer.provide(VmLocks.layer),
     Layer.provideMerge(VmSupervisor.layer),
     Layer.provideMerge(VmRuns.layer(paths)),
+    Layer.provideMerge(DiskSources.layer(paths)),
     Layer.provideMerge(
       Drivers.layer({
         directory: paths.trial,

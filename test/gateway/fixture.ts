@@ -266,7 +266,8 @@ export class Domain {
     Layer.mock(Volumes, {
       list: Effect.succeed([]),
       get: (name) => new VolumeNotFound({ name }),
-      holding: () => identity
+      holding: () => identity,
+      diskOf: identity
     }),
     Layer.mock(Vms, {
       list: Effect.succeed([]),

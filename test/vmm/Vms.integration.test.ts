@@ -12,7 +12,8 @@ import { existsSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, wr
 import { join } from "node:path"
 import { kill } from "node:process"
 import * as State from "../../src/storage/State.ts"
-import { UEFI, VmSpec } from "../../src/vmm/VmSpec.ts"
+import * as Uefi from "../../src/vmm/Uefi.ts"
+import { VmSpec } from "../../src/vmm/VmSpec.ts"
 import * as Records from "../../src/vmm/Records.ts"
 import { eventually } from "../support/ironwood.ts"
 import * as Taproot from "../support/taproot.ts"
@@ -183,7 +184,7 @@ describe("Vms", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live.skipIf(!existsSync(UEFI.code))(
+  it.live.skipIf(!existsSync(Uefi.codeOf({ secureBoot: false })))(
     "its firmware's variables are its own, and nothing else is opened for them",
     () =>
       withVms(({ state, vms }) =>

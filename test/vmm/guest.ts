@@ -2,7 +2,7 @@
  * A guest for tests: Debian's cloud kernel and an initramfs of busybox that does what its command line says.
  *
  * `guest.do=` is one of `idle` (powers off at the power button), `deaf` (does not), `off`, `reboot`, `panic`, `silent` (stops
- * feeding its watchdog), `devices` (lists what it has), `seeds` (what cloud-init and Ignition would find), `fill:N` (N MiB to its last disk), `set:MARK` and `get` (what its memory has), `write:TEXT` and `read` (what its first disk has), `reach:PORT` (connects to the host's 127.0.0.1 there, and then serves its own port 80 once); it says what it does on its console: `guest: ready`. What is typed at its console comes back as
+ * feeding its watchdog), `devices` (lists what it has), `seeds` (what cloud-init and Ignition would find), `fill:N` (N MiB of lines `fill` to its last disk), `variable:TEXT` and `variables` (what its firmware keeps), `set:MARK` and `get` (what its memory has), `write:TEXT` and `read` (what its first disk has), `reach:PORT` (connects to the host's 127.0.0.1 there, and then serves its own port 80 once); it says what it does on its console: `guest: ready`. What is typed at its console comes back as
  * `guest: heard …`, and all but `idle` and `deaf` are obeyed there, too.
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
@@ -19,6 +19,7 @@ const modules = [
   "virtio_net",
   "virtio_mem",
   "isofs",
+  "efivarfs",
   "qemu_fw_cfg",
   "virtio_balloon",
   "pvpanic_mmio",
@@ -42,6 +43,10 @@ const applets = [
   "ls",
   "wc"
 ]
+
+/** Whose variables are the test's own, and whose the firmware's own (UEFI 2.10, section 3.3). */
+const variableOwner = "5c1f0dd1-4c1c-4f0e-9a1e-6d4b6f1f7a55"
+const globalVariables = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 const script = (files: ReadonlyArray<string>): string => `#!/bin/sh
 export PATH=/bin
@@ -76,7 +81,13 @@ obey() {
     fill:*)
       # so many MiB to its last disk, past all caches
       for last in /dev/vd?; do :; done
-      if dd if=/dev/zero of=$last bs=1M count=\${1#fill:} oflag=direct 2>/dev/null; then echo "guest: filled"; else echo "guest: not filled"; fi;;
+      if busybox yes fill | dd of=$last bs=1M count=\${1#fill:} iflag=fullblock oflag=direct 2>/dev/null; then echo "guest: filled"; else echo "guest: not filled"; fi;;
+    variable*)
+      kept=/sys/firmware/efi/efivars
+      mount -t efivarfs efivarfs $kept 2>/dev/null
+      # attributes first: it stays, and the system that runs may have it
+      [ "$1" = variables ] || busybox printf "\\007\\000\\000\\000\${1#variable:}" >$kept/Guest-${variableOwner}
+      echo "guest: variable <$(busybox tail -c +5 $kept/Guest-${variableOwner} 2>/dev/null)> secure boot $(busybox tail -c 1 $kept/SecureBoot-${globalVariables} | busybox hexdump -e '1/1 "%d"')";;
     reach:*)
       busybox ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
       if busybox nc -w 5 10.0.2.2 \${1#reach:} </dev/null >/dev/null 2>&1; then echo "guest: reached"; else echo "guest: not reached"; fi

@@ -16,8 +16,10 @@ import * as Root from "../../src/actor/Root.ts"
 import * as Supervisor from "../../src/actor/Supervisor.ts"
 import { fromMounts, parseMountInfo } from "../../src/host/CgroupLayout.ts"
 import { Cgroups } from "../../src/host/Cgroups.ts"
+import * as ContentLive from "../../src/storage/ContentLive.ts"
 import * as State from "../../src/storage/State.ts"
 import * as StateJournal from "../../src/storage/StateJournal.ts"
+import * as Volumes from "../../src/storage/Volumes.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
 import { helperPath } from "../../src/taproot/Helper.ts"
 import { type Vm, Vms } from "../../src/vmm/Vms.ts"
@@ -76,6 +78,8 @@ export const brain = Effect.fnUntraced(function* (state: string, options: BrainO
       ...(options.binary === undefined ? {} : { binary: options.binary }),
       ...(options.path === undefined ? {} : { path: options.path })
     }).pipe(
+      Layer.provideMerge(Volumes.layer({ directory: join(state, "volumes") })),
+      Layer.provideMerge(ContentLive.layer({ directory: join(state, "content") })),
       Layer.provideMerge(StateJournal.layer()),
       Layer.provideMerge(State.layer({ path: join(state, "state.db") })),
       Layer.provideMerge(Cgroups.layer)

@@ -79,7 +79,7 @@ const flags = {
   ),
   disks: checked("disk", "FILE[,OPTION]", parseDisk).pipe(
     Flag.withDescription(
-      "A disk: a file or device of the host[,ro][,format=qcow2][,serial=NAME][,size=SIZE][,iops=N][,bps=SIZE]; may be repeated"
+      "A disk: a file or device of the host, image=REGISTRY/NAME:TAG or volume=NAME[,ro][,format=qcow2][,serial=NAME][,size=SIZE][,iops=N][,bps=SIZE]; may be repeated"
     ),
     Flag.atLeast(0)
   ),
@@ -108,6 +108,14 @@ const flags = {
   firmware: Flag.Literals("firmware", ["bios", "uefi"]).pipe(
     Flag.withDescription("What boots a disk (default: bios)"),
     Flag.withDefault("bios" as const)
+  ),
+  secureBoot: no(
+    "secure-boot",
+    "UEFI starts only what is signed by a key in its variables (default keys: Microsoft's)"
+  ),
+  firmwareVariables: file(
+    "firmware-variables",
+    "What UEFI's variables are at the first start: a file of the host, e.g. with keys of yours"
   ),
   userData: file("user-data", "Data for cloud-init: a file here, e.g. with #cloud-config in its first line"),
   metaData: file("meta-data", "Beside it: cloud-init's meta data (default: the machine's name)"),
@@ -166,6 +174,9 @@ const origins: ReadonlyMap<string, string> = new Map([
   ["spec.cloud_init.meta_data", "--meta-data"],
   ["spec.cloud_init.network_config", "--network-config"],
   ["spec.ignition", "--ignition"],
+  ["spec.firmware", "--firmware"],
+  ["spec.secure_boot", "--secure-boot"],
+  ["spec.firmware_variables", "--firmware-variables"],
   ["spec.disks", "--disk"],
   ["spec.nics", "--publish"],
   ["spec.watchdog", "--watchdog"],
@@ -219,6 +230,8 @@ export const create = Command.make(
       hypervisor: hypervisors[given.hypervisor],
       chipset: given.chipset === "microvm" ? VmChipset.MICROVM : VmChipset.Q35,
       firmware: given.firmware === "uefi" ? VmFirmware.UEFI : VmFirmware.BIOS,
+      secureBoot: given.secureBoot,
+      firmwareVariables: given.firmwareVariables === "" ? "" : resolve(given.firmwareVariables),
       onReboot: given.onReboot === "end" ? VmReboot.END : VmReboot.RESET,
       kernel: given.kernel === "" ? "" : resolve(given.kernel),
       initrd: given.initrd === "" ? "" : resolve(given.initrd),
@@ -277,7 +290,8 @@ export const create = Command.make(
         "ironwood vm create job --chipset microvm --kernel vmlinuz --initrd job.img --restart on-failure:3",
         "A kernel at once; tried again at most 3 times"
       ],
-      ["ironwood vm create lab --firmware uefi --disk lab.img --restart no", "By UEFI; it stays off when it is off"]
+      ["ironwood vm create lab --firmware uefi --disk lab.img --restart no", "By UEFI; it stays off when it is off"],
+      ["ironwood vm create safe --firmware uefi --secure-boot --disk safe.img", "By UEFI, and only what is signed"]
     ]
   })
 )

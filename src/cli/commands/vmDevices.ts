@@ -43,7 +43,7 @@ export const attachDisk = Command.make(
   {
     name,
     disk: Argument.String("FILE[,OPTION]").pipe(
-      Argument.withDescription("A file or device of the host[,ro][,format=qcow2][,serial=NAME]"),
+      Argument.withDescription("A file or device of the host, or volume=NAME[,ro][,format=qcow2][,serial=NAME]"),
       Argument.map(check("FILE", parseDisk))
     )
   },
@@ -54,7 +54,7 @@ export const attachDisk = Command.make(
       client.call(VmService.method.attachVmDisk, { name, disk: disk.success, requestId: requestId() }, patience),
       told("vm attach-disk", new Map([["disk", "FILE"]]))
     )
-    return yield* answer(disk.success.path ?? "", vm)
+    return yield* answer(disk.success.path ?? vm?.spec?.disks.at(-1)?.path ?? "", vm)
   })
 ).pipe(
   describe({

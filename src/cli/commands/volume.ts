@@ -53,7 +53,7 @@ const create = Command.make(
       Flag.withAlias("o"),
       Flag.withMetavar("size=SIZE"),
       Flag.withDescription(
-        "A disk of this size, for containers in microVMs (default: a directory, for those on this host's kernel)"
+        "A disk of this size, for containers in microVMs and for virtual machines (default: a directory, for those on this host's kernel)"
       ),
       Flag.map(check("--opt", parseStorageOption)),
       Flag.atLeast(0)
@@ -90,7 +90,7 @@ const create = Command.make(
     ],
     examples: [
       ["ironwood volume create data", "One without labels"],
-      ["ironwood volume create -o size=4g data", "A disk, for a microVM"],
+      ["ironwood volume create -o size=4g data", "A disk, for a microVM or a virtual machine"],
       ["ironwood run -d -v data:/var/lib/db db:latest", "Who uses it (and would have made it)"]
     ]
   })
@@ -133,7 +133,10 @@ const facts = ({ createTime, filled, path, spec, uid, users }: Volume, now: numb
   const labels = Object.entries(spec?.labels ?? {}).map(([name, value]) => Text.clean(`${name}=${value}`))
   const rows = [
     ["path", filled ? Text.clean(path) : `${Text.clean(path)}, once something has had it`],
-    ["disk", spec?.sizeBytes === undefined ? "" : `${HumanText.size(spec.sizeBytes)}, for a microVM`],
+    [
+      "disk",
+      spec?.sizeBytes === undefined ? "" : `${HumanText.size(spec.sizeBytes)}, for a microVM or a virtual machine`
+    ],
     ["in use by", users.length === 0 ? "nothing" : users.map(Text.clean).join(", ")],
     ["labels", labels.sort().join(", ")],
     ["created", created === undefined ? "" : HumanText.ago(created, now)],

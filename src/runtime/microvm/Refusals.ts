@@ -52,7 +52,8 @@ export const containerProblems = ({ devices, mounts }: ContainerSpec): ReadonlyA
 /** Of a volume that a container shall have. `others`: sandboxes that have it, too. */
 export const volumeProblem = (
   name: string,
-  volume: { readonly isDisk: boolean; readonly isThere: boolean },
+  /** `machines`: who has it besides containers. */
+  volume: { readonly isDisk: boolean; readonly isThere: boolean; readonly machines: ReadonlyArray<string> },
   isMicroVm: boolean,
   others: ReadonlyArray<string>
 ): string | undefined => {
@@ -63,6 +64,8 @@ export const volumeProblem = (
       ? `its sandbox is a microVM, and volume ${name} is a directory of the host: it can have one that was made with a size`
       : `there is no volume ${name}, and its sandbox is a microVM: make it first, \`ironwood volume create -o size=4g ${name}\``
   }
+  const [machine] = volume.machines
+  if (machine !== undefined) return `volume ${name} is a disk of ${machine}, and belongs to one alone`
   const [other] = others
   return other === undefined ? undefined : `volume ${name} is a disk of microVM ${other}, and belongs to one alone`
 }

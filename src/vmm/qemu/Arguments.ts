@@ -230,6 +230,7 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator,
       "reboot=reset,shutdown=pause,panic=pause,watchdog=pause",
       "-machine",
       `${model === undefined || chipset === "microvm" ? chipsets[chipset] : quoted(model.type)}${boot._tag === "Firmware" && boot.code !== undefined ? ",smm=on,pflash0=flash0,pflash1=flash1" : ""}`,
+      ...(boot._tag === "Firmware" && boot.secure === true ? ["-global", SECURE_FLASH] : []),
       ...accelerators[accelerator],
       "-smp",
       processorsText(machine),
@@ -327,6 +328,9 @@ const memoryWords = (machine: Machine): ReadonlyArray<string> => {
         ])
   ]
 }
+
+/** The chip with the variables takes what is written to it in system management mode only, where only firmware is. */
+const SECURE_FLASH = "driver=cfi.pflash01,property=secure,value=on"
 
 /** A flash chip with firmware in it. */
 const flash = (unit: 0 | 1, set: number, readOnly: boolean): ReadonlyArray<string> => [

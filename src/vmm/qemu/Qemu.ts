@@ -57,6 +57,7 @@ export interface Options {
 export const capabilities: Capabilities = {
   chipsets: ["q35", "microvm"],
   firmware: ["q35"],
+  secureBoot: ["q35"],
   diskFormats: ["raw", "qcow2"],
   mostDisks: 16,
   emptyDisks: true,

@@ -109,7 +109,7 @@ export const withMuteGuest = (asked: () => void, removed: Array<string> = []) =>
         Layer.provide(Layer.mock(OciRuntime, {})),
         Layer.provide(Layer.mock(Rootfs, {})),
         Layer.provide(Layer.mock(Secrets, {})),
-        Layer.provide(Layer.mock(Volumes, { holding: () => identity })),
+        Layer.provide(Layer.mock(Volumes, { holding: () => identity, diskOf: identity })),
         Layer.provide(Layer.succeed(Allowance, { privileged: () => false, mounts: () => [], devices: () => [] })),
         Layer.provideMerge(
           Layer.mock(Cgroups, {
