@@ -41,6 +41,8 @@ export interface HandMade {
   readonly container: () => Promise<number>
   /** Starts a floor that is to be paused and resumed. */
   readonly pausable: () => Promise<Pausable>
+  /** Starts QEMU with this initramfs, with more arguments. */
+  readonly start: (initrd: string, more: ReadonlyArray<string>) => ChildProcess
 }
 
 export interface Pausable {
@@ -72,8 +74,14 @@ const ended = (child: ChildProcess): Promise<void> =>
     ? Promise.resolve()
     : new Promise((resolve) => child.once("exit", () => resolve()))
 
+/** Kills it; resolves at its end. */
+export const stop = async (child: ChildProcess): Promise<void> => {
+  child.kill("SIGKILL")
+  await ended(child)
+}
+
 /** Waits for the word; an error with what was said instead. */
-const said = (child: ChildProcess): Promise<void> =>
+export const said = (child: ChildProcess): Promise<void> =>
   new Promise((resolve, reject) => {
     let seen = ""
     const fail = (why: string) => () => reject(new Error(`the guest ${why}:\n${seen.slice(-2000)}`))
@@ -88,21 +96,37 @@ const said = (child: ChildProcess): Promise<void> =>
     child.once("exit", fail("ended before it said its word"))
   })
 
+export interface Controlled {
+  /** Its answer, a line of JSON. */
+  readonly ask: (command: string, given?: object) => Promise<string>
+  /** When an event of this name came last, by QEMU's clock, in milliseconds; NaN: it has not. */
+  readonly at: (event: string) => number
+  readonly close: () => void
+}
+
 /** Asks QEMU by its control socket; each answer is waited for. */
-const controlled = async (path: string) => {
+export const controlled = async (path: string): Promise<Controlled> => {
   const socket = connect(path)
   const lines = createInterface({ input: socket })
-  let answered = (): void => {}
+  const events = new Map<string, number>()
+  let answered: (line: string) => void = () => {}
   lines.on("line", (line) => {
-    if (line.includes('"return"')) answered()
+    const message = JSON.parse(line)
+    if ("event" in message) {
+      const { microseconds, seconds } = message.timestamp
+      events.set(message.event, seconds * 1000 + microseconds / 1000)
+    } else if ("return" in message || "error" in message) answered(line)
   })
-  const ask = (command: string): Promise<void> =>
-    new Promise((resolve) => {
+  const ask: Controlled["ask"] = async (command, given = {}) => {
+    const line = await new Promise<string>((resolve) => {
       answered = resolve
-      socket.write(`{"execute":"${command}"}\n`)
+      socket.write(`${JSON.stringify({ execute: command, arguments: given })}\n`)
     })
+    if (line.startsWith('{"error"')) throw new Error(`${command}: ${line}`)
+    return line
+  }
   await ask("qmp_capabilities")
-  return { ask, close: () => void socket.destroy() }
+  return { ask, at: (event) => events.get(event) ?? Number.NaN, close: () => void socket.destroy() }
 }
 
 /** `space`: a directory for what is made here, with a root file system in `rootfs`. */
@@ -161,10 +185,6 @@ export const handMade = (space: string, accelerator: Accelerator): HandMade => {
       stdio: ["ignore", "pipe", "inherit"]
     })
   }
-  const stop = async (child: ChildProcess): Promise<void> => {
-    child.kill("SIGKILL")
-    await ended(child)
-  }
   const until = async (initrd: string, more?: ReadonlyArray<string>): Promise<number> => {
     const began = performance.now()
     const child = start(initrd, more)
@@ -178,6 +198,7 @@ export const handMade = (space: string, accelerator: Accelerator): HandMade => {
 
   return {
     floor,
+    start,
     firstWord: () => until(floor),
     container: () =>
       until(parts, [
@@ -193,8 +214,8 @@ export const handMade = (space: string, accelerator: Accelerator): HandMade => {
         await said(child)
         const { ask, close } = await controlled(path)
         return {
-          pause: () => ask("stop"),
-          resume: () => ask("cont"),
+          pause: async () => void (await ask("stop")),
+          resume: async () => void (await ask("cont")),
           close: async () => {
             close()
             await stop(child)

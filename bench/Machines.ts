@@ -76,11 +76,22 @@ export const inhabited = async (connection: Connection, names: ReadonlyArray<str
   }
 }
 
+const patience = { timeout: "1 minute" } as const
+
+const millis = (duration: { readonly seconds: bigint; readonly nanos: number } | undefined): number =>
+  duration === undefined ? Number.NaN : Number(duration.seconds) * 1000 + duration.nanos / 1e6
+
 export interface Machine {
   /** Milliseconds from the kill of its QEMU to the next word of its guest. */
   readonly killed: () => Promise<number>
   readonly pause: () => Promise<void>
   readonly resume: () => Promise<void>
+  /** Milliseconds that its guest stood still while a snapshot was taken; there is one of this name afterwards. */
+  readonly saved: (snapshot: string) => Promise<number>
+  /** Milliseconds from the call for a start, or for a restore of this snapshot, to its guest's next word; it is down before. */
+  readonly started: (snapshot?: string) => Promise<number>
+  /** Milliseconds that its guest stood still while it went to another process. */
+  readonly moved: () => Promise<number>
   readonly remove: () => Promise<void>
 }
 
@@ -129,7 +140,38 @@ export const machine = async (connection: Connection, name: string, floor: strin
     })
   await spoken(1)
 
+  const saved = async (snapshot: string): Promise<number> => {
+    const found = await Effect.runPromise(connection.call(VmService.method.listVmSnapshots, { vm: name }))
+    for (const { name: one } of found.snapshots) {
+      if (one === snapshot) {
+        await Effect.runPromise(connection.call(VmService.method.removeVmSnapshot, { vm: name, name: one }))
+      }
+    }
+    const taken = await Effect.runPromise(
+      connection.call(VmService.method.createVmSnapshot, { vm: name, name: snapshot }, patience)
+    )
+    return millis(taken.snapshot?.stoodStill)
+  }
+
   return {
+    saved,
+    started: async (snapshot) => {
+      const grace = { seconds: 0n, nanos: 0 }
+      await Effect.runPromise(connection.call(VmService.method.stopVm, { name, gracePeriod: grace }, patience))
+      // the last that it has said is on its way
+      await new Promise((resolve) => setTimeout(resolve, 200))
+      const next = spoken(words + 1)
+      return timed(async () => {
+        await (snapshot === undefined
+          ? Effect.runPromise(Effect.asVoid(connection.call(VmService.method.startVm, { name }, patience)))
+          : Effect.runPromise(Effect.asVoid(connection.call(VmService.method.restoreVm, { name, snapshot }, patience))))
+        await next
+      })
+    },
+    moved: async () => {
+      const { stoodStill } = await Effect.runPromise(connection.call(VmService.method.migrateVm, { name }, patience))
+      return millis(stoodStill)
+    },
     killed: async () => {
       const { vm } = await Effect.runPromise(connection.call(VmService.method.getVm, { name }))
       const pid = vm?.status?.pid

@@ -1,7 +1,7 @@
 /**
  * What does a virtual machine under supervision cost beside one that is started by hand, with the same kernel, machine type,
  * accelerator and memory? A container's answer from a microVM, the root file system that it takes, the return of a machine whose
- * QEMU was killed, one that is paused and resumed, and what it all weighs beside guests and hypervisors.
+ * QEMU was killed, one that is paused and resumed, its memory written to a file, read back and sent on, and what it all weighs beside guests and hypervisors.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -10,6 +10,7 @@ import { mkdirSync } from "node:fs"
 import { join } from "node:path"
 import * as Client from "../src/cli/Client.ts"
 import { type HandMade, handMade } from "./HandMade.ts"
+import { type HandMadeMemory, handMadeMemory } from "./HandMadeMemory.ts"
 import { ironwood, type Subject } from "./Ironwood.ts"
 import { acceleratorOf, inhabited, machine, sandboxed } from "./Machines.ts"
 import { interleave, memory, progress, report, timed } from "./Measure.ts"
@@ -99,6 +100,39 @@ const machines = async (connection: Client.Connection, hand: HandMade): Promise<
   }
 }
 
+/** The memory of a machine: written, read back, sent to another process. */
+const memories = async (connection: Client.Connection, hand: HandMadeMemory): Promise<void> => {
+  progress("the memory of a machine, each in turn")
+  const one = await machine(connection, "memory", hand.ticking)
+  try {
+    const rows = async (
+      question: string,
+      aim: string,
+      subjects: Readonly<Record<string, (round: number) => Promise<number>>>
+    ) => {
+      for (const [subject, took] of await interleave(3, subjects)) {
+        report({ question, subject, unit: "ms", samples: took, aim })
+      }
+    }
+    await rows("a snapshot: the guest stands still", "1.15 times, and what its disks take", {
+      ironwood: () => one.saved("good"),
+      "QEMU by hand, migrate to a file": hand.saved
+    })
+    await rows("call to the guest's next word", "1.15 times QEMU with the same; faster than cold", {
+      "ironwood, restore": () => one.started("good"),
+      "QEMU by hand, -incoming": hand.loaded,
+      "ironwood, a cold start": () => one.started(),
+      "QEMU by hand, a cold start": hand.cold
+    })
+    await rows("a migration: the guest stands still", "1.15 times", {
+      ironwood: one.moved,
+      "QEMU to QEMU by hand": hand.moved
+    })
+  } finally {
+    await one.remove()
+  }
+}
+
 /** What taproot and the brain weigh more for each microVM with a container in it, once they have settled. */
 const weights = async (connection: Client.Connection, instance: Subject): Promise<void> => {
   const many = 10
@@ -134,6 +168,7 @@ try {
   const hand = handMade(space, accelerator)
   await answers(connection, hand, accelerator.toUpperCase())
   await machines(connection, hand)
+  await memories(connection, handMadeMemory(space, hand))
   await weights(connection, instance)
   await Effect.runPromise(Scope.close(scope, Exit.void))
 } finally {
