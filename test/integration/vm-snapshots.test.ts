@@ -23,6 +23,10 @@ const Snapshots = Schema.Struct({
   snapshots: Schema.Array(Schema.Struct({ vm: Schema.String, name: Schema.String, sizeBytes: Schema.String }))
 })
 
+/** Names that are their own on this host, where processes are looked for by them. */
+const web = `web-${process.pid}`
+const other = `other-${process.pid}`
+
 /** Types these lines at its console until it has obeyed the last of them, which it answers with `word`; all that it has said since. */
 const typed = ({ address, run }: Instance, name: string, lines: ReadonlyArray<string>, word: string) =>
   Effect.gen(function* () {
@@ -65,7 +69,7 @@ describe("ironwood vm", () => {
       yield* run(
         "vm",
         "create",
-        "web",
+        web,
         ...machine,
         "--append",
         "console=ttyS0 panic=-1 guest.do=idle",
@@ -76,59 +80,59 @@ describe("ironwood vm", () => {
       )
       yield* eventually(
         "its guest",
-        run("vm", "console", "--no-follow", "-n", "5000", "web"),
+        run("vm", "console", "--no-follow", "-n", "5000", web),
         (text) => text.includes("guest: ready"),
         60
       )
       const inspected = (name: string) => Effect.map(instance.json(Vm, "vm", "inspect", name), ({ status }) => status)
 
-      yield* marked(instance, "web", "before")
+      yield* marked(instance, web, "before")
       assert.match(
-        yield* run("vm", "snapshot", "create", "web", "good"),
+        yield* run("vm", "snapshot", "create", web, "good"),
         /^good  \d+MiB, its guest stood still for \d+ ms\n$/
       )
-      const twice = yield* instance.try("vm", "snapshot", "create", "web", "good")
+      const twice = yield* instance.try("vm", "snapshot", "create", web, "good")
       assert.include(twice.stderr, "good")
       assert.notStrictEqual(twice.code, 0)
-      yield* marked(instance, "web", "after")
-      assert.deepStrictEqual(yield* asked(instance, "web"), ["after", "after"])
+      yield* marked(instance, web, "after")
+      assert.deepStrictEqual(yield* asked(instance, web), ["after", "after"])
 
       kill(yield* instance.brainPid, "SIGKILL")
       yield* eventually("another brain", instance.try("version"), ({ code }) => code === 0, 60)
-      const { snapshots } = yield* instance.json(Snapshots, "vm", "snapshot", "ls", "web")
+      const { snapshots } = yield* instance.json(Snapshots, "vm", "snapshot", "ls", web)
       assert.deepStrictEqual(
         snapshots.map(({ name, vm }) => [vm, name]),
-        [["web", "good"]]
+        [[web, "good"]]
       )
-      assert.strictEqual(yield* run("vm", "restore", "web", "good"), "web\n")
-      assert.deepStrictEqual(yield* asked(instance, "web"), ["before", "before"])
-      const restored = yield* inspected("web")
+      assert.strictEqual(yield* run("vm", "restore", web, "good"), `${web}\n`)
+      assert.deepStrictEqual(yield* asked(instance, web), ["before", "before"])
+      const restored = yield* inspected(web)
       assert.deepStrictEqual([restored.state, restored.lastExit], ["VM_STATE_RUNNING", undefined])
 
-      assert.strictEqual(yield* run("vm", "clone", "web", "good", "web2", "-p", `${port + 1}:80`), "web2\n")
-      assert.deepStrictEqual(yield* asked(instance, "web2"), ["before", "before"])
-      assert.isTrue(existsSync(join(instance.stateDirectory, "web2-data.img")))
-      assert.match(yield* run("vm", "migrate", "web"), /^web {2}process \d+, its guest stood still for \d+ ms\n$/)
-      const moved = yield* inspected("web")
+      assert.strictEqual(yield* run("vm", "clone", web, "good", other, "-p", `${port + 1}:80`), `${other}\n`)
+      assert.deepStrictEqual(yield* asked(instance, other), ["before", "before"])
+      assert.isTrue(existsSync(join(instance.stateDirectory, `${other}-data.img`)))
+      assert.match(yield* run("vm", "migrate", web), /^web-\d+ {2}process \d+, its guest stood still for \d+ ms\n$/)
+      const moved = yield* inspected(web)
       assert.notStrictEqual(moved.pid, restored.pid)
       assert.deepStrictEqual([moved.state, moved.lastExit], ["VM_STATE_RUNNING", undefined])
-      assert.deepStrictEqual(yield* asked(instance, "web"), ["before", "before"])
-      assert.strictEqual(processesWith("guest=web,").join(), String(moved.pid))
-      assert.match(yield* run("vm", "ls"), /^web +microvm, 1 CPU, 192MiB .* Up .* 0 .*\nweb2 /m)
+      assert.deepStrictEqual(yield* asked(instance, web), ["before", "before"])
+      assert.strictEqual(processesWith(`guest=${web},`).join(), String(moved.pid))
+      assert.match(yield* run("vm", "ls"), /^web-\d+ +microvm, 1 CPU, 192MiB .* Up .* 0 .*$/m)
 
-      const memory = openSync(join(instance.stateDirectory, "vm/snapshots/web/good/memory"), "r+")
+      const memory = openSync(join(instance.stateDirectory, "vm/snapshots", web, "good/memory"), "r+")
       writeSync(memory, "x", 5_000)
       closeSync(memory)
-      const refused = yield* instance.try("vm", "restore", "web", "good")
+      const refused = yield* instance.try("vm", "restore", web, "good")
       assert.include(refused.stderr, "memory is damaged: it is not what was written.")
-      assert.strictEqual((yield* inspected("web")).pid, moved.pid)
+      assert.strictEqual((yield* inspected(web)).pid, moved.pid)
 
-      yield* run("vm", "stop", "web")
-      assert.include((yield* instance.try("vm", "rm", "web")).stderr, "good")
-      yield* run("vm", "snapshot", "rm", "web", "good")
+      yield* run("vm", "stop", web)
+      assert.include((yield* instance.try("vm", "rm", web)).stderr, "good")
+      yield* run("vm", "snapshot", "rm", web, "good")
       assert.deepStrictEqual((yield* instance.json(Snapshots, "vm", "snapshot", "ls")).snapshots, [])
-      yield* run("vm", "rm", "web")
-      yield* run("vm", "rm", "-f", "web2")
+      yield* run("vm", "rm", web)
+      yield* run("vm", "rm", "-f", other)
     }).pipe(Effect.scoped)
   )
 })

@@ -98,8 +98,16 @@ describe("Disks of images", () => {
         yield* vms.start("web")
         yield* says(vms, "web", "guest: disk says its own")
 
+        // a clone's is its own, too
+        yield* (yield* VmSnapshots).create("web", "good")
+        const twin = yield* (yield* VmRestores).clone("web", "good", "twin", { cold: true })
+        const theirs = twin.spec.disks[0]?.path ?? ""
+        assert.include(theirs, "/machines/twin/disks/disk-")
+        assert.strictEqual(readFileSync(theirs).subarray(0, 7).toString(), "its own")
+        yield* vms.remove("twin", { force: true })
+
         yield* vms.remove("web", { force: true })
-        assert.isFalse(existsSync(first ?? ""))
+        assert.isFalse(existsSync(first ?? "") || existsSync(theirs))
         assert.strictEqual((yield* content.collect()).blobs, 2)
       })
     )

@@ -43,7 +43,9 @@ const arrived = (pid: number): number => {
   return Number(mapping?.[1] ?? 0)
 }
 
-const processes = () => processesWith("guest=web,")
+/** Its name is its own on this host: its processes are looked for there. */
+const NAME = `moves-${process.pid}`
+const processes = () => processesWith(`guest=${NAME},`)
 
 /** A machine with a mark in its memory that moves; `victim` says which process is killed once part of the memory has arrived. */
 const interrupted = (vms: Vms["Service"], state: string, victim: (old: number, other: number) => number) =>
@@ -53,11 +55,11 @@ const interrupted = (vms: Vms["Service"], state: string, victim: (old: number, o
     writeFileSync(path, "")
     truncateSync(path, 1024 ** 2)
     const fields = { memoryBytes: MEMORY_MIB * 1024 ** 2, disks: [{ path }] }
-    const { pid: old = Number.NaN } = yield* vms.create(yield* specOf("web", fields), { wait: true })
-    yield* says(vms, "web", "guest: ready")
-    yield* type(vms, "web", "set:here")
-    yield* says(vms, "web", "guest: set")
-    const moving = yield* Effect.forkChild(Effect.flip(moves.migrate("web")))
+    const { pid: old = Number.NaN } = yield* vms.create(yield* specOf(NAME, fields), { wait: true })
+    yield* says(vms, NAME, "guest: ready")
+    yield* type(vms, NAME, "set:here")
+    yield* says(vms, NAME, "guest: set")
+    const moving = yield* Effect.forkChild(Effect.flip(moves.migrate(NAME)))
     let other = Number.NaN
     yield* eventually("memory to arrive", () => {
       other = processes().find((pid) => pid !== old) ?? Number.NaN
@@ -75,9 +77,9 @@ const one = (state: string, pid: number) =>
   Effect.gen(function* () {
     const records = yield* Records.open(yield* State.State)
     yield* eventually("one process", () => processes().join() === String(pid))
-    const record = yield* records.get("web")
+    const record = yield* records.get(NAME)
     assert.deepStrictEqual(record._tag === "Some" ? record.value.value.work : "no record", undefined)
-    const lives = readdirSync(join(state, "vm/machines/web")).filter((entry) => entry.startsWith("life-"))
+    const lives = readdirSync(join(state, "vm/machines", NAME)).filter((entry) => entry.startsWith("life-"))
     assert.deepStrictEqual(lives, [])
   })
 
@@ -86,13 +88,13 @@ describe("a migration", () => {
     withVms(({ state, vms }) =>
       Effect.gen(function* () {
         const { moves, old } = yield* interrupted(vms, state, (_old, other) => other)
-        const after = yield* vms.get("web")
+        const after = yield* vms.get(NAME)
         assert.deepStrictEqual([after.state, after.pid, after.restarts], ["running", old, 0])
         yield* one(state, old)
-        assert.strictEqual(yield* mark(vms, "web"), "here")
+        assert.strictEqual(yield* mark(vms, NAME), "here")
 
         // before it has said a word, too
-        const moving = yield* Effect.forkChild(Effect.flip(moves.migrate("web")))
+        const moving = yield* Effect.forkChild(Effect.flip(moves.migrate(NAME)))
         yield* eventually("another process", () => {
           const other = processes().find((pid) => pid !== old)
           if (other !== undefined) kill(other, "SIGKILL")
@@ -100,11 +102,11 @@ describe("a migration", () => {
         })
         assert.strictEqual((yield* Fiber.join(moving))._tag, "SnapshotFailed")
         yield* one(state, old)
-        assert.strictEqual(yield* mark(vms, "web"), "here")
+        assert.strictEqual(yield* mark(vms, NAME), "here")
 
-        const { vm } = yield* moves.migrate("web")
+        const { vm } = yield* moves.migrate(NAME)
         assert.notStrictEqual(vm.pid, old)
-        assert.strictEqual(yield* mark(vms, "web"), "here")
+        assert.strictEqual(yield* mark(vms, NAME), "here")
         assert.isUndefined(vm.lastExit)
         assert.isTrue(existsSync(join(state, "web.img")))
       })
@@ -115,15 +117,15 @@ describe("a migration", () => {
     withVms(({ state, vms }) =>
       Effect.gen(function* () {
         const { old, other } = yield* interrupted(vms, state, (old) => old)
-        const back = yield* until(vms, "web", "back", (vm) => vm.state === "running" && vm.restarts === 1)
+        const back = yield* until(vms, NAME, "back", (vm) => vm.state === "running" && vm.restarts === 1)
         assert.notInclude([old, other], back.pid)
         assert.strictEqual(back.lastExit?.message, "somebody killed its hypervisor (SIGKILL)")
         yield* one(state, back.pid ?? Number.NaN)
-        yield* says(vms, "web", "guest: ready", 2)
-        assert.strictEqual(yield* mark(vms, "web"), "", "it has booted")
-        yield* vms.stop("web", Duration.zero)
+        yield* says(vms, NAME, "guest: ready", 2)
+        assert.strictEqual(yield* mark(vms, NAME), "", "it has booted")
+        yield* vms.stop(NAME, Duration.zero)
         assert.strictEqual(
-          (yield* vms.get("web")).lastExit?.message,
+          (yield* vms.get(NAME)).lastExit?.message,
           "Ironwood ended its hypervisor (SIGTERM): its guest had not powered off"
         )
       })
