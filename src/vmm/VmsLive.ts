@@ -22,6 +22,7 @@ import * as fs from "node:fs/promises"
 import { failuresInARow, type Tree, type TreeNode } from "../actor/Tree.ts"
 import { State } from "../storage/State.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
+import { differences } from "../storage/Workload.ts"
 import { fixedMacs } from "./Devices.ts"
 import * as DiskSources from "./DiskSources.ts"
 import * as Disks from "./Disks.ts"
@@ -66,14 +67,6 @@ export interface Options {
   readonly binary?: string
   /** Where the programs of other hypervisors are looked for. Default: where a system has its programs. */
   readonly path?: string
-}
-
-/** The fields in which two specs differ. */
-const differences = (left: object, right: object): ReadonlyArray<string> => {
-  const [leftFields, rightFields] = [new Map(Object.entries(left)), new Map(Object.entries(right))]
-  return [...new Set([...leftFields.keys(), ...rightFields.keys()])].filter(
-    (field) => !Equal.equals(leftFields.get(field), rightFields.get(field))
-  )
 }
 
 const make = Effect.gen(function* () {
