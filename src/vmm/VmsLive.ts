@@ -54,7 +54,7 @@ import * as VmRestores from "./VmRestores.ts"
 import * as VmRuns from "./VmRuns.ts"
 import * as VmSnapshotsLive from "./VmSnapshotsLive.ts"
 import * as VmSupervisor from "./VmSupervisor.ts"
-import { asidesOf } from "./Work.ts"
+import { filesOf } from "./Work.ts"
 import { machineOf, problemsOf, sourceOf, VmSpec } from "./VmSpec.ts"
 import { type StateError, type Vm, Vms } from "./Vms.ts"
 
@@ -322,7 +322,7 @@ const make = Effect.gen(function* () {
       yield* runs.stop(value, Duration.zero)
       yield* runs.erase(value)
       yield* Effect.ignore(SnapshotStore.removeAll(runs.paths, name))
-      for (const file of asidesOf(value.work)) {
+      for (const file of filesOf(value.work)) {
         yield* Effect.ignore(Effect.tryPromise(() => fs.rm(file, { force: true })))
       }
       yield* Effect.catchTag(records.remove(name), "StateConflict", Effect.die)
@@ -400,9 +400,9 @@ const make = Effect.gen(function* () {
           if (commands[present][command] === "refuse") return yield* refuse(name, command, present)
           const snapshots = yield* Effect.orElseSucceed(SnapshotStore.names(runs.paths, name), () => [])
           if (command === "remove" && snapshots.length > 0) return yield* new VmHasSnapshots({ name, snapshots })
-          yield* records.update(name, (present) => ({ ...present.value, removing: true }))
+          const marked = yield* records.update(name, (present) => ({ ...present.value, removing: true }))
           // From here on it is gone; whatever cannot be cleared away now goes at the next start.
-          yield* forget(record)
+          yield* forget(Option.getOrElse(marked, () => record))
         })
       ),
     setPolicy: (name, policy) =>
