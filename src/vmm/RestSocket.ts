@@ -12,6 +12,7 @@ import * as Schema from "effect/Schema"
 import * as http from "node:http"
 import type { Socket } from "node:net"
 import { connectTo } from "../taproot/SocketPath.ts"
+import { ControlLost } from "./Hypervisor.ts"
 
 /** Words with the VMM that failed. */
 export class RestFailed extends Schema.TaggedError<RestFailed>()("RestFailed", {
@@ -25,6 +26,9 @@ export class RestFailed extends Schema.TaggedError<RestFailed>()("RestFailed", {
     return `the VMM did not do "${this.request}" (${this.reason}): ${this.detail}`
   }
 }
+
+/** The same as whoever holds a machine is told. */
+export const lost = ({ detail, request }: RestFailed): ControlLost => new ControlLost({ command: request, detail })
 
 export interface Options {
   /** Absolute. */

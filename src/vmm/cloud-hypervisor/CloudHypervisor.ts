@@ -24,7 +24,6 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { existsSync } from "node:fs"
@@ -34,30 +33,24 @@ import type { Cgroups } from "../../host/Cgroups.ts"
 import * as ProcessExit from "../../taproot/ProcessExit.ts"
 import { Processes } from "../../taproot/Processes.ts"
 import * as Accelerator from "../Accelerator.ts"
+import { answered, COMING_UP } from "../ComingUp.ts"
 import { type Driver, noHotPlug, plainShape } from "../Driver.ts"
 import {
   beyond,
   type Capabilities,
   type Control,
   ControlLost,
-  type DriverFacts,
   type GuestEvent,
   type GuestState,
   HypervisorMissing,
   PlaceFailed
 } from "../Hypervisor.ts"
 import * as Launching from "../Launching.ts"
+import * as NeedsKvm from "../NeedsKvm.ts"
 import * as RestSocket from "../RestSocket.ts"
 import { Faults, ROOT, VmConfig, VmInfo, VmmPing } from "./Api.ts"
 import * as Config from "./Config.ts"
 import * as Events from "./Events.ts"
-
-export interface Options {
-  /** For what is tried; made when it is not there. */
-  readonly directory: string
-  /** Where the program is looked for. */
-  readonly path?: string
-}
 
 export const capabilities: Capabilities = {
   chipsets: ["q35"],
@@ -75,8 +68,6 @@ export const capabilities: Capabilities = {
   memory: false
 }
 
-const PROGRAM = "cloud-hypervisor"
-const COMING_UP = Duration.seconds(30)
 /** A machine with much memory takes its time to be started. */
 const STARTING = Duration.seconds(30)
 
@@ -89,8 +80,6 @@ const faultOf = (body: string): string =>
     onNone: () => body,
     onSome: (chain) => chain.join(": ")
   })
-
-const lost = ({ detail, request }: RestSocket.RestFailed) => new ControlLost({ command: request, detail })
 
 const states: Readonly<Record<VmInfo["state"], GuestState>> = {
   Created: "created",
@@ -105,8 +94,8 @@ const stateOf = (info: VmInfo, { booted, ended, panicked, shutDown }: Events.Sum
   panicked ? "panicked" : info.state === "Created" && booted && shutDown && !ended ? "powered-off" : states[info.state]
 
 const controlOf = (api: RestSocket.RestSocket, record: ReturnType<typeof Events.make>): Control => {
-  const info = Effect.mapError(api.ask("/vm.info", VmInfo), lost)
-  const put = (path: string) => Effect.mapError(api.send("PUT", path, { deadline: STARTING }), lost)
+  const info = Effect.mapError(api.ask("/vm.info", VmInfo), RestSocket.lost)
+  const put = (path: string) => Effect.mapError(api.send("PUT", path, { deadline: STARTING }), RestSocket.lost)
   // the record after the API: what the API says now is in it
   const state = Effect.flatMap(info, (now) => Effect.map(record.read, (said) => stateOf(now, said)))
   /** Resets that were asked for here, and are not in the record yet. */
@@ -149,46 +138,22 @@ const controlOf = (api: RestSocket.RestSocket, record: ReturnType<typeof Events.
 }
 
 export const driver = Effect.fnUntraced(function* (
-  options: Options
+  options: NeedsKvm.Options
 ): Effect.fn.Return<Driver, never, Processes | Cgroups> {
   const processes = yield* Processes
   const launching = yield* Launching.make
 
-  const failing = (path: string, version: string, problem: string): DriverFacts => ({
+  const { facts, sees } = NeedsKvm.examine(processes, launching, options, {
     name: "cloud-hypervisor",
-    path,
-    version,
-    problem,
-    acceleration: undefined,
-    capabilities
+    capabilities,
+    trial: (path, sees) =>
+      launching.trial(
+        join(options.directory, "cloud-hypervisor"),
+        [Accelerator.KERNEL],
+        [path, "--kernel", Launching.nameOf(3), "--memory", "size=64M", "--serial", "tty", "--console", "off"],
+        sees
+      )
   })
-
-  /** What it sees of the host's files. */
-  let sees: ReadonlyArray<string> | undefined
-  const trial = (path: string) =>
-    launching.trial(
-      join(options.directory, PROGRAM),
-      [Accelerator.KERNEL],
-      [path, "--kernel", Launching.nameOf(3), "--memory", "size=64M", "--serial", "tty", "--console", "off"],
-      sees
-    )
-
-  const examine = Effect.gen(function* () {
-    const path = yield* Launching.locate(PROGRAM, options.path)
-    if (path === undefined) return failing("", "", `there is no ${PROGRAM}`)
-    const words = yield* Effect.result(launching.versionOf(path, "--version"))
-    if (words._tag === "Failure") return failing(path, "", words.failure)
-    const version = /v(\d\S*)/.exec(words.success)?.[1] ?? ""
-    sees = yield* launching.enough(path, "--version", Launching.LIBRARIES)
-    const run = yield* Effect.result(trial(path))
-    if (run._tag === "Failure") return failing(path, version, run.failure.message)
-    const acceleration = yield* Accelerator.find(processes, run.success, Accelerator.saidByWord)
-    return acceleration.accelerator === "kvm"
-      ? { ...failing(path, version, ""), problem: undefined, acceleration }
-      : failing(path, version, `it needs KVM: ${acceleration.problem ?? ""}`)
-  })
-
-  const facts = Launching.remembered(examine)
 
   /** What of its options it has, by what it says itself. */
   const optionsOf = (path: string) =>
@@ -199,27 +164,6 @@ export const driver = Effect.fnUntraced(function* (
         noShutdown: help.includes("--no-shutdown")
       })
     })
-
-  /** The API of one that is there, as soon as it answers. */
-  const answering = (directory: string) => {
-    const api = RestSocket.make({ path: join(directory, Config.CONTROL_SOCKET), root: ROOT, fault: faultOf })
-    return api.ask("/vmm.ping", VmmPing, { deadline: COMING_UP }).pipe(
-      Effect.retry({
-        while: ({ reason }) => reason === "unreachable" || reason === "closed",
-        schedule: Schedule.spaced("20 millis")
-      }),
-      Effect.timeoutOrElse({
-        duration: COMING_UP,
-        orElse: () =>
-          new RestSocket.RestFailed({
-            request: "GET /vmm.ping",
-            reason: "silent",
-            detail: `nothing within ${Duration.format(COMING_UP)}`
-          })
-      }),
-      Effect.as(api)
-    )
-  }
 
   const lifeOf = (directory: string) =>
     Effect.flatMap(
@@ -266,17 +210,14 @@ export const driver = Effect.fnUntraced(function* (
         files,
         network: false,
         byName: true,
-        sees,
+        sees: sees(),
         terminal: true,
         words: [path, ...words]
       })
     }),
     control: Effect.fn("CloudHypervisor.control")(function* (directory, process) {
-      const ended = Effect.flatMap(
-        process.exit,
-        (exit) => new ControlLost({ command: "connect", detail: ProcessExit.describe(exit) })
-      )
-      const api = yield* Effect.raceFirst(Effect.mapError(answering(directory), lost), ended)
+      const api = RestSocket.make({ path: join(directory, Config.CONTROL_SOCKET), root: ROOT, fault: faultOf })
+      yield* answered(process, api.ask("/vmm.ping", VmmPing, { deadline: COMING_UP }), RestSocket.lost)
       const record = Events.make(join(directory, Config.EVENTS))
       const known = yield* Effect.result(api.ask("/vm.info", VmInfo))
       // one that an earlier brain started and did not get to make, or none did yet
@@ -285,7 +226,7 @@ export const driver = Effect.fnUntraced(function* (
           lifeOf(directory),
           ({ message }) => new ControlLost({ command: "vm.create", detail: message })
         )
-        yield* Effect.mapError(api.send("PUT", "/vm.create", { body: config, deadline: STARTING }), lost)
+        yield* Effect.mapError(api.send("PUT", "/vm.create", { body: config, deadline: STARTING }), RestSocket.lost)
       }
       return controlOf(api, record)
     }),

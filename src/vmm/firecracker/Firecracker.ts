@@ -26,7 +26,6 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { closeSync, constants, openSync, readSync } from "node:fs"
@@ -36,29 +35,23 @@ import type { Cgroups } from "../../host/Cgroups.ts"
 import * as ProcessExit from "../../taproot/ProcessExit.ts"
 import { Processes } from "../../taproot/Processes.ts"
 import * as Accelerator from "../Accelerator.ts"
+import { answered } from "../ComingUp.ts"
 import { type Driver, noHotPlug, plainShape } from "../Driver.ts"
 import {
   beyond,
   type Capabilities,
   type Control,
   ControlLost,
-  type DriverFacts,
   type GuestState,
   HypervisorMissing,
   type Place,
   PlaceFailed
 } from "../Hypervisor.ts"
 import * as Launching from "../Launching.ts"
+import * as NeedsKvm from "../NeedsKvm.ts"
 import * as RestSocket from "../RestSocket.ts"
 import { ConfigFile, Fault, InstanceInfo } from "./Api.ts"
 import * as Requests from "./Requests.ts"
-
-export interface Options {
-  /** For what is tried; made when it is not there. */
-  readonly directory: string
-  /** Where the program is looked for. */
-  readonly path?: string
-}
 
 export const capabilities: Capabilities = {
   chipsets: ["microvm"],
@@ -76,10 +69,8 @@ export const capabilities: Capabilities = {
   memory: false
 }
 
-const PROGRAM = "firecracker"
 /** `MAX_SUPPORTED_VCPUS`. */
 const MOST_CPUS = 32
-const COMING_UP = Duration.seconds(30)
 /** A machine with much memory takes its time to be started. */
 const STARTING = Duration.seconds(30)
 
@@ -105,8 +96,6 @@ const faultOf = (body: string): string =>
     onNone: () => body,
     onSome: ({ fault_message }) => fault_message
   })
-
-const lost = ({ detail, request }: RestSocket.RestFailed) => new ControlLost({ command: request, detail })
 
 /** Whether a file is an ELF one: the only kernels that it boots on this architecture. One that cannot be read is told of elsewhere. */
 const isKernel = (path: string): boolean => {
@@ -141,11 +130,11 @@ const secure = (directory: string): Effect.Effect<boolean> =>
   })
 
 const controlOf = (api: RestSocket.RestSocket): Control => {
-  const state = Effect.map(Effect.mapError(api.ask("/", InstanceInfo), lost), ({ state }) => states[state])
+  const state = Effect.map(Effect.mapError(api.ask("/", InstanceInfo), RestSocket.lost), ({ state }) => states[state])
   const change = (to: "Paused" | "Resumed") =>
-    Effect.mapError(api.send("PATCH", "/vm", { body: { state: to }, deadline: STARTING }), lost)
+    Effect.mapError(api.send("PATCH", "/vm", { body: { state: to }, deadline: STARTING }), RestSocket.lost)
   const act = (action: "InstanceStart" | "SendCtrlAltDel") =>
-    Effect.mapError(api.send("PUT", "/actions", { body: { action_type: action }, deadline: STARTING }), lost)
+    Effect.mapError(api.send("PUT", "/actions", { body: { action_type: action }, deadline: STARTING }), RestSocket.lost)
   return {
     state,
     // it says nothing by itself, and ends with its guest
@@ -161,57 +150,33 @@ const controlOf = (api: RestSocket.RestSocket): Control => {
 }
 
 export const driver = Effect.fnUntraced(function* (
-  options: Options
+  options: NeedsKvm.Options
 ): Effect.fn.Return<Driver, never, Processes | Cgroups> {
   const processes = yield* Processes
   const launching = yield* Launching.make
 
-  const failing = (path: string, version: string, problem: string): DriverFacts => ({
+  const { facts, sees } = NeedsKvm.examine(processes, launching, options, {
     name: "firecracker",
-    path,
-    version,
-    problem,
-    acceleration: undefined,
-    capabilities
-  })
-
-  /** What it sees of the host's files. */
-  let sees: ReadonlyArray<string> | undefined
-  const trial = (path: string) =>
-    launching.trial(
-      join(options.directory, PROGRAM),
-      [
-        Accelerator.KERNEL,
-        Buffer.from(
-          JSON.stringify(
-            Schema.encodeSync(ConfigFile)({
-              "boot-source": { kernel_image_path: Launching.nameOf(3) },
-              "machine-config": { vcpu_count: 1, mem_size_mib: 64 },
-              drives: []
-            })
+    capabilities,
+    trial: (path, sees) =>
+      launching.trial(
+        join(options.directory, "firecracker"),
+        [
+          Accelerator.KERNEL,
+          Buffer.from(
+            JSON.stringify(
+              Schema.encodeSync(ConfigFile)({
+                "boot-source": { kernel_image_path: Launching.nameOf(3) },
+                "machine-config": { vcpu_count: 1, mem_size_mib: 64 },
+                drives: []
+              })
+            )
           )
-        )
-      ],
-      [path, "--no-api", "--config-file", Launching.nameOf(4), "--level", "Error"],
-      sees
-    )
-
-  const examine = Effect.gen(function* () {
-    const path = yield* Launching.locate(PROGRAM, options.path)
-    if (path === undefined) return failing("", "", `there is no ${PROGRAM}`)
-    const words = yield* Effect.result(launching.versionOf(path, "--version"))
-    if (words._tag === "Failure") return failing(path, "", words.failure)
-    const version = /v(\d\S*)/.exec(words.success)?.[1] ?? ""
-    sees = yield* launching.enough(path, "--version", Launching.LIBRARIES)
-    const run = yield* Effect.result(trial(path))
-    if (run._tag === "Failure") return failing(path, version, run.failure.message)
-    const acceleration = yield* Accelerator.find(processes, run.success, Accelerator.saidByWord)
-    return acceleration.accelerator === "kvm"
-      ? { ...failing(path, version, ""), problem: undefined, acceleration }
-      : failing(path, version, `it needs KVM: ${acceleration.problem ?? ""}`)
+        ],
+        [path, "--no-api", "--config-file", Launching.nameOf(4), "--level", "Error"],
+        sees
+      )
   })
-
-  const facts = Launching.remembered(examine)
 
   const prepared = ({ directory, user }: Place) =>
     Effect.tryPromise({
@@ -249,42 +214,24 @@ export const driver = Effect.fnUntraced(function* (
       const handed = [...files, { descriptor, path: yield* prepared(place), kind: "dir" } as const]
       const socket = `${Launching.nameOf(descriptor)}/${SOCKET}`
       const words = [path, "--id", machine.name, "--api-sock", socket, "--level", "Error"]
-      return yield* launching.spawn(request, { files: handed, network: false, byName: true, sees, words })
+      return yield* launching.spawn(request, { files: handed, network: false, byName: true, sees: sees(), words })
     }),
     control: Effect.fn("Firecracker.control")(function* (directory, process) {
       const api = RestSocket.make({ path: join(directory, CONTROL), fault: faultOf })
-      const up = Effect.flatMap(secure(directory), (made) =>
+      const reached = Effect.flatMap(secure(directory), (made) =>
         made
           ? api.ask("/", InstanceInfo)
           : new RestSocket.RestFailed({ request: "GET /", reason: "unreachable", detail: "it has made no socket" })
-      ).pipe(
-        Effect.retry({
-          while: ({ reason }) => reason === "unreachable" || reason === "closed",
-          schedule: Schedule.spaced("20 millis")
-        }),
-        Effect.timeoutOrElse({
-          duration: COMING_UP,
-          orElse: () =>
-            new RestSocket.RestFailed({
-              request: "GET /",
-              reason: "silent",
-              detail: `nothing within ${Duration.format(COMING_UP)}`
-            })
-        }),
-        Effect.mapError(lost)
       )
-      const ended = Effect.flatMap(
-        process.exit,
-        (exit) => new ControlLost({ command: "connect", detail: ProcessExit.describe(exit) })
-      )
-      const info = yield* Effect.raceFirst(up, ended)
+      const info = yield* answered(process, reached, RestSocket.lost)
       if (info.state === "Not started") {
         // asking for the same again is fine: each replaces what was asked for before
         const stored = yield* Effect.tryPromise(() => fs.readFile(join(directory, REQUESTS), "utf8")).pipe(
           Effect.flatMap(Schema.decodeUnknownEffect(Stored)),
           Effect.mapError(({ message }) => new ControlLost({ command: "configure", detail: message }))
         )
-        for (const { body, method, path } of stored) yield* Effect.mapError(api.send(method, path, { body }), lost)
+        for (const { body, method, path } of stored)
+          yield* Effect.mapError(api.send(method, path, { body }), RestSocket.lost)
       }
       return controlOf(api)
     }),

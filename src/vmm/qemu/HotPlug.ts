@@ -22,7 +22,7 @@ import type { Process, Processes } from "../../taproot/Processes.ts"
 import { type Control, ControlLost, DeviceKept } from "../Hypervisor.ts"
 import type { Disk, Nic } from "../Machine.ts"
 import * as Arguments from "./Arguments.ts"
-import type { Qmp, QmpFailed } from "./Qmp.ts"
+import { isRefused, lost, type Qmp } from "./Qmp.ts"
 
 /** How long a guest may take to let go. */
 const LETTING_GO = "20 seconds"
@@ -49,8 +49,6 @@ export const deviceName = /^((?:disk|net)-[a-z0-9]+)-device$/
 export const PERIPHERAL = "/machine/peripheral"
 const Q35 = { chipset: "q35" } as const
 
-const isRefused = ({ reason }: QmpFailed): boolean => reason === "refused"
-
 /** Whether a process has this host's network. */
 const hasNetwork = (pid: number): boolean => {
   try {
@@ -67,8 +65,6 @@ export interface Options {
   /** The machine's own. */
   readonly directory: string
 }
-
-const lostBy = ({ command, detail }: QmpFailed) => new ControlLost({ command, detail })
 
 export const make = ({
   directory,
@@ -100,7 +96,7 @@ export const make = ({
 
   const slotFor = (command: string) =>
     Effect.gen(function* () {
-      const slot = yield* Effect.mapError(Effect.flatMap(peripherals, freeSlot), lostBy)
+      const slot = yield* Effect.mapError(Effect.flatMap(peripherals, freeSlot), lost)
       if (Option.isSome(slot)) return slot.value
       return yield* new ControlLost({
         command,
@@ -151,13 +147,13 @@ export const make = ({
           ? new Set([...present].flatMap((name) => deviceName.exec(name)?.[1] ?? []))
           : undefined
       ),
-      lostBy
+      lost
     ),
 
     attachDisk: (disk) =>
       Effect.gen(function* () {
         const slot = yield* slotFor("attach-disk")
-        yield* Effect.mapError(clear(disk.id), lostBy)
+        yield* Effect.mapError(clear(disk.id), lost)
         const set = yield* hand(disk)
         yield* Effect.mapError(
           Effect.gen(function* () {
@@ -165,7 +161,7 @@ export const make = ({
             yield* tell("blockdev-add", Arguments.imageNode(disk))
             yield* tell("device_add", Arguments.diskDevice(Q35, disk, slot))
           }),
-          lostBy
+          lost
         )
       }),
 
@@ -190,7 +186,7 @@ export const make = ({
             })
             yield* tell("device_add", Arguments.nicDevice(Q35, nic, slot))
           }),
-          lostBy
+          lost
         )
       }),
 
@@ -206,7 +202,7 @@ export const make = ({
             Effect.catchIf(qmp.ask("qom-get", Schema.String, { arguments: drive(index) }), isRefused, () =>
               Effect.succeed(undefined)
             ),
-            lostBy
+            lost
           )
           if (present === undefined) break
           if (present === disk.id) return Arguments.emptyName(index)
@@ -214,7 +210,7 @@ export const make = ({
         }
         const [place] = free
         if (place === undefined) return yield* new ControlLost({ command: "insert", detail: "it has no empty disk" })
-        yield* Effect.mapError(clear(disk.id), lostBy)
+        yield* Effect.mapError(clear(disk.id), lost)
         const set = yield* hand(disk)
         yield* Effect.mapError(
           Effect.gen(function* () {
@@ -222,7 +218,7 @@ export const make = ({
             yield* tell("blockdev-add", Arguments.imageNode(disk))
             yield* tell("qom-set", { ...drive(place), value: disk.id })
           }),
-          lostBy
+          lost
         )
         return Arguments.emptyName(place)
       }),
@@ -231,10 +227,10 @@ export const make = ({
       Effect.gen(function* () {
         const device = `${id}-device`
         const events = yield* qmp.events
-        const isThere = Effect.map(Effect.mapError(peripherals, lostBy), (present) => present.has(device))
+        const isThere = Effect.map(Effect.mapError(peripherals, lost), (present) => present.has(device))
         if (yield* isThere) {
           // one that is on its way out already says so
-          yield* Effect.mapError(tellAnyway("device_del", { id: device }), lostBy)
+          yield* Effect.mapError(tellAnyway("device_del", { id: device }), lost)
           const told = yield* events.pipe(
             Stream.filter(({ data }) => data["device"] === device),
             Stream.filter(({ name }) => name === "DEVICE_DELETED" || name === "DEVICE_UNPLUG_GUEST_ERROR"),
@@ -247,7 +243,7 @@ export const make = ({
           }
           if (yield* isThere) return yield* new DeviceKept({ id, detail: `it has not within ${LETTING_GO}` })
         }
-        yield* Effect.mapError(clear(id), lostBy)
+        yield* Effect.mapError(clear(id), lost)
       }).pipe(Effect.scoped)
   }
 }

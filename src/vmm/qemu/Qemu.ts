@@ -12,25 +12,22 @@
  * - Where we are not root all machines run as who we are, and see what we see. So does a QEMU that does not start without more of
  *   the host than distributions have it need; the log tells.
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as fs from "node:fs/promises"
 import { existsSync } from "node:fs"
 import { join } from "node:path"
 import type { Cgroups } from "../../host/Cgroups.ts"
-import * as ProcessExit from "../../taproot/ProcessExit.ts"
 import { Processes } from "../../taproot/Processes.ts"
 import * as Accelerator from "../Accelerator.ts"
+import { answered } from "../ComingUp.ts"
 import { choosing, type Driver } from "../Driver.ts"
 import {
   beyond,
   type Capabilities,
   type Control,
-  ControlLost,
   type DriverFacts,
   type GuestEvent,
   type GuestState,
@@ -92,8 +89,6 @@ const SEEN = [
   "/usr/local/share/qemu"
 ]
 
-const COMING_UP = Duration.seconds(30)
-
 const Status = Schema.Struct({ status: Schema.String })
 
 /** QEMU's run states as ours; what is not here says that the guest stands still for a moment. */
@@ -127,11 +122,10 @@ const meaningOf = ({ data, name }: Qmp.QmpEvent): ReadonlyArray<GuestEvent> =>
 const controlOf = (options: HotPlug.Options): Control => {
   const { directory, processes, qmp } = options
   const isHandedFiles = existsSync(join(directory, Arguments.HAND_SOCKET))
-  const lost = (error: Qmp.QmpFailed) => new ControlLost({ command: error.command, detail: error.detail })
-  const execute = (command: string) => Effect.asVoid(Effect.mapError(qmp.execute(command), lost))
+  const execute = (command: string) => Effect.asVoid(Effect.mapError(qmp.execute(command), Qmp.lost))
   return {
     state: Effect.map(
-      Effect.mapError(qmp.ask("query-status", Status), lost),
+      Effect.mapError(qmp.ask("query-status", Status), Qmp.lost),
       ({ status }): GuestState => states[status] ?? "paused"
     ),
     events: Effect.map(
@@ -145,7 +139,7 @@ const controlOf = (options: HotPlug.Options): Control => {
     memory: isHandedFiles ? QemuMemory.make(processes, directory, qmp) : undefined,
     ...HotPlug.make(options),
     shape: Resize.make(qmp),
-    lost: Effect.map(qmp.closed, lost)
+    lost: Effect.map(qmp.closed, Qmp.lost)
   }
 }
 
@@ -227,29 +221,8 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
     }),
     control: Effect.fn("Qemu.control")(function* (directory, running) {
       const socket = join(directory, Arguments.CONTROL_SOCKET)
-      const connected = Qmp.connect(socket).pipe(
-        Effect.retry({
-          while: ({ reason }) => reason === "unreachable" || reason === "closed",
-          schedule: Schedule.spaced("20 millis")
-        }),
-        Effect.timeoutOrElse({
-          duration: COMING_UP,
-          orElse: () =>
-            new Qmp.QmpFailed({
-              command: "connect",
-              reason: "silent",
-              detail: `nothing within ${Duration.format(COMING_UP)}`
-            })
-        })
-      )
-      const ended = Effect.flatMap(
-        running.exit,
-        (exit) => new Qmp.QmpFailed({ command: "connect", reason: "closed", detail: ProcessExit.describe(exit) })
-      )
-      return yield* Effect.mapBoth(Effect.raceFirst(connected, ended), {
-        onSuccess: (qmp) => controlOf({ qmp, processes, process: running, directory }),
-        onFailure: ({ command, detail }) => new ControlLost({ command, detail })
-      })
+      const qmp = yield* answered(running, Qmp.connect(socket), Qmp.lost)
+      return controlOf({ qmp, processes, process: running, directory })
     })
   }
 })

@@ -68,7 +68,6 @@ const Given = Schema.fromJsonString(
 
 /** The memory of the machine in `directory`, whose first monitor is `qmp`. */
 export const make = (processes: Processes["Service"], directory: string, qmp: Qmp.Qmp): Memory => {
-  const lost = (error: Qmp.QmpFailed) => new ControlLost({ command: error.command, detail: error.detail })
   const failed = (command: string, detail: string) => new ControlLost({ command, detail })
 
   /** Has the machine given what `what` says, under `NAME`. */
@@ -95,9 +94,9 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
   const onSecond = (place: string, command: string, options: Qmp.CommandOptions) =>
     Effect.scoped(
       Effect.flatMap(Qmp.connect(join(place, Arguments.HAND_SOCKET)), (second) => second.execute(command, options))
-    ).pipe(Effect.mapError(lost))
+    ).pipe(Effect.mapError(Qmp.lost))
 
-  const how = (asked: Qmp.Qmp) => Effect.mapError(asked.ask("query-migrate", Migration), lost)
+  const how = (asked: Qmp.Qmp) => Effect.mapError(asked.ask("query-migrate", Migration), Qmp.lost)
 
   /** Waits for the end of a migration; `hurry` has the guest stopped. When its guest has begun to stand still. */
   const finish = (asked: Qmp.Qmp, command: string, hurry: boolean) =>
@@ -116,13 +115,13 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
         if (now - moved.at > STUCK) return yield* failed(command, `nothing has moved for ${STUCK / 1000} s`)
         if (hurry && !isStopped && (now - began > PATIENCE || (ram?.["dirty-sync-count"] ?? 0) > MOST_PASSES)) {
           isStopped = true
-          yield* Effect.mapError(asked.execute("stop"), lost)
+          yield* Effect.mapError(asked.execute("stop"), Qmp.lost)
         }
         yield* Effect.sleep(LOOK_AGAIN)
       }
     })
 
-  const runState = Effect.map(Effect.mapError(qmp.ask("query-status", Status), lost), (now) => now.status)
+  const runState = Effect.map(Effect.mapError(qmp.ask("query-status", Status), Qmp.lost), (now) => now.status)
 
   const isSent = Effect.map(runState, (now) => now === "postmigrate")
 
@@ -157,7 +156,7 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
         const type = yield* property("/machine", "type")
         return { type: type.replace(/-machine$/, ""), slots: yield* slots }
       }),
-      lost
+      Qmp.lost
     ),
     save: (file) =>
       hand(`new:${file}`).pipe(Effect.andThen(start), Effect.andThen(finish(qmp, "save", true)), Effect.flatMap(since)),
@@ -182,11 +181,11 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
       Effect.gen(function* () {
         const { status = "none" } = yield* how(qmp)
         if (active.has(status)) {
-          yield* Effect.mapError(qmp.execute("migrate_cancel"), lost)
+          yield* Effect.mapError(qmp.execute("migrate_cancel"), Qmp.lost)
           // one that was about to be done is done
           yield* Effect.ignore(finish(qmp, "cancel", false))
         }
-        if (goOn && stopped.has(yield* runState)) yield* Effect.mapError(qmp.execute("cont"), lost)
+        if (goOn && stopped.has(yield* runState)) yield* Effect.mapError(qmp.execute("cont"), Qmp.lost)
       }),
     isSent,
     claim: (nics) =>
@@ -194,7 +193,7 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
         const words = (command: string) =>
           Effect.mapError(
             qmp.ask("human-monitor-command", Schema.String, { arguments: { "command-line": command } }),
-            lost
+            Qmp.lost
           )
         for (const { forwards, id } of nics) {
           for (const { guestPort, hostAddress, hostPort, protocol } of forwards) {

@@ -18,6 +18,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { ControlLost } from "../Hypervisor.ts"
 import { type QmpEvent, QmpLines, type QmpMessage } from "./QmpLines.ts"
 import { connectTo } from "../../taproot/SocketPath.ts"
 
@@ -35,6 +36,12 @@ export class QmpFailed extends Schema.TaggedError<QmpFailed>()("QmpFailed", {
     return `the VMM did not do "${this.command}" (${this.reason}): ${this.detail}`
   }
 }
+
+/** The same as whoever holds a machine is told. */
+export const lost = ({ command, detail }: QmpFailed): ControlLost => new ControlLost({ command, detail })
+
+/** It has heard the command, and will not do it. */
+export const isRefused = ({ reason }: QmpFailed): boolean => reason === "refused"
 
 export interface CommandOptions {
   readonly arguments?: Readonly<Record<string, unknown>>

@@ -13,7 +13,7 @@ import * as Schema from "effect/Schema"
 import { type Control, ControlLost, DeviceKept } from "../Hypervisor.ts"
 import type { Disk, Machine } from "../Machine.ts"
 import * as Arguments from "./Arguments.ts"
-import type { Qmp, QmpFailed } from "./Qmp.ts"
+import { isRefused, lost, type Qmp } from "./Qmp.ts"
 
 /** How long a guest may take. */
 const FOLLOWING = "20 seconds"
@@ -46,9 +46,6 @@ const PLUGGED = /^\/machine\/peripheral\/(cpu-[0-9-]+)$/
 /** A guest is looked at as long as it may take. */
 const patience = Schedule.spaced("200 millis").pipe(Schedule.upTo({ duration: FOLLOWING }))
 
-const lostBy = ({ command, detail }: QmpFailed) => new ControlLost({ command, detail })
-const isRefused = ({ reason }: QmpFailed): boolean => reason === "refused"
-
 /** Its place, as a name. */
 const nameOf = ({ props }: Place): string =>
   `cpu-${["socket-id", "core-id", "thread-id"].map((key) => props[key] ?? 0).join("-")}`
@@ -63,7 +60,7 @@ const inOrder = (one: Place, other: Place): number => {
 
 export const make = (qmp: Qmp): Control["shape"] => {
   const tell = (command: string, words: Readonly<Record<string, unknown>>) =>
-    Effect.asVoid(Effect.mapError(qmp.execute(command, { arguments: words }), lostBy))
+    Effect.asVoid(Effect.mapError(qmp.execute(command, { arguments: words }), lost))
 
   const growDisk = (nodes: typeof Nodes.Type, { id, sizeBytes = 0 }: Disk) => {
     const present = nodes.find((node) => node["node-name"] === id)?.image["virtual-size"]
@@ -91,7 +88,7 @@ export const make = (qmp: Qmp): Control["shape"] => {
     return Effect.asVoid(
       Effect.mapError(
         Effect.catchIf(inside, isRefused, () => at(`${id}-device`)),
-        lostBy
+        lost
       )
     )
   }
@@ -101,7 +98,7 @@ export const make = (qmp: Qmp): Control["shape"] => {
       if (machine.disks.some(({ sizeBytes }) => sizeBytes !== undefined)) {
         const nodes = yield* Effect.mapError(
           qmp.ask("query-named-block-nodes", Nodes, { arguments: { flat: true } }),
-          lostBy
+          lost
         )
         for (const disk of machine.disks) yield* growDisk(nodes, disk)
       }
@@ -110,7 +107,7 @@ export const make = (qmp: Qmp): Control["shape"] => {
 
   const places = Effect.mapError(
     Effect.catchIf(qmp.ask("query-hotpluggable-cpus", Places), isRefused, () => Effect.succeed<typeof Places.Type>([])),
-    lostBy
+    lost
   )
 
   /** Has the guest give one up. That it is gone no event says under emulation: it is looked for. */
@@ -162,9 +159,9 @@ export const make = (qmp: Qmp): Control["shape"] => {
     Effect.gen(function* () {
       const requested = yield* Effect.mapError(
         Effect.catchIf(Effect.asSome(property("requested-size")), isRefused, () => Effect.succeedNone),
-        lostBy
+        lost
       )
-      const { "base-memory": base } = yield* Effect.mapError(qmp.ask("query-memory-size-summary", Memory), lostBy)
+      const { "base-memory": base } = yield* Effect.mapError(qmp.ask("query-memory-size-summary", Memory), lost)
       if (Option.isNone(requested)) {
         if (Math.abs(memoryBytes - base) < MIB) return
         return yield* new ControlLost({
@@ -181,7 +178,7 @@ export const make = (qmp: Qmp): Control["shape"] => {
       }
       if (requested.value !== wanted)
         yield* tell("qom-set", { path: device, property: "requested-size", value: wanted })
-      const follows = Effect.mapError(property("size"), lostBy)
+      const follows = Effect.mapError(property("size"), lost)
       const had = yield* follows
       if (had === wanted) return
       yield* follows.pipe(
@@ -203,7 +200,7 @@ export const make = (qmp: Qmp): Control["shape"] => {
   const balloon = ({ balloonBytes }: Machine) =>
     Effect.gen(function* () {
       if (balloonBytes === undefined) return
-      const { actual } = yield* Effect.mapError(qmp.ask("query-balloon", Balloon), lostBy)
+      const { actual } = yield* Effect.mapError(qmp.ask("query-balloon", Balloon), lost)
       if (actual !== balloonBytes) yield* tell("balloon", { value: balloonBytes })
     })
 
