@@ -89,6 +89,21 @@ export const inspect = ({ format, path }: Pick<DiskSpec, "format" | "path">): Ef
     })
   )
 
+/** What a file begins with: at most so many bytes of it, however long it is. */
+export const start = (path: string, bytes: number): Effect.Effect<Buffer, string> =>
+  opened(path, (file) =>
+    attempt(async () => {
+      const found = Buffer.alloc(bytes)
+      let length = 0
+      while (length < bytes) {
+        const { bytesRead } = await file.read(found, length, bytes - length, length)
+        if (bytesRead === 0) break
+        length += bytesRead
+      }
+      return found.subarray(0, length)
+    })
+  )
+
 /** How many bytes the guest finds on a disk that is a file. */
 export const sizeOf = ({ format, path }: Pick<DiskSpec, "format" | "path">): Effect.Effect<number, string> =>
   opened(path, (file) =>

@@ -80,10 +80,13 @@ export const problemsOf = ({ cloudInit, ignition }: Seeded): ReadonlyArray<Field
   return found.flatMap(([field, problem]) => (problem === undefined ? [] : [{ field, problem }]))
 }
 
+/** Quoted: a name like `12`, `1e3` or `null` is something else in YAML. */
+const metaDataOf = (name: string): string => `instance-id: "${name}"\nlocal-hostname: "${name}"\n`
+
 /** The disk that cloud-init looks for. */
 export const cloudInitDisk = (name: string, { metaData, networkConfig, userData }: CloudInit): Uint8Array =>
   Iso9660.image("cidata", [
     { name: "user-data", content: Buffer.from(userData) },
-    { name: "meta-data", content: Buffer.from(metaData ?? `instance-id: ${name}\nlocal-hostname: ${name}\n`) },
+    { name: "meta-data", content: Buffer.from(metaData ?? metaDataOf(name)) },
     ...(networkConfig === undefined ? [] : [{ name: "network-config", content: Buffer.from(networkConfig) }])
   ])

@@ -6,6 +6,7 @@
  * ({@link clearAsides}).
  */
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { createHash } from "node:crypto"
@@ -50,7 +51,13 @@ export const read = (
     const stat = yield* Files.attempt("look at", file, () => fs.stat(file))
     if (stat.size > MOST_MANIFEST) return yield* unusable(`${file} is too long`)
     const text = yield* Files.attempt("read", file, () => fs.readFile(file, "utf8"))
-    return yield* Schema.decodeEffect(Text)(text)
+    const manifest = yield* Schema.decodeEffect(Text)(text)
+    // a directory that was copied or renamed: its paths would be another one's
+    const own = [manifest.name, manifest.spec.name, manifest.snapshot]
+    if (!Equal.equals(own, [name, name, snapshot])) {
+      return yield* unusable(`${file} is of snapshot ${manifest.snapshot} of ${manifest.name}`)
+    }
+    return manifest
   }).pipe(
     Effect.catchTags({
       StorageFailed: ({ message }) => unusable(message),

@@ -61,17 +61,17 @@ export const problemsOf = ({
   ]
 }
 
-const variablesProblem = (path: string): Effect.Effect<void, string> =>
+/** The variables in a file of a person's, who may have named anything. */
+const variablesIn = (path: string): Effect.Effect<Buffer, string> =>
   Effect.gen(function* () {
     yield* Disks.plain(path)
-    const bytes = yield* Effect.tryPromise({ try: () => fs.readFile(path), catch: String })
+    const bytes = yield* Disks.start(path, VARIABLES.bytes + 1)
     const { signature, signatureAt } = VARIABLES
     const said = bytes.toString("latin1", signatureAt, signatureAt + signature.length)
-    if (bytes.length !== VARIABLES.bytes || said !== signature) {
-      return yield* Effect.fail(
-        `it is no file of variables of this firmware, which has ${VARIABLES.bytes} bytes, like ${OVMF}/OVMF_VARS_4M.fd`
-      )
-    }
+    if (bytes.length === VARIABLES.bytes && said === signature) return bytes
+    return yield* Effect.fail(
+      `it is no file of variables of this firmware, which has ${VARIABLES.bytes} bytes, like ${OVMF}/OVMF_VARS_4M.fd`
+    )
   })
 
 /** What of the host's files its firmware lacks, by the field that wants it. */
@@ -91,32 +91,33 @@ export const hostProblems = (spec: Firmed, directory = OVMF): Effect.Effect<Read
       ofPackage(codeOf(spec, directory)),
       spec.firmwareVariables === undefined
         ? ofPackage(template)
-        : look("firmwareVariables", variablesProblem(template), (problem) => problem)
+        : look("firmwareVariables", Effect.asVoid(variablesIn(template)), (problem) => problem)
     ]),
     (found) => found.flat()
   )
 }
 
+const isThere = (path: string) =>
+  Effect.promise(() =>
+    fs.lstat(path).then(
+      () => true,
+      () => false
+    )
+  )
+
 /** Gives a machine that has no variables yet its own, whole or not at all. What is there stays, whatever it is. */
 export const prepareVariables = (spec: Firmed, place: string): Effect.Effect<void, string> =>
-  isWanted(spec)
-    ? Effect.tryPromise({
-        try: async () => {
-          const isThere = await fs.lstat(place).then(
-            () => true,
-            () => false
-          )
-          if (isThere) return
-          await fs.mkdir(dirname(place), { recursive: true, mode: 0o700 })
-          const making = `${place}.new`
-          await fs.rm(making, { force: true })
-          await fs.writeFile(making, await fs.readFile(templateOf(spec, OVMF)), {
-            mode: 0o600,
-            flag: "wx",
-            flush: true
-          })
-          await fs.rename(making, place)
-        },
-        catch: String
-      })
-    : Effect.void
+  Effect.gen(function* () {
+    if (!isWanted(spec) || (yield* isThere(place))) return
+    const bytes = yield* variablesIn(templateOf(spec, OVMF))
+    yield* Effect.tryPromise({
+      try: async () => {
+        await fs.mkdir(dirname(place), { recursive: true, mode: 0o700 })
+        const making = `${place}.new`
+        await fs.rm(making, { force: true })
+        await fs.writeFile(making, bytes, { mode: 0o600, flag: "wx", flush: true })
+        await fs.rename(making, place)
+      },
+      catch: String
+    })
+  })

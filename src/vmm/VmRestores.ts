@@ -28,7 +28,7 @@ import { SnapshotFailed, SnapshotUnusable, VmCannot } from "./SnapshotError.ts"
 import type { SnapshotManifest } from "./SnapshotManifest.ts"
 import * as SnapshotStore from "./SnapshotStore.ts"
 import * as Users from "./Users.ts"
-import { VmAlreadyExists, VmSpecInvalid, VmWrongState } from "./VmError.ts"
+import { VmAlreadyExists, VmNotFound, VmSpecInvalid, VmWrongState } from "./VmError.ts"
 import { VmLocks } from "./VmLocks.ts"
 import * as VmPaths from "./VmPaths.ts"
 import { VmRuns } from "./VmRuns.ts"
@@ -130,6 +130,9 @@ const make = Effect.gen(function* () {
     return yield* new VmWrongState({ name, command: "restore", state: present, hint: hint("restore") })
   })
 
+  const removeAsides = (files: ReadonlyArray<{ readonly aside: string }>) =>
+    Effect.forEach(files, ({ aside }) => Effect.ignore(Files.remove(aside)), { discard: true })
+
   /** Copies beside the places that they are for. */
   const copyAside = (name: string, manifest: SnapshotManifest) =>
     Effect.gen(function* () {
@@ -176,8 +179,12 @@ const make = Effect.gen(function* () {
       )
       yield* Effect.onError(Effect.mapError(copies, failed(name, "restore")), () =>
         Effect.gen(function* () {
-          for (const { aside } of moved) yield* Effect.ignore(Files.remove(aside))
-          yield* Effect.ignore(records.update(name, ({ value }) => Records.withWork(value, undefined)))
+          yield* removeAsides(moved)
+          yield* Effect.ignore(
+            records.update(name, ({ value }) =>
+              value.work?._tag === "Copying" ? Records.withWork(value, undefined) : value
+            )
+          )
         })
       )
       return moved
@@ -187,13 +194,19 @@ const make = Effect.gen(function* () {
   const decide = (name: string, manifest: SnapshotManifest, files: ReadonlyArray<{ aside: string; target: string }>) =>
     Effect.gen(function* () {
       const work = goOn(manifest, files)
-      yield* records.update(name, ({ value }) => {
+      const changed = yield* records.update(name, ({ value }) => {
+        if (value.work?._tag !== "Copying") return value
         const { grace: _, paused: __, ...rest } = value
         const { restart: ___, ...then } = manifest.spec
         const { console, labels, restart, stopGracePeriod } = value.spec
         const spec = new VmSpec({ ...then, restart, labels, console, stopGracePeriod })
         return Records.withWork({ ...rest, spec, desired: "running", completed: false }, work)
       })
+      if (Option.isNone(changed) || changed.value.value.work?._tag !== "Restoring") {
+        // removed while its disks were being copied, and perhaps made anew
+        yield* removeAsides(files)
+        return yield* new VmNotFound({ name })
+      }
       const path = VmSupervisor.vmPath(name)
       const { state: present } = yield* vms.get(name)
       const tree = yield* supervisor.tree

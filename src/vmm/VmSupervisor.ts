@@ -113,8 +113,9 @@ const reconcile = Effect.fn("vmm.reconcile")(function* (records: Records.Records
     }
   }
   yield* Effect.ignore(SnapshotStore.clearAsides(paths))
-  for (const { name, value } of found.records) {
-    for (const file of Work.asidesOf(value.work))
+  for (const record of found.records) {
+    const { name, value } = record
+    for (const file of Records.isRemoving(record) ? Work.filesOf(value.work) : Work.asidesOf(value.work))
       yield* Effect.ignore(Effect.tryPromise(() => fs.rm(file, { force: true })))
     if (value.work?._tag === "Copying") {
       yield* Effect.ignore(records.update(name, (record) => Records.withWork(record.value, undefined)))

@@ -90,11 +90,15 @@ export const lifeToSettle = (work: Work | undefined): string | undefined => {
   return "life" in work ? work.life : "from" in work ? work.from : undefined
 }
 
+/** Files beside those of the machine, or of one that is not whole: they go with it when it is removed. */
+export const filesOf = (work: Work | undefined): ReadonlyArray<string> =>
+  work === undefined || !("files" in work)
+    ? []
+    : work.files.map((file) => (typeof file === "string" ? file : file.aside))
+
 /** Files that go when the work is undone. */
-export const asidesOf = (work: Work | undefined): ReadonlyArray<string> => {
-  if (work === undefined || !["drop", "forget"].includes(found(work)) || !("files" in work)) return []
-  return work.files.map((file) => (typeof file === "string" ? file : file.aside))
-}
+export const asidesOf = (work: Work | undefined): ReadonlyArray<string> =>
+  work !== undefined && ["drop", "forget"].includes(found(work)) ? filesOf(work) : []
 
 /** Moves the copies to their places; those that are there already were moved before. */
 export const putInPlace = (files: ReadonlyArray<typeof Moved.Type>) =>

@@ -23,8 +23,8 @@ describe("Seeds", () => {
         for (const line of [
           "guest: user-data: #cloud-config",
           "guest: user-data: hostname: seeded",
-          "guest: meta-data: instance-id: web",
-          "guest: meta-data: local-hostname: web",
+          'guest: meta-data: instance-id: "web"',
+          'guest: meta-data: local-hostname: "web"',
           "guest: network-config: version: 2",
           'guest: ignition: {"ignition": {"version": "3.4.0"}}'
         ]) {

@@ -15,6 +15,7 @@ import {
   writeFileSync
 } from "node:fs"
 import { join } from "node:path"
+import { kill } from "node:process"
 import { VmMoves, VmRestores, VmSnapshots } from "../../src/vmm/VmSnapshots.ts"
 import { eventually } from "../support/eventually.ts"
 import * as Taproot from "../support/taproot.ts"
@@ -27,6 +28,19 @@ const fill = (directory: string) => {
   const { bavail, bsize } = statfsSync(directory)
   spawnSync("fallocate", ["-l", String(bavail * bsize), join(directory, "filler")])
 }
+
+/** The process that writes a copy, if there is one. */
+const copierOf = (to: string): number | undefined =>
+  readdirSync("/proc")
+    .filter((one) => /^\d+$/.test(one))
+    .map(Number)
+    .find((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0").includes(to)
+      } catch {
+        return false
+      }
+    })
 
 describe("snapshots", () => {
   it.live("one that is damaged, incomplete or of another hypervisor is refused before anything is touched", () =>
@@ -55,6 +69,16 @@ describe("snapshots", () => {
         assert.include(yield* refusal, "it is a pc-q35-99.0, which qemu")
         said('"accelerator":"tcg"', '"accelerator":"kvm"')
         assert.include(yield* refusal, "it ran on kvm, and here is tcg")
+        said('"snapshot":"good"', '"snapshot":"other"')
+        assert.include(yield* refusal, "is of snapshot other of web")
+        said('"name":"web","snapshot"', '"name":"db","snapshot"')
+        assert.include(yield* refusal, "is of snapshot good of db")
+        said('"spec":{"name":"web"', '"spec":{"name":"db"')
+        assert.include(yield* refusal, "is of snapshot good of web")
+        said('"version":1', '"version":2')
+        assert.include(yield* refusal, "manifest.json")
+        said('"name":"disk0"', '"name":"../../../../../etc/passwd"')
+        assert.include(yield* refusal, "manifest.json")
         writeFileSync(join(home, "manifest.json"), manifest.slice(0, 100))
         assert.include(yield* refusal, "manifest.json")
         writeFileSync(join(home, "manifest.json"), manifest)
@@ -79,6 +103,36 @@ describe("snapshots", () => {
         rmSync(join(state, "web2-web.img"))
         const after = yield* vms.get("web")
         assert.deepStrictEqual([after.pid, after.state], [pid, "running"])
+        assert.deepStrictEqual(
+          readdirSync(state).filter((one) => one.includes("web")),
+          ["web.img"]
+        )
+      })
+    )
+  )
+
+  it.live("of a machine that is removed while it goes back, nothing is left beside its disks", () =>
+    withVms(({ state, vms }) =>
+      Effect.gen(function* () {
+        const snapshots = yield* VmSnapshots
+        const restores = yield* VmRestores
+        const disk = join(state, "web.img")
+        writeFileSync(disk, Buffer.alloc(32 * 1024 ** 2, "disk"))
+        const spec = yield* specOf("web", { ...small, disks: [{ path: disk }] })
+        yield* vms.create(spec, { wait: true })
+        yield* snapshots.create("web", "good")
+        const restoring = yield* Effect.forkChild(Effect.flip(restores.restore("web", "good")))
+        let copier: number | undefined
+        yield* eventually("its disk to be copied", () => {
+          copier = copierOf(`${state}/.web.img.web.restore`)
+          return copier !== undefined && kill(copier, "SIGSTOP")
+        })
+        yield* vms.remove("web", { force: true })
+        const { uid } = yield* vms.create(spec, { start: false })
+        kill(copier ?? Number.NaN, "SIGCONT")
+        assert.strictEqual((yield* Fiber.join(restoring))._tag, "VmNotFound")
+        const after = yield* vms.get("web")
+        assert.deepStrictEqual([after.uid, after.state], [uid, "stopped"], "the new one is another one")
         assert.deepStrictEqual(
           readdirSync(state).filter((one) => one.includes("web")),
           ["web.img"]

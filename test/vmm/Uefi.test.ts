@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as CloudHypervisor from "../../src/vmm/cloud-hypervisor/CloudHypervisor.ts"
@@ -90,6 +90,10 @@ describe("UEFI", () => {
         assert.strictEqual(problem?.field, "firmwareVariables")
         assert.include(problem?.problem, "it is no file of variables of this firmware")
       }
+      // one that does not fit into memory is not read
+      truncateSync(own, 2 ** 40)
+      const [long] = yield* problems({ ...secure, firmwareVariables: own })
+      assert.include(long?.problem, "it is no file of variables of this firmware")
       // these have no use for them
       assert.deepStrictEqual(yield* problems({}), [])
       rmSync(join(ovmf, "OVMF_CODE_4M.fd"))
