@@ -62,7 +62,7 @@ export const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths, lives: 
     yield* check(variables, Uefi.prepareVariables(spec, variables))
   })
 
-  /** A hypervisor's process with its hold, in which nothing goes on yet. On failure `last` is what it has said. */
+  /** A hypervisor's process with its hold, in which nothing goes on yet. */
   const begin = Effect.fnUntraced(function* (
     record: VmRecord,
     life: VmPaths.Life,
