@@ -634,7 +634,7 @@ const make = Effect.gen(function* () {
           const present = yield* sameSandbox(spec)
           if (Option.isSome(present)) return yield* describeSandbox(present.value)
           yield* possible(spec)
-          const stored = yield* Records.withRange(records, spec, (range) =>
+          const stored = yield* Records.withRange(records, UserRanges.startOf(runs.paths.cgroup), spec, (range) =>
             neverConflicts(records.sandboxes.put(spec.name, { spec, implicit: false, ...range }, { expect: "absent" }))
           )
           yield* runtime.startSandbox(stored.value)

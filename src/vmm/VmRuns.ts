@@ -203,7 +203,7 @@ const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
             ? Effect.void
             : Effect.andThen(
                 record.work?._tag === "Arrived"
-                  ? Effect.ignore(memory.claim(VmSpec.machineOf(record.spec, "").nics))
+                  ? Effect.ignore(memory.claim(VmSpec.machineOf(record.spec, "").nics), { log: "Warn" })
                   : Effect.void,
                 memory.settle(record.paused !== label)
               )
