@@ -5,12 +5,13 @@
  * `init/gateway/grpc`). Anything with a slash, and `init`, is a path. A name nobody has is an error that says the nearest one.
  */
 import * as Effect from "effect/Effect"
-import { ContainerService, type Container } from "../../proto/generated/ironwood/v1/container_pb.ts"
+import { ContainerService } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { type Actor, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import * as ActorText from "./ActorText.ts"
 import { Client, orElseStatus, status } from "./Client.ts"
 import { exitCodes } from "./ExitCode.ts"
 import { failure } from "./Failure.ts"
+import * as Listing from "./Listing.ts"
 import { nearest } from "./Suggest.ts"
 
 /** What was meant. */
@@ -36,14 +37,10 @@ export const allContainers = Effect.fnUntraced(function* (
   filter: { readonly sandbox?: string; readonly labels?: Record<string, string> } = {}
 ) {
   const client = yield* Client
-  const containers: Array<Container> = []
-  let pageToken = ""
-  for (;;) {
-    const page = yield* client.call(ContainerService.method.listContainers, { ...filter, pageToken })
-    containers.push(...page.containers)
-    if (page.nextPageToken === "") return containers
-    pageToken = page.nextPageToken
-  }
+  return yield* Listing.allPages(
+    (pageToken) => client.call(ContainerService.method.listContainers, { ...filter, pageToken }),
+    (page) => page.containers
+  )
 })
 
 const isPath = (word: string): boolean => word.includes("/") || word === "init"

@@ -110,7 +110,7 @@ export const vmToProto = (vm: Vm): MessageInitShape<typeof Proto.VmSchema> => ({
   status: {
     state: states[vm.state],
     desired: vm.desired === "running" ? DesiredState.RUNNING : DesiredState.STOPPED,
-    since: timestamp(vm.node?.since),
+    since: timestamp(vm.since),
     pid: vm.pid,
     startTime: vm.pid === undefined ? undefined : timestamp(vm.startedAt),
     incarnation: uint32(vm.incarnation),

@@ -6,6 +6,7 @@
  */
 import * as Schema from "effect/Schema"
 import { FieldProblem } from "../storage/StateErrors.ts"
+import { type Command, type ContainerState, hint } from "./Lifecycle.ts"
 
 /** A spec has wrong fields; all of them are listed. */
 export class SpecInvalid extends Schema.TaggedError<SpecInvalid>()("SpecInvalid", {
@@ -107,6 +108,15 @@ export class WrongState extends Schema.TaggedError<WrongState>()("WrongState", {
     return `cannot ${this.command} container ${this.name} while it is ${this.state}: ${this.hint}`
   }
 }
+
+/** What a command fails with that the table (`Lifecycle.ts`) has refused. */
+export const refused = (name: string, command: Command, state: ContainerState): WrongState =>
+  new WrongState({
+    name,
+    command: command === "force-remove" ? "remove" : command,
+    state,
+    hint: hint(command, state)
+  })
 
 /** A program that was to run in a container is not in its root file system. */
 export class ExecProgramMissing extends Schema.TaggedError<ExecProgramMissing>()("ExecProgramMissing", {

@@ -65,8 +65,7 @@ export interface Container {
   /** As created, with later changes of policy. */
   readonly spec: ContainerSpec
   readonly sandbox: string
-  /** Of the image's manifest, found at creation. */
-  /** Undefined: it has not been pulled yet. */
+  /** Of the image's manifest, found at creation or when it was pulled. Undefined: it has not been pulled yet. */
   readonly image: Digest | undefined
   /** Its actor's place in the tree. */
   readonly path: ActorPath

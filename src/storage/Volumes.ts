@@ -1,5 +1,6 @@
 /**
- * `Volumes`: directories with a name that outlive whoever has them, below `STATE/volumes`: `NAME/data` is what is in one.
+ * `Volumes`: directories, or with a size disks, with a name that outlive whoever has them, below `STATE/volumes`: `NAME/data` is the one,
+ * `NAME/disk` the other.
  *
  * A volume is a record in `State` first and a directory when it is first wanted: {@link Volumes.prepare} makes `data`, has it
  * filled by whoever wants it first, syncs it and gives it its name in one step, so that a kill in between leaves it unfilled and

@@ -1,8 +1,10 @@
 /**
- * What the desired state of every workload has, container or virtual machine: its name, its labels, how long it may take to end.
+ * What the desired state of every workload has, container or virtual machine: its name, its labels, how long it may take to end;
+ * and in what two of them differ.
  *
  * Trap: names are DNS labels, so that they can be path segments, cgroup names and host names as they are.
  */
+import * as Equal from "effect/Equal"
 import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
 
@@ -30,3 +32,11 @@ export const GracePeriod = Schema.Finite.pipe(
   Schema.check(Schema.isBetween({ minimum: 0, maximum: 86_400_000 }, { expected: "0 to 24h" })),
   Schema.decodeTo(Schema.Duration, SchemaTransformation.durationFromMillis)
 )
+
+/** The fields in which two specs differ. */
+export const differences = (left: object, right: object): ReadonlyArray<string> => {
+  const [leftFields, rightFields] = [new Map(Object.entries(left)), new Map(Object.entries(right))]
+  return [...new Set([...leftFields.keys(), ...rightFields.keys()])].filter(
+    (field) => !Equal.equals(leftFields.get(field), rightFields.get(field))
+  )
+}

@@ -8,6 +8,7 @@
  * Trap: a machine that is reset while its processors stand still is for its hypervisor one that was never let go (`created`). Here
  * it is paused: only one that was never let go is let go by whoever follows it.
  */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -48,6 +49,8 @@ export interface Hold {
   readonly get: Effect.Effect<Control, ControlLost>
   /** As the guest was seen last. */
   readonly seen: () => GuestState
+  /** Since when it has been seen so, in milliseconds since 1970; undefined: since the hold began. */
+  readonly seenSince: () => number | undefined
   /** Sees how the guest is now. */
   readonly look: Effect.Effect<GuestState, ControlLost>
   readonly follow: (listener: Listener) => Effect.Effect<Ended>
@@ -86,14 +89,18 @@ export const make = (
   const turn = Semaphore.makeUnsafe(1)
   let held: { readonly control: Control; readonly scope: Scope.Closeable } | undefined
   let seen: GuestState = "running"
+  let seenSince: number | undefined
   let letGoOnce = begun
   let unsettled = settle
 
-  const see = (state: GuestState): GuestState => {
-    if (state !== "created") letGoOnce = true
-    seen = state === "created" && letGoOnce ? "paused" : state
-    return seen
-  }
+  const see = (state: GuestState): Effect.Effect<GuestState> =>
+    Effect.map(Clock.currentTimeMillis, (now) => {
+      if (state !== "created") letGoOnce = true
+      const before = seen
+      seen = state === "created" && letGoOnce ? "paused" : state
+      if (seen !== before) seenSince = now
+      return seen
+    })
 
   const letGo = Effect.suspend(() => {
     const was = held
@@ -120,8 +127,7 @@ export const make = (
     Effect.gen(function* () {
       const control = yield* get
       const events = yield* control.events
-      const look = Effect.map(control.state, (now) => {
-        const state = see(now)
+      const look = Effect.map(Effect.flatMap(control.state, see), (state) => {
         listener.trouble("")
         listener.state(state)
         return endOf(state)
@@ -156,11 +162,12 @@ export const make = (
 
   return {
     get,
-    look: Effect.map(
+    look: Effect.flatMap(
       Effect.flatMap(get, ({ state }) => state),
       see
     ),
     seen: () => seen,
+    seenSince: () => seenSince,
     release: letGo,
     follow: (listener) =>
       Effect.raceFirst(

@@ -53,6 +53,8 @@ export interface Vm {
   readonly path: ActorPath
   readonly desired: Desired
   readonly state: VmState
+  /** In this state since, as far as this brain has seen it. */
+  readonly since: number | undefined
   /** Its hypervisor's process, while it runs. */
   readonly pid: number | undefined
   /** What made its current or last life, as far as this brain has seen it. */

@@ -22,6 +22,7 @@ import * as fs from "node:fs/promises"
 import { failuresInARow, type Tree, type TreeNode } from "../actor/Tree.ts"
 import { State } from "../storage/State.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
+import { differences } from "../storage/Workload.ts"
 import { fixedMacs } from "./Devices.ts"
 import * as DiskSources from "./DiskSources.ts"
 import * as Disks from "./Disks.ts"
@@ -68,14 +69,6 @@ export interface Options {
   readonly path?: string
 }
 
-/** The fields in which two specs differ. */
-const differences = (left: object, right: object): ReadonlyArray<string> => {
-  const [leftFields, rightFields] = [new Map(Object.entries(left)), new Map(Object.entries(right))]
-  return [...new Set([...leftFields.keys(), ...rightFields.keys()])].filter(
-    (field) => !Equal.equals(leftFields.get(field), rightFields.get(field))
-  )
-}
-
 const make = Effect.gen(function* () {
   const state = yield* State
   const runs = yield* VmRuns.VmRuns
@@ -89,13 +82,22 @@ const make = Effect.gen(function* () {
 
   // --- what is said ---
 
-  const stateWith = (name: string, node: TreeNode | undefined): Effect.Effect<VmState> =>
+  interface Standing {
+    readonly state: VmState
+    readonly since: number | undefined
+  }
+
+  const standing = (name: string, node: TreeNode | undefined): Effect.Effect<Standing> =>
     node?.state === "running"
       ? Effect.map(runs.current(name), (run) => {
-          const seen = Option.isSome(run) ? run.value.hold.seen() : "running"
-          return seen === "paused" || seen === "stalled" ? seen : "running"
+          const hold = Option.getOrUndefined(run)?.hold
+          const seen = hold?.seen()
+          return {
+            state: seen === "paused" || seen === "stalled" ? seen : "running",
+            since: hold?.seenSince() ?? node.since
+          }
         })
-      : Effect.succeed(node?.state ?? "unregistered")
+      : Effect.succeed({ state: node?.state ?? "unregistered", since: node?.since })
 
   const describe = Effect.fnUntraced(function* (record: Records.StoredVm): Effect.fn.Return<Vm> {
     const { name, value } = record
@@ -110,7 +112,7 @@ const make = Effect.gen(function* () {
       spec: value.spec,
       path: VmSupervisor.vmPath(name),
       desired: value.desired,
-      state: yield* stateWith(name, node),
+      ...(yield* standing(name, node)),
       pid: running && pid > 0 ? pid : undefined,
       hypervisor: node?.annotations["hypervisor"],
       incarnation: node?.incarnation ?? 0,
@@ -131,7 +133,11 @@ const make = Effect.gen(function* () {
     )
 
   const get = (name: string) => Effect.flatMap(find(name), describe)
-  const stateOf = (name: string) => Effect.flatMap(supervisor.node(name), (node) => stateWith(name, node))
+  const stateOf = (name: string) =>
+    Effect.map(
+      Effect.flatMap(supervisor.node(name), (node) => standing(name, node)),
+      ({ state }) => state
+    )
 
   // --- what is wrong with a spec ---
 

@@ -102,6 +102,7 @@ const vmOf = (spec: VmSpec): Vm => ({
   desired: "running",
   state: "running",
   pid: 42,
+  since: 2_000,
   hypervisor: "qemu",
   incarnation: 1,
   restarts: 0,

@@ -65,7 +65,8 @@ describe("a brain that is killed", () => {
         const create = (name: string) =>
           instance.try("vm", "create", name, ...machine, "--kernel", kernel, "--initrd", initrd)
         for (const [index, moment] of moments.entries()) {
-          const name = `vm${index}`
+          // no other run of the tests has it on this host
+          const name = `vm-${process.pid}-${index}`
           yield* killedDuring(instance, moment, create(name))
           // the same again is fine, whatever became of it
           if (!(yield* settled(name))) assert.strictEqual((yield* create(name)).code, 0)

@@ -9,27 +9,18 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { ChildProcess } from "node:child_process"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as RuntimePaths from "../../src/runtime/RuntimePaths.ts"
+import * as EveryStep from "../support/everyStep.ts"
 import { eventually } from "../support/eventually.ts"
 import { buildImage, directory, file } from "../support/images.ts"
 import { debianRegistry, push } from "../support/registry.ts"
-import { ask, insist, killBrain, list, NoAnswer, prepared, startTaproot, type View } from "./livingBrain.ts"
+import { ask, insist, killBrain, list, NoAnswer, type View, withBrain, type World } from "./livingBrain.ts"
 import { isAlive, shell } from "./world.ts"
 
-const all = process.env["IRONWOOD_BOOT"] === "all"
 /** Steps of each command without the flag. */
 const SAMPLE = 2
-/** Brains that one taproot has killed: it waits longer and longer before it starts the next. */
-const BRAINS = 4
-
-interface World {
-  readonly state: string
-  readonly taproot: ChildProcess
-}
-
 /** What is asked for, and how the host is before and after. */
 interface Command {
   /** Before each try, on a brain that lives. */
@@ -215,7 +206,7 @@ const pulled = (host: string): Command => {
 /** How many steps it has, done once without a death. */
 const stepsOf = (command: Command, world: World) =>
   Effect.gen(function* () {
-    const name = "steps-0"
+    const name = EveryStep.nameAt(0)
     yield* command.before(world, name)
     yield* insist(world.state, { call: "arm" })
     const answer = yield* Effect.timeoutOption(ask(world.state, command.request(name)), "1 second")
@@ -228,7 +219,7 @@ const stepsOf = (command: Command, world: World) =>
 
 const killAt = (command: Command, world: World, step: number) =>
   Effect.gen(function* () {
-    const name = `step-${step}`
+    const name = EveryStep.nameAt(step)
     yield* command.before(world, name)
     yield* insist(world.state, { call: "arm", at: step })
     // one that waits for its end, or has fewer steps than the last time, is not killed by itself
@@ -239,38 +230,14 @@ const killAt = (command: Command, world: World, step: number) =>
     yield* command.after(world, name)
   }).pipe(Effect.mapError((error) => new NoAnswer({ detail: `step ${step}: ${String(error)}` })))
 
-/** All of them, or a few from the first to the last. */
-const chosen = (steps: number): ReadonlyArray<number> =>
-  all
-    ? Array.from({ length: steps }, (_, index) => index + 1)
-    : Array.from({ length: SAMPLE }, (_, index) => Math.max(1, Math.ceil(((index + 0.6) * steps) / SAMPLE)))
-
-const withBrain = <A>(use: (world: World) => Effect.Effect<A, unknown>) =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const { image, state } = yield* prepared
-      const taproot = yield* startTaproot(state)
-      yield* insist(state, { call: "import", name: image })
-      return yield* use({ state, taproot })
-    })
+const killEverywhere = (command: Command) =>
+  EveryStep.killEverywhere(
+    withBrain,
+    (world) => Effect.map(stepsOf(command, world), (steps) => EveryStep.chosen(steps, SAMPLE)),
+    (world, step) => killAt(command, world, step)
   )
 
-/** Every chosen step, a few to a taproot. */
-const killEverywhere = (command: Command) =>
-  Effect.gen(function* () {
-    let open: ReadonlyArray<number> | undefined
-    do {
-      open = yield* withBrain((world) =>
-        Effect.gen(function* () {
-          const steps: ReadonlyArray<number> = open ?? chosen(yield* stepsOf(command, world))
-          for (const step of steps.slice(0, BRAINS)) yield* killAt(command, world, step)
-          return steps.slice(BRAINS)
-        })
-      )
-    } while (open.length > 0)
-  })
-
-const time = all ? 3_600_000 : 120_000
+const time = EveryStep.all ? 3_600_000 : 120_000
 
 describe("a brain that is killed at any step", () => {
   for (const [name, command] of Object.entries(onContainers)) {

@@ -2,7 +2,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { states } from "../../src/actor/Lifecycle.ts"
 import {
-  type Action,
   type Command,
   commands,
   containerStates,
@@ -10,6 +9,7 @@ import {
   findings,
   type Remedy
 } from "../../src/runtime/Lifecycle.ts"
+import { everyCell } from "../support/commandTable.ts"
 
 /** One line per state: start, stop, restart, kill, exec, attach, pause, resume, update, remove, force-remove. */
 const expected = `
@@ -40,17 +40,10 @@ const order: ReadonlyArray<Command> = [
 ]
 
 describe("Lifecycle", () => {
-  for (const line of expected.trim().split("\n")) {
-    const [state, ...actions] = line.split(/\s+/)
-    order.forEach((command, index) => {
-      it(`${state} × ${command}`, () => {
-        const cell: Action | undefined = containerStates
-          .filter((candidate) => candidate === state)
-          .map((candidate) => commands[candidate][command])[0]
-        assert.strictEqual(cell, actions[index])
-      })
-    })
-  }
+  everyCell(expected, order, (state, command) => {
+    const known = containerStates.find((candidate) => candidate === state)
+    return known && commands[known][command]
+  })
 
   /** wanted, unwanted, unknown. */
   const remedies: Readonly<Record<Finding, ReadonlyArray<Remedy>>> = {

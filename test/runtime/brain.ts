@@ -6,18 +6,12 @@
  *
  * It dies when it is killed, and ends in order when taproot asks.
  */
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { rmSync } from "node:fs"
-import { createServer } from "node:net"
-import { join } from "node:path"
-import { createInterface } from "node:readline"
 import { decodeSandboxSpec } from "../../src/runtime/ContainerSpec.ts"
 import { ExecSpec } from "../../src/runtime/ExecSpec.ts"
-import { Processes } from "../../src/taproot/Processes.ts"
-import { ProcessesLive } from "../../src/taproot/ProcessesLive.ts"
 import * as Steps from "./steps.ts"
+import * as SmallBrain from "../support/smallBrain.ts"
 import { brain, create, logText } from "./world.ts"
 
 const Request = Schema.Struct({
@@ -50,7 +44,6 @@ const decode = Schema.decodeUnknownSync(Request)
 
 const main = (state: string) =>
   Effect.gen(function* () {
-    const processes = yield* Processes
     const { containers, content, root } = yield* brain(state, { ending: "release" })
     type Call = typeof Request.Type
     const calls: Readonly<Record<Call["call"], (name: string, request: Call) => Effect.Effect<unknown, unknown>>> = {
@@ -86,36 +79,8 @@ const main = (state: string) =>
       const request = decode(JSON.parse(line))
       return calls[request.call](request.name ?? "", request)
     }
-    const context = yield* Effect.context()
-    const path = join(state, "brain.sock")
-    rmSync(path, { force: true })
-    const server = createServer((socket) => {
-      socket.on("error", () => undefined)
-      createInterface({ input: socket }).on("line", (line) => {
-        const done = Effect.match(answer(line), {
-          onSuccess: (value) => ({ value }),
-          onFailure: (error) => ({ error: String(error) })
-        })
-        void Effect.runPromiseWith(context)(done).then((result) => socket.write(`${JSON.stringify(result)}\n`))
-      })
-    })
-    const listening = yield* Deferred.make<void>()
-    server.listen(path, () => Deferred.doneUnsafe(listening, Effect.void))
-    yield* Deferred.await(listening)
-    const { action } = yield* processes.stopRequested
-    yield* root.end("stop")
-    yield* processes.finish(action)
-    yield* processes.lost
-  }).pipe(Effect.scoped)
+    yield* SmallBrain.serve(state, root, answer)
+  })
 
 Steps.watchFiles()
-const state = process.argv[2]
-if (state === undefined) throw new Error("usage: brain.ts STATE")
-const live = Effect.flatMap(Processes, (processes) =>
-  Effect.raceFirst(
-    Effect.provideService(main(state), Processes, Steps.watchProcesses(processes)),
-    Effect.flatMap(processes.lost, () => Effect.sync(() => process.exit(1)))
-  )
-)
-await Effect.runPromise(Effect.provide(live, ProcessesLive))
-process.exit(0)
+await SmallBrain.run(main, Steps.watchProcesses)

@@ -131,3 +131,20 @@ export const prepared = Effect.gen(function* () {
   mkdirSync(join(state, "images"), { recursive: true })
   return { state, image: writeImage(state, "busybox") }
 })
+
+/** A state directory, and the taproot whose brain has it. */
+export interface World {
+  readonly state: string
+  readonly taproot: ChildProcess
+}
+
+/** A brain in a state directory of its own that has imported the image `busybox`. */
+export const withBrain = <A>(use: (world: World) => Effect.Effect<A, unknown>): Effect.Effect<A, unknown> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const { image, state } = yield* prepared
+      const taproot = yield* startTaproot(state)
+      yield* insist(state, { call: "import", name: image })
+      return yield* use({ state, taproot })
+    })
+  )

@@ -24,15 +24,6 @@ import * as Store from "../support/store.ts"
 import { SeededRandom } from "../actor/simulation/SeededRandom.ts"
 import { command, tree } from "../support/trees.ts"
 
-const importImage = Effect.fnUntraced(function* (name: string, layers: ReadonlyArray<LayerInput>) {
-  const { directory: home } = yield* Store.Store
-  const path = join(home, `layout-${name}`)
-  writeLayout(path, [{ image: buildImage({ layers }), name: `${name}:latest` }])
-  const [image] = yield* (yield* Content).importFrom(path)
-  if (image === undefined) return yield* Effect.die(new Error("nothing was imported"))
-  return image
-})
-
 /** Squashfs has whole seconds, and a directory no size; the writable layer of a mount is overlayfs' own. */
 const comparable = (lines: ReadonlyArray<string>): ReadonlyArray<string> =>
   lines.map((line) => line.replace(/ (\d+)\.\d+/g, " $1").replace(/ trusted\.overlay\.\S+/g, ""))
@@ -41,7 +32,7 @@ const comparable = (lines: ReadonlyArray<string>): ReadonlyArray<string> =>
 const both = Effect.fnUntraced(function* (name: string, layers: ReadonlyArray<LayerInput>) {
   const { directory: home } = yield* Store.Store
   const content = yield* Content
-  const image = yield* importImage(name, layers)
+  const image = yield* Store.importImage(name, layers)
   const root = yield* content.rootImage(image.digest)
   const mounted = join(home, `mounted-${name}`)
   mkdirSync(mounted)
@@ -224,7 +215,7 @@ describe("RootImages", () => {
       const content = yield* Content
       const { directory: home } = yield* Store.Store
       const layers = [[file("a", "1")], [file("b", "2")]]
-      const one = yield* importImage("one", layers)
+      const one = yield* Store.importImage("one", layers)
       const many = yield* Effect.forEach([1, 2, 3, 4, 5], () => content.rootImage(one.digest), {
         concurrency: "unbounded"
       })
@@ -245,7 +236,7 @@ describe("RootImages", () => {
 
   it.live("of an image without layers it is an empty directory", () =>
     Effect.gen(function* () {
-      const image = yield* importImage("none", [])
+      const image = yield* Store.importImage("none", [])
       const root = yield* (yield* Content).rootImage(image.digest)
       assert.strictEqual(yield* command("unsquashfs", "-quiet", "-ls", root.path), "squashfs-root\n")
     }).pipe(Effect.provide(Store.layer()))
@@ -253,7 +244,7 @@ describe("RootImages", () => {
 
   it.live("says what is missing where nothing packs", () =>
     Effect.gen(function* () {
-      const image = yield* importImage("one", [[file("a", "1")]])
+      const image = yield* Store.importImage("one", [[file("a", "1")]])
       const { directory: home } = yield* Store.Store
       mkdirSync(join(home, "content/temporary/root-0.squashfs"), { recursive: true })
       const failed = yield* Effect.flip((yield* Content).rootImage(image.digest))

@@ -8,28 +8,10 @@ import { Layers } from "../../src/storage/Layers.ts"
 import * as MountTable from "../../src/storage/MountTable.ts"
 import { Rootfs } from "../../src/storage/Rootfs.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
-import {
-  buildImage,
-  directory,
-  file,
-  type LayerInput,
-  opaque,
-  symlink,
-  whiteout,
-  writeLayout
-} from "../support/images.ts"
+import { directory, file, type LayerInput, opaque, symlink, whiteout } from "../support/images.ts"
 import * as Store from "../support/store.ts"
 import * as Taproot from "../support/taproot.ts"
 import { command } from "../support/trees.ts"
-
-const importImage = Effect.fnUntraced(function* (name: string, layers: ReadonlyArray<LayerInput>) {
-  const { directory: home } = yield* Store.Store
-  const path = join(home, `layout-${name}`)
-  writeLayout(path, [{ image: buildImage({ layers }), name: `${name}:latest` }])
-  const [image] = yield* (yield* Content).importFrom(path)
-  if (image === undefined) return yield* Effect.die(new Error("nothing was imported"))
-  return image
-})
 
 const mounted = Effect.gen(function* () {
   const { directory: home } = yield* Store.Store
@@ -59,7 +41,7 @@ const layers: ReadonlyArray<LayerInput> = [
 describe("Rootfs", () => {
   it.live("shows the layers as one tree, with whiteouts and opaque directories, and keeps what is written", () =>
     Effect.gen(function* () {
-      const image = yield* importImage("web", layers)
+      const image = yield* Store.importImage("web", layers)
       const rootfs = yield* Rootfs
       const mount = yield* rootfs.acquire(image.digest, "web-1")
       assert.strictEqual(
@@ -88,8 +70,8 @@ describe("Rootfs", () => {
   it.live("read-only, also of one layer and of none", () =>
     Effect.gen(function* () {
       const rootfs = yield* Rootfs
-      const one = yield* importImage("one", [[file("f", "1")]])
-      const none = yield* importImage("none", [])
+      const one = yield* Store.importImage("one", [[file("f", "1")]])
+      const none = yield* Store.importImage("none", [])
       const first = yield* rootfs.acquire(one.digest, "one", { readonly: true })
       const second = yield* rootfs.acquire(none.digest, "none", { readonly: true })
       const third = yield* rootfs.acquire(none.digest, "none-writable")
@@ -102,8 +84,8 @@ describe("Rootfs", () => {
   it.live("refuses another image or mode under the same name, and names that are no file names", () =>
     Effect.gen(function* () {
       const rootfs = yield* Rootfs
-      const one = yield* importImage("one", [[file("f", "1")]])
-      const two = yield* importImage("two", [[file("f", "2")]])
+      const one = yield* Store.importImage("one", [[file("f", "1")]])
+      const two = yield* Store.importImage("two", [[file("f", "2")]])
       yield* rootfs.acquire(one.digest, "c")
       const conflict = yield* Effect.flip(rootfs.acquire(two.digest, "c"))
       assert.strictEqual(conflict._tag, "RootfsConflict")
@@ -121,7 +103,7 @@ describe("Rootfs", () => {
     Effect.gen(function* () {
       const rootfs = yield* Rootfs
       const content = yield* Content
-      const image = yield* importImage("used", [[file("f", "1")]])
+      const image = yield* Store.importImage("used", [[file("f", "1")]])
       yield* rootfs.acquire(image.digest, "c")
       const refused = yield* Effect.flip(content.remove("used"))
       assert.strictEqual(refused.message, "image used is in use by root file system c; remove those first")
@@ -137,7 +119,7 @@ describe("Rootfs", () => {
       const brain = Effect.provide(Store.inDirectory(home), { local: true })
       const before = yield* Effect.gen(function* () {
         const rootfs = yield* Rootfs
-        const image = yield* importImage("web", layers)
+        const image = yield* Store.importImage("web", layers)
         yield* rootfs.acquire(image.digest, "gone")
         const kept = yield* rootfs.acquire(image.digest, "kept")
         yield* command("sh", "-c", `echo mine >${kept.path}/mine`)
@@ -163,7 +145,7 @@ describe("Rootfs", () => {
 
   it.live("acquiring at the same time mounts once", () =>
     Effect.gen(function* () {
-      const image = yield* importImage("web", layers)
+      const image = yield* Store.importImage("web", layers)
       const rootfs = yield* Rootfs
       yield* Effect.forEach([1, 2, 3, 4, 5, 6], () => rootfs.acquire(image.digest, "c"), { concurrency: 6 })
       assert.deepStrictEqual(yield* mounted, ["overlay /runtime/rootfs/c/rootfs"])
@@ -172,7 +154,7 @@ describe("Rootfs", () => {
 
   it.live("releases while a process still looks into it", () =>
     Effect.gen(function* () {
-      const image = yield* importImage("web", layers)
+      const image = yield* Store.importImage("web", layers)
       const rootfs = yield* Rootfs
       const processes = yield* Processes
       const mount = yield* rootfs.acquire(image.digest, "busy")
@@ -191,7 +173,7 @@ describe("Rootfs", () => {
         file(`f${number}`, String(number)),
         file("last", String(number))
       ])
-      const image = yield* importImage("many", many)
+      const image = yield* Store.importImage("many", many)
       const mount = yield* (yield* Rootfs).acquire(image.digest, "k".repeat(128))
       assert.strictEqual(yield* command("sh", "-c", `cat ${mount.path}/last; ls ${mount.path} | wc -l`), "126128\n")
     }).pipe(Effect.provide(Store.layer()))

@@ -9,11 +9,13 @@ import type * as Scope from "effect/Scope"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import type { Coming } from "../../src/storage/Blobs.ts"
+import { Content } from "../../src/storage/Content.ts"
 import * as ContentLive from "../../src/storage/ContentLive.ts"
 import type { LayerLimits } from "../../src/storage/LayerFilter.ts"
 import { usualSettings } from "../../src/storage/registry/RegistrySettings.ts"
 import * as RootfsLive from "../../src/storage/RootfsLive.ts"
 import * as State from "../../src/storage/State.ts"
+import { buildImage, type LayerInput, writeLayout } from "./images.ts"
 import * as Taproot from "./taproot.ts"
 
 export class Store extends Context.Service<Store, { readonly directory: string }>()("ironwood/test/support/Store") {}
@@ -41,6 +43,16 @@ export const coming = <E = never>(
       beyond: (position) => (position < bytes.length ? Effect.succeed(bytes.length) : rest)
     }
   })
+
+/** An image of these layers, imported under this name. */
+export const importImage = Effect.fnUntraced(function* (name: string, layers: ReadonlyArray<LayerInput>) {
+  const { directory } = yield* Store
+  const path = join(directory, `layout-${name}`)
+  writeLayout(path, [{ image: buildImage({ layers }), name: `${name}:latest` }])
+  const [image] = yield* (yield* Content).importFrom(path)
+  if (image === undefined) return yield* Effect.die(new Error("nothing was imported"))
+  return image
+})
 
 /** `Content`, `Layers` and `State` in this directory; without `Rootfs`, it may be one that only taproot's namespace has. */
 export const images = (directory: string, limits: Partial<LayerLimits> = {}, registries = usualSettings) =>

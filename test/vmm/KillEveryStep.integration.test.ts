@@ -8,24 +8,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type { ChildProcess } from "node:child_process"
 import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs"
 import { basename, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { fromMounts, parseMountInfo } from "../../src/host/CgroupLayout.ts"
-import { ask, insist, killBrain, NoAnswer, startTaproot } from "../runtime/livingBrain.ts"
+import { ask, insist, killBrain, NoAnswer, startTaproot, type World } from "../runtime/livingBrain.ts"
+import * as EveryStep from "../support/everyStep.ts"
 import { eventually } from "../support/eventually.ts"
 import { processesWith } from "../support/ironwood.ts"
 import { leftovers, stateDirectory } from "./world.ts"
-
-const all = process.env["IRONWOOD_BOOT"] === "all"
-/** Brains that one taproot has killed: it waits longer and longer before it starts the next. */
-const BRAINS = 4
-
-interface World {
-  readonly state: string
-  readonly taproot: ChildProcess
-}
 
 const View = Schema.Struct({
   name: Schema.String,
@@ -265,7 +256,7 @@ const commands: Readonly<Record<string, Command>> = {
 /** How many steps it has, done once without a death. */
 const stepsOf = (command: Command, world: World) =>
   Effect.gen(function* () {
-    const name = "steps-0"
+    const name = EveryStep.nameAt(0)
     const was = yield* command.before(world, name)
     yield* insist(world.state, { call: "arm" })
     yield* ask(world.state, command.request(world, name))
@@ -277,7 +268,7 @@ const stepsOf = (command: Command, world: World) =>
 
 const killAt = (command: Command, world: World, step: number) =>
   Effect.gen(function* () {
-    const name = `step-${step}`
+    const name = EveryStep.nameAt(step)
     const was = yield* command.before(world, name)
     yield* insist(world.state, { call: "arm", at: step })
     const answer = yield* Effect.option(ask(world.state, command.request(world, name)))
@@ -286,12 +277,6 @@ const killAt = (command: Command, world: World, step: number) =>
     yield* command.verify(world, name, answer._tag === "Some", was)
     yield* remove(world, name)
   }).pipe(Effect.mapError((error) => new NoAnswer({ detail: `step ${step}: ${String(error)}` })))
-
-/** All of them, or a few from the first to the last. */
-const chosen = (steps: number, sample: number): ReadonlyArray<number> =>
-  all
-    ? Array.from({ length: steps }, (_, index) => index + 1)
-    : Array.from({ length: sample }, (_, index) => Math.max(1, Math.ceil(((index + 0.6) * steps) / sample)))
 
 const brainFile = fileURLToPath(new URL("brain.ts", import.meta.url))
 
@@ -305,22 +290,14 @@ const withBrain = <A>(use: (world: World) => Effect.Effect<A, unknown>) =>
     })
   )
 
-/** Every chosen step, a few to a taproot. */
 const killEverywhere = (command: Command) =>
-  Effect.gen(function* () {
-    let open: ReadonlyArray<number> | undefined
-    do {
-      open = yield* withBrain((world) =>
-        Effect.gen(function* () {
-          const steps: ReadonlyArray<number> = open ?? chosen(yield* stepsOf(command, world), command.sample)
-          for (const step of steps.slice(0, BRAINS)) yield* killAt(command, world, step)
-          return steps.slice(BRAINS)
-        })
-      )
-    } while (open.length > 0)
-  })
+  EveryStep.killEverywhere(
+    withBrain,
+    (world) => Effect.map(stepsOf(command, world), (steps) => EveryStep.chosen(steps, command.sample)),
+    (world, step) => killAt(command, world, step)
+  )
 
-const time = all ? 3_600_000 : 120_000
+const time = EveryStep.all ? 3_600_000 : 120_000
 
 describe("a brain that is killed at any step", () => {
   for (const [name, command] of Object.entries(commands)) {

@@ -4,6 +4,7 @@ import * as Schema from "effect/Schema"
 import { states } from "../../src/actor/Lifecycle.ts"
 import { type Command, commands, endings, hint, vmStates } from "../../src/vmm/Lifecycle.ts"
 import { asidesOf, lifeToSettle, onward, Work } from "../../src/vmm/Work.ts"
+import { everyCell } from "../support/commandTable.ts"
 
 /** One line per state: start, stop, reset, pause, resume, attach, remove, force-remove, snapshot, restore, migrate. */
 const expected = `
@@ -35,15 +36,10 @@ const order: ReadonlyArray<Command> = [
 ]
 
 describe("Lifecycle of a virtual machine", () => {
-  for (const line of expected.trim().split("\n")) {
-    const [state, ...actions] = line.split(/\s+/)
-    order.forEach((command, index) => {
-      it(`${state} × ${command}`, () => {
-        const [cell] = vmStates.filter((candidate) => candidate === state).map((known) => commands[known][command])
-        assert.strictEqual(cell, actions[index])
-      })
-    })
-  }
+  everyCell(expected, order, (state, command) => {
+    const known = vmStates.find((candidate) => candidate === state)
+    return known && commands[known][command]
+  })
 
   it("has every state of an actor, and its own three", () => {
     assert.sameMembers([...vmStates], [...states, "unregistered", "paused", "stalled"])

@@ -51,6 +51,7 @@ describe.skipIf(geteuid?.() !== 0)("a machine whose disk is full", () => {
           yield* Effect.flatMap(vms.attach("full"), ({ write }) => write(Buffer.from("fill:8\n")))
           const stalled = yield* until(vms, "full", "stalled", ({ state }) => state === "stalled")
           assert.deepStrictEqual([stalled.desired, stalled.restarts, stalled.incarnation], ["running", 0, 1])
+          assert.isAbove(stalled.since ?? 0, stalled.startedAt ?? Number.POSITIVE_INFINITY, "not since its start")
           yield* tells(vms, "it stands still: a disk of it took no more; make room, then resume it")
 
           // without room it stands still again

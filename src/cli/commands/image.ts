@@ -24,6 +24,7 @@ import { describe } from "../Help.ts"
 import * as HumanText from "../HumanText.ts"
 import { importImages, nameOf, shortDigest } from "../ImageImport.ts"
 import { pullImage } from "../ImagePull.ts"
+import * as Listing from "../Listing.ts"
 import * as Output from "../Output.ts"
 import { requestId } from "../RequestId.ts"
 import { Screen } from "../Screen.ts"
@@ -32,17 +33,12 @@ import * as Table from "../Table.ts"
 import * as Text from "../Text.ts"
 import { df, exportCommand, gc, verify } from "./imageStore.ts"
 
-const allImages = Effect.gen(function* () {
-  const client = yield* Client
-  const images: Array<Image> = []
-  let pageToken = ""
-  for (;;) {
-    const page = yield* client.call(ImageService.method.listImages, { pageToken })
-    images.push(...page.images)
-    if (page.nextPageToken === "") return images
-    pageToken = page.nextPageToken
-  }
-})
+const allImages = Effect.flatMap(Client, (client) =>
+  Listing.allPages(
+    (pageToken) => client.call(ImageService.method.listImages, { pageToken }),
+    (page) => page.images
+  )
+)
 
 /** Turns NOT_FOUND into a failure that says the nearest name. */
 const orNearest = (reference: string) =>

@@ -1,5 +1,4 @@
 /** `ironwood ps`: the containers, as `docker ps` shows them. */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -7,12 +6,11 @@ import { ListContainersResponseSchema } from "../../../proto/generated/ironwood/
 import { create } from "@bufbuild/protobuf"
 import * as ActorText from "../ActorText.ts"
 import * as ContainerText from "../ContainerText.ts"
-import { style as currentStyle } from "../Globals.ts"
 import { describe } from "../Help.ts"
 import * as HumanText from "../HumanText.ts"
 import { labelFlag } from "../Labels.ts"
+import * as Listing from "../Listing.ts"
 import * as Output from "../Output.ts"
-import { Screen } from "../Screen.ts"
 import * as Table from "../Table.ts"
 import * as Target from "../Target.ts"
 import * as Text from "../Text.ts"
@@ -51,12 +49,8 @@ export const ps = Command.make(
     return yield* Output.answer(
       ListContainersResponseSchema,
       create(ListContainersResponseSchema, { containers }),
-      Effect.gen(function* () {
-        const screen = yield* Screen
-        const style = yield* currentStyle
-        const now = yield* Clock.currentTimeMillis
-        const size = yield* screen.size
-        const rows = containers.map((container) => {
+      Listing.table(columns, (now, style) =>
+        containers.map((container) => {
           const { createTime, spec, status } = container
           const created = ActorText.momentOf(createTime)
           const name = spec?.name ?? ""
@@ -72,11 +66,7 @@ export const ps = Command.make(
             inSandbox === name ? "" : Text.clean(inSandbox)
           ]
         })
-        return Table.render(columns, rows, {
-          heading: style.dim,
-          ...(size === undefined ? {} : { width: size.columns })
-        })
-      })
+      )
     )
   })
 ).pipe(

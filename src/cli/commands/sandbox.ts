@@ -4,7 +4,6 @@
  */
 import { create as make, type MessageInitShape } from "@bufbuild/protobuf"
 import type { DurationSchema } from "@bufbuild/protobuf/wkt"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
@@ -28,10 +27,10 @@ import { Client, orElseStatus, status } from "../Client.ts"
 import { exitCodes } from "../ExitCode.ts"
 import { withNext } from "../Failure.ts"
 import { answered, forEach } from "../ForEach.ts"
-import { style as currentStyle } from "../Globals.ts"
 import { describe } from "../Help.ts"
 import * as HumanText from "../HumanText.ts"
 import { parsePair } from "../Labels.ts"
+import * as Listing from "../Listing.ts"
 import * as Output from "../Output.ts"
 import { parseBytes } from "../Quantity.ts"
 import { durationFlag, secondsOrDuration, toProto } from "../QuantityFlags.ts"
@@ -47,8 +46,6 @@ import {
   text,
   yes
 } from "../RunFlags.ts"
-import { Screen } from "../Screen.ts"
-import * as Table from "../Table.ts"
 import * as Text from "../Text.ts"
 
 /** Processors of a machine: whole ones. */
@@ -60,31 +57,24 @@ const ls = Command.make(
   {},
   Effect.fnUntraced(function* () {
     const client = yield* Client
-    const sandboxes: Array<Sandbox> = []
-    let pageToken = ""
-    do {
-      const page = yield* client.call(SandboxService.method.listSandboxes, { pageToken })
-      sandboxes.push(...page.sandboxes)
-      pageToken = page.nextPageToken
-    } while (pageToken !== "")
+    const sandboxes = yield* Listing.allPages(
+      (pageToken) => client.call(SandboxService.method.listSandboxes, { pageToken }),
+      (page) => page.sandboxes
+    )
     return yield* Output.answer(
       ListSandboxesResponseSchema,
       make(ListSandboxesResponseSchema, { sandboxes }),
-      Effect.gen(function* () {
-        const screen = yield* Screen
-        const style = yield* currentStyle
-        const now = yield* Clock.currentTimeMillis
-        const size = yield* screen.size
-        return Table.render(
-          [
-            { title: "NAME" },
-            { title: "NETWORK" },
-            { title: "PROCESSES" },
-            { title: "ISOLATION" },
-            { title: "USERS" },
-            { title: "CREATED" },
-            { title: "CONTAINERS", shrinkTo: 20 }
-          ],
+      Listing.table(
+        [
+          { title: "NAME" },
+          { title: "NETWORK" },
+          { title: "PROCESSES" },
+          { title: "ISOLATION" },
+          { title: "USERS" },
+          { title: "CREATED" },
+          { title: "CONTAINERS", shrinkTo: 20 }
+        ],
+        (now) =>
           sandboxes.map(({ containers, createTime, firstUser, spec }) => {
             const created = ActorText.momentOf(createTime)
             return [
@@ -96,10 +86,8 @@ const ls = Command.make(
               created === undefined ? "" : HumanText.ago(created, now),
               containers.map(Text.clean).join(", ")
             ]
-          }),
-          { heading: style.dim, ...(size === undefined ? {} : { width: size.columns }) }
-        )
-      })
+          })
+      )
     )
   })
 ).pipe(

@@ -27,6 +27,7 @@ import * as HumanText from "../HumanText.ts"
 import * as Interactive from "../Interactive.ts"
 import { Keyboard } from "../Keyboard.ts"
 import { labelFlag } from "../Labels.ts"
+import * as Listing from "../Listing.ts"
 import * as Output from "../Output.ts"
 import { durationFlag, secondsOrDuration, toProto } from "../QuantityFlags.ts"
 import { stopTimeout } from "../Remove.ts"
@@ -53,46 +54,36 @@ const ls = Command.make(
   },
   Effect.fnUntraced(function* ({ labels, quiet }) {
     const client = yield* Client
-    const vms: Array<Vm> = []
-    let pageToken = ""
-    do {
-      const page = yield* client.call(VmService.method.listVms, { pageToken, labels })
-      vms.push(...page.vms)
-      pageToken = page.nextPageToken
-    } while (pageToken !== "")
+    const vms = yield* Listing.allPages(
+      (pageToken) => client.call(VmService.method.listVms, { pageToken, labels }),
+      (page) => page.vms
+    )
     if (quiet) return yield* Output.lines(vms.map(({ spec }) => spec?.name ?? ""))
     return yield* Output.answer(
       ListVmsResponseSchema,
       createMessage(ListVmsResponseSchema, { vms }),
-      Effect.gen(function* () {
-        const screen = yield* Screen
-        const style = yield* currentStyle
-        const now = yield* Clock.currentTimeMillis
-        const size = yield* screen.size
-        const columns: ReadonlyArray<Table.Column> = [
+      Listing.table(
+        [
           { title: "NAME" },
           { title: "MACHINE", shrinkTo: 10 },
           { title: "CREATED" },
           { title: "STATUS", shrinkTo: 24 },
           { title: "RESTARTS", align: "right" },
           { title: "PID", align: "right", optional: true }
-        ]
-        const rows = vms.map((vm) => {
-          const created = ActorText.momentOf(vm.createTime)
-          return [
-            Text.clean(vm.spec?.name ?? ""),
-            machineText(vm),
-            created === undefined ? "" : HumanText.ago(created, now),
-            statusText(vm, now, style),
-            String(vm.status?.restarts ?? 0),
-            vm.status?.pid === undefined ? "" : String(vm.status.pid)
-          ]
-        })
-        return Table.render(columns, rows, {
-          heading: style.dim,
-          ...(size === undefined ? {} : { width: size.columns })
-        })
-      })
+        ],
+        (now, style) =>
+          vms.map((vm) => {
+            const created = ActorText.momentOf(vm.createTime)
+            return [
+              Text.clean(vm.spec?.name ?? ""),
+              machineText(vm),
+              created === undefined ? "" : HumanText.ago(created, now),
+              statusText(vm, now, style),
+              String(vm.status?.restarts ?? 0),
+              vm.status?.pid === undefined ? "" : String(vm.status.pid)
+            ]
+          })
+      )
     )
   })
 ).pipe(

@@ -7,7 +7,6 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import {
   ListVmSnapshotsResponseSchema,
-  type VmSnapshot,
   VmSnapshotSchema,
   VmService
 } from "../../../proto/generated/ironwood/v1/vm_pb.ts"
@@ -18,9 +17,9 @@ import { answered, forEach } from "../ForEach.ts"
 import { style as currentStyle } from "../Globals.ts"
 import { describe } from "../Help.ts"
 import * as HumanText from "../HumanText.ts"
+import * as Listing from "../Listing.ts"
 import * as Output from "../Output.ts"
 import { requestId } from "../RequestId.ts"
-import { Screen } from "../Screen.ts"
 import * as Table from "../Table.ts"
 import * as Text from "../Text.ts"
 
@@ -75,45 +74,34 @@ const ls = Command.make(
   { name: vmName.pipe(Argument.optional) },
   Effect.fnUntraced(function* ({ name }) {
     const client = yield* Client
-    const snapshots: Array<VmSnapshot> = []
-    let pageToken = ""
-    do {
-      const page = yield* missingSnapshot(
-        client.call(VmService.method.listVmSnapshots, { pageToken, vm: Option.getOrElse(name, () => "") })
-      )
-      snapshots.push(...page.snapshots)
-      pageToken = page.nextPageToken
-    } while (pageToken !== "")
+    const vm = Option.getOrElse(name, () => "")
+    const snapshots = yield* Listing.allPages(
+      (pageToken) => missingSnapshot(client.call(VmService.method.listVmSnapshots, { pageToken, vm })),
+      (page) => page.snapshots
+    )
     return yield* Output.answer(
       ListVmSnapshotsResponseSchema,
       createMessage(ListVmSnapshotsResponseSchema, { snapshots }),
-      Effect.gen(function* () {
-        const screen = yield* Screen
-        const style = yield* currentStyle
-        const now = yield* Clock.currentTimeMillis
-        const size = yield* screen.size
-        const columns: ReadonlyArray<Table.Column> = [
+      Listing.table(
+        [
           { title: "MACHINE" },
           { title: "SNAPSHOT" },
           { title: "TAKEN" },
           { title: "SIZE", align: "right" },
           { title: "STOOD STILL", align: "right", optional: true }
-        ]
-        const rows = snapshots.map((one) => {
-          const taken = ActorText.momentOf(one.createTime)
-          return [
-            Text.clean(one.vm),
-            Text.clean(one.name),
-            taken === undefined ? "" : HumanText.ago(taken, now),
-            HumanText.size(one.sizeBytes),
-            one.paused ? "paused" : standstill(one.stoodStill)
-          ]
-        })
-        return Table.render(columns, rows, {
-          heading: style.dim,
-          ...(size === undefined ? {} : { width: size.columns })
-        })
-      })
+        ],
+        (now) =>
+          snapshots.map((one) => {
+            const taken = ActorText.momentOf(one.createTime)
+            return [
+              Text.clean(one.vm),
+              Text.clean(one.name),
+              taken === undefined ? "" : HumanText.ago(taken, now),
+              HumanText.size(one.sizeBytes),
+              one.paused ? "paused" : standstill(one.stoodStill)
+            ]
+          })
+      )
     )
   })
 ).pipe(

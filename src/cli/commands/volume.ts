@@ -1,4 +1,4 @@
-/** `ironwood volume`: directories that outlive the containers which have them. */
+/** `ironwood volume`: directories and disks that outlive the containers and virtual machines which have them. */
 import { create as make } from "@bufbuild/protobuf"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -85,8 +85,8 @@ const create = Command.make(
   describe({
     short: "Make a volume",
     long: [
-      "A container that names a volume which is not there makes it, so this is needed only for labels, or to have it early. The first",
-      "container that has it fills it with what its image has at that place."
+      "A container that names a volume which is not there makes it, so this is needed only for a disk, for labels, or to have it early.",
+      "The first container that has it fills it with what its image has at that place; a disk is an empty file system."
     ],
     examples: [
       ["ironwood volume create data", "One without labels"],

@@ -7,22 +7,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { ChildProcess } from "node:child_process"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as RuntimePaths from "../../../src/runtime/RuntimePaths.ts"
+import * as EveryStep from "../../support/everyStep.ts"
 import { eventually } from "../../support/eventually.ts"
-import { ask, insist, killBrain, list, NoAnswer, prepared, startTaproot, type View } from "../livingBrain.ts"
+import { ask, insist, killBrain, list, NoAnswer, type View, withBrain, type World } from "../livingBrain.ts"
 import { shell } from "../world.ts"
-
-const all = process.env["IRONWOOD_BOOT"] === "all"
-/** Brains that one taproot has killed: it waits longer and longer before it starts the next. */
-const BRAINS = 4
-
-interface World {
-  readonly state: string
-  readonly taproot: ChildProcess
-}
 
 interface Command {
   readonly before: (world: World, name: string) => Effect.Effect<unknown, unknown>
@@ -88,7 +79,7 @@ const removed = (world: World, name: string) =>
 
 const commands: Readonly<Record<string, Command>> = {
   making: { before: made, request: create },
-  ...(all
+  ...(EveryStep.all
     ? {
         removing: {
           before: (world, name) =>
@@ -102,17 +93,18 @@ const commands: Readonly<Record<string, Command>> = {
 /** Asks once without a death; how many steps it had. */
 const stepsOf = (command: Command, world: World) =>
   Effect.gen(function* () {
-    yield* command.before(world, "steps")
+    const name = EveryStep.nameAt(0)
+    yield* command.before(world, name)
     yield* insist(world.state, { call: "arm" })
-    yield* Effect.timeout(ask(world.state, command.request("steps")), patience)
+    yield* Effect.timeout(ask(world.state, command.request(name)), patience)
     const steps = Number(yield* insist(world.state, { call: "steps" }))
-    yield* removed(world, "steps")
+    yield* removed(world, name)
     return steps
   })
 
 const killAt = (command: Command, world: World, step: number) =>
   Effect.gen(function* () {
-    const name = `step-${step}`
+    const name = EveryStep.nameAt(step)
     yield* command.before(world, name)
     yield* insist(world.state, { call: "arm", at: step })
     const answer = yield* Effect.timeoutOption(Effect.option(ask(world.state, command.request(name))), patience)
@@ -128,38 +120,19 @@ const killAt = (command: Command, world: World, step: number) =>
     yield* removed(world, name)
   }).pipe(Effect.mapError((error) => new NoAnswer({ detail: `step ${step}: ${String(error)}` })))
 
-const withBrain = <A>(use: (world: World) => Effect.Effect<A, unknown>) =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const { image, state } = yield* prepared
-      const taproot = yield* startTaproot(state)
-      yield* insist(state, { call: "import", name: image })
-      return yield* use({ state, taproot })
-    })
-  )
-
 const killEverywhere = (command: Command) =>
-  Effect.gen(function* () {
-    let open: ReadonlyArray<number> | undefined
-    do {
-      open = yield* withBrain((world) =>
-        Effect.gen(function* () {
-          const count = open === undefined ? yield* stepsOf(command, world) : 0
-          const every = Array.from({ length: count }, (_, index) => index + 1)
-          const steps: ReadonlyArray<number> = open ?? (all ? every : [Math.ceil(count / 2)])
-          for (const step of steps.slice(0, BRAINS)) yield* killAt(command, world, step)
-          return steps.slice(BRAINS)
-        })
-      )
-    } while (open.length > 0)
-  })
+  EveryStep.killEverywhere(
+    withBrain,
+    (world) => Effect.map(stepsOf(command, world), (steps) => EveryStep.chosen(steps, 1)),
+    (world, step) => killAt(command, world, step)
+  )
 
 describe("a brain that is killed at any step", () => {
   for (const [name, command] of Object.entries(commands)) {
     it.live(
       `of ${name} a microVM: all or nothing, and nothing is left`,
       () => killEverywhere(command),
-      all ? 3_600_000 : 300_000
+      EveryStep.all ? 3_600_000 : 300_000
     )
   }
 })
