@@ -100,8 +100,11 @@ if (process.argv.includes("--test")) {
   await step("compiling taproot for the tests", "build/taproot-sanitized", taprootInputs, () =>
     run("make", ["-C", "src/taproot", "BUILD=../../build", "tests"])
   )
-  await step("compiling what unpacks layers for the tests", "build/unpack-sanitized", unpackInputs, () =>
-    run("make", ["-C", "src/storage/unpack", "BUILD=../../../build", "tests"])
+  await step(
+    "compiling what unpacks layers for the tests",
+    "build/unpack-confined",
+    [...unpackInputs, "test/storage/confined.c", "test/storage/unsynced.c"],
+    () => run("make", ["-C", "src/storage/unpack", "BUILD=../../../build", "tests"])
   )
 }
 await step(

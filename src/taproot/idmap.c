@@ -67,6 +67,8 @@ static int make_space(const char *file, const char *first, const char *count)
     const pid_t child = fork();
     if (child < 0) fail(OTHER, "fork");
     if (child == 0) {
+        /* whoever is alone already when it asks for that signal finds nobody to write to */
+        close(made[0]);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (unshare(CLONE_NEWUSER) != 0) fail(UNMAPPABLE, "making a user namespace");
         if (write(made[1], "", 1) == 1) pause();

@@ -54,13 +54,14 @@ static _Noreturn void usage(void)
     exit(USAGE);
 }
 
-static long number(const char **text, char end)
+/* Of a user, a group or a descriptor. Not UINT32_MAX, which setresuid(2) takes for "as before". */
+static uint32_t number(const char **text, char end)
 {
     char *rest;
     const long value = strtol(*text, &rest, 10);
-    if (rest == *text || value < 0 || (*rest != end && *rest != '\0')) usage();
+    if (rest == *text || value < 0 || value >= UINT32_MAX || (*rest != end && *rest != '\0')) usage();
     *text = *rest == '\0' ? rest : rest + 1;
-    return value;
+    return (uint32_t)value;
 }
 
 /* Whether the word goes on with this prefix, which is passed over. */
@@ -95,7 +96,7 @@ static int withdraw_all(int count, char **words)
 {
     if (count < 1) usage();
     const char *text = words[0];
-    const uint32_t user = (uint32_t)number(&text, '\0');
+    const uint32_t user = number(&text, '\0');
     int code = 0;
     for (int each = 1; each < count; each++) {
         if (withdraw(words[each], user)) continue;
@@ -122,7 +123,7 @@ static int listening(const char *path)
 
 static void give(const char *word)
 {
-    const long place = number(&word, '=');
+    const uint32_t place = number(&word, '=');
     if (place < FIRST_FILE || place > LAST_FILE) usage();
     int file = -1;
     if (takes(&word, "ro:")) file = needed(word, false, false);
@@ -152,14 +153,14 @@ static void become(const char *user, const char *groups)
 {
     gid_t list[MOST_GROUPS];
     size_t count = 0;
-    const long uid = number(&user, '\0');
+    const uid_t uid = number(&user, '\0');
     while (*groups != '\0') {
         if (count == MOST_GROUPS) usage();
-        list[count++] = (gid_t)number(&groups, ',');
+        list[count++] = number(&groups, ',');
     }
     if (count == 0) usage();
     if (setgroups(count - 1, list + 1) != 0 || setresgid(list[0], list[0], list[0]) != 0 ||
-        setresuid((uid_t)uid, (uid_t)uid, (uid_t)uid) != 0)
+        setresuid(uid, uid, uid) != 0)
         fail(OS_ERROR, "becoming another user");
 }
 
@@ -181,7 +182,7 @@ int main(int count, char **words)
     const char *user = words[next++], *groups = words[next++];
     if (by_name && strcmp(user, "-") != 0) {
         const char *text = user;
-        reader = (uint32_t)number(&text, '\0');
+        reader = number(&text, '\0');
     }
     for (; next < count && strcmp(words[next], "--") != 0; next++) give(words[next]);
     if (++next >= count) usage();

@@ -6,7 +6,8 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { copyFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import * as Stream from "effect/Stream"
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { gzipSync, zstdCompressSync } from "node:zlib"
@@ -15,6 +16,9 @@ import { makeLayerArchive } from "../../src/storage/LayerArchive.ts"
 import { defaultLimits, type LayerLimits } from "../../src/storage/LayerFilter.ts"
 import { Layers } from "../../src/storage/Layers.ts"
 import type { Compression } from "../../src/storage/OciImage.ts"
+import { type Answer, makeAnswers, makeCommands } from "../../src/storage/unpack/UnpackProtocol.ts"
+import { end } from "../../src/storage/unpack/Unpacking.ts"
+import { Processes } from "../../src/taproot/Processes.ts"
 import { SeededRandom } from "../actor/simulation/SeededRandom.ts"
 import { hostile } from "../support/hostileLayers.ts"
 import {
@@ -134,6 +138,19 @@ const withSizes = (record: string): Buffer => {
   return Buffer.concat([pax, header, Buffer.alloc(1024, "c"), tar([file("after", "1")])])
 }
 
+/** A file of a block, with another text for its size in its header. */
+const sized = (size: string): Buffer => {
+  const bytes = Buffer.from(tar([file("f", "c".repeat(512))]))
+  bytes.write(size.padStart(12), 124, "latin1")
+  bytes.write("        ", 148)
+  const sum = bytes.subarray(0, 512).reduce((total, byte) => total + byte, 0)
+  bytes.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148)
+  return bytes
+}
+
+/** An extended header with these records: the first two blocks of what has nothing else before its file. */
+const extendedBy = (record: string): Buffer => withSizes(record).subarray(0, record === "" ? 512 : 1024)
+
 for (const program of ["unpack", "unpack-sanitized"]) {
   const test = (what: string, run: Effect.Effect<void, unknown, Effect.Services<ReturnType<typeof outcome>>>) =>
     it.live(what, () =>
@@ -202,6 +219,30 @@ for (const program of ["unpack", "unpack-sanitized"]) {
     )
 
     test(
+      "finds contents where the judge does, whatever a size looks like",
+      Effect.gen(function* () {
+        const archives = [
+          sized("1000"),
+          // no space in a tar, and one to trim()
+          sized("\u{a0}1000"),
+          sized("\u{b}1000 "),
+          Buffer.concat([extendedBy("12 size=512\n"), extendedBy(""), sized("0"), tar([file("g", "d".repeat(512))])]),
+          Buffer.concat([extendedBy("12 size=512\n"), extendedBy(""), sized("1000")])
+        ]
+        for (const [index, bytes] of archives.entries()) {
+          assert.strictEqual(yield* outcome(bytes, "none", sha256(bytes)), judged(bytes), `archive ${index}`)
+        }
+        assert.strictEqual(judged(sized("\u{a0}1000")), "f has an invalid size")
+        // a size of nothing to the judge, none to unpack: nobody may leave out what the other has not seen
+        const differing = Buffer.concat([extendedBy("11 size=-0\n"), sized("1000")])
+        assert.strictEqual(
+          yield* outcome(differing, "none", sha256(differing)),
+          "(a header) says its size in a way that is not understood"
+        )
+      })
+    )
+
+    test(
       "takes what gzip and zstd allow, and tells what is broken",
       Effect.gen(function* () {
         const halves = [sample.subarray(0, 3000), sample.subarray(3000)]
@@ -212,6 +253,19 @@ for (const program of ["unpack", "unpack-sanitized"]) {
         assert.strictEqual(yield* said(Buffer.concat([gzip, Buffer.alloc(300)]), "gzip"), "passed")
         assert.strictEqual(yield* said(zstd, "zstd"), "passed")
         assert.include(yield* said(Buffer.concat([gzip, Buffer.from("x")]), "gzip"), "cannot be unpacked (gzip: ")
+        // wherever the pieces end in which it came
+        for (const zeros of [1, 300, 300_000]) {
+          const padded = Buffer.concat([gzip, Buffer.alloc(zeros)])
+          assert.strictEqual(yield* said(padded, "gzip"), "passed")
+          for (const more of [Buffer.from("x"), gzipSync("x")]) {
+            assert.include(yield* said(Buffer.concat([padded, more]), "gzip"), "(gzip: trailing garbage)")
+          }
+        }
+        const skippable = Buffer.from("502a4d1803000000616263", "hex")
+        assert.strictEqual(yield* said(Buffer.concat([skippable, zstd, skippable]), "zstd"), "passed")
+        for (const more of ["x", "more than a header's worth"]) {
+          assert.include(yield* said(Buffer.concat([zstd, Buffer.from(more)]), "zstd"), "cannot be unpacked (zstd: ")
+        }
         assert.include(yield* said(gzip.subarray(0, -4), "gzip"), "(gzip: unexpected end of file)")
         assert.include(yield* said(zstd.subarray(0, -4), "zstd"), "(zstd: unexpected end of file)")
         assert.include(yield* said(Buffer.alloc(0), "gzip"), "(gzip: unexpected end of file)")
@@ -220,6 +274,55 @@ for (const program of ["unpack", "unpack-sanitized"]) {
         wrong.writeUInt32LE(0, wrong.length - 8)
         assert.include(yield* said(wrong, "gzip"), "(gzip: incorrect data check)")
       })
+    )
+
+    test(
+      "waits for a blob that comes slowly, however often it is asked for something else meanwhile",
+      Effect.gen(function* () {
+        const processes = yield* Processes
+        for (const compression of compressions) {
+          const home = yield* Store.scratch
+          const [file, tree] = [join(home, "blob"), join(home, "tree")]
+          const blob = packed[compression](sample)
+          writeFileSync(file, blob)
+          mkdirSync(tree)
+          const process = yield* Effect.acquireRelease(
+            processes.spawn({
+              label: "slow",
+              argv: [built(program), "1", file, String(blob.length), compression, "sha256", tree],
+              stdin: { _tag: "Stream" },
+              stdout: { _tag: "Stream" }
+            }),
+            end
+          )
+          const [commands, answers] = [makeCommands(), makeAnswers()]
+          const pull = yield* Stream.toPull(process.output("stdout"))
+          const told: Array<Answer> = []
+          /** The first of this kind, or of those that end everything. */
+          const until = Effect.fnUntraced(function* (wanted: Answer["_tag"]) {
+            for (;;) {
+              for (let next; (next = told.shift()) !== undefined;) {
+                if ([wanted, "Broken", "Failed", "End"].includes(next._tag)) return next
+              }
+              for (const { bytes } of yield* pull) told.push(...(answers(bytes) ?? []))
+            }
+          })
+          commands.upTo(blob.length - 20)
+          yield* process.write(commands.take())
+          for (let count = 0; count < 40; count++) {
+            commands.sync()
+            yield* process.write(commands.take())
+            assert.deepStrictEqual(yield* until("Synced"), { _tag: "Synced" }, compression)
+          }
+          commands.upTo(blob.length)
+          yield* process.write(commands.take())
+          assert.deepStrictEqual(
+            yield* until("End"),
+            { _tag: "End", missing: 0, digest: sha256(sample).slice("sha256:".length) },
+            compression
+          )
+        }
+      }).pipe(Effect.scoped)
     )
 
     test(

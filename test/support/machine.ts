@@ -9,7 +9,16 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { spawn } from "node:child_process"
-import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import {
+  closeSync,
+  copyFileSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
 import { connect as connectTo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -119,7 +128,22 @@ export const boot = (options: Options = {}) =>
     const monitor = join(directory, "monitor")
     const server = join(directory, "server")
     if (options.serves !== undefined) writeFileSync(server, serverOf(options.serves), { mode: 0o755 })
-    let text = ""
+    // no pipe of Node's: that is a socket, full after some three hundred single bytes, and a kernel whose serial line takes
+    // nothing for 10 ms goes on without what it wanted to say
+    const printed = join(directory, "console")
+    const console = yield* Effect.acquireRelease(
+      Effect.sync(() => openSync(printed, "a")),
+      (descriptor) => Effect.sync(() => closeSync(descriptor))
+    )
+    rmSync(consoleFile, { force: true })
+    symlinkSync(printed, consoleFile)
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        rmSync(consoleFile, { force: true })
+        copyFileSync(printed, consoleFile)
+      })
+    )
+    const text = () => readFileSync(printed, "utf8")
     const child = yield* Effect.acquireRelease(
       Effect.sync(() =>
         spawn(
@@ -143,7 +167,7 @@ export const boot = (options: Options = {}) =>
               ...(options.more ?? [])
             ]
           }),
-          { stdio: ["ignore", "pipe", "pipe"] }
+          { stdio: ["ignore", console, console] }
         )
       ),
       (qemu) =>
@@ -153,14 +177,7 @@ export const boot = (options: Options = {}) =>
           qemu.kill("SIGKILL")
         })
     )
-    writeFileSync(consoleFile, "")
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.on("data", (chunk) => {
-        text += String(chunk)
-        appendFileSync(consoleFile, String(chunk))
-      })
-    }
-    const failed = (problem: string) => new MachineFailed({ problem, console: text })
+    const failed = (problem: string) => new MachineFailed({ problem, console: text() })
     const isOver = () => child.exitCode !== null || child.signalCode !== null
     const address = options.network === false ? serial : `127.0.0.1:${port}`
     const attempt = (...args: ReadonlyArray<string>) => ironwood(["--address", address, ...args])
@@ -180,7 +197,7 @@ export const boot = (options: Options = {}) =>
       })
     const machine: Machine = {
       address,
-      console: () => text,
+      console: text,
       try: attempt,
       run,
       json: (schema, ...args) =>
@@ -189,7 +206,7 @@ export const boot = (options: Options = {}) =>
       prints: (wanted, seconds = patience) =>
         until(
           `"${String(wanted)}" on the console`,
-          Effect.sync(() => (typeof wanted === "string" ? text.includes(wanted) : wanted.test(text))),
+          Effect.sync(() => (typeof wanted === "string" ? text().includes(wanted) : wanted.test(text()))),
           seconds
         ),
       up: until(

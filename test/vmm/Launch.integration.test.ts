@@ -117,6 +117,28 @@ describe("launch", () => {
     }).pipe(Effect.scoped, Effect.provide(Taproot.layer()))
   )
 
+  it.live("takes no number for another user, nor for none", () =>
+    Effect.gen(function* () {
+      const processes = yield* Processes
+      const launcher = helperPath(processes.hello.taprootPid, "launch")
+      // as before, as -1 is to the kernel; 0 in 32 bits
+      for (const wrong of ["4294967295", "4294967296", "-1", "99999999999999999999"]) {
+        for (const [user, groups] of [
+          [wrong, "1900000123"],
+          ["1900000123", wrong],
+          ["1900000123", `1900000123,${wrong}`]
+        ] as const) {
+          const { exit, stdout } = yield* processes.run({
+            label: "launch",
+            argv: [launcher, user, groups, "--", "/usr/bin/id"]
+          })
+          assert.strictEqual(exit._tag === "Exited" ? exit.code : exit._tag, 64, `${user} ${groups}`)
+          assert.strictEqual(Buffer.from(stdout).toString("utf8"), "")
+        }
+      }
+    }).pipe(Effect.scoped, Effect.provide(Taproot.layer()))
+  )
+
   it.live("makes sockets where the program itself cannot, in the place of what was there", () =>
     Effect.gen(function* () {
       const home = yield* temporary

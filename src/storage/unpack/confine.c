@@ -1,7 +1,7 @@
 /*
  * confine: what unpack can still do once it reads what strangers wrote. Its root is the tree; it has the capabilities to make
  * files of others, devices and attributes, and no other; and of the kernel's calls those that it needs. It opens nothing but directories
- * and files that it makes itself in the same moment, so a device that it has made is of no use to it.
+ * and files that it makes itself in the same moment, so a device that it has made is of no use to it; and no memory becomes code.
  *
  * Trap: whoever may not change its root is no root, and could not give files to others either: then nothing is unpacked.
  */
@@ -14,6 +14,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -42,7 +43,12 @@ static void keep_capabilities(void)
     if (syscall(SYS_capset, &header, sets) != 0) failed("give up", "capabilities");
 }
 
-#define ALLOW(name) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##name, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+#define YES BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+#define NO BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)
+#define ALLOW(name) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##name, 0, 1), YES
+/* Of this call the argument, for so many steps; the others go on behind those. */
+#define WHEN(name, argument, steps)                                                                                                       \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##name, 0, steps + 1), BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[argument]))
 
 static void filter_calls(void)
 {
@@ -55,8 +61,11 @@ static void filter_calls(void)
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         ALLOW(read), ALLOW(write), ALLOW(pread64), ALLOW(poll), ALLOW(close), ALLOW(mkdirat), ALLOW(mknodat), ALLOW(symlinkat),
         ALLOW(linkat), ALLOW(unlinkat), ALLOW(fchown), ALLOW(fchownat), ALLOW(fchmod), ALLOW(fchmodat), ALLOW(utimensat),
-        ALLOW(fsetxattr), ALLOW(getdents64), ALLOW(fstat), ALLOW(newfstatat), ALLOW(fcntl), ALLOW(syncfs), ALLOW(brk), ALLOW(mmap),
-        ALLOW(munmap), ALLOW(mremap), ALLOW(madvise), ALLOW(exit_group), ALLOW(rt_sigreturn),
+        ALLOW(fsetxattr), ALLOW(getdents64), ALLOW(fstat), ALLOW(newfstatat), ALLOW(syncfs), ALLOW(brk), ALLOW(munmap),
+        ALLOW(mremap), ALLOW(madvise), ALLOW(exit_group), ALLOW(rt_sigreturn),
+        /* these two are of fdopendir(3); with others signals go to whom one likes */
+        WHEN(fcntl, 1, 4), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_GETFL, 1, 0), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_SETFD, 0, 1), YES, NO,
+        WHEN(mmap, 2, 3), BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 1, 0), YES, NO,
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 1, 0),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),

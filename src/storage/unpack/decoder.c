@@ -1,6 +1,7 @@
 /*
  * decoder: a layer's blob, gzip, zstd or plain, becomes its tar. Libraries do it: ISA-L unpacks gzip in half the time of zlib,
- * libgcrypt has the processor's own instructions for digests. A gzip file may have several members, and zeros after the last.
+ * libgcrypt has the processor's own instructions for digests. A gzip file may have several members, and
+ * zeros after the last; what follows on those is refused, as what gzip(1) would leave out after a warning.
  */
 #include "unpack.h"
 
@@ -26,9 +27,13 @@ static struct inflate_state inflating;
 /* No member has begun, or the last one has ended. */
 static bool between = true;
 static bool any_member;
+/* Zeros after the last member: nothing but more of them may follow. */
+static bool padding;
 static ZSTD_DCtx *unpacking;
 /* What zstd says is missing of the frame; 0: it is whole. */
 static size_t frame_left;
+/* It has filled all the room it had: there may be more without any input. */
+static bool filled;
 
 static gcry_md_hd_t digest;
 static int digest_algorithm;
@@ -87,8 +92,10 @@ static enum progress gunzip(uint8_t *to, size_t room, size_t *made, bool last)
 {
     if (between) {
         if (input_at == input_end) return !last ? WANTS_INPUT : any_member ? FINISHED : broken("unexpected end of file");
-        if (any_member && input[input_at] == 0) {
-            input_at = input_end;
+        if (any_member && input[input_at] == 0) padding = true;
+        if (padding) {
+            while (input_at < input_end)
+                if (input[input_at++] != 0) return broken("trailing garbage");
             return last ? FINISHED : WANTS_INPUT;
         }
         isal_inflate_init(&inflating);
@@ -117,11 +124,13 @@ static enum progress unpack_zstd(uint8_t *to, size_t room, size_t *made, bool la
     ZSTD_inBuffer in = {input, input_end, input_at};
     ZSTD_outBuffer out = {to, room, 0};
     const size_t before = input_at;
-    if (input_at < input_end || frame_left > 0) {
+    /* asked again and again with nothing, it takes that for an error */
+    if (input_at < input_end || filled) {
         const size_t left = ZSTD_decompressStream(unpacking, &out, &in);
         if (ZSTD_isError(left)) return broken(ZSTD_getErrorName(left));
         /* asked once more with nothing, it speaks of the next frame */
         if (in.pos > before || out.pos > 0) frame_left = left;
+        filled = out.pos == room;
     }
     input_at = in.pos;
     *made = out.pos;
