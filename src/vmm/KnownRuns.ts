@@ -48,7 +48,7 @@ const settling = (record: VmRecord, label: string) =>
           ? Effect.void
           : Effect.andThen(
               record.work?._tag === "Arrived"
-                ? Effect.ignore(memory.claim(VmSpec.machineOf(record.spec, "").nics))
+                ? Effect.ignore(memory.claim(VmSpec.machineOf(record.spec, "").nics), { log: "Warn" })
                 : Effect.void,
               memory.settle(record.paused !== label)
             )
