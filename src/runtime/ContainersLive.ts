@@ -60,6 +60,8 @@ const make = Effect.gen(function* () {
   const runs = yield* ContainerRuns
   const runtime = yield* RuntimeSupervisor.RuntimeSupervisor
   const secrets = yield* Secrets.Secrets
+  const systems = yield* System.Systems
+  const microVms = yield* MicroVms.MicroVms
   const volumes = yield* Volumes
   const records = yield* Records.open(state)
   const { admit, lookUp, sameContainer } = yield* Admission.make
@@ -164,6 +166,13 @@ const make = Effect.gen(function* () {
         )
       ),
     ...ofSandboxes,
+    isolations: Effect.gen(function* () {
+      const [users, { machine }] = yield* Effect.all([systems.users.lacking, microVms.lacking({})])
+      return [
+        { name: "private users", problem: users },
+        { name: "microvm", problem: machine }
+      ]
+    }),
     putSecret: secrets.put,
     listSecrets: secrets.list,
     removeSecret
