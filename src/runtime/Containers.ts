@@ -112,6 +112,12 @@ export interface Sandbox {
   readonly node: TreeNode | undefined
 }
 
+/** A way to keep a sandbox apart that not every host has; `problem`: why this one has not. */
+export interface SandboxIsolation {
+  readonly name: "private users" | "microvm"
+  readonly problem: string | undefined
+}
+
 export interface CreateOptions {
   /** False: only make it known, as if stopped by a person. Default true. */
   readonly start?: boolean
@@ -217,6 +223,8 @@ export class Containers extends Context.Service<
     readonly createSandbox: (
       spec: SandboxSpec
     ) => Effect.Effect<Sandbox, SandboxAlreadyExists | SpecInvalid | StateError>
+    /** What sandboxes can have here besides namespaces. Tried when it is asked for first, which takes a moment. */
+    readonly isolations: Effect.Effect<ReadonlyArray<SandboxIsolation>>
     /** What `createSandbox` would say, without doing it. */
     readonly validateSandbox: (
       spec: SandboxSpec

@@ -28,7 +28,8 @@ import * as Admission from "./Admission.ts"
 import { LogUnreadable, SecretInUse, SecretNotFound } from "./ContainerError.ts"
 import * as ContainerLocks from "./ContainerLocks.ts"
 import * as ContainerRemoval from "./ContainerRemoval.ts"
-import * as ContainerRuns from "./ContainerRuns.ts"
+import { ContainerRuns } from "./ContainerRuns.ts"
+import * as ContainerRunsLive from "./ContainerRunsLive.ts"
 import { Containers } from "./Containers.ts"
 import * as ContainerStatus from "./ContainerStatus.ts"
 import * as ContainerSteering from "./ContainerSteering.ts"
@@ -58,9 +59,11 @@ const make = Effect.gen(function* () {
   const state = yield* State
   const content = yield* Content
   const locks = yield* ContainerLocks.ContainerLocks
-  const runs = yield* ContainerRuns.ContainerRuns
+  const runs = yield* ContainerRuns
   const runtime = yield* RuntimeSupervisor.RuntimeSupervisor
   const secrets = yield* Secrets.Secrets
+  const systems = yield* System.Systems
+  const microVms = yield* MicroVms.MicroVms
   const volumes = yield* Volumes
   const records = yield* Records.open(state)
   const { admit, lookUp, sameContainer } = yield* Admission.make
@@ -167,6 +170,13 @@ const make = Effect.gen(function* () {
         )
       ),
     ...ofSandboxes,
+    isolations: Effect.gen(function* () {
+      const [users, { machine }] = yield* Effect.all([systems.users.lacking, microVms.lacking({})])
+      return [
+        { name: "private users", problem: users },
+        { name: "microvm", problem: machine }
+      ]
+    }),
     putSecret: secrets.put,
     listSecrets: secrets.list,
     removeSecret
@@ -184,7 +194,7 @@ export const layer = (options: Options) => {
     Layer.provideMerge(RuntimeSupervisor.layer),
     Layer.provideMerge(MicroVms.layer),
     Layer.provideMerge(Executions.layer),
-    Layer.provideMerge(ContainerRuns.layer),
+    Layer.provideMerge(ContainerRunsLive.layer),
     Layer.provideMerge(System.layer(paths)),
     Layer.provideMerge(Secrets.layer(paths)),
     Layer.provideMerge(Cgroups.layer)

@@ -51,7 +51,8 @@ import * as VmDevices from "./VmDevices.ts"
 import * as VmResize from "./VmResize.ts"
 import * as VmPaths from "./VmPaths.ts"
 import * as VmRestores from "./VmRestores.ts"
-import * as VmRuns from "./VmRuns.ts"
+import { VmRuns } from "./VmRuns.ts"
+import * as VmRunsLive from "./VmRunsLive.ts"
 import * as VmSnapshotsLive from "./VmSnapshotsLive.ts"
 import * as VmSupervisor from "./VmSupervisor.ts"
 import { filesOf } from "./Work.ts"
@@ -71,7 +72,7 @@ export interface Options {
 
 const make = Effect.gen(function* () {
   const state = yield* State
-  const runs = yield* VmRuns.VmRuns
+  const runs = yield* VmRuns
   const hypervisor = yield* Hypervisor
   const sources = yield* DiskSources.DiskSources
   const supervisor = yield* VmSupervisor.VmSupervisor
@@ -454,7 +455,7 @@ export const layer = (options: Options) => {
     Layer.provideMerge(Layer.effect(Vms, make)),
     Layer.provide(VmLocks.layer),
     Layer.provideMerge(VmSupervisor.layer),
-    Layer.provideMerge(VmRuns.layer(paths)),
+    Layer.provideMerge(VmRunsLive.layer(paths)),
     Layer.provideMerge(DiskSources.layer(paths)),
     Layer.provideMerge(
       Drivers.layer({

@@ -33,6 +33,7 @@ import { ContainerSpec } from "../../src/runtime/ContainerSpec.ts"
 import { Containers } from "../../src/runtime/Containers.ts"
 import type { Container, Sandbox } from "../../src/runtime/Containers.ts"
 import type { Beneath } from "../../src/runtime/ProcessesBeneath.ts"
+import type { Container, Sandbox, SandboxIsolation } from "../../src/runtime/Containers.ts"
 import type { LogOptions } from "../../src/storage/logs/LogRetention.ts"
 import { OciRuntime } from "../../src/runtime/OciRuntime.ts"
 import { Hypervisor } from "../../src/vmm/Hypervisor.ts"
@@ -139,6 +140,11 @@ const imageOf = (digit: string, name: string): ImageRecord => ({
   importedAt: 3_000
 })
 
+const isolations: ReadonlyArray<SandboxIsolation> = [
+  { name: "private users", problem: "no id-mapped mounts" },
+  { name: "microvm", problem: undefined }
+]
+
 /** What the domain services hold and were asked. */
 export class Domain {
   readonly containers = new Map<string, Container>()
@@ -186,6 +192,7 @@ export class Domain {
           return Option.fromUndefinedOr(this.containers.get(spec.name))
         }),
       unresolved: () => Effect.succeed([]),
+      isolations: Effect.succeed(isolations),
       list: Effect.sync(() => Array.from(this.containers.values())),
       get: (name) => this.#get(name),
       start: (name) => this.#change(name, "start", { state: "running" }),
