@@ -6,6 +6,7 @@ import { Host } from "../host/HostFacts.ts"
 import * as LoadedKernel from "../host/LoadedKernel.ts"
 import type { CgroupLayout, Hierarchy } from "../host/CgroupLayout.ts"
 import { Cgroups } from "../host/Cgroups.ts"
+import { Containers } from "../runtime/Containers.ts"
 import { OciRuntime } from "../runtime/OciRuntime.ts"
 import { Processes, type ShutdownAction } from "../taproot/Processes.ts"
 import { Hypervisor, remedy } from "../vmm/Hypervisor.ts"
@@ -77,6 +78,12 @@ const hypervisors = Effect.gen(function* () {
   }
 })
 
+/** What sandboxes can have here. */
+const sandboxIsolations = Effect.gen(function* () {
+  const { isolations } = yield* Containers
+  return (yield* isolations).map(({ name, problem = "" }) => ({ name, works: problem === "", problem }))
+})
+
 const getHostFacts = Effect.fn("HostService.getHostFacts")(function* () {
   const facts = yield* (yield* Host).facts
   return {
@@ -89,6 +96,7 @@ const getHostFacts = Effect.fn("HostService.getHostFacts")(function* () {
       ...(yield* cgroups),
       ociRuntimes: yield* ociRuntimes,
       ...(yield* hypervisors),
+      sandboxIsolations: yield* sandboxIsolations,
       cpu: {
         count: uint32(facts.processors),
         model: facts.processorModel,

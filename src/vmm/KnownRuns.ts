@@ -15,6 +15,7 @@ import * as Stream from "effect/Stream"
 import * as Deferred from "effect/Deferred"
 import { join } from "node:path"
 import * as DiskRoom from "../storage/DiskRoom.ts"
+import * as KeyedLock from "../storage/KeyedLock.ts"
 import * as ProcessLog from "../storage/logs/ProcessLog.ts"
 import { type Process, Processes } from "../taproot/Processes.ts"
 import * as Hold from "./Hold.ts"
@@ -48,7 +49,7 @@ const settling = (record: VmRecord, label: string) =>
           ? Effect.void
           : Effect.andThen(
               record.work?._tag === "Arrived"
-                ? Effect.ignore(memory.claim(VmSpec.machineOf(record.spec, "").nics))
+                ? Effect.ignore(memory.claim(VmSpec.machineOf(record.spec, "").nics), { log: "Warn" })
                 : Effect.void,
               memory.settle(record.paused !== label)
             )
@@ -68,6 +69,9 @@ export const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
   )
   /** By taproot's id of their process, in the order in which they were met. */
   const known = new Map<bigint, Known>()
+  const forgotten = new WeakSet<Process>()
+  /** By machine: two that look at the same time meet the same life. */
+  const meeting = KeyedLock.make()
 
   const console = ({ spec }: VmRecord): ProcessLog.ProcessLog => {
     let found = consoles.get(spec.name)
@@ -92,45 +96,49 @@ export const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
     [...known.values()].filter(({ run }) => name === undefined || run.name === name)
 
   /** The life of a process, met for the first time or again. */
-  const register = Effect.fnUntraced(function* (record: VmRecord, process: Process, life: VmPaths.Life) {
-    const before = known.get(process.id)
-    if (before !== undefined) return before.run
+  const register = (record: VmRecord, process: Process, life: VmPaths.Life) => {
     const { name } = record.spec
-    const directory = VmPaths.placeOf(paths, name, life)
-    const run: VmRun = {
-      name,
-      life,
-      process,
-      directory,
-      hypervisor: yield* hypervisor.driverOf(directory),
-      cgroup: VmPaths.cgroupOf(paths, name, life),
-      hold: Hold.make(
-        hypervisor.control(directory, process),
+    return Effect.gen(function* () {
+      const before = known.get(process.id)
+      if (before !== undefined) return before.run
+      const directory = VmPaths.placeOf(paths, name, life)
+      const run: VmRun = {
+        name,
+        life,
         process,
-        scope,
-        record.paused === process.label,
-        settling(record, process.label)
-      ),
-      devices: Semaphore.makeUnsafe(1),
-      stored: yield* Scope.provide(console(record).attach(process), scope)
-    }
-    known.set(process.id, {
-      run,
-      isEnding: false,
-      isAwaiting: false,
-      isUncounted: false,
-      successor: undefined,
-      clearing: undefined
-    })
-    return run
-  })
+        directory,
+        hypervisor: yield* hypervisor.driverOf(directory),
+        cgroup: VmPaths.cgroupOf(paths, name, life),
+        hold: Hold.make(
+          hypervisor.control(directory, process),
+          process,
+          scope,
+          record.paused === process.label,
+          settling(record, process.label)
+        ),
+        devices: Semaphore.makeUnsafe(1),
+        stored: yield* Scope.provide(console(record).attach(process), scope)
+      }
+      known.set(process.id, {
+        run,
+        isEnding: false,
+        isAwaiting: false,
+        isUncounted: false,
+        successor: undefined,
+        clearing: undefined
+      })
+      return run
+    }).pipe(meeting.withLock(name))
+  }
 
   /** Every life of a machine that is not cleared away, oldest first. */
   const all = Effect.fnUntraced(function* (record: VmRecord) {
     const found: Array<VmRun> = []
     for (const process of yield* processes.takeAll(VmPaths.labelPrefix(record.spec.name))) {
       const parsed = VmPaths.parseLabel(process.label)
-      if (Option.isSome(parsed)) found.push(yield* register(record, process, parsed.value.life))
+      // while another one was being met it may have been cleared away
+      if (Option.isNone(parsed) || forgotten.has(process)) continue
+      found.push(yield* register(record, process, parsed.value.life))
     }
     return found
   })
@@ -148,6 +156,7 @@ export const make = Effect.fnUntraced(function* (paths: VmPaths.VmPaths) {
 
   /** Nothing is left of it. */
   const forget = Effect.fnUntraced(function* ({ name, process }: VmRun) {
+    forgotten.add(process)
     known.delete(process.id)
     if (those(name).length === 0) yield* consoles.get(name)?.idle ?? Effect.void
   })

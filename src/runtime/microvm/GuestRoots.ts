@@ -71,6 +71,8 @@ export const make = (input: {
   const { containers, files, insert, like, own, processes, removeTree, renew } = input
   const locks = KeyedLock.make()
   const mounted = new Set<string>()
+  /** Of these what comes after the mount is done, too. */
+  const ready = new Set<string>()
   /** By their serial numbers. */
   const devices = new Map<string, string>()
 
@@ -106,17 +108,18 @@ export const make = (input: {
     return false
   })
 
-  /** `then`: what is done before others find it there. */
+  /** `then`: what is done before others find it there; done again when it was not done to its end. */
   const mount = <E = never>(
     request: Parameters<Processes["Service"]["mount"]>[0],
     then: Effect.Effect<void, E> = Effect.void
   ) =>
     locks.withLock(request.target)(
       Effect.gen(function* () {
-        if (yield* isMounted(request.target)) return
-        yield* processes.mount(request)
+        if (ready.has(request.target)) return
+        if (!(yield* isMounted(request.target))) yield* processes.mount(request)
         yield* then
         mounted.add(request.target)
+        ready.add(request.target)
       })
     )
 
@@ -129,7 +132,7 @@ export const make = (input: {
     }
   })
   const mountWritable = Effect.gen(function* () {
-    if (mounted.has(writable)) return
+    if (ready.has(writable)) return
     const device = yield* deviceOf(SERIAL)
     const place = { target: writable, flags: MS_NODEV }
     yield* device === undefined
@@ -144,6 +147,7 @@ export const make = (input: {
   const release = (name: string): Effect.Effect<void> =>
     Effect.gen(function* () {
       mounted.delete(targetOf(name))
+      ready.delete(targetOf(name))
       yield* Effect.ignore(processes.unmount(targetOf(name), MNT_DETACH))
       yield* Effect.ignore(files.removeDirectory(targetOf(name)))
       yield* removeTree(ownOf(name))
