@@ -43,6 +43,7 @@ import type {
 } from "./ContainerError.ts"
 import type { ContainerRun } from "./ContainerRuns.ts"
 import type { CgroupStats } from "../host/CgroupStats.ts"
+import type { Above, Beneath, Which } from "./ProcessesBeneath.ts"
 import type { ListedProcess } from "./ProcessList.ts"
 import type { ContainerSpec, Resources } from "./ContainerSpec.ts"
 import type { ExecSpec } from "./ExecSpec.ts"
@@ -190,6 +191,8 @@ export class Containers extends Context.Service<
     readonly top: (
       name: string
     ) => Effect.Effect<ReadonlyArray<ListedProcess>, ContainerNotFound | WrongState | StateError>
+    /** What runs beneath these actors, by their paths, as far as it can be told soon. See `ProcessesBeneath.ts`. */
+    readonly processes: (actors: ReadonlyArray<Above>, which: Which) => Effect.Effect<ReadonlyMap<string, Beneath>>
     /** What those of these names that run have used, and may; no names: all that run. */
     readonly stats: (
       names: ReadonlyArray<string>

@@ -6,6 +6,7 @@
  * - `ContainerSteering.ts`: what it shall be from now on
  * - `RunCommands.ts`: what is done with the run that it has
  * - `ContainerRemoval.ts`: that it is forgotten
+ * - `ProcessesBeneath.ts`: what runs in it, for the tree
  * - `SandboxCommands.ts`: all of that for sandboxes
  *
  * A creation commits the container, with a sandbox of its own where it names none, and has the tree start it.
@@ -34,6 +35,7 @@ import * as ContainerStatus from "./ContainerStatus.ts"
 import * as ContainerSteering from "./ContainerSteering.ts"
 import * as Executions from "./Executions.ts"
 import * as MicroVms from "./microvm/MicroVms.ts"
+import * as ProcessesBeneath from "./ProcessesBeneath.ts"
 import * as Records from "./Records.ts"
 import { nothingAssumed } from "./References.ts"
 import * as RunCommands from "./RunCommands.ts"
@@ -69,6 +71,7 @@ const make = Effect.gen(function* () {
   const steering = yield* ContainerSteering.make
   const remove = yield* ContainerRemoval.make
   const ofRuns = yield* RunCommands.make
+  const processes = yield* ProcessesBeneath.make
   const ofSandboxes = yield* SandboxCommands.make({ steering, remove })
   const creating = Semaphore.makeUnsafe(CREATED_AT_ONCE)
 
@@ -155,6 +158,7 @@ const make = Effect.gen(function* () {
     list: Effect.flatMap(records.containers.list, (found) => Effect.forEach(found, describe)),
     ...steering,
     ...ofRuns,
+    processes,
     remove: (name, options) => remove(name, options?.force ?? false),
     logs: (name, options = {}) =>
       Stream.unwrap(

@@ -32,6 +32,7 @@ import { ContainerAlreadyExists, ContainerNotFound, SandboxNotFound } from "../.
 import { ContainerSpec } from "../../src/runtime/ContainerSpec.ts"
 import { Containers } from "../../src/runtime/Containers.ts"
 import type { Container, Sandbox, SandboxIsolation } from "../../src/runtime/Containers.ts"
+import type { Beneath } from "../../src/runtime/ProcessesBeneath.ts"
 import type { LogOptions } from "../../src/storage/logs/LogRetention.ts"
 import { OciRuntime } from "../../src/runtime/OciRuntime.ts"
 import { Hypervisor } from "../../src/vmm/Hypervisor.ts"
@@ -149,6 +150,8 @@ export class Domain {
   readonly sandboxes = new Map<string, Sandbox>()
   readonly images = new Map([["hello:latest", imageOf("1", "hello:latest")]])
   readonly asked: Array<string> = []
+  /** What runs beneath containers, by their paths. */
+  readonly beneath = new Map<string, Beneath>()
   stops = 0
   readersOfLogs = 0
 
@@ -166,6 +169,11 @@ export class Domain {
 
   readonly layer = Layer.mergeAll(
     Layer.mock(Containers, {
+      processes: (actors, which) =>
+        Effect.sync(() => {
+          this.asked.push(`processes of ${which}`)
+          return new Map(actors.flatMap(({ path }) => [...this.beneath].filter(([above]) => above === path)))
+        }),
       create: (spec, options) =>
         Effect.gen({ self: this }, function* () {
           if (!this.images.has(spec.image)) return yield* new ImageNotFound({ reference: spec.image })
