@@ -31,7 +31,7 @@ export type Services = ContainerRuns | Cgroups | Executions | MicroVms | Process
 export type SandboxSupervisor = DynamicSupervisor.DynamicSupervisor<never, Services>
 
 /** The init containers that run again in a new life of their sandbox: they have run, and somebody waits for that. */
-export const toRunAgain = (containers: ReadonlyArray<ContainerRecord>): ReadonlySet<string> => {
+const toRunAgain = (containers: ReadonlyArray<ContainerRecord>): ReadonlySet<string> => {
   const named = new Set(containers.flatMap(({ spec }) => spec.afterSuccess))
   return containers.some(isWanted)
     ? new Set(containers.flatMap(({ completed, spec: { name } }) => (completed && named.has(name) ? [name] : [])))
@@ -77,6 +77,7 @@ export const sandboxActor = (sandbox: SandboxRecord, records: Records): Effect.E
         Effect.fnUntraced(function* (record) {
           const anew = again.has(record.spec.name)
           if (anew) {
+            // its actor goes by `wanted`, whether it can be written or not
             yield* Effect.ignore(
               records.containers.update(record.spec.name, ({ value }) => ({ ...value, completed: false }))
             )

@@ -45,7 +45,7 @@ const numbers = (version: string): readonly [major: number, minor: number] => {
 }
 
 /** Why a program of this version cannot go on with a machine that another one made; empty: it can. */
-export const versionProblem = (made: SnapshotManifest["hypervisor"], version: string): string => {
+const versionProblem = (made: SnapshotManifest["hypervisor"], version: string): string => {
   const [, of] = /-(\d+\.\d+)$/.exec(made.model.type) ?? []
   const [major, minor] = numbers(version)
   const [wantedMajor, wantedMinor] = numbers(of ?? made.version)

@@ -89,7 +89,7 @@ export const host = Command.make(
                 .concat(
                   facts.hypervisors.some(({ works }) => works)
                     ? []
-                    : [style.red("none works here: install qemu-system-x86")]
+                    : [style.red(Text.clean(`none works here: ${facts.hypervisorAdvice}`))]
                 )
                 .join("\n")
             ],
