@@ -23,7 +23,6 @@ import type { PidNamespaceFailure, PidNamespaces } from "./PidNamespaces.ts"
 import type { SandboxRecord } from "./Records.ts"
 import type { RuntimePaths } from "./RuntimePaths.ts"
 import type * as RuntimeSpec from "./RuntimeSpec.ts"
-import type { SandboxSpec } from "./SandboxSpec.ts"
 import type { UserNamespaces } from "./UserNamespaces.ts"
 import type { UserNetworks } from "./UserNetworks.ts"
 
@@ -98,17 +97,18 @@ export const make = (
   )
 
   /** What each has alone, whatever is shared. */
-  const own = Effect.fnUntraced(function* (spec: SandboxSpec, container: string) {
+  const own = Effect.fnUntraced(function* (sandbox: SandboxRecord, container: string) {
+    const { spec } = sandbox
     if (spec.network === "host") return { hostname: hostname(), hostFiles: yield* hostFiles }
     const own = spec.hostname ?? container
-    return { hostname: own, hostFiles: spec.network === "user" ? yield* userNetworks.files(spec.name, own) : [] }
+    return { hostname: own, hostFiles: spec.network === "user" ? yield* userNetworks.files(sandbox, own) : [] }
   })
 
   return {
     within: Effect.fnUntraced(function* (sandbox, container, start) {
       const { spec } = sandbox
       const { name, network } = spec
-      const inside = yield* own(spec, container)
+      const inside = yield* own(sandbox, container)
       // it is there before anything runs in it
       if (network === "user") yield* userNetworks.of(sandbox)
       if (sandbox.implicit) {
