@@ -24,6 +24,7 @@ import { State } from "../storage/State.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import { differences } from "../storage/Workload.ts"
 import { fixedMacs } from "./Devices.ts"
+import * as DiskOwners from "./DiskOwners.ts"
 import * as DiskSources from "./DiskSources.ts"
 import * as Disks from "./Disks.ts"
 import * as Drivers from "./Drivers.ts"
@@ -173,19 +174,11 @@ const make = Effect.gen(function* () {
       if (disk.volume === undefined && disk.format === "raw" && (yield* Disks.looksLikeQcow2(disk.path))) {
         problems.push({ field: `disks[${index}].format`, problem: "is raw, but the file is a qcow2 image" })
       }
-      for (const other of others) {
-        for (const theirs of other.value.spec.disks) {
-          if (disk.readOnly && theirs.readOnly) continue
-          // whose volume it is has been said
-          if (disk.volume !== undefined && theirs.volume === disk.volume) continue
-          const same = yield* Effect.option(Disks.inspect(theirs))
-          if (Option.isSome(same) && Disks.isSame(identity.value, same.value)) {
-            problems.push({
-              field,
-              problem: `is a disk of virtual machine ${other.name}; one that is written to belongs to one machine alone`
-            })
-          }
-        }
+      for (const owner of yield* DiskOwners.of(disk, identity.value, others)) {
+        problems.push({
+          field,
+          problem: `is a disk of virtual machine ${owner}; one that is written to belongs to one machine alone`
+        })
       }
     }
     return problems
@@ -315,14 +308,17 @@ const make = Effect.gen(function* () {
         const action = commands[present][command]
         if (action === "refuse") return yield* refuse(name, command, present)
         if (action === "keep") return
+        const held = yield* hold.get
+        const goOn = Effect.andThen(held.resume, hold.look)
+        if (action === "resume") {
+          // neither waits for the other: one that goes on with the mark, or stands still without it, is what it seems to be
+          return yield* Effect.all([goOn, remember(name, undefined)], { concurrency: "unbounded", discard: true })
+        }
         // Committed before it is done: after a reset its hypervisor does not tell one that is paused from a new one.
         if (action === "pause" || seen === "paused") yield* remember(name, process.label)
-        const held = yield* hold.get
         if (action === "pause") yield* held.pause
         if (action === "reset") yield* held.reset
-        if (action === "resume" || (action === "reset" && seen === "stalled")) yield* held.resume
-        yield* hold.look
-        if (action === "resume") yield* remember(name, undefined)
+        yield* action === "reset" && seen === "stalled" ? goOn : hold.look
       }).pipe(Effect.catchTag("ControlLost", ({ detail }) => new VmControlFailed({ name, command, detail })))
       return yield* get(name)
     }).pipe(work(name))
