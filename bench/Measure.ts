@@ -36,6 +36,13 @@ export const quantile = (samples: ReadonlyArray<number>, share: number): number 
 /** The middle of the samples. */
 export const median = (samples: ReadonlyArray<number>): number => quantile(samples, 0.5)
 
+/**
+ * Milliseconds before each sample. Before the kernel puts a process into a cgroup it waits for a grace period of RCU, some 12 ms;
+ * who does it less than 20 ms after somebody else does not wait. Without this pause whoever comes right after another who
+ * makes containers is faster by that, and whoever comes after somebody slow is not.
+ */
+const REST = 200
+
 /** Runs each subject once per round, in turn, after one round that is not counted; milliseconds by subject. */
 export const interleave = async <Name extends string>(
   rounds: number,
@@ -44,6 +51,7 @@ export const interleave = async <Name extends string>(
   const samples = new Map<string, Array<number>>()
   for (let round = 0; round <= rounds; round++) {
     for (const [name, measure] of Object.entries<(round: number) => Promise<number>>(subjects)) {
+      await new Promise((resolve) => setTimeout(resolve, REST))
       const value = await measure(round)
       if (round > 0) samples.set(name, [...(samples.get(name) ?? []), value])
     }

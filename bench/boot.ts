@@ -124,7 +124,7 @@ const ends = async (): Promise<void> => {
 }
 
 const booted = async (): Promise<void> => {
-  const built = image(progress, { quick: false })
+  const built = image(progress, { quick: false, hypervisor: false })
   const accelerator = await Qemu.accelerator(built)
   const debian = debianRoot(kernel(join(checkout, "build/image-cache"), progress), join(checkout, "build/bench/debian"))
   const { floor, ironwood: ours, systemd } = machines(space, built, accelerator, debian)

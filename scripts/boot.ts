@@ -3,12 +3,15 @@
  * containers running in it. Ctrl-C asks the machine to stop in order.
  * `--quick` takes an image that is made in seconds and is a third larger.
  *
- * `--uki` boots build/image/disk.img by UEFI firmware that enforces Secure Boot: the signed image from its disk, and what
+ * `--uki` boots its disk.img by UEFI firmware that enforces Secure Boot: the signed image from its disk, and what
  * the machine keeps is on that disk. Its first start enrols the keys. `--tamper` changes a byte of it first.
  *
  * `--netboot` boots it over the network: iPXE takes a script by TFTP, then the kernel and the initramfs by HTTP.
  *
- *   npm run boot -- [--memory MIB] [--tcg] [--quick] [--uki [--tamper] | --netboot] [KERNEL-PARAMETER...]
+ * `--hypervisor` takes the image that can make virtual machines, and gives it 2 GiB of memory (else 768 MiB). Without KVM here, or
+ * nested virtualization, they are emulated by a machine that is emulated itself: it works, and is slow.
+ *
+ *   npm run boot -- [--hypervisor] [--memory MIB] [--tcg] [--quick] [--uki [--tamper] | --netboot] [KERNEL-PARAMETER...]
  */
 import { spawn } from "node:child_process"
 import { copyFileSync, linkSync, mkdirSync, rmSync } from "node:fs"
@@ -34,13 +37,19 @@ const { positionals, values } = commandLine(file, {
   options: {
     memory: { type: "string" },
     tcg: { type: "boolean" },
-    quick: { type: "boolean" },
+    hypervisor: { type: "boolean", default: false },
+    quick: { type: "boolean", default: false },
     uki: { type: "boolean", default: false },
     tamper: { type: "boolean", default: false },
     netboot: { type: "boolean", default: false }
   }
 })
-const memoryMiB = values.memory === undefined ? undefined : wholeNumber(file, "--memory", values.memory, 64)
+const memoryMiB =
+  values.memory !== undefined
+    ? wholeNumber(file, "--memory", values.memory, 64)
+    : values.hypervisor
+      ? Qemu.hypervisorMemoryMiB
+      : undefined
 if (values.netboot && (values.uki || values.tamper)) refuse(file, "--netboot and --uki: one of them")
 
 const specs = `kind: Image
@@ -100,7 +109,7 @@ const onNetwork = (built: Image, initramfs: string, commandLine: string) => {
 const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds))
 
 const main = async (): Promise<void> => {
-  const built = image(say, { quick: values.quick === true })
+  const built = image(say, values)
   const accelerator = values.tcg === true ? "tcg" : await Qemu.accelerator(built)
   const initramfs = join(checkout, "build/initramfs-boot.img")
   withSamples(built.initramfs, join(checkout, "build/sample-image"), initramfs, Qemu.patienceFor(accelerator))

@@ -103,7 +103,7 @@ if (process.argv.includes("--test")) {
   await step(
     "compiling what unpacks layers for the tests",
     "build/unpack-confined",
-    [...unpackInputs, "test/storage/confined.c"],
+    [...unpackInputs, "test/storage/confined.c", "test/storage/unsynced.c"],
     () => run("make", ["-C", "src/storage/unpack", "BUILD=../../../build", "tests"])
   )
 }

@@ -15,7 +15,7 @@ import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { archive, type CpioEntry, device, directory, file, link, withParents } from "./image/Cpio.ts"
 import { ImageFailed, kernel, type Kernel, loadLine, moduleFiles } from "./image/Kernel.ts"
-import { librariesOf } from "./image/Libraries.ts"
+import { libraryEntries } from "./image/Libraries.ts"
 
 const checkout = join(dirname(fileURLToPath(import.meta.url)), "..")
 const build = join(checkout, "build")
@@ -57,9 +57,7 @@ const entries = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
     file("init", readFileSync(join(build, "taproot")), 0o755),
     ...programs.map((name) => file(`usr/lib/ironwood/${name}`, readFileSync(join(build, name)), 0o755)),
     file("usr/bin/crun", readFileSync(crun), 0o755),
-    ...librariesOf([crun]).map(({ file: path, name }) =>
-      file(name.replace(/^\/(usr\/)?/, "usr/"), readFileSync(path), 0o755)
-    ),
+    ...libraryEntries([crun]),
     ...loaded.map((path) => file(`usr/lib/modules/${release}/${path}`, readFileSync(join(modules, path)))),
     file(`usr/lib/modules/${release}/load`, `${loaded.map(loadLine).join("\n")}\n`)
   ]

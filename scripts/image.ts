@@ -2,17 +2,19 @@
  * Builds what a machine boots: `build/image/vmlinuz` and `build/image/initramfs.img`, without being root. The same inputs
  * (this checkout, the kernel's version, the Debian packages of this system) give the same bytes.
  *
- * The initramfs is an archive that is not compressed, with little in it but two images that are (squashfs), which taproot
+ * The initramfs is an archive that is not compressed, with little in it but images that are (squashfs), which taproot
  * mounts as `/usr`: in memory they stay compressed, and the kernel unpacks what is read. One has what seldom changes (Node,
- * the container runtime, libraries, modules; slow to compress well), kept by the digest of its content; the other what
+ * the container runtime, libraries, modules; slow to compress well), kept by the digest of its content; another what
  * changes with the sources (the brain).
  *
  * Run with `npm run image`, or {@link image} from another script; does nothing when all is up to date. More on request:
  *
- *   npm run image -- [--quick] [--uki] [--disk] [--keys DIRECTORY] [--disk-size GIB] [KERNEL-PARAMETER...]
+ *   npm run image -- [--hypervisor] [--quick] [--uki] [--disk] [--keys DIRECTORY] [--disk-size GIB] [KERNEL-PARAMETER...]
  *
- * `--uki`: the two and a kernel command line in one signed EFI program, build/image/ironwood.efi. `--disk`: a disk with that,
- * build/image/disk.img. `--quick`: in seconds, and a third larger. The parameters are the signed image's.
+ * `--hypervisor`: a third squashfs, with QEMU, UEFI and the guest of microVMs (scripts/image/Hypervisor.ts): a machine that boots
+ * it can have virtual machines. All of it is then in build/image-hypervisor. `--uki`: kernel, initramfs and a kernel command
+ * line in one signed EFI program, build/image/ironwood.efi. `--disk`: a disk with that, build/image/disk.img. `--quick`: in
+ * seconds, and a third larger, in build/image-quick. The parameters are the signed image's.
  */
 import { spawnSync } from "node:child_process"
 import { createHash } from "node:crypto"
@@ -24,7 +26,6 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
-  realpathSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -34,6 +35,7 @@ import { dirname, join, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 import { tmpdir } from "node:os"
 import manifest from "../package.json" with { type: "json" }
+import { guest } from "./guest.ts"
 import { archive, type CpioEntry, device, directory, file, link, withParents } from "./image/Cpio.ts"
 import {
   aliasLines,
@@ -49,7 +51,8 @@ import {
   wantedModules
 } from "./image/Kernel.ts"
 import { makeCompileCache } from "./image/CompileCache.ts"
-import { librariesOf } from "./image/Libraries.ts"
+import * as Hypervisor from "./image/Hypervisor.ts"
+import { libraryEntries, pathOf } from "./image/Libraries.ts"
 import { bootDisk, defaultKeys, osRelease, signedImage, type Source } from "./image/Signed.ts"
 import { commandLine, refuse, wholeNumber } from "./Usage.ts"
 
@@ -58,7 +61,15 @@ const checkout = join(dirname(script), "..")
 const build = join(checkout, "build")
 const cache = join(build, "image-cache")
 
-const targetOf = (quick: boolean): string => join(build, quick ? "image-quick" : "image")
+/** What kind of image it is. `quick`: made in two seconds instead of two minutes, and a third larger. */
+export interface Kind {
+  readonly quick: boolean
+  /** It can make virtual machines. */
+  readonly hypervisor: boolean
+}
+
+const targetOf = ({ hypervisor, quick }: Kind): string =>
+  join(build, `image${hypervisor ? "-hypervisor" : ""}${quick ? "-quick" : ""}`)
 
 /** Node's part of the brain's command line. */
 const nodeFlags = [
@@ -115,17 +126,7 @@ export const taprootFile = (options: {
   )
 
 /** Programs of this system that an image has, besides Node: what the brain runs. */
-const programs = ["crun", "tar", "sync", "ip", "date", "mke2fs", "e2fsck", "dhcpcd"]
-
-const pathOf = (program: string): string => {
-  const found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map((folder) => join(folder, program)).find(existsSync)
-  if (found === undefined) {
-    throw new ImageFailed(
-      `${program} is missing here; run scripts/setup --image, which installs what images are made of`
-    )
-  }
-  return realpathSync(found)
-}
+const programs = ["crun", "cp", "tar", "sync", "ip", "date", "mke2fs", "e2fsck", "dhcpcd"]
 
 const digestOf = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex")
 
@@ -194,7 +195,7 @@ const squashed = (name: string, all: ReadonlyArray<CpioEntry>, quick: boolean): 
 }
 
 /** What is not below `usr`, and what it takes to mount that. */
-const skeleton = ({ modules }: Kernel): ReadonlyArray<CpioEntry> => {
+const skeleton = ({ modules }: Kernel, { hypervisor }: Kind): ReadonlyArray<CpioEntry> => {
   const early = moduleFiles(modules, mountingModules)
   return [
     ...["dev", "proc", "sys", "run", "mnt", "usr", "etc", "var/lib", "var/log"].map((path) => directory(path)),
@@ -222,17 +223,27 @@ const skeleton = ({ modules }: Kernel): ReadonlyArray<CpioEntry> => {
     file("etc/nsswitch.conf", "hosts: files dns\n"),
     file("init", readFileSync(join(build, "taproot")), 0o755),
     taprootFile({ heartbeatMillis: 2500 }),
-    file("etc/os-release", osRelease(manifest.version)),
+    file("etc/os-release", osRelease({ version: manifest.version, hypervisor })),
     ...early.map((path) => file(`images/${path}`, readFileSync(join(modules, path)))),
     file("images/load", `${early.map(loadLine).join("\n")}\n`)
   ]
 }
 
+/** The lists of its modules: those that taproot loads, and which of them are for which devices. */
+const moduleLists = (
+  { modules, release }: Kernel,
+  loaded: ReadonlyArray<string>,
+  carried: ReadonlyArray<string>
+): ReadonlyArray<CpioEntry> => [
+  file(`usr/lib/modules/${release}/load`, `${moduleFiles(modules, loaded).map(loadLine).join("\n")}\n`),
+  file(`usr/lib/modules/${release}/aliases`, aliasLines(modules, moduleFiles(modules, [...loaded, ...carried])))
+]
+
 /** What seldom changes. */
-const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
+const system = (chosen: Kernel): ReadonlyArray<CpioEntry> => {
+  const { modules, release } = chosen
   const node = strippedNode()
-  const copied = programs.map(pathOf)
-  const loaded = moduleFiles(modules, wantedModules)
+  const copied = programs.map((program) => pathOf(program))
   const carried = moduleFiles(modules, [...wantedModules, ...carriedModules, ...deviceModules])
   return [
     // the other image is mounted here where there is no overlayfs
@@ -241,12 +252,26 @@ const system = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
     directory("usr/lib/dhcpcd"),
     file("usr/bin/node", readFileSync(node), 0o755),
     ...copied.map((path, index) => file(`usr/bin/${programs[index] ?? ""}`, readFileSync(path), 0o755)),
-    ...librariesOf([node, ...copied, join(build, "unpack")]).map(({ file: path, name }) =>
-      file(name.replace(/^\/(usr\/)?/, "usr/"), readFileSync(path), 0o755)
-    ),
+    ...libraryEntries([node, ...copied, join(build, "unpack")]),
     ...carried.map((path) => file(`usr/lib/modules/${release}/${path}`, readFileSync(join(modules, path)))),
-    file(`usr/lib/modules/${release}/load`, `${loaded.map(loadLine).join("\n")}\n`),
-    file(`usr/lib/modules/${release}/aliases`, aliasLines(modules, carried))
+    ...moduleLists(chosen, wantedModules, [...carriedModules, ...deviceModules])
+  ]
+}
+
+/** What it takes to make virtual machines; changes as seldom. */
+const hypervisor = (
+  chosen: Kernel,
+  base: ReadonlyArray<CpioEntry>,
+  say: (text: string) => void
+): ReadonlyArray<CpioEntry> => {
+  guest(say)
+  return [
+    ...Hypervisor.hypervisor(chosen, join(build, "guest"), base),
+    ...moduleLists(
+      chosen,
+      [...wantedModules, ...Hypervisor.loadedModules],
+      [...carriedModules, ...deviceModules, ...Hypervisor.carriedModules]
+    )
   ]
 }
 
@@ -289,21 +314,30 @@ const ours = (): ReadonlyArray<CpioEntry> => [
 export interface Image {
   readonly kernel: string
   readonly initramfs: string
+  readonly hypervisor: boolean
 }
 
-/** Builds what is not up to date; where it is. `quick`: in two seconds instead of two minutes, and a third larger. */
-export const image = (say: (text: string) => void, options: { readonly quick: boolean }): Image => {
+/** Builds what is not up to date; where it is. */
+export const image = (say: (text: string) => void, kind: Kind): Image => {
   mkdirSync(cache, { recursive: true })
-  const target = targetOf(options.quick)
+  const target = targetOf(kind)
   mkdirSync(target, { recursive: true })
   const chosen = kernel(cache, say)
-  const built: Image = { kernel: join(target, "vmlinuz"), initramfs: join(target, "initramfs.img") }
+  const built: Image = {
+    kernel: join(target, "vmlinuz"),
+    initramfs: join(target, "initramfs.img"),
+    hypervisor: kind.hypervisor
+  }
   const kernelFile = readFileSync(chosen.file)
+  const base = system(chosen)
   const initramfs = archive(
     withParents([
-      ...skeleton(chosen),
-      file("images/system", squashed("system", system(chosen), options.quick)),
-      file("images/ironwood", squashed("ironwood", ours(), options.quick))
+      ...skeleton(chosen, kind),
+      file("images/system", squashed("system", base, kind.quick)),
+      ...(kind.hypervisor
+        ? [file("images/hypervisor", squashed("hypervisor", hypervisor(chosen, base, say), kind.quick))]
+        : []),
+      file("images/ironwood", squashed("ironwood", ours(), kind.quick))
     ])
   )
   const description = {
@@ -334,6 +368,7 @@ const main = (): void => {
   const { positionals, values } = commandLine(script, {
     allowPositionals: true,
     options: {
+      hypervisor: { type: "boolean", default: false },
       quick: { type: "boolean", default: false },
       uki: { type: "boolean", default: false },
       disk: { type: "boolean", default: false },
@@ -347,9 +382,9 @@ const main = (): void => {
   if (!signed && positionals.length > 0) {
     refuse(script, `${positionals.join(" ")}: kernel parameters are those of a signed image; add --uki or --disk`)
   }
-  const built = image(say, { quick: values.quick })
+  const built = image(say, values)
   if (!signed) return
-  const directory = targetOf(values.quick)
+  const directory = targetOf(values)
   const one = signedImage(sourceOf(built), { directory, keys: resolve(values.keys), parameters: positionals, say })
   if (values.disk) bootDisk(sourceOf(built), one, { directory, enrol: "manual", gibibytes, say })
 }

@@ -67,6 +67,7 @@ const noRuntime = Layer.succeed(
     facts: none,
     candidates: Effect.succeed([]),
     run: () => none,
+    announce: Effect.void,
     exec: () => none,
     control: () => none,
     recover: () => Effect.succeedNone,
@@ -79,7 +80,7 @@ const noRuntime = Layer.succeed(
 const noMachines = Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => Effect.succeed([]) })
 
 /** The tree's calls ask for them where an actor is a container's or a machine's, and here none is. */
-const noWorkloads = Layer.merge(Layer.mock(Containers, {}), Layer.mock(Vms, {}))
+const noWorkloads = Layer.merge(Layer.mock(Containers, { isolations: Effect.succeed([]) }), Layer.mock(Vms, {}))
 
 const live = (place: Place) =>
   Effect.gen(function* () {

@@ -48,6 +48,9 @@ export interface Machine {
   readonly more?: ReadonlyArray<string>
 }
 
+/** For a machine that has machines itself. */
+export const hypervisorMemoryMiB = 2048
+
 export const emulator = "qemu-system-x86_64"
 
 /** The address that QEMU's user network gives to its first guest, and the port that {@link Machine.port} leads to. */

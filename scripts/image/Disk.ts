@@ -34,7 +34,7 @@ import { sign, type SigningKeys } from "./SigningKeys.ts"
 const loader = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
 
 const mebibyte = 1024 * 1024
-const esp = { start: mebibyte, bytes: 256 * mebibyte } as const
+const esp = { start: mebibyte, bytes: 512 * mebibyte } as const
 const stateStart = esp.start + esp.bytes
 
 /** A file on the ESP. */

@@ -17,6 +17,8 @@ export interface Source {
   readonly kernel: string
   readonly initramfs: string
   readonly version: string
+  /** It can make virtual machines. */
+  readonly hypervisor: boolean
   /** Seconds since 1970. */
   readonly time: number
 }
@@ -27,12 +29,20 @@ export interface SignedImage {
   readonly keys: SigningKeys
 }
 
-export const osRelease = (version: string): string =>
-  `NAME=Ironwood\nID=ironwood\nVERSION_ID=${version}\nPRETTY_NAME="Ironwood ${version}"\n`
+/** os-release(5). */
+export const osRelease = ({ hypervisor, version }: Pick<Source, "version" | "hypervisor">): string =>
+  [
+    "NAME=Ironwood",
+    "ID=ironwood",
+    `VERSION_ID=${version}`,
+    ...(hypervisor ? ["VARIANT=Hypervisor", "VARIANT_ID=hypervisor"] : []),
+    `PRETTY_NAME="Ironwood ${version}${hypervisor ? " (Hypervisor)" : ""}"`,
+    ""
+  ].join("\n")
 
 /** Writes `ironwood.efi` into a directory, signed. */
 export const signedImage = (
-  { initramfs, kernel, time, version }: Source,
+  source: Source,
   options: {
     readonly directory: string
     readonly keys: string
@@ -40,10 +50,11 @@ export const signedImage = (
     readonly say: (text: string) => void
   }
 ): SignedImage => {
+  const { initramfs, kernel, time } = source
   const keys = signingKeys(options.keys, options.say)
   const commandLine = [...consoles, ...options.parameters].join(" ")
   const file = join(options.directory, "ironwood.efi")
-  unifiedKernelImage({ kernel, initramfs, commandLine, osRelease: osRelease(version), time }, file)
+  unifiedKernelImage({ kernel, initramfs, commandLine, osRelease: osRelease(source), time }, file)
   sign(keys, file, file, time)
   const mebibytes = readFileSync(file).length / 1024 / 1024
   options.say(`${file}: signed, ${mebibytes.toFixed(1)} MiB; its kernel command line is ${commandLine}`)

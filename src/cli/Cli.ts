@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import * as CliConfig from "effect/cli/CliConfig"
+import type * as CliError from "effect/cli/CliError"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
@@ -48,10 +49,12 @@ import { upgrade } from "./commands/upgrade.ts"
 import { version } from "./commands/version.ts"
 import { vm } from "./commands/vm.ts"
 import { volume } from "./commands/volume.ts"
+import { wait } from "./commands/wait.ts"
 import { why } from "./commands/why.ts"
 import { exitCodeHelp, exitCodes } from "./ExitCode.ts"
 import { Failure, ReaderGone } from "./Failure.ts"
 import { ContainerEnded } from "./Foreground.ts"
+import { insteadOf } from "./ForeignCommands.ts"
 import { settings } from "./Globals.ts"
 import { foreignValueFlags } from "./ForeignFlags.ts"
 import { describe } from "./Help.ts"
@@ -78,6 +81,7 @@ export const root = Command.make("ironwood").pipe(
         update,
         exec,
         attach,
+        wait,
         cp,
         rm,
         policy
@@ -120,7 +124,7 @@ const words = (args: ReadonlyArray<string>): ReadonlyArray<string> =>
   })
 
 /** Help goes to standard output when asked for; a wrong command line gets one line and where to read on. */
-const presenter = (screen: Screen["Service"], colors: boolean) => {
+const presenter = (screen: Screen["Service"], colors: boolean, typed: ReadonlyArray<string>) => {
   const formatter = CliOutput.defaultFormatter({ colors, globalFlags: "summary" })
   return Layer.merge(
     CliOutput.layer(formatter),
@@ -128,7 +132,9 @@ const presenter = (screen: Screen["Service"], colors: boolean) => {
       present: (event) => {
         if (event._tag === "Help") return Effect.ignore(screen.write(`${formatter.formatHelpDoc(event.helpDoc)}\n`))
         if (event._tag === "Version") return Effect.ignore(screen.write(`ironwood ${event.version}\n`))
-        const errors = event.errors.map(({ message }) => `ironwood: ${oneLine(message)}\n`)
+        const known = event.errors.flatMap((error) => foreign(error, typed) ?? [])
+        const problems = known.length > 0 ? known : event.errors.map(({ message }) => oneLine(message))
+        const errors = problems.map((problem) => `ironwood: ${problem}\n`)
         const command = event.commandPath.join(" ")
         return screen.writeError(
           `${errors.join("")}Usage: ${event.helpDoc.usage}\n\`${command} --help\` explains it.\n`
@@ -136,6 +142,13 @@ const presenter = (screen: Screen["Service"], colors: boolean) => {
       }
     })
   )
+}
+
+/** A command that people know from elsewhere, and what it is here. */
+const foreign = (error: CliError.CliError, typed: ReadonlyArray<string>): string | undefined => {
+  if (error._tag !== "UnknownSubcommand" || (error.parent?.length ?? 0) > 1) return undefined
+  const advice = insteadOf(error.subcommand, typed.slice(typed.indexOf(error.subcommand) + 1))
+  return advice === undefined ? undefined : `there is no command ${error.subcommand}: ${advice}`
 }
 
 /** The parser's message in one line: its suggestions stand on lines of their own, one-letter ones among them. */
@@ -153,7 +166,7 @@ export const run = Effect.fnUntraced(function* (args: ReadonlyArray<string>) {
     Effect.as<number>(exitCodes.ok),
     Effect.catchCause((cause) => exitCodeOf(cause, screen)),
     Effect.provide(
-      Layer.merge(presenter(screen, colors), CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version] }))
+      Layer.merge(presenter(screen, colors, args), CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version] }))
     )
   )
 })

@@ -12,16 +12,15 @@ import * as Queue from "effect/Queue"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { constants } from "node:os"
 import {
   type AttachContainerRequestSchema,
   type Container,
-  type ContainerExit,
   ContainerService,
   ContainerState,
   type LogEntry
 } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { Client, orElseStatus, status } from "./Client.ts"
+import { exitCodeOf } from "./ContainerExitCode.ts"
 import * as ContainerLogs from "./ContainerLogs.ts"
 import { exitCodes } from "./ExitCode.ts"
 import { withNext } from "./Failure.ts"
@@ -50,17 +49,7 @@ const over: ReadonlySet<ContainerState> = new Set([
   ContainerState.PARKED
 ])
 
-const signalNumbers: ReadonlyMap<string, number> = new Map(Object.entries(constants.signals))
-
 const hasEnded = ({ status }: Container): boolean => status !== undefined && over.has(status.state)
-
-/** The exit code docker would give: its own, 128 + N for signal N, 127 and 126 without a program, 1 when it never came up else. */
-const exitCodeOf = (exit: ContainerExit | undefined): number => {
-  if (exit === undefined) return exitCodes.failed
-  if (exit.code !== undefined) return exit.code
-  const number = signalNumbers.get(exit.signal)
-  return number === undefined ? exitCodes.failed : 128 + number
-}
 
 /** Its program was not there, or could not be executed, and so nothing of it has ever run. */
 const programMissing = (container: Container | undefined): boolean => {

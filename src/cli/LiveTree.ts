@@ -10,7 +10,11 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import { type WatchTreeResponse, WatchTreeResponseSchema } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import {
+  ProcessSelection,
+  type WatchTreeResponse,
+  WatchTreeResponseSchema
+} from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import type { Connection } from "./Client.ts"
 import { EventText } from "./EventText.ts"
 import { OutputSetting, style as currentStyle } from "./Globals.ts"
@@ -25,7 +29,8 @@ import * as Watch from "./Watch.ts"
 export const picture = Effect.fnUntraced(function* (
   connection: Connection,
   path: string,
-  shape: Pick<TreeView.Options, "all" | "troubledOnly"> = {}
+  shape: Pick<TreeView.Options, "all" | "troubledOnly"> = {},
+  processes = ProcessSelection.UNSPECIFIED
 ) {
   const screen = yield* Screen
   const style = yield* currentStyle
@@ -45,6 +50,7 @@ export const picture = Effect.fnUntraced(function* (
       style,
       symbols: true,
       ...shape,
+      processes: model.processes,
       width: size.columns,
       height: size.rows - 1,
       remark: style.dim(`revision ${model.revision ?? "-"}`),
@@ -60,10 +66,11 @@ export const picture = Effect.fnUntraced(function* (
     clear = false
   })
 
-  yield* Watch.follow(connection, { path }).pipe(
+  yield* Watch.follow(connection, { path, processes }).pipe(
     Stream.runForEach((followed) =>
       Effect.gen(function* () {
         if (followed._tag === "Event") TreeModel.apply(model, followed.event)
+        if (followed._tag === "Lost") TreeModel.lost(model)
         lostAt = followed._tag === "Lost" ? yield* Clock.currentTimeMillis : undefined
         // a picture of half a snapshot would show actors as missing
         if (model.revision !== undefined) yield* Queue.offer(dirty, undefined)
@@ -98,7 +105,12 @@ export const picture = Effect.fnUntraced(function* (
  */
 export const events = Effect.fnUntraced(function* (
   connection: Connection,
-  options: { readonly path: string; readonly from?: bigint; readonly showSnapshot: boolean }
+  options: {
+    readonly path: string
+    readonly from?: bigint
+    readonly showSnapshot: boolean
+    readonly processes?: ProcessSelection
+  }
 ) {
   const style = yield* currentStyle
   const format = yield* OutputSetting

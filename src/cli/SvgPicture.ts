@@ -43,8 +43,7 @@ const turned = (pen: Pen, code: string): Pen => {
 const entities: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" }
 const escaped = (text: string): string => text.replace(/[&<>"]/g, (found) => entities[found] ?? found)
 
-// oxlint-disable-next-line no-control-regex -- a sequence begins with ESC
-const sequence = /\u001B\[([0-9;]*)([A-Za-z])/
+const sequence = new RegExp(`${Text.ESC}\\[([0-9;]*)([A-Za-z])`)
 
 /** Text between sequences, at its column, with the pen it is written with. */
 const runsOf = (line: string): ReadonlyArray<{ readonly column: number; readonly pen: Pen; readonly text: string }> => {

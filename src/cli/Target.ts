@@ -6,7 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import { ContainerService } from "../../proto/generated/ironwood/v1/container_pb.ts"
-import { type Actor, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import { type Actor, ProcessSelection, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import * as ActorText from "./ActorText.ts"
 import { Client, orElseStatus, status } from "./Client.ts"
 import { exitCodes } from "./ExitCode.ts"
@@ -20,12 +20,12 @@ export type Target =
   | { readonly _tag: "Actor"; readonly path: string }
 
 /** All actors at and below a path (empty: all), the pages put together, with the revision of the last one. */
-export const allActors = Effect.fnUntraced(function* (path: string) {
+export const allActors = Effect.fnUntraced(function* (path: string, processes = ProcessSelection.UNSPECIFIED) {
   const client = yield* Client
   const actors: Array<Actor> = []
   let pageToken = ""
   for (;;) {
-    const page = yield* client.call(TreeService.method.getTree, { path, pageToken })
+    const page = yield* client.call(TreeService.method.getTree, { path, pageToken, processes })
     actors.push(...page.actors)
     if (page.nextPageToken === "") return { actors, revision: page.revision }
     pageToken = page.nextPageToken

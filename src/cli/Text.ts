@@ -7,6 +7,9 @@
  */
 import { displayWidth } from "effect/cli/CliOutput"
 
+/** What escape sequences begin with. */
+export const ESC = "\u001B"
+
 /** The cells a text takes; colours take none. */
 export const width = displayWidth
 

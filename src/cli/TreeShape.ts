@@ -2,14 +2,21 @@
  * Which lines a picture of the tree has: actors under their parents, crowds that are well folded into one line, and what
  * is in trouble below each, counted once from the bottom up.
  *
+ * The processes beneath an actor, where they are known, come after its children (`ProcessShape.ts`).
+ *
  * Nothing in trouble is ever folded, nor anybody above it. Siblings that are well fold by their state: `… 97 running`. A
  * tree of any size costs the same per actor.
  */
-import { type Actor, ActorState } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import { type Actor, ActorState, type ProcessList } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import * as ActorText from "./ActorText.ts"
+import * as ProcessShape from "./ProcessShape.ts"
 
-/** One line: an actor, or several siblings that are well. */
-export interface Row {
+/** One line. */
+export type Row = ActorRow | ProcessShape.ProcessRow
+
+/** An actor, or several siblings that are well. */
+export interface ActorRow {
+  readonly _tag: "Actor"
   readonly rails: string
   /** What goes before a second line of this actor. */
   readonly below: string
@@ -82,6 +89,10 @@ export interface Shape {
   readonly foldFrom?: number
   /** Only those in trouble and those above them. */
   readonly troubledOnly?: boolean
+  /** What runs beneath actors, by their paths. */
+  readonly processes?: ReadonlyMap<string, ProcessList>
+  /** How many of those beneath an actor at most; 0: none of them is told. */
+  readonly mostProcesses?: number
 }
 
 /** The children of one actor as they are shown: one by one, or several as one. */
@@ -103,17 +114,28 @@ const shownOf = (children: ReadonlyArray<Node>, { foldFrom, troubledOnly = false
   return [...single.map((child) => [child]), ...folded]
 }
 
+/** The states in which something may run. */
+const up: ReadonlySet<ActorState> = new Set([ActorState.STARTING, ActorState.RUNNING, ActorState.STOPPING])
+
 /** The lines, top down. */
 export const rowsOf = (roots: ReadonlyArray<Node>, shape: Shape): ReadonlyArray<Row> => {
   const rows: Array<Row> = []
+  const { mostProcesses = Infinity, processes } = shape
+  const beneath = ({ actor }: Node, lead: string) => {
+    // they are told a moment after their actor
+    const list = up.has(actor.state) ? processes?.get(actor.path) : undefined
+    return list === undefined ? [] : ProcessShape.rowsOf(list, lead, mostProcesses)
+  }
   const visit = (crowd: ReadonlyArray<Node>, lead: string, branch: string, rest: string): void => {
     const [node] = crowd
     if (node === undefined) return
     const inner = lead + rest
     const shown = crowd.length > 1 ? [] : shownOf(node.children, shape)
+    const after = crowd.length > 1 || mostProcesses === 0 ? [] : beneath(node, inner)
     rows.push({
+      _tag: "Actor",
       rails: lead + branch,
-      below: inner + (shown.length > 0 ? "│ " : "  "),
+      below: inner + (shown.length + after.length > 0 ? "│ " : "  "),
       actor: node.actor,
       many: crowd.length,
       under: crowd.length > 1 ? crowd.reduce((sum, { under }) => sum + under, 0) : node.under,
@@ -121,9 +143,10 @@ export const rowsOf = (roots: ReadonlyArray<Node>, shape: Shape): ReadonlyArray<
       troubled: node.troubled
     })
     for (const [index, child] of shown.entries()) {
-      const last = index === shown.length - 1
+      const last = index === shown.length - 1 && after.length === 0
       visit(child, inner, last ? "└─" : "├─", last ? "  " : "│ ")
     }
+    rows.push(...after)
   }
   for (const root of roots) if (shape.troubledOnly !== true || !isCalm(root)) visit([root], "", "", "")
   return rows

@@ -3,14 +3,16 @@
  *
  * One line per actor, in columns: the tree with a symbol per state, what it is, its state and for how long, restarts, pid, and a note.
  * A note on trouble that does not fit beside goes below its actor, so that it is never cut away by a narrow terminal.
+ * Processes that are told beneath an actor are dim lines of their own, and the first to go where there is no room.
  * Above each that is in trouble its supervisors say how many there are. Crowds that are well are one line (see
  * `TreeShape.ts`). With `height`, what is well gives way first, then the end is cut; the header still counts everything.
  *
  * Pure: actors in, lines out; the same input gives the same picture.
  */
-import { ActorState, type Actor } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import { ActorState, type Actor, type ProcessList } from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import * as ActorText from "./ActorText.ts"
 import * as HumanText from "./HumanText.ts"
+import * as ProcessText from "./ProcessText.ts"
 import type { Style } from "./Style.ts"
 import * as Text from "./Text.ts"
 import { forest, isCalm, type Row, rowsOf, type Shape } from "./TreeShape.ts"
@@ -33,12 +35,16 @@ export interface Options {
   readonly all?: boolean
   /** Only those in trouble and those above them. */
   readonly troubledOnly?: boolean
+  /** What runs beneath them, by their paths. */
+  readonly processes?: ReadonlyMap<string, ProcessList>
 }
 
 /** From so many siblings that are well and in the same state on they are one line. */
 const crowd = 10
 /** The same where the screen is too low for all. */
 const tight = 3
+/** Processes shown of an actor, unless everybody is. */
+const ofEach = 12
 
 const titles = ["ACTOR", "KIND", "STATE", "FOR", "RESTARTS", "PID", "NOTE"] as const
 
@@ -55,7 +61,11 @@ const remarks = (actor: Actor): string => {
 /** Lines of the table proper: its heading and its rows, each with the lines below it. */
 const table = (rows: ReadonlyArray<Row>, options: Options): ReadonlyArray<ReadonlyArray<string>> => {
   const { now, style, symbols } = options
-  const cells = rows.map(({ actor, below, many, rails, restarts, troubled, under }) => {
+  const cells = rows.map((row) => {
+    if (row._tag === "Process") {
+      return { ...ProcessText.cells(row, now, style), color: style.dim, whole: false, below: "" }
+    }
+    const { actor, below, many, rails, restarts, troubled, under } = row
     const state = ActorText.state(actor)
     const color = ActorText.paint(style, state.color)
     const symbol = symbols ? `${color(state.symbol)} ` : ""
@@ -154,11 +164,29 @@ export const render = (actors: ReadonlyMap<string, Actor>, options: Options): Re
   if (options.troubledOnly === true && roots.every(isCalm)) {
     return [...header, "Nothing is in trouble."]
   }
+  const { processes } = options
+  const told = processes === undefined ? {} : { processes }
   const usual: Shape =
-    options.troubledOnly === true ? { troubledOnly: true } : options.all === true ? {} : { foldFrom: crowd }
-  // Without room for the usual picture crowds get smaller and smaller.
+    options.troubledOnly === true
+      ? { troubledOnly: true }
+      : options.all === true
+        ? told
+        : { ...told, foldFrom: crowd, mostProcesses: ofEach }
+  // Without room for the usual picture processes are left out, then crowds get smaller and smaller.
   const shapes =
-    height === undefined || options.troubledOnly === true ? [usual] : [usual, { foldFrom: tight }, { foldFrom: 2 }]
+    height === undefined || options.troubledOnly === true
+      ? [usual]
+      : [
+          usual,
+          ...(processes === undefined
+            ? []
+            : [
+                { ...usual, mostProcesses: 2 },
+                { ...usual, mostProcesses: 0 }
+              ]),
+          { foldFrom: tight },
+          { foldFrom: 2 }
+        ]
   let lines: ReadonlyArray<string> = header
   for (const shape of shapes) {
     const rows = rowsOf(roots, shape)

@@ -9,7 +9,11 @@
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
-import { TreeService, type WatchTreeResponse } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import {
+  type ProcessSelection,
+  TreeService,
+  type WatchTreeResponse
+} from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import { type Connection, status } from "./Client.ts"
 import { Failure, failure } from "./Failure.ts"
 
@@ -37,7 +41,7 @@ const revisionOf = ({ event }: WatchTreeResponse): bigint | undefined => {
 /** Events of the actors at and below `path` (empty: all), from a snapshot or from the changes after `from`. */
 export const follow = (
   connection: Connection,
-  options: { readonly path: string; readonly from?: bigint }
+  options: { readonly path: string; readonly from?: bigint; readonly processes?: ProcessSelection }
 ): Stream.Stream<Followed, Failure> =>
   Stream.callback<Followed, Failure>(
     (queue) =>
@@ -49,6 +53,7 @@ export const follow = (
           const ended = yield* connection
             .stream(TreeService.method.watchTree, {
               path: options.path,
+              ...(options.processes === undefined ? {} : { processes: options.processes }),
               ...(revision === undefined ? {} : { fromRevision: revision })
             })
             .pipe(

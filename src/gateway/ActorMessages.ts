@@ -55,8 +55,12 @@ const policyToProto = (policy: RestartPolicy): Message => {
   return message
 }
 
-/** An actor as it goes over the wire; `moment`: what time alone changes, where that was asked for. */
-export const actorToProto = (node: TreeNode, moment?: Moment): MessageInitShape<typeof Proto.ActorSchema> => {
+/** An actor as it goes over the wire; `moment`: what time alone changes, and `processes`: what runs beneath, where that was asked for. */
+export const actorToProto = (
+  node: TreeNode,
+  moment?: Moment,
+  processes?: Proto.ProcessList
+): MessageInitShape<typeof Proto.ActorSchema> => {
   const { degraded = "", ...annotations } = node.annotations
   const { entry } = node
   const load = moment?.mailbox
@@ -85,7 +89,8 @@ export const actorToProto = (node: TreeNode, moment?: Moment): MessageInitShape<
     reason: entry?.reason ?? "",
     decision: entry === undefined ? "" : decisionToProto(entry),
     because: entry?.because ?? "",
-    intensity: moment?.intensity && intensityToProto(moment.intensity)
+    intensity: moment?.intensity && intensityToProto(moment.intensity),
+    processes
   }
 }
 

@@ -6,9 +6,10 @@ import { Host } from "../host/HostFacts.ts"
 import * as LoadedKernel from "../host/LoadedKernel.ts"
 import type { CgroupLayout, Hierarchy } from "../host/CgroupLayout.ts"
 import { Cgroups } from "../host/Cgroups.ts"
+import { Containers } from "../runtime/Containers.ts"
 import { OciRuntime } from "../runtime/OciRuntime.ts"
 import { Processes, type ShutdownAction } from "../taproot/Processes.ts"
-import { Hypervisor } from "../vmm/Hypervisor.ts"
+import { Hypervisor, remedy } from "../vmm/Hypervisor.ts"
 import { service, unary } from "./EffectGrpc.ts"
 import { Instance } from "./Instance.ts"
 import { invalid } from "./Request.ts"
@@ -61,16 +62,26 @@ const ociRuntimes = Effect.gen(function* () {
 
 /** What makes virtual machines here. */
 const hypervisors = Effect.gen(function* () {
-  const { facts } = yield* Hypervisor
-  return (yield* facts).map(({ acceleration, name, path, problem = "", version }) => ({
-    name,
-    path,
-    version,
-    works: problem === "",
-    problem,
-    accelerator: acceleration?.accelerator ?? "",
-    acceleratorProblem: acceleration?.problem ?? ""
-  }))
+  const found = yield* (yield* Hypervisor).facts
+  const isOneWorking = found.some(({ problem }) => problem === undefined)
+  return {
+    hypervisors: found.map(({ acceleration, name, path, problem = "", version }) => ({
+      name,
+      path,
+      version,
+      works: problem === "",
+      problem,
+      accelerator: acceleration?.accelerator ?? "",
+      acceleratorProblem: acceleration?.problem ?? ""
+    })),
+    hypervisorAdvice: isOneWorking ? "" : remedy()
+  }
+})
+
+/** What sandboxes can have here. */
+const sandboxIsolations = Effect.gen(function* () {
+  const { isolations } = yield* Containers
+  return (yield* isolations).map(({ name, problem = "" }) => ({ name, works: problem === "", problem }))
 })
 
 const getHostFacts = Effect.fn("HostService.getHostFacts")(function* () {
@@ -84,7 +95,8 @@ const getHostFacts = Effect.fn("HostService.getHostFacts")(function* () {
       bootTime: timestamp(facts.bootedAt),
       ...(yield* cgroups),
       ociRuntimes: yield* ociRuntimes,
-      hypervisors: yield* hypervisors,
+      ...(yield* hypervisors),
+      sandboxIsolations: yield* sandboxIsolations,
       cpu: {
         count: uint32(facts.processors),
         model: facts.processorModel,

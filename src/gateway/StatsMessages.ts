@@ -74,7 +74,8 @@ export const streamStats = ({ interval, names, once }: Proto.StreamContainerStat
     })
   )
 
-const processToProto = (
+/** A process; `now`: when it was looked at. */
+export const processToProto = (
   process: ListedProcess,
   now: number
 ): MessageInitShape<typeof Proto.ContainerProcessSchema> => ({

@@ -26,6 +26,7 @@ import * as Policy from "./Policy.ts"
 import { invalid } from "./Request.ts"
 import { unaryOnce } from "./RequestIds.ts"
 import * as Steering from "./Steering.ts"
+import * as TreeProcesses from "./TreeProcesses.ts"
 import { whyToProto } from "./WhyMessages.ts"
 
 const isPath = Schema.is(ActorPath)
@@ -97,10 +98,10 @@ const watch = (top: string, events: Stream.Stream<TreeEvent>): Stream.Stream<Hea
   })
 
 /** An actor as of this moment. One that has just gone is told as it was. */
-const asOfNow = (tree: Tree["Service"], node: TreeNode) =>
+const asOfNow = (tree: Tree["Service"], node: TreeNode, processes?: Proto.ProcessList) =>
   Effect.match(tree.moment(node.path), {
-    onFailure: () => actorToProto(node),
-    onSuccess: (moment) => actorToProto(node, moment)
+    onFailure: () => actorToProto(node, undefined, processes),
+    onSuccess: (moment) => actorToProto(node, moment, processes)
   })
 
 /** The actor at a path, for answers. */
@@ -140,7 +141,8 @@ const getTree = Effect.fn("TreeService.getTree")(function* (request: Proto.GetTr
     start = found < 0 ? position : found + 1
   }
   const wanted = snapshot.nodes.slice(start, start + sizeOf(request.pageSize, pageLimits))
-  const actors = yield* fitting(Proto.ActorSchema, wanted, (node) => asOfNow(tree, node))
+  const beneath = yield* TreeProcesses.beneath(wanted, request.processes)
+  const actors = yield* fitting(Proto.ActorSchema, wanted, (node) => asOfNow(tree, node, beneath.get(node.path)))
   const end = start + actors.length
   const last = snapshot.nodes[end - 1]
   return {
@@ -179,7 +181,9 @@ export const makeTreeService = () => {
           if (from !== undefined && from > BigInt(Number.MAX_SAFE_INTEGER)) {
             return yield* invalid("from_revision", "is no revision of this tree")
           }
-          return watch(request.path, tree.watch(from === undefined ? undefined : Number(from)))
+          const heard = watch(request.path, tree.watch(from === undefined ? undefined : Number(from)))
+          const processes = TreeProcesses.changes(request.processes, (path) => isWithin(request.path, path))
+          return Stream.merge(heard, processes, { haltStrategy: "left" })
         })
       )
     ),

@@ -40,8 +40,10 @@ export interface Limits {
 export class Cgroups extends Context.Service<
   Cgroups,
   {
-    /** The layout as taproot's mount namespace showed it at first. */
+    /** The layout as taproot's mount namespace shows it, or showed it up to a second ago. */
     readonly layout: Effect.Effect<CgroupLayout>
+    /** To be said by whoever has just mounted or unmounted a hierarchy: the layout is looked up again. */
+    readonly rearranged: Effect.Effect<void>
     /** Processes that the kernel killed in the cgroup because memory was out; 0 when that cannot be told. */
     readonly outOfMemoryKills: (path: string) => Effect.Effect<number>
     /** Forks that were refused in the cgroup because it had as many processes as it may; 0 when that cannot be told. */
@@ -142,6 +144,11 @@ const PATIENCE = "5 seconds"
 
 /** The lines of mountinfo with the file systems `cgroup` and `cgroup2`. */
 const cgroupMounts = /^.* - cgroup2? .*$/gm
+/**
+ * How long a layout counts. The kernel takes half a millisecond to list the mounts of a hundred containers, and each container
+ * that starts or ends asks several times.
+ */
+const LAYOUT_COUNTS = "1 second"
 
 /** Those of a system, as its process `processId` sees them. */
 export const make = Effect.fnUntraced(function* (
@@ -149,14 +156,14 @@ export const make = Effect.fnUntraced(function* (
   files: SystemFiles
 ): Effect.fn.Return<Cgroups["Service"]> {
   const readOrEmpty = (path: string) => unlessGone("", textOf(files, path))
-  // Looked up each time, parsed when it has changed: a hierarchy may go while we run (OciProbe unmounts one for crun). Of the
-  // mounts only those of cgroups: each container has one, too, and comes and goes.
-  let seen: { readonly text: string; readonly layout: CgroupLayout } | undefined
-  const layout = Effect.map(unlessGone(Buffer.alloc(0), files.read(`/proc/${processId}/mountinfo`)), (bytes) => {
-    const text = (bytes.toString("utf8").match(cgroupMounts) ?? []).join("\n")
-    if (seen?.text !== text) seen = { text, layout: fromMounts(parseMountInfo(text)) }
-    return seen.layout
-  })
+  // Looked up again and again: a hierarchy may go while we run (OciProbe unmounts one for crun). Of the mounts only those of
+  // cgroups: each container has one, too.
+  const [layout, rearranged] = yield* Effect.cachedInvalidateWithTTL(
+    Effect.map(unlessGone(Buffer.alloc(0), files.read(`/proc/${processId}/mountinfo`)), (bytes) =>
+      fromMounts(parseMountInfo((bytes.toString("utf8").match(cgroupMounts) ?? []).join("\n")))
+    ),
+    LAYOUT_COUNTS
+  )
 
   const trees = (path: string) =>
     Effect.flatMap(layout, (layout) =>
@@ -234,6 +241,7 @@ export const make = Effect.fnUntraced(function* (
 
   return {
     layout,
+    rearranged,
     processes,
     kill,
     refusedForks: (path) =>

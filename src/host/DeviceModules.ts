@@ -1,7 +1,7 @@
 /**
  * Kernel modules by need: every device says by its modalias what it is, every module of the image by its aliases what it can
  * drive. What a device without a driver needs is loaded before the brain looks for disks, and again and again after it, for
- * devices that come later.
+ * devices that come later. Processors are devices, too: those that can run guests need a module for that (KVM).
  *
  * The aliases of the modules that an image carries are one file of it, `aliases` beside the modules: a pattern as of fnmatch(3)
  * and a module per line.
@@ -59,7 +59,9 @@ const present = async (): Promise<ReadonlyArray<{ readonly modalias: string; rea
       found.push({ modalias: modalias.trim(), driven: existsSync(join(directory, "driver")) })
     }
   }
-  return found
+  // one for all of them, of what they can do; that is nobody's to drive
+  const processors = await readFile("/sys/devices/system/cpu/modalias", "utf8").catch(() => "")
+  return processors.trim() === "" ? found : [...found, { modalias: processors.trim(), driven: false }]
 }
 
 /** What this brain has tried to load, and what could not be, with why. */

@@ -43,6 +43,7 @@ import type {
 } from "./ContainerError.ts"
 import type { ContainerRun } from "./ContainerRuns.ts"
 import type { CgroupStats } from "../host/CgroupStats.ts"
+import type { Above, Beneath, Which } from "./ProcessesBeneath.ts"
 import type { ListedProcess } from "./ProcessList.ts"
 import type { ContainerSpec, Resources } from "./ContainerSpec.ts"
 import type { ExecSpec } from "./ExecSpec.ts"
@@ -109,6 +110,12 @@ export interface Sandbox {
   readonly path: ActorPath
   readonly containers: ReadonlyArray<string>
   readonly node: TreeNode | undefined
+}
+
+/** A way to keep a sandbox apart that not every host has; `problem`: why this one has not. */
+export interface SandboxIsolation {
+  readonly name: "private users" | "user network" | "microvm"
+  readonly problem: string | undefined
 }
 
 export interface CreateOptions {
@@ -184,6 +191,8 @@ export class Containers extends Context.Service<
     readonly top: (
       name: string
     ) => Effect.Effect<ReadonlyArray<ListedProcess>, ContainerNotFound | WrongState | StateError>
+    /** What runs beneath these actors, by their paths, as far as it can be told soon. See `ProcessesBeneath.ts`. */
+    readonly processes: (actors: ReadonlyArray<Above>, which: Which) => Effect.Effect<ReadonlyMap<string, Beneath>>
     /** What those of these names that run have used, and may; no names: all that run. */
     readonly stats: (
       names: ReadonlyArray<string>
@@ -214,6 +223,8 @@ export class Containers extends Context.Service<
     readonly createSandbox: (
       spec: SandboxSpec
     ) => Effect.Effect<Sandbox, SandboxAlreadyExists | SpecInvalid | StateError>
+    /** What sandboxes can have here besides namespaces. Tried when it is asked for first, which takes a moment. */
+    readonly isolations: Effect.Effect<ReadonlyArray<SandboxIsolation>>
     /** What `createSandbox` would say, without doing it. */
     readonly validateSandbox: (
       spec: SandboxSpec

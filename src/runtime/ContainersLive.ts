@@ -6,6 +6,7 @@
  * - `ContainerSteering.ts`: what it shall be from now on
  * - `RunCommands.ts`: what is done with the run that it has
  * - `ContainerRemoval.ts`: that it is forgotten
+ * - `ProcessesBeneath.ts`: what runs in it, for the tree
  * - `SandboxCommands.ts`: all of that for sandboxes
  *
  * A creation commits the container, with a sandbox of its own where it names none, and has the tree start it.
@@ -27,12 +28,14 @@ import * as Admission from "./Admission.ts"
 import { LogUnreadable, SecretInUse, SecretNotFound } from "./ContainerError.ts"
 import * as ContainerLocks from "./ContainerLocks.ts"
 import * as ContainerRemoval from "./ContainerRemoval.ts"
-import * as ContainerRuns from "./ContainerRuns.ts"
+import { ContainerRuns } from "./ContainerRuns.ts"
+import * as ContainerRunsLive from "./ContainerRunsLive.ts"
 import { Containers } from "./Containers.ts"
 import * as ContainerStatus from "./ContainerStatus.ts"
 import * as ContainerSteering from "./ContainerSteering.ts"
 import * as Executions from "./Executions.ts"
 import * as MicroVms from "./microvm/MicroVms.ts"
+import * as ProcessesBeneath from "./ProcessesBeneath.ts"
 import * as Records from "./Records.ts"
 import { nothingAssumed } from "./References.ts"
 import * as RunCommands from "./RunCommands.ts"
@@ -56,9 +59,11 @@ const make = Effect.gen(function* () {
   const state = yield* State
   const content = yield* Content
   const locks = yield* ContainerLocks.ContainerLocks
-  const runs = yield* ContainerRuns.ContainerRuns
+  const runs = yield* ContainerRuns
   const runtime = yield* RuntimeSupervisor.RuntimeSupervisor
   const secrets = yield* Secrets.Secrets
+  const systems = yield* System.Systems
+  const microVms = yield* MicroVms.MicroVms
   const volumes = yield* Volumes
   const records = yield* Records.open(state)
   const { admit, lookUp, sameContainer } = yield* Admission.make
@@ -66,6 +71,7 @@ const make = Effect.gen(function* () {
   const steering = yield* ContainerSteering.make
   const remove = yield* ContainerRemoval.make
   const ofRuns = yield* RunCommands.make
+  const processes = yield* ProcessesBeneath.make
   const ofSandboxes = yield* SandboxCommands.make({ steering, remove })
   const creating = Semaphore.makeUnsafe(CREATED_AT_ONCE)
 
@@ -152,6 +158,7 @@ const make = Effect.gen(function* () {
     list: Effect.flatMap(records.containers.list, (found) => Effect.forEach(found, describe)),
     ...steering,
     ...ofRuns,
+    processes,
     remove: (name, options) => remove(name, options?.force ?? false),
     logs: (name, options = {}) =>
       Stream.unwrap(
@@ -163,6 +170,14 @@ const make = Effect.gen(function* () {
         )
       ),
     ...ofSandboxes,
+    isolations: Effect.gen(function* () {
+      const [users, { machine }] = yield* Effect.all([systems.users.lacking, microVms.lacking({})])
+      return [
+        { name: "private users", problem: users },
+        { name: "user network", problem: systems.userNetworks.lacking },
+        { name: "microvm", problem: machine }
+      ]
+    }),
     putSecret: secrets.put,
     listSecrets: secrets.list,
     removeSecret
@@ -180,7 +195,7 @@ export const layer = (options: Options) => {
     Layer.provideMerge(RuntimeSupervisor.layer),
     Layer.provideMerge(MicroVms.layer),
     Layer.provideMerge(Executions.layer),
-    Layer.provideMerge(ContainerRuns.layer),
+    Layer.provideMerge(ContainerRunsLive.layer),
     Layer.provideMerge(System.layer(paths)),
     Layer.provideMerge(Secrets.layer(paths)),
     Layer.provideMerge(Cgroups.layer)

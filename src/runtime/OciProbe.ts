@@ -157,7 +157,7 @@ const trial = ({ cgroups, paths, processes }: Services, path: string, id: TrialI
 const MS_NOSUID_NODEV_NOEXEC = 14n
 
 /** Unmounts the cgroup2 beside a cgroup v1, if that is nobody else's business; the result puts it back. */
-const withoutUnified = ({ processes }: Services) =>
+const withoutUnified = ({ cgroups, processes }: Services) =>
   Effect.gen(function* () {
     const read = (path: string) =>
       Effect.map(
@@ -188,9 +188,10 @@ const withoutUnified = ({ processes }: Services) =>
       data: "size=16m,mode=755"
     }
     yield* Effect.ignore(processes.mount(place))
-    const restore = Effect.andThen(
-      Effect.ignore(processes.unmount(target)),
-      processes.mount({ source: "cgroup2", target, type: "cgroup2", flags: MS_NOSUID_NODEV_NOEXEC })
+    yield* cgroups.rearranged
+    const restore = Effect.ignore(processes.unmount(target)).pipe(
+      Effect.andThen(processes.mount({ source: "cgroup2", target, type: "cgroup2", flags: MS_NOSUID_NODEV_NOEXEC })),
+      Effect.ensuring(cgroups.rearranged)
     )
     return Option.some({ restore: Effect.ignore(restore), note: `${target} unmounted in our own mount namespace` })
   })

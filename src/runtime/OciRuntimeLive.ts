@@ -22,6 +22,7 @@ import { availableParallelism } from "node:os"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import { type Process, Processes, type SpawnRequest } from "../taproot/Processes.ts"
 import { Cgroups, type CgroupStuck } from "../host/Cgroups.ts"
+import * as GracePeriod from "../host/GracePeriod.ts"
 import { type FileFailed, ofHost as filesOfHost, type SystemFiles, textOf } from "../host/SystemFiles.ts"
 import type { RuntimeMissing } from "./ContainerExit.ts"
 import * as OciProbe from "./OciProbe.ts"
@@ -53,6 +54,8 @@ export interface Where {
   readonly facts: OciRuntime["Service"]["facts"]
   readonly candidates: OciRuntime["Service"]["candidates"]
   readonly concurrency: number
+  /** What is done ahead of a call; while another one is under way there is no need. */
+  readonly announce: Effect.Effect<void>
 }
 
 const DEADLINE = "30 seconds"
@@ -94,6 +97,7 @@ interface Making {
 
 /** The runtime's command line, called there. */
 export const make = Effect.fnUntraced(function* ({
+  announce,
   candidates,
   cgroups,
   concurrency,
@@ -103,6 +107,7 @@ export const make = Effect.fnUntraced(function* ({
   processes
 }: Where): Effect.fn.Return<OciRuntime["Service"], FileFailed> {
   const calls = Semaphore.makeUnsafe(concurrency)
+  let underWay = 0
   yield* files.makeDirectory(paths.oci)
   // what an earlier brain left there
   yield* files.remove(paths.consoles)
@@ -184,7 +189,7 @@ export const make = Effect.fnUntraced(function* ({
           Effect.gen(function* () {
             const [command, ...rest] = options
             const named = { ...making, command: `${name} ${command}` }
-            const socket = `${paths.consoles}/${randomBytes(6).toString("hex")}`
+            const socket = terminal ? `${paths.consoles}/${randomBytes(6).toString("hex")}` : ""
             const console = { _tag: "Console", path: socket } as const
             const creator = yield* processes
               .spawn({
@@ -204,8 +209,10 @@ export const make = Effect.fnUntraced(function* ({
                 stderr: { _tag: "Stream" }
               })
               .pipe(Effect.mapError((refused) => failed(named.command, refused.message, "")))
+            underWay += 1
             const exit = yield* restore(Effect.timeoutOption(creator.exit, DEADLINE)).pipe(
-              Effect.onInterrupt(() => abandon(named, creator))
+              Effect.onInterrupt(() => abandon(named, creator)),
+              Effect.ensuring(Effect.sync(() => (underWay -= 1)))
             )
             return yield* Effect.ensuring(
               takeOver(named, creator, exit),
@@ -234,9 +241,7 @@ export const make = Effect.fnUntraced(function* ({
       request.terminal
     )
 
-  const exec: OciRuntime["Service"]["exec"] = ({ directory, id, label, output, stdin, terminal }) => {
-    const file = `${directory}/process.json`
-    const pidFile = `${directory}/pid`
+  const exec: OciRuntime["Service"]["exec"] = ({ file, id, label, output, pidFile, stdin, terminal }) => {
     const clear = Effect.gen(function* () {
       const pid = Number(yield* Effect.orElseSucceed(textOf(files, pidFile), () => ""))
       if (pid > 1) yield* Effect.ignore(files.kill(pid))
@@ -289,6 +294,7 @@ export const make = Effect.fnUntraced(function* ({
     facts,
     candidates,
     run,
+    announce: Effect.suspend(() => (underWay === 0 ? announce : Effect.void)),
     exec,
     control,
     recover,
@@ -349,7 +355,8 @@ const ofHost = Effect.fnUntraced(function* (options: Options) {
       paths,
       facts,
       candidates: surveyed,
-      concurrency: options.concurrency ?? availableParallelism() * 2
+      concurrency: options.concurrency ?? availableParallelism() * 2,
+      announce: yield* GracePeriod.make(cgroups.layout)
     })
   )
 })

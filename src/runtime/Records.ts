@@ -92,9 +92,10 @@ export const isWanted = ({ completed, desired }: ContainerRecord): boolean => de
 /** Nobody looks for a free range before another has stored the one it has found. */
 const turn = Semaphore.makeUnsafe(1)
 
-/** Runs `store` with the range of users that a sandbox of this spec gets, while nobody else is given one. */
+/** Runs `store` with the range of users that a sandbox of this spec gets, from `start` on, while nobody else is given one. */
 export const withRange = <A, E, R>(
   { sandboxes }: Pick<Records, "sandboxes">,
+  start: number,
   spec: SandboxSpec,
   store: (range: Pick<SandboxRecord, "firstUser">) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | SpecInvalid, R> => {
@@ -103,7 +104,7 @@ export const withRange = <A, E, R>(
     Effect.gen(function* () {
       const { records } = yield* sandboxes.partition
       const taken = new Set(records.flatMap(({ value: { firstUser } }) => firstUser ?? []))
-      const firstUser = UserRanges.lowestFree(taken, yield* Users.running)
+      const firstUser = UserRanges.lowestFree(taken, yield* Users.running, start)
       if (firstUser === undefined) {
         const problem = "every range of users of this host is given away: remove a sandbox that has one"
         return yield* new SpecInvalid({ what: "sandbox", problems: [{ field: "userNamespace", problem }] })

@@ -11,6 +11,7 @@ import * as Admission from "./Admission.ts"
 import { SandboxInUse } from "./ContainerError.ts"
 import { ContainerLocks } from "./ContainerLocks.ts"
 import type { Remove } from "./ContainerRemoval.ts"
+import { ContainerRuns } from "./ContainerRuns.ts"
 import * as ContainerStatus from "./ContainerStatus.ts"
 import type { ContainerSteering } from "./ContainerSteering.ts"
 import { MicroVms } from "./microvm/MicroVms.ts"
@@ -19,6 +20,7 @@ import { RuntimeSupervisor } from "./RuntimeSupervisor.ts"
 import type { SandboxSpec } from "./SandboxSpec.ts"
 import * as SandboxSteering from "./SandboxSteering.ts"
 import type { StopOptions } from "./StopOptions.ts"
+import * as UserRanges from "./UserRanges.ts"
 
 export interface Containers {
   readonly steering: ContainerSteering
@@ -29,6 +31,7 @@ export const make = Effect.fnUntraced(function* ({ remove, steering }: Container
   const records = yield* Records.open(yield* State)
   const locks = yield* ContainerLocks
   const microVms = yield* MicroVms
+  const { paths } = yield* ContainerRuns
   const runtime = yield* RuntimeSupervisor
   const { admitSandbox, sameSandbox } = yield* Admission.make
   const { describeSandbox, findSandbox, getSandbox, inSandbox, stateOf } = yield* ContainerStatus.make
@@ -46,7 +49,7 @@ export const make = Effect.fnUntraced(function* ({ remove, steering }: Container
         const present = yield* sameSandbox(spec)
         if (Option.isSome(present)) return yield* describeSandbox(present.value)
         yield* admitSandbox(spec)
-        const stored = yield* Records.withRange(records, spec, (range) =>
+        const stored = yield* Records.withRange(records, UserRanges.startOf(paths.cgroup), spec, (range) =>
           Effect.catchTag(
             records.sandboxes.put(spec.name, { spec, implicit: false, ...range }, { expect: "absent" }),
             // nobody else can have made it: its name is locked

@@ -78,6 +78,8 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths) {
   const values = points.seen(`${paths.secrets}/values`)
   const runs = points.seen(`${paths.secrets}/runs`)
 
+  /** Whether the memory is there; undefined until somebody has looked. */
+  let seen: boolean | undefined
   /** The memory, made when it is not there. */
   const memory = mounting.withPermit(
     Effect.gen(function* () {
@@ -94,11 +96,16 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths) {
       yield* Effect.tryPromise(async () => {
         for (const directory of [values, runs]) await fs.mkdir(directory, { mode: 0o700 })
       })
+      seen = true
     })
   )
 
-  /** Nothing but what is in memory is ever read or written. */
-  const kept = points.isMounted(paths.secrets)
+  /** Nothing but what is in memory is ever read or written. An earlier brain may have made it; after that, nobody but us. */
+  const kept = Effect.suspend(() =>
+    seen === undefined
+      ? Effect.tap(points.isMounted(paths.secrets), (is) => Effect.sync(() => (seen = is)))
+      : Effect.succeed(seen)
+  )
 
   const store = async (directory: string, name: string, value: Uint8Array, owner?: { uid: number; gid: number }) => {
     const target = `${directory}/${name}`

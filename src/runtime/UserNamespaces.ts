@@ -106,7 +106,7 @@ export const make = (
       yield* forget(TRIAL)
       yield* Effect.promise(() => fs.rm(bundle, { recursive: true, force: true }).catch(() => undefined))
     })
-    const first = UserRanges.lowestFree(new Set(), new Set()) ?? 0
+    const first = UserRanges.startOf(paths.cgroup)
     yield* Effect.gen(function* () {
       yield* clear
       const users = yield* pinned(TRIAL, first)

@@ -3,8 +3,10 @@
  * distributions, systemd and our own hypervisors give away, and below 2^31, where kernel and programs still agree on what a user is.
  *
  * Traps: a range is given to another sandbox only when nothing runs as any of it any more; so what runs is asked, too (a process that
- * the kernel cannot end, or another Ironwood of this host). Two Ironwoods that give one away in the same moment can give the same.
+ * the kernel cannot end, or another Ironwood of this host). What another Ironwood has given to a sandbox in which nothing runs is not
+ * known here: so each begins somewhere else ({@link startOf}), and two get the same only if that is near by chance.
  */
+import { createHash } from "node:crypto"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import type { ContainerSpec } from "./ContainerSpec.ts"
 import type { UserNamespaceMode } from "./SandboxSpec.ts"
@@ -12,11 +14,28 @@ import { COUNT } from "../taproot/IdMap.ts"
 
 const FIRST = 29_145 * COUNT
 const LAST = 2 ** 31 - COUNT
+const RANGES = (LAST - FIRST) / COUNT + 1
+/** In how many of them an Ironwood may begin: the rest is for those that begin last. */
+const STARTS = 3_000
 
-/** The lowest range that neither a sandbox has (`taken`: the first users of theirs) nor anything runs in; none: there is no more. */
-export const lowestFree = (taken: ReadonlySet<number>, running: ReadonlySet<number>): number | undefined => {
+/** Where the ranges of an Ironwood begin, by the name of its cgroup. */
+export const startOf = (cgroup: string): number =>
+  FIRST + (createHash("sha256").update(cgroup).digest().readUInt32BE(0) % STARTS) * COUNT
+
+/**
+ * The lowest range from `start` on, and then from the lowest of all on, that neither a sandbox has (`taken`: the first users of
+ * theirs) nor anything runs in; none: there is no more.
+ */
+export const lowestFree = (
+  taken: ReadonlySet<number>,
+  running: ReadonlySet<number>,
+  start: number
+): number | undefined => {
   const busy = new Set([...taken, ...[...running].map((user) => user - (user % COUNT))])
-  for (let first = FIRST; first <= LAST; first += COUNT) if (!busy.has(first)) return first
+  for (let index = 0; index < RANGES; index++) {
+    const first = FIRST + (((start - FIRST) / COUNT + index) % RANGES) * COUNT
+    if (!busy.has(first)) return first
+  }
   return undefined
 }
 

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as fs from "node:fs/promises"
 import { dirname } from "node:path"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
+import * as Files from "./Files.ts"
 import type { Processes } from "../taproot/Processes.ts"
 
 /** In MiB: its default is a part of the disk, all of which would be written. */
@@ -52,6 +53,7 @@ export const make = (processes: Processes["Service"], file: string, bytes: numbe
         await handle.sync().finally(() => handle.close())
         await fs.rename(partial, file)
       })
+      yield* Effect.mapError(Files.syncDirectory(dirname(file)), ({ message }) => message)
     })
     yield* Effect.onError(made, () => Effect.promise(() => fs.rm(partial, { force: true })))
   })

@@ -69,9 +69,9 @@ const number = (block: Buffer, start: number, length: number): number | undefine
     const plain = Number(value)
     return Number.isSafeInteger(plain) ? plain : undefined
   }
-  const digits = text(block, start, length).trim()
-  if (digits === "") return 0
-  if (!/^[0-7]+$/.test(digits)) return undefined
+  // not trim(), to which bytes beyond ASCII are spaces, too
+  const digits = /^[\t-\r ]*([0-7]*)[\t-\r ]*$/.exec(text(block, start, length))?.[1]
+  if (digits === undefined || digits === "") return digits === "" ? 0 : undefined
   const value = Number.parseInt(digits, 8)
   return Number.isSafeInteger(value) ? value : undefined
 }
@@ -234,6 +234,8 @@ export const makeTarReader = (handler: TarHandler, limits: TarLimits): TarReader
       if (own === undefined || own < 0) return fault("has an invalid size")
       if (own > limits.headerBytes)
         return fault(`has an extended header of ${own} bytes, more than the ${limits.headerBytes} allowed`)
+      // one without records takes back those of the one before it
+      if (own === 0 && flag === "x") extended = { xattrs: new Map() }
       phase =
         own === 0
           ? { _tag: "Header" }

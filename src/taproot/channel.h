@@ -1,5 +1,6 @@
 /*
- * The channel to the brain: two fixed buffers around one stream socket, and the meaning of every frame.
+ * The channel to the brain: two fixed buffers around one stream socket. What may be asked is in requests.h, what is said in
+ * answers.h.
  *
  * What is owed to the brain is not queued as bytes but as facts: an entry in the queue of process.h, a finished
  * helper, the place in the greeting. A frame is made when there is room for it. So a brain that does not read costs
@@ -9,6 +10,17 @@
 #define CHANNEL_H
 
 #include "taproot.h"
+
+/* How the conversation stands; for requests.c and answers.c. */
+struct conversation {
+    int descriptor;         /* or -1 */
+    bool greeted;           /* HELLO came */
+    bool deaf;              /* FAULT was said: nothing more is handled */
+    bool hung_up;           /* the other side reads no more: what is sent vanishes */
+    bool ended;             /* the other side's end of file */
+    uint64_t greeting_next; /* id of the next PROCESS of the greeting, or 0: done */
+};
+extern struct conversation conversation;
 
 /* Takes a connected stream socket (or another descriptor that can be read and written) and waits for HELLO. */
 bool channel_open(int descriptor);

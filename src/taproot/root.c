@@ -25,9 +25,6 @@ struct loop_config {
 
 #define MOUNTED BOOT_IMAGES "/mounted"
 
-/* The latter lies over the former. */
-static const char *const images[] = {"system", "ironwood"};
-
 /* A loop device with the file, or -1; the device is free again when nobody uses it any more. */
 static int loop_device(const char *file, char *path, size_t room)
 {
@@ -74,15 +71,16 @@ void boot_system(void)
     struct stat there;
     if (stat(BOOT_IMAGES, &there) != 0) return; /* all of it is in the initramfs itself */
     mkdir(MOUNTED, 0755);
-    for (size_t i = 0; i < sizeof images / sizeof *images; i++)
-        if (!mount_image(images[i])) return;
+    if (!mount_image("system") || !mount_image("ironwood")) return;
+    /* A third one, where there are to be virtual machines. */
+    const bool hypervisor = stat(BOOT_IMAGES "/hypervisor", &there) == 0 && mount_image("hypervisor");
     /* What the initramfs has in /usr itself was put there on purpose: it lies over all. */
     mkdir("/usr", 0755);
-    if (mount("overlay", "/usr", "overlay", MS_RDONLY | MS_NODEV | MS_NOSUID,
-              "lowerdir=/usr:" MOUNTED "/ironwood:" MOUNTED "/system") == 0)
-        return;
+    const char *const layers = hypervisor ? "lowerdir=/usr:" MOUNTED "/ironwood:" MOUNTED "/hypervisor:" MOUNTED "/system"
+                                          : "lowerdir=/usr:" MOUNTED "/ironwood:" MOUNTED "/system";
+    if (mount("overlay", "/usr", "overlay", MS_RDONLY | MS_NODEV | MS_NOSUID, layers) == 0) return;
     if (errno != ENODEV) say("cannot lay the system's files over each other: %s", strerror(errno));
-    /* A kernel without overlayfs: the brain's files lie in one directory, which the other image has, too. */
+    /* A kernel without overlayfs: the brain's files lie in one directory, which the system's image has, too. */
     if (mount(MOUNTED "/system", "/usr", NULL, MS_BIND, NULL) != 0 ||
         mount(MOUNTED "/ironwood/lib/ironwood", "/usr/lib/ironwood", NULL, MS_BIND, NULL) != 0)
         say("cannot mount the system's files: %s", strerror(errno));

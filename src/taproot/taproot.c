@@ -2,7 +2,7 @@
  * taproot: PID 1, or a brain's parent and subreaper. The start, the reaping, and the loop that never ends.
  *
  * Read in this order: PROTOCOL.md, taproot.h, process.h, spawn.c (how a process is made), stream.h (its output),
- * channel.c (what the brain may ask), brain.h (the brain's life and the end), boot.h (what a machine's first process does before), and this.
+ * requests.c (what the brain may ask), brain.h (the brain's life and the end), boot.h (what a machine's first process does before), and this.
  */
 #define _GNU_SOURCE
 #include "taproot.h"

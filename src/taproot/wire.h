@@ -5,7 +5,7 @@
  * returns 0 or an empty string and reader_done() is false, so a handler reads all its fields and asks once.
  *
  * Traps: take_string() writes into the frame (see there), so a frame is read once; strings live until the next frame.
- * The writer never grows: callers make sure of the room first (channel_room()).
+ * The writer never grows: callers make sure of the room first (answers_have_room()).
  */
 #ifndef WIRE_H
 #define WIRE_H

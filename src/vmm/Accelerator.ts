@@ -48,7 +48,7 @@ export const KERNEL: Uint8Array = Buffer.from(
 export const saidByWord = ({ stdout }: RunResult): boolean => Buffer.from(stdout).includes("!")
 
 const DEVICE = "/dev/kvm"
-const DEADLINE = "10 seconds"
+const DEADLINE = "20 seconds"
 
 /** Tries KVM with `trial`, which runs a program on it; `said` finds in what came of it that it ran. */
 export const find = Effect.fn("Accelerator.find")(function* (

@@ -16,6 +16,7 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import * as Remedy from "../host/Remedy.ts"
 import type { ProcessExit } from "../taproot/ProcessExit.ts"
 import type { Process, SpawnRefused } from "../taproot/Processes.ts"
 import type { Accelerated } from "./Accelerator.ts"
@@ -81,6 +82,9 @@ export interface DriverFacts {
   readonly capabilities: Capabilities
 }
 
+/** What to do where no program makes machines. */
+export const remedy = (): string => Remedy.ofHypervisor("install qemu-system-x86")
+
 /** There is no program on this host that makes machines, or none that makes this one. */
 export class HypervisorMissing extends Schema.TaggedError<HypervisorMissing>()("HypervisorMissing", {
   detail: Schema.String,
@@ -92,7 +96,7 @@ export class HypervisorMissing extends Schema.TaggedError<HypervisorMissing>()("
     return `no hypervisor works on this host (${this.detail}); ${this.hint}`
   }
   get hint(): string {
-    return "install qemu-system-x86"
+    return remedy()
   }
 }
 

@@ -11,6 +11,7 @@
 import * as Effect from "effect/Effect"
 import * as fs from "node:fs/promises"
 import { dirname, join } from "node:path"
+import * as Remedy from "../host/Remedy.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import * as Disks from "./Disks.ts"
 
@@ -85,7 +86,11 @@ export const hostProblems = (spec: Firmed, directory = OVMF): Effect.Effect<Read
       onFailure: (problem) => [{ field, problem: words(problem) }]
     })
   const ofPackage = (path: string) =>
-    look(field, Disks.plain(path), (problem) => `${path}: ${problem}; install the package ovmf`)
+    look(
+      field,
+      Disks.plain(path),
+      (problem) => `${path}: ${problem}; ${Remedy.ofHypervisor("install the package ovmf")}`
+    )
   return Effect.map(
     Effect.all([
       ofPackage(codeOf(spec, directory)),

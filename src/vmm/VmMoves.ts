@@ -84,8 +84,8 @@ const make = Effect.gen(function* () {
       const { now, other, standing, to } = yield* Effect.onError(Effect.mapError(sent, fail(name)), () => undo)
       yield* runs.succeed(now, from, to)
       const { nics } = VmSpec.machineOf(now.spec, "")
-      // one that ends meanwhile is judged like any other
-      yield* Effect.ignore(other.memory.claim(nics))
+      // one that ends meanwhile is judged like any other; a port that somebody else has taken is missing from now on
+      yield* Effect.ignore(other.memory.claim(nics), { log: "Warn" })
       if (!paused) yield* Effect.ignore(other.control.resume)
       const stoodStill = paused ? 0 : (yield* Clock.currentTimeMillis) - standing
       yield* Effect.ignore(records.update(name, ({ value }) => Records.withWork(value, undefined)))

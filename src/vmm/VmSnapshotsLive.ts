@@ -242,6 +242,7 @@ const make = Effect.gen(function* () {
         const found: Array<SnapshotManifest> = []
         for (const machine of machines) {
           for (const snapshot of yield* names(machine)) {
+            // one that cannot be used is told of by whoever wants to use it
             const one = yield* Effect.option(SnapshotStore.read(paths, machine, snapshot))
             if (Option.isSome(one)) found.push(one.value)
           }

@@ -16,9 +16,14 @@ const keys = join(checkout, defaultKeys)
 const made = (directory: string): string => {
   const built = { cwd: directory, stdio: "pipe" } as const
   execFileSync("sh", ["scripts/setup", "--image"], built)
-  execFileSync("scripts/node", ["scripts/image.ts", "--quick", "--uki", "--disk", "--keys", keys], built)
-  const files = ["vmlinuz", "initramfs.img", "ironwood.efi", "disk.img"]
-  return execFileSync("sha256sum", files, { cwd: join(directory, "build/image-quick"), encoding: "utf8" })
+  const build = (...more: ReadonlyArray<string>) =>
+    execFileSync("scripts/node", ["scripts/image.ts", "--quick", "--uki", "--disk", "--keys", keys, ...more], built)
+  build()
+  build("--hypervisor")
+  const files = ["image-quick", "image-hypervisor-quick"].flatMap((kind) =>
+    ["vmlinuz", "initramfs.img", "ironwood.efi", "disk.img"].map((name) => join(kind, name))
+  )
+  return execFileSync("sha256sum", files, { cwd: join(directory, "build"), encoding: "utf8" })
 }
 
 describe.skipIf(process.env["IRONWOOD_BOOT"] !== "all")("an image", () => {

@@ -37,7 +37,7 @@ describe.skipIf(process.env["IRONWOOD_BOOT"] !== "all")("a machine with Secure B
         const directory = yield* directories
         const say = () => {}
         const initramfs = yield* withPatience(join(directory, "initramfs.img"))
-        const source = { ...sourceOf(image(say, { quick: true })), initramfs }
+        const source = { ...sourceOf(image(say, { quick: true, hypervisor: false })), initramfs }
         const options = { directory, keys: join(directory, "keys"), say, enrol: "force", gibibytes: 1 } as const
         const good = signedImage(source, { ...options, parameters: diskParameters })
         const disk = bootDisk(source, good, options)
@@ -96,7 +96,7 @@ describe.skipIf(process.env["IRONWOOD_BOOT"] !== "all")("a machine with Secure B
       Effect.gen(function* () {
         const directory = yield* directories
         const initramfs = yield* withPatience(join(directory, "initramfs.img"))
-        const source = { ...sourceOf(image(() => {}, { quick: true })), initramfs }
+        const source = { ...sourceOf(image(() => {}, { quick: true, hypervisor: false })), initramfs }
         const options = {
           directory,
           keys: join(directory, "keys"),

@@ -182,6 +182,12 @@ describe("Gateway", () => {
       assert.strictEqual(facts?.cgroupLayout, CgroupLayout.V1)
       assert.deepStrictEqual(facts?.cgroupControllers, ["memory"])
       assert.deepInclude(facts?.ociRuntimes[0], { name: "crun", works: false, problem: "not installed" })
+      assert.deepInclude(facts?.sandboxIsolations[0], {
+        name: "private users",
+        works: false,
+        problem: "no id-mapped mounts"
+      })
+      assert.deepInclude(facts?.sandboxIsolations[1], { name: "microvm", works: true, problem: "" })
       const version = yield* call(client, method.getVersion, {})
       assert.deepInclude(version, { version: "1.2.3", brainStarts: 2, taprootPid: 7, stateDirectory: "/state" })
       assert.strictEqual(version.brainPid, process.pid)

@@ -7,8 +7,18 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { ContainerService } from "../../proto/generated/ironwood/v1/container_pb.ts"
 import { RestartType } from "../../proto/generated/ironwood/v1/policy_pb.ts"
-import { ActorState, Relation, RemedyAction, TreeService } from "../../proto/generated/ironwood/v1/tree_pb.ts"
-import type { Actor as ActorMessage, WatchTreeResponse } from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import {
+  ActorState,
+  ProcessSelection,
+  Relation,
+  RemedyAction,
+  TreeService
+} from "../../proto/generated/ironwood/v1/tree_pb.ts"
+import type {
+  Actor as ActorMessage,
+  ProcessesChanged,
+  WatchTreeResponse
+} from "../../proto/generated/ironwood/v1/tree_pb.ts"
 import * as Actor from "../../src/actor/Actor.ts"
 import * as Mailbox from "../../src/actor/Mailbox.ts"
 import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
@@ -25,7 +35,8 @@ const containers = ContainerService.method
 /** The actor that an event is about. */
 const changedIn = ({ event }: WatchTreeResponse): ActorMessage | undefined =>
   event.case === "changed" ? event.value : undefined
-const revisionOf = ({ event }: WatchTreeResponse): bigint => event.value?.revision ?? 0n
+const revisionOf = ({ event }: WatchTreeResponse): bigint =>
+  event.case === undefined || event.case === "processes" ? 0n : event.value.revision
 
 describe("TreeService", () => {
   it.live("gives the tree page by page, and an actor with its policy", () =>
@@ -126,6 +137,71 @@ describe("TreeService", () => {
       yield* eventually(
         "it has caught up",
         Effect.map(told, (actor) => actor?.mailboxDepth === 0 && actor.oldestMessageTime === undefined)
+      )
+    })
+  )
+
+  it.live("tells the processes beneath actors to who asks for them, with a page and as they change", () =>
+    Effect.gen(function* () {
+      const { client, domain } = yield* start({ containers: ["web", "idle"] })
+      const path = "init/runtime/web"
+      const process = (pid: number, command: string) => ({
+        pid,
+        innerPid: 1,
+        parent: 0,
+        uid: 0,
+        state: "S",
+        cpuMillis: 10,
+        memoryBytes: 4_096,
+        age: 1_000,
+        command
+      })
+      domain.beneath.set(path, { processes: [process(98, `sh ${"x".repeat(1_000)}`)], omitted: 7 })
+      const page = (processes?: ProcessSelection) =>
+        Effect.map(
+          call(client, trees.getTree, { path: "init/runtime", ...(processes === undefined ? {} : { processes }) }),
+          ({ actors }) => actors.flatMap((actor) => (actor.processes === undefined ? [] : [actor]))
+        )
+      assert.deepStrictEqual(yield* page(), [])
+      assert.notInclude(domain.asked.join(), "processes", "nobody has asked for any")
+      const [told, ...others] = yield* page(ProcessSelection.GUESTS)
+      assert.deepStrictEqual(others, [])
+      assert.deepInclude(domain.asked, "processes of guests")
+      assert.strictEqual(told?.path, path)
+      assert.deepInclude(told?.processes, { omitted: 7, problem: "" })
+      const [first] = told?.processes?.processes ?? []
+      assert.deepInclude(first, { pid: 98, memoryBytes: 4_096n })
+      assert.strictEqual(first?.command.length, 256)
+
+      const heard: Array<ProcessesChanged> = []
+      yield* Effect.forkScoped(
+        collect(client, trees.watchTree, { path: "init/runtime", processes: ProcessSelection.ALL }, (sofar) => {
+          const event = sofar.at(-1)?.event
+          if (event?.case === "processes") heard.push(event.value)
+          return false
+        })
+      )
+      yield* eventually(
+        "what there is has been told",
+        Effect.sync(() => heard.length === 1)
+      )
+      domain.beneath.set(path, { processes: [process(98, "sh")], omitted: 0 })
+      yield* eventually(
+        "a change has been told",
+        Effect.sync(() => heard.length === 2)
+      )
+      domain.beneath.clear()
+      yield* eventually(
+        "their end has been told",
+        Effect.sync(() => heard.length === 3)
+      )
+      assert.deepStrictEqual(
+        heard.map((one) => [one.path, one.processes?.processes.map(({ command }) => command.length)]),
+        [
+          [path, [256]],
+          [path, [2]],
+          [path, undefined]
+        ]
       )
     })
   )

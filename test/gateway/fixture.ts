@@ -31,7 +31,8 @@ import { Cgroups } from "../../src/host/Cgroups.ts"
 import { ContainerAlreadyExists, ContainerNotFound, SandboxNotFound } from "../../src/runtime/ContainerError.ts"
 import { ContainerSpec } from "../../src/runtime/ContainerSpec.ts"
 import { Containers } from "../../src/runtime/Containers.ts"
-import type { Container, Sandbox } from "../../src/runtime/Containers.ts"
+import type { Container, Sandbox, SandboxIsolation } from "../../src/runtime/Containers.ts"
+import type { Beneath } from "../../src/runtime/ProcessesBeneath.ts"
 import type { LogOptions } from "../../src/storage/logs/LogRetention.ts"
 import { OciRuntime } from "../../src/runtime/OciRuntime.ts"
 import { Hypervisor } from "../../src/vmm/Hypervisor.ts"
@@ -138,12 +139,19 @@ const imageOf = (digit: string, name: string): ImageRecord => ({
   importedAt: 3_000
 })
 
+const isolations: ReadonlyArray<SandboxIsolation> = [
+  { name: "private users", problem: "no id-mapped mounts" },
+  { name: "microvm", problem: undefined }
+]
+
 /** What the domain services hold and were asked. */
 export class Domain {
   readonly containers = new Map<string, Container>()
   readonly sandboxes = new Map<string, Sandbox>()
   readonly images = new Map([["hello:latest", imageOf("1", "hello:latest")]])
   readonly asked: Array<string> = []
+  /** What runs beneath containers, by their paths. */
+  readonly beneath = new Map<string, Beneath>()
   stops = 0
   readersOfLogs = 0
 
@@ -161,6 +169,11 @@ export class Domain {
 
   readonly layer = Layer.mergeAll(
     Layer.mock(Containers, {
+      processes: (actors, which) =>
+        Effect.sync(() => {
+          this.asked.push(`processes of ${which}`)
+          return new Map(actors.flatMap(({ path }) => [...this.beneath].filter(([above]) => above === path)))
+        }),
       create: (spec, options) =>
         Effect.gen({ self: this }, function* () {
           if (!this.images.has(spec.image)) return yield* new ImageNotFound({ reference: spec.image })
@@ -178,6 +191,7 @@ export class Domain {
           return Option.fromUndefinedOr(this.containers.get(spec.name))
         }),
       unresolved: () => Effect.succeed([]),
+      isolations: Effect.succeed(isolations),
       list: Effect.sync(() => Array.from(this.containers.values())),
       get: (name) => this.#get(name),
       start: (name) => this.#change(name, "start", { state: "running" }),

@@ -10,6 +10,8 @@ describe("aliases of modules", () => {
       "scsi:t-0x0[45]* sr_mod",
       "virtio:d00000005v* virtio_balloon",
       "virtio:d00000005v* another",
+      "cpu:type:x86,ven*fam*mod*:feature:*00C2* kvm_amd",
+      "cpu:type:x86,ven*fam*mod*:feature:*0085* kvm_intel",
       "nonsense",
       ""
     ].join("\n")
@@ -20,6 +22,12 @@ describe("aliases of modules", () => {
     assert.deepStrictEqual(modulesFor("scsi:t-0x00"), ["sd_mod"])
     assert.deepStrictEqual(modulesFor("scsi:t-0x05"), ["sr_mod"])
     assert.deepStrictEqual(modulesFor("virtio:d00000005v00001AF4"), ["virtio_balloon", "another"])
+  })
+
+  it("say which module processors need", () => {
+    const features = "0000,0002,0008,000B,00C0,00C2,00C5,0125"
+    assert.deepStrictEqual(modulesFor(`cpu:type:x86,ven0002fam000Fmod006B:feature:,${features}`), ["kvm_amd"])
+    assert.deepStrictEqual(modulesFor("cpu:type:x86,ven0000fam0006mod008F:feature:,0000,0002"), [])
   })
 
   it("are none for what nobody drives", () => {

@@ -78,9 +78,11 @@ ${more}`
       )
       yield* says("guest: power button")
       yield* instance.run("vm", "rm", "web")
-      const gone = yield* instance.try("vm", "inspect", "web")
-      assert.notStrictEqual(gone.code, 0)
-      assert.include(gone.stderr, "there is no virtual machine web")
+      for (const command of ["inspect", "console"]) {
+        const gone = yield* instance.try("vm", command, "web")
+        assert.strictEqual(gone.code, 3)
+        assert.include(gone.stderr, "there is no virtual machine web. `ironwood vm ls` lists those there are")
+      }
     }).pipe(Effect.scoped)
   )
 })

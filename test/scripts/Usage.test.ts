@@ -13,8 +13,8 @@ const run = (script: string, ...args: ReadonlyArray<string>) =>
 describe("a script's command line", () => {
   it("is explained by what the script opens with", () => {
     for (const [script, usage] of [
-      ["boot.ts", "npm run boot -- [--memory MIB]"],
-      ["image.ts", "npm run image -- [--quick]"]
+      ["boot.ts", "npm run boot -- [--hypervisor] [--memory MIB]"],
+      ["image.ts", "npm run image -- [--hypervisor] [--quick]"]
     ] as const) {
       const { status, stderr, stdout } = run(script, "--help")
       assert.deepStrictEqual([status, stderr], [0, ""])

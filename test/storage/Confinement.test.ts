@@ -5,7 +5,7 @@ import * as Stream from "effect/Stream"
 import { mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { makeCommands } from "../../src/storage/unpack/UnpackProtocol.ts"
+import { makeAnswers, makeCommands } from "../../src/storage/unpack/UnpackProtocol.ts"
 import { end } from "../../src/storage/unpack/Unpacking.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
 import * as Store from "../support/store.ts"
@@ -45,6 +45,26 @@ describe("unpack's confinement", () => {
         )
       assert.strictEqual(yield* call("allowed"), 0)
       for (const name of refused) assert.strictEqual(yield* call(name), "SIGSYS", name)
+    }).pipe(Effect.scoped, Effect.provide(Taproot.layer()))
+  )
+
+  it.live("tells of what the disk could not take", () =>
+    Effect.gen(function* () {
+      const processes = yield* Processes
+      const home = yield* Store.scratch
+      const [blob, tree] = [join(home, "blob"), join(home, "tree")]
+      writeFileSync(blob, "")
+      mkdirSync(tree)
+      const commands = makeCommands()
+      commands.sync()
+      const { stdout } = yield* processes.run({
+        label: "unpack",
+        argv: [built("unpack"), "1", blob, "0", "none", "none", tree],
+        environment: { LD_PRELOAD: built("unpack-unsynced.so") },
+        stdin: commands.take()
+      })
+      const problem = "sync the file system: Input/output error"
+      assert.deepStrictEqual(makeAnswers()(stdout)?.at(-1), { _tag: "Failed", errno: 5, problem })
     }).pipe(Effect.scoped, Effect.provide(Taproot.layer()))
   )
 

@@ -138,6 +138,19 @@ const withSizes = (record: string): Buffer => {
   return Buffer.concat([pax, header, Buffer.alloc(1024, "c"), tar([file("after", "1")])])
 }
 
+/** A file of a block, with another text for its size in its header. */
+const sized = (size: string): Buffer => {
+  const bytes = Buffer.from(tar([file("f", "c".repeat(512))]))
+  bytes.write(size.padStart(12), 124, "latin1")
+  bytes.write("        ", 148)
+  const sum = bytes.subarray(0, 512).reduce((total, byte) => total + byte, 0)
+  bytes.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148)
+  return bytes
+}
+
+/** An extended header with these records: the first two blocks of what has nothing else before its file. */
+const extendedBy = (record: string): Buffer => withSizes(record).subarray(0, record === "" ? 512 : 1024)
+
 for (const program of ["unpack", "unpack-sanitized"]) {
   const test = (what: string, run: Effect.Effect<void, unknown, Effect.Services<ReturnType<typeof outcome>>>) =>
     it.live(what, () =>
@@ -202,6 +215,30 @@ for (const program of ["unpack", "unpack-sanitized"]) {
           const bytes = withSizes(record)
           assert.strictEqual(yield* outcome(bytes, "none", sha256(bytes)), judged(bytes), record)
         }
+      })
+    )
+
+    test(
+      "finds contents where the judge does, whatever a size looks like",
+      Effect.gen(function* () {
+        const archives = [
+          sized("1000"),
+          // no space in a tar, and one to trim()
+          sized("\u{a0}1000"),
+          sized("\u{b}1000 "),
+          Buffer.concat([extendedBy("12 size=512\n"), extendedBy(""), sized("0"), tar([file("g", "d".repeat(512))])]),
+          Buffer.concat([extendedBy("12 size=512\n"), extendedBy(""), sized("1000")])
+        ]
+        for (const [index, bytes] of archives.entries()) {
+          assert.strictEqual(yield* outcome(bytes, "none", sha256(bytes)), judged(bytes), `archive ${index}`)
+        }
+        assert.strictEqual(judged(sized("\u{a0}1000")), "f has an invalid size")
+        // a size of nothing to the judge, none to unpack: nobody may leave out what the other has not seen
+        const differing = Buffer.concat([extendedBy("11 size=-0\n"), sized("1000")])
+        assert.strictEqual(
+          yield* outcome(differing, "none", sha256(differing)),
+          "(a header) says its size in a way that is not understood"
+        )
       })
     )
 

@@ -80,6 +80,8 @@ export interface Options {
   readonly firmware?: Qemu.Machine["firmware"]
   /** What a web server on its network answers to everything. */
   readonly serves?: string
+  /** The image that can make virtual machines, with the memory for it. */
+  readonly hypervisor?: true
 }
 
 /** What the kernel command line of a disk must have to be spoken to. */
@@ -94,7 +96,7 @@ const consoleFile = join(checkout, "build/boot-console.log")
 /** The initramfs of a disk, for a machine as slow as it may be here. */
 export const withPatience = (target: string) =>
   Effect.promise(async () => {
-    const built = image(() => {}, { quick: true })
+    const built = image(() => {}, { quick: true, hypervisor: false })
     withSamples(
       built.initramfs,
       join(checkout, "build/sample-image"),
@@ -118,12 +120,13 @@ export const boot = (options: Options = {}) =>
       Effect.sync(() => mkdtempSync(join(tmpdir(), "ironwood-boot-"))),
       (path) => Effect.sync(() => rmSync(path, { recursive: true }))
     )
-    const built = image(() => {}, { quick: true })
+    const built = image(() => {}, { quick: true, hypervisor: options.hypervisor === true })
     const initramfs = join(directory, "initramfs.img")
     const accelerator = yield* Effect.promise(() => Qemu.accelerator(built))
     const files = [...Qemu.patienceFor(accelerator), ...(options.files ?? [])]
     withSamples(built.initramfs, join(checkout, "build/sample-image"), initramfs, files)
     const port = yield* Effect.promise(Qemu.freePort)
+    const memoryMiB = options.memoryMiB ?? (options.hypervisor === true ? Qemu.hypervisorMemoryMiB : undefined)
     const serial = join(directory, "api")
     const monitor = join(directory, "monitor")
     const server = join(directory, "server")
@@ -157,7 +160,7 @@ export const boot = (options: Options = {}) =>
             ...(options.serves === undefined ? {} : { serve: server }),
             ...(typeof options.network === "string" ? { addresses: options.network } : {}),
             ...(options.console === undefined ? {} : { console: options.console }),
-            ...(options.memoryMiB === undefined ? {} : { memoryMiB: options.memoryMiB }),
+            ...(memoryMiB === undefined ? {} : { memoryMiB }),
             ...(options.firmware === undefined ? {} : { firmware: options.firmware }),
             more: [
               ...(options.firmware === undefined ? ["-no-reboot"] : []),

@@ -107,7 +107,7 @@ const suite = (name: string, program: string): void => {
           // What it wrote before its death is still there.
           yield* unread.exit
           const rest = yield* text(unread)
-          assert.isTrue(rest.startsWith("y\ny\n") && rest.length > 60_000)
+          assert.isTrue(rest.startsWith("y\ny\n") && rest.length > 120_000)
         }).pipe(real)
       )
 

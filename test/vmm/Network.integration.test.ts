@@ -1,8 +1,10 @@
 /** What a guest with a card reaches, and what reaches it. */
-import { describe, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { connect, createServer } from "node:net"
 import { eventually } from "../support/ironwood.ts"
+import { VmRuns } from "../../src/vmm/VmRuns.ts"
+import { machineOf } from "../../src/vmm/VmSpec.ts"
 import { says, specOf, withVms } from "./world.ts"
 
 /** Something of the host's that listens on its own 127.0.0.1. */
@@ -34,7 +36,42 @@ const read = (port: number) =>
     socket.on("close", () => resume(Effect.succeed(text)))
   })
 
+/** Whether somebody listens on a port of the host. */
+const isOpen = (port: number) =>
+  Effect.callback<boolean>((resume) => {
+    const socket = connect(port, "127.0.0.1")
+    socket.on("error", () => resume(Effect.succeed(false)))
+    socket.on("connect", () => {
+      socket.destroy()
+      resume(Effect.succeed(true))
+    })
+  })
+
+/** A control of a machine that runs, with its memory. */
+const memoryOf = (name: string) =>
+  Effect.gen(function* () {
+    const run = yield* Effect.fromOption(yield* (yield* VmRuns).current(name))
+    return yield* Effect.fromNullishOr((yield* run.hold.get).memory)
+  })
+
 describe("a card", () => {
+  it.live("of the ports that a machine takes over, one that somebody else has takes no other along", () =>
+    withVms(({ vms }) =>
+      Effect.gen(function* () {
+        const { port: taken } = yield* listening
+        const free = yield* freePort
+        const commandLine = "console=ttyS0 guest.do=deaf"
+        yield* vms.create(yield* specOf("web", { commandLine, nics: [{}] }), { wait: true })
+        const forwards = [taken, free].map((hostPort) => ({ hostPort, guestPort: 80 }))
+        const { nics } = machineOf(yield* specOf("web", { nics: [{ forwards }] }), "")
+        const problem = yield* Effect.flip((yield* memoryOf("web")).claim(nics))
+        assert.include(problem.message, `tcp:127.0.0.1:${taken}`)
+        assert.isTrue(yield* isOpen(free))
+        yield* vms.remove("web", { force: true })
+      }).pipe(Effect.scoped)
+    )
+  )
+
   it.live("is closed: published ports lead to the guest, and nothing of the host is reached by it", () =>
     withVms(({ vms }) =>
       Effect.gen(function* () {

@@ -89,7 +89,15 @@ export const host = Command.make(
                 .concat(
                   facts.hypervisors.some(({ works }) => works)
                     ? []
-                    : [style.red("none works here: install qemu-system-x86")]
+                    : [style.red(Text.clean(`none works here: ${facts.hypervisorAdvice}`))]
+                )
+                .join("\n")
+            ],
+            [
+              "sandboxes",
+              facts.sandboxIsolations
+                .map(({ name, problem, works }) =>
+                  works ? `${name}: works` : style.yellow(Text.clean(`${name}: not here: ${problem}`))
                 )
                 .join("\n")
             ]
@@ -102,7 +110,9 @@ export const host = Command.make(
 ).pipe(
   describe({
     short: "Show what the host is and can do",
-    long: ["Kernel, processors, memory, cgroup layout, and which OCI runtimes and hypervisors were found and work."],
+    long: [
+      "Kernel, processors, memory, cgroup layout, which OCI runtimes and hypervisors were found and work, and how sandboxes can be kept apart."
+    ],
     examples: [["ironwood host -o json | jq '.facts.ociRuntimes[] | select(.works)'", "The runtimes that work here"]]
   })
 )

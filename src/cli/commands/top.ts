@@ -65,7 +65,7 @@ export const top = Command.make(
 ).pipe(
   describe({
     short: "List the processes of a container",
-    long: ["PID as the host numbers them, INSIDE as the container does; UID is the host's."],
+    long: ["PID as the host numbers them, or the guest of a microVM; INSIDE and UID as the container does."],
     examples: [["ironwood top web", "What runs in it"]]
   })
 )

@@ -2,10 +2,11 @@
 import { create } from "@bufbuild/protobuf"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import { GetTreeResponseSchema } from "../../../proto/generated/ironwood/v1/tree_pb.ts"
+import { GetTreeResponseSchema, ProcessSelection } from "../../../proto/generated/ironwood/v1/tree_pb.ts"
 import { Client } from "../Client.ts"
 import { OutputSetting, style as currentStyle } from "../Globals.ts"
 import { describe } from "../Help.ts"
@@ -40,6 +41,11 @@ export const tree = Command.make(
       Flag.withDescription("Only what is in trouble, and what is above it"),
       Flag.withDefault(false)
     ),
+    processes: Flag.Boolean("processes").pipe(
+      Flag.withAlias("p"),
+      Flag.withDescription("With the processes of the host's containers, too; --no-processes: without those of guests"),
+      Flag.optional
+    ),
     svg: Flag.Boolean("svg").pipe(
       Flag.withDescription("The picture as an SVG document, for a ticket or a page"),
       Flag.withDefault(false)
@@ -49,7 +55,7 @@ export const tree = Command.make(
       Argument.withDefault("")
     )
   },
-  Effect.fnUntraced(function* ({ all, path: word, svg, troubled: troubledOnly, watch }) {
+  Effect.fnUntraced(function* ({ all, path: word, processes, svg, troubled: troubledOnly, watch }) {
     const client = yield* Client
     const screen = yield* Screen
     const isTable = (yield* OutputSetting) === "table"
@@ -63,19 +69,34 @@ export const tree = Command.make(
         }
       )
     }
-    if (watch && !isPicture && (all || troubledOnly)) {
-      return yield* failure(`${all ? "--all" : "--troubled"} says how the picture of --watch is drawn`, {
-        exitCode: exitCodes.usage,
-        next: "Leave it out here: a line per event is printed, whatever the actor's state"
-      })
+    const isDrawn = all || troubledOnly || (isTable && Option.isSome(processes))
+    if (watch && !isPicture && isDrawn) {
+      return yield* failure(
+        `${all ? "--all" : troubledOnly ? "--troubled" : "--processes"} says how the picture of --watch is drawn`,
+        {
+          exitCode: exitCodes.usage,
+          next: "Leave it out here: a line per event is printed, whatever the actor's state"
+        }
+      )
     }
+    // what is in trouble is told at once, whatever a guest does
+    const guests = troubledOnly ? ProcessSelection.UNSPECIFIED : ProcessSelection.GUESTS
+    const selection = Option.match(processes, {
+      onNone: () => guests,
+      onSome: (wanted) => (wanted ? ProcessSelection.ALL : ProcessSelection.UNSPECIFIED)
+    })
     const path = word === "" ? "" : yield* Target.pathOf(word)
     if (watch) {
       return isPicture
-        ? yield* LiveTree.picture(client, path, { all, troubledOnly })
-        : yield* LiveTree.events(client, { path, showSnapshot: true })
+        ? yield* LiveTree.picture(client, path, { all, troubledOnly }, selection)
+        : yield* LiveTree.events(client, {
+            path,
+            showSnapshot: true,
+            // programs ask for what they want
+            ...(Option.isSome(processes) ? { processes: selection } : {})
+          })
     }
-    const { actors, revision } = yield* Target.allActors(path)
+    const { actors, revision } = yield* Target.allActors(path, selection)
     const shown = troubledOnly ? troubledOf(actors, yield* Clock.currentTimeMillis) : actors
     return yield* Output.answer(
       GetTreeResponseSchema,
@@ -90,6 +111,9 @@ export const tree = Command.make(
           symbols: svg || screen.isTerminal,
           all,
           troubledOnly,
+          processes: new Map(
+            actors.flatMap((actor) => (actor.processes === undefined ? [] : [[actor.path, actor.processes]]))
+          ),
           remark: style.dim(`revision ${revision}`),
           ...(size === undefined ? {} : { width: size.columns })
         })
@@ -106,6 +130,10 @@ export const tree = Command.make(
       "above it says how many are in trouble below. Ten and more siblings that are well are one line: `… 97 running`.",
       "`ironwood why` explains each of them.",
       "",
+      "Processes in the guests of microVMs are shown beneath their containers, with their numbers there, and beneath the",
+      "microVM what its guest runs besides; with --processes those of the host's containers, too. They are no actors: nothing",
+      "restarts them one by one. A guest that does not tell within a second is shown without.",
+      "",
       "States: running, starting, waiting (its turn has not come), backing-off (waits for its next start), stopping,",
       "stopped (by a person), parked (its restart budget is spent), finished, failed (and its policy does not restart it)."
     ],
@@ -113,6 +141,7 @@ export const tree = Command.make(
       ["ironwood tree", "Everything"],
       ["ironwood tree --watch", "Everything, live"],
       ["ironwood tree init/runtime", "The containers"],
+      ["ironwood tree --processes web", "A container and every process in it"],
       ["ironwood tree --troubled", "What is in trouble, and nothing else"],
       ["ironwood tree --svg > tree.svg", "A picture of it, for whoever cannot look now"],
       ["ironwood tree --troubled -o json | jq -r '.actors[].path'", "The same for programs"],

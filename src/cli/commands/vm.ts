@@ -309,7 +309,8 @@ const console = Command.make(
       Effect.catchTags({
         Detached: () => Effect.sync(() => void (left = true)),
         Impatient: () => new ContainerEnded({ code: exitCodes.interrupted })
-      })
+      }),
+      missing
     )
     if (left) return yield* Output.remark(`detached; \`ironwood vm console ${name}\` comes back to it`)
   }, Effect.scoped)

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import { constants, existsSync, readlinkSync } from "node:fs"
 import { open } from "node:fs/promises"
 import { dirname, join } from "node:path"
+import * as Remedy from "../../host/Remedy.ts"
 
 /** What a kernel of somebody's own must have built in. */
 export const NEEDED =
@@ -37,13 +38,15 @@ export interface GuestImage {
 export const find = (taprootPid: number): GuestImage | string => {
   const places = ["/usr/lib/ironwood/guest"]
   try {
-    places.unshift(join(dirname(readlinkSync(`/proc/${taprootPid}/exe`)), "guest"))
+    const beside = dirname(readlinkSync(`/proc/${taprootPid}/exe`))
+    // taproot of a machine is its /init
+    if (beside !== "/") places.unshift(join(beside, "guest"))
   } catch {
     // not ours to see
   }
   // written last: with it the others are whole
   const place = places.find((directory) => existsSync(join(directory, "guest.json")))
   return place === undefined
-    ? `there is no guest image in ${places.join(" or ")}: run scripts/setup, which makes one`
+    ? `there is no guest image in ${places.join(" or ")}; ${Remedy.ofHypervisor("run scripts/setup, which makes one")}`
     : { kernel: join(place, "vmlinuz"), initramfs: join(place, "initramfs.img") }
 }

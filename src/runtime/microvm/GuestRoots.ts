@@ -35,6 +35,9 @@ const HOME = "/run/ironwood"
 /** How a disk is mounted that is a sparse file of the host: what is free in it is free there. */
 const MOUNTED = "discard,noinit_itable"
 
+/** Of a path at which there is nothing. */
+const absent: ReadonlySet<string> = new Set(["ENOENT", "ENOTDIR", "ELOOP"])
+
 /** What virtio-blk has room for. */
 const serialOf = (chainId: Digest): string => parts(chainId).hex.slice(0, 20)
 
@@ -71,6 +74,8 @@ export const make = (input: {
   const { containers, files, insert, like, own, processes, removeTree, renew } = input
   const locks = KeyedLock.make()
   const mounted = new Set<string>()
+  /** Of these what comes after the mount is done, too. */
+  const ready = new Set<string>()
   /** By their serial numbers. */
   const devices = new Map<string, string>()
 
@@ -106,17 +111,18 @@ export const make = (input: {
     return false
   })
 
-  /** `then`: what is done before others find it there. */
+  /** `then`: what is done before others find it there; done again when it was not done to its end. */
   const mount = <E = never>(
     request: Parameters<Processes["Service"]["mount"]>[0],
     then: Effect.Effect<void, E> = Effect.void
   ) =>
     locks.withLock(request.target)(
       Effect.gen(function* () {
-        if (yield* isMounted(request.target)) return
-        yield* processes.mount(request)
+        if (ready.has(request.target)) return
+        if (!(yield* isMounted(request.target))) yield* processes.mount(request)
         yield* then
         mounted.add(request.target)
+        ready.add(request.target)
       })
     )
 
@@ -129,7 +135,7 @@ export const make = (input: {
     }
   })
   const mountWritable = Effect.gen(function* () {
-    if (mounted.has(writable)) return
+    if (ready.has(writable)) return
     const device = yield* deviceOf(SERIAL)
     const place = { target: writable, flags: MS_NODEV }
     yield* device === undefined
@@ -144,6 +150,7 @@ export const make = (input: {
   const release = (name: string): Effect.Effect<void> =>
     Effect.gen(function* () {
       mounted.delete(targetOf(name))
+      ready.delete(targetOf(name))
       yield* Effect.ignore(processes.unmount(targetOf(name), MNT_DETACH))
       yield* Effect.ignore(files.removeDirectory(targetOf(name)))
       yield* removeTree(ownOf(name))
@@ -211,7 +218,12 @@ export const make = (input: {
         if ((yield* files.list(target)).some((entry) => entry.name === "ready")) return
         yield* files.makeDirectory(content)
         yield* own(content, { uid: 0, gid: 0, mode: 0o755 })
-        yield* Effect.ignore(like(content, model))
+        yield* Effect.catchIf(
+          like(content, model),
+          // its image has nothing there
+          ({ code }) => absent.has(code),
+          () => Effect.void
+        )
         // last: with it the directory is as it shall be
         yield* files.makeDirectory(`${target}/ready`)
       })

@@ -54,7 +54,8 @@ export const make = Effect.fnUntraced(function* (input: {
     paths,
     facts: Effect.succeed({ name: "crun", version: "", path: "/usr/bin/crun", adjustments: [] }),
     candidates: Effect.succeed([]),
-    concurrency: 2
+    concurrency: 2,
+    announce: Effect.void
   })
   const roots = GuestRoots.make({ processes, files, like, own, removeTree, insert, renew, containers })
   const threads = Number(yield* textOf(files, "/proc/sys/kernel/threads-max"))

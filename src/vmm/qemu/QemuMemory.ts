@@ -235,15 +235,18 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
             qmp.ask("human-monitor-command", Schema.String, { arguments: { "command-line": command } }),
             Qmp.lost
           )
+        const refused: Array<string> = []
         for (const { forwards, id } of nics) {
           for (const { guestPort, hostAddress, hostPort, protocol } of forwards) {
             const host = `${protocol}:${hostAddress}:${hostPort}`
             // words about one that was not there
             yield* words(`hostfwd_remove ${id} ${host}`)
             const problem = yield* words(`hostfwd_add ${id} ${host}-:${guestPort}`)
-            if (problem.trim() !== "") return yield* failed("claim", problem.trim())
+            if (problem.trim() !== "") refused.push(problem.trim())
           }
         }
+        // one that somebody else has takes no other along
+        if (refused.length > 0) return yield* failed("claim", refused.join("; "))
       })
   }
 }

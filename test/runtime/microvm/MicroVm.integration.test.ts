@@ -10,6 +10,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
 import { release, tmpdir } from "node:os"
+import * as ActorPath from "../../../src/actor/ActorPath.ts"
 import { decodeSandboxSpec } from "../../../src/runtime/ContainerSpec.ts"
 import type { Container, Containers } from "../../../src/runtime/Containers.ts"
 import { Volumes } from "../../../src/storage/Volumes.ts"
@@ -145,6 +146,20 @@ describe("a microVM", () => {
           assert.include(run[0], "/dev/pts/")
           const [listed] = yield* containers.top("web")
           assert.deepInclude(listed, { pid: web.pid ?? 0, innerPid: 1, uid: 0 })
+          const above = ActorPath.child(ActorPath.child(ActorPath.root("init"), "runtime"), "all-one")
+          const inWeb = { kind: "container", path: ActorPath.child(above, "web") }
+          const inGuest = { kind: "microvm", path: ActorPath.child(above, "microVM") }
+          const told = yield* Effect.repeat(containers.processes([inWeb, inGuest], "guests"), {
+            until: (found) => [...found.values()].every(({ problem }) => problem === undefined),
+            schedule: Schedule.spaced("200 millis")
+          }).pipe(Effect.timeout(PATIENCE))
+          const [shellOfWeb] = told.get(inWeb.path)?.processes ?? []
+          assert.deepInclude(shellOfWeb, { pid: web.pid ?? 0, innerPid: 1 })
+          assert.include(shellOfWeb?.command, "echo bye")
+          const ofGuest = told.get(inGuest.path)?.processes.map(({ command }) => command) ?? []
+          assert.strictEqual(ofGuest[0], "/init")
+          assert.include(ofGuest, "/usr/lib/ironwood/files")
+          assert.isFalse(ofGuest.some((command) => command.includes("echo bye") || command.startsWith("[")))
           const [stats] = yield* containers.stats(["web"])
           assert.strictEqual(stats?.memoryLimitBytes, 64 * 1024 * 1024)
           yield* containers.pause("web")
