@@ -23,7 +23,9 @@ export interface RuntimePaths {
   readonly consoles: string
   /** One file per sandbox on which its network namespace is pinned. */
   readonly networks: string
-  /** The same for its IPC namespace. */
+  /** One directory per sandbox with a user-mode network: the socket and the log of what makes it, and files for its containers. */
+  readonly userNetworks: string
+  /** As `networks`, for its IPC namespace. */
   readonly ipcs: string
   /** The same for its user namespace, where it has one. */
   readonly users: string
@@ -66,6 +68,7 @@ export const make = (directory: string, logs: string): RuntimePaths => {
     bundles: join(absolute, "bundles"),
     consoles: join(absolute, "tty"),
     networks: join(absolute, "networks"),
+    userNetworks: join(absolute, "user-networks"),
     ipcs: join(absolute, "ipc"),
     users: join(absolute, "users"),
     sharedMemory: join(absolute, "shm"),
