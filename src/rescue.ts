@@ -67,6 +67,7 @@ const noRuntime = Layer.succeed(
     facts: none,
     candidates: Effect.succeed([]),
     run: () => none,
+    announce: Effect.void,
     exec: () => none,
     control: () => none,
     recover: () => Effect.succeedNone,

@@ -66,7 +66,8 @@ const generalOptions = new Set([
   "noprefix",
   "clone_children",
   "nsdelegate",
-  "memory_recursiveprot"
+  "memory_recursiveprot",
+  "favordynmods"
 ])
 
 /** The layout that a mount table shows. */

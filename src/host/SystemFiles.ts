@@ -61,13 +61,16 @@ export interface SystemFiles {
   readonly changed: (path: string) => Effect.Effect<void>
 }
 
+const codeOf = (error: unknown): string =>
+  Predicate.hasProperty(error, "code") && typeof error.code === "string" ? error.code : "EUNKNOWN"
+
 const attempt = <A>(path: string, operation: () => Promise<A>): Effect.Effect<A, FileFailed> =>
   Effect.tryPromise({
     try: operation,
     catch: (error) =>
       new FileFailed({
         path,
-        code: Predicate.hasProperty(error, "code") && typeof error.code === "string" ? error.code : "EUNKNOWN",
+        code: codeOf(error),
         problem: error instanceof Error ? error.message : String(error)
       })
   })
@@ -107,7 +110,14 @@ export const ofHost: SystemFiles = {
       attempt(path, () => fs.readdir(path, { withFileTypes: true })),
       (entries) => entries.map((entry) => ({ name: entry.name, isDirectory: entry.isDirectory() }))
     ),
-  remove: (path) => attempt(path, () => fs.rm(path, { recursive: true, force: true })),
+  remove: (path) =>
+    attempt(path, async () => {
+      try {
+        await fs.unlink(path)
+      } catch (error) {
+        if (codeOf(error) !== "ENOENT") await fs.rm(path, { recursive: true, force: true })
+      }
+    }),
   removeDirectory: (path) => attempt(path, () => fs.rmdir(path)),
   makeDirectory: (path) => Effect.asVoid(attempt(path, () => fs.mkdir(path, { recursive: true, mode: 0o700 }))),
   kill: (pid) =>

@@ -72,6 +72,7 @@ export const containerActor = (
         const present = Option.match(yield* stored, { onNone: () => record, onSome: ({ value }) => value })
         const image = yield* runs.image(present)
         if (image === undefined || image === present.image) return present
+        // where it cannot be written the next start pulls again
         yield* Effect.ignore(records.containers.update(spec.name, ({ value }) => ({ ...value, image })))
         return { ...present, image }
       })

@@ -7,6 +7,8 @@ import type { Cgroups } from "../host/Cgroups.ts"
 
 /** A container that forks without end would have us look without end. */
 const BETWEEN_LOOKS = "1 second"
+/** Whoever starts a hundred containers has other things to do; and what has been refused until then is seen all the same. */
+const FIRST_LOOK = "1 second"
 /** As long as no fork has been refused it is over. */
 const OVER_AFTER = "30 seconds"
 
@@ -20,6 +22,7 @@ export const follow = (
   Effect.gen(function* () {
     let before = 0
     let told = false
+    yield* Effect.sleep(FIRST_LOOK)
     for (;;) {
       // what was refused while nobody looked counts, too
       const now = yield* cgroups.refusedForks(path)

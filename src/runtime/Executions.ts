@@ -26,7 +26,7 @@ import { ExecFailed, ExecProgramMissing, ExecProgramRefused } from "./ContainerE
 import type { ContainerRun } from "./ContainerRuns.ts"
 import * as ContainerUser from "./ContainerUser.ts"
 import type { ExecSpec } from "./ExecSpec.ts"
-import { creatorLabel, type RuntimeFailed } from "./OciRuntime.ts"
+import { creatorLabel, type ExecRequest, type RuntimeFailed } from "./OciRuntime.ts"
 import { killAll } from "./ProcessTree.ts"
 import { startFailure } from "./StartFailure.ts"
 import { type System, Systems } from "./System.ts"
@@ -52,6 +52,12 @@ export class Executions extends Context.Service<
 >()("ironwood/runtime/Executions") {}
 
 const PREFIX = "exec/"
+/** Where the runtime finds what to run, and writes its pid. */
+type ExecFiles = Pick<ExecRequest, "file" | "pidFile">
+const filesOf = (bundle: string, id: string): ExecFiles => ({
+  file: `${bundle}/exec-${id}.json`,
+  pidFile: `${bundle}/exec-${id}.pid`
+})
 /** Its caller has left it alone. */
 const leftMark = (bundle: string, id: string) => `${bundle}/left-${id}`
 const UNKILLABLE = "20 seconds"
@@ -110,7 +116,8 @@ const make = Effect.gen(function* () {
   const systems = yield* Systems
   const scope = yield* Effect.scope
 
-  const removeDirectory = ({ files }: System, directory: string) => Effect.ignore(files.remove(directory))
+  const removeFiles = ({ files }: System, { file, pidFile }: ExecFiles) =>
+    Effect.andThen(Effect.ignore(files.remove(file)), Effect.ignore(files.remove(pidFile)))
 
   /** Kills it with what it has brought forth, if it lives, and gives its entry back. */
   const end = ({ files, processes }: System, process: Process) =>
@@ -143,8 +150,8 @@ const make = Effect.gen(function* () {
     return bundle
   })
 
-  /** What the runtime reads, in a directory of its own below the bundle of the run. */
-  const prepare = Effect.fnUntraced(function* (run: ContainerRun, directory: string, spec: ExecSpec) {
+  /** Writes what the runtime reads. */
+  const prepare = Effect.fnUntraced(function* (run: ContainerRun, file: string, spec: ExecSpec) {
     const { files, readInRoot } = run.system
     const failed = (detail: string) => new ExecFailed({ name: run.container, detail })
     const { process } = yield* Effect.mapError(bundleOf(run), ({ message }) => failed(message))
@@ -175,10 +182,7 @@ const make = Effect.gen(function* () {
       noNewPrivileges: process.noNewPrivileges,
       ...(process.rlimits === undefined ? {} : { rlimits: process.rlimits })
     }
-    yield* files.makeDirectory(directory).pipe(
-      Effect.andThen(files.write(`${directory}/process.json`, JSON.stringify(content))),
-      Effect.mapError(({ message }) => failed(message))
-    )
+    yield* Effect.mapError(files.write(file, JSON.stringify(content)), ({ message }) => failed(message))
   })
 
   const failureOf = (name: string, program: string, error: RuntimeFailed): ExecError => {
@@ -190,12 +194,13 @@ const make = Effect.gen(function* () {
   }
 
   const start = (run: ContainerRun, spec: ExecSpec, id: string) => {
-    const directory = `${run.bundle}/exec-${id}`
-    return prepare(run, directory, spec).pipe(
+    const { runtime } = run.system
+    const files = filesOf(run.bundle, id)
+    return Effect.andThen(runtime.announce, prepare(run, files.file, spec)).pipe(
       Effect.andThen(
-        run.system.runtime.exec({
+        runtime.exec({
           id: run.id,
-          directory,
+          ...files,
           label: `${PREFIX}${run.id}/${id}`,
           terminal: spec.terminal !== undefined,
           stdin: spec.stdin,
@@ -207,7 +212,7 @@ const make = Effect.gen(function* () {
         RuntimeFailed: (error) => Effect.fail(failureOf(run.container, spec.command[0] ?? "", error))
       }),
       // behind the scenes: whoever waits for the first byte should not wait for this; what stays goes with the run
-      Effect.ensuring(Effect.forkIn(removeDirectory(run.system, directory), scope))
+      Effect.ensuring(Effect.forkIn(removeFiles(run.system, files), scope))
     )
   }
 
@@ -225,13 +230,13 @@ const make = Effect.gen(function* () {
       yield* Effect.forkIn(detached ? lookAfter(process) : end(system, process), scope)
     }
     for (const creator of yield* processes.takeAll(creatorLabel(PREFIX))) {
-      const [run, id] = creator.label.slice(creatorLabel(PREFIX).length).split("/")
-      const directory = `${paths.bundles}/${run}/exec-${id}`
+      const [run = "", id = ""] = creator.label.slice(creatorLabel(PREFIX).length).split("/")
+      const its = filesOf(`${paths.bundles}/${run}`, id)
       const clear = Effect.gen(function* () {
         yield* end(system, creator)
-        const pid = Number(yield* Effect.orElseSucceed(textOf(files, `${directory}/pid`), () => ""))
+        const pid = Number(yield* Effect.orElseSucceed(textOf(files, its.pidFile), () => ""))
         if (pid > 1) yield* killAll(files, pid, processes.hello.taprootPid)
-        yield* removeDirectory(system, directory)
+        yield* removeFiles(system, its)
       })
       yield* Effect.forkIn(clear, scope)
     }

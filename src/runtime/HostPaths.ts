@@ -56,7 +56,7 @@ export interface Copied {
 type Allowed = ReturnType<Allowances["mounts"]>[number]
 
 /** The innermost allowed path that `path` is or is in. */
-export const allowedFor = (path: string, allowed: ReadonlyArray<Allowed>): Allowed | undefined =>
+const allowedFor = (path: string, allowed: ReadonlyArray<Allowed>): Allowed | undefined =>
   allowed
     .filter((one) => path === one.path || path.startsWith(one.path === "/" ? "/" : `${one.path}/`))
     .toSorted((one, other) => other.path.length - one.path.length)[0]

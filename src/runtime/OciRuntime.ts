@@ -77,11 +77,13 @@ export interface RunRequest {
 export interface ExecRequest {
   /** The container's name for the runtime. */
   readonly id: string
-  /** A directory of its own, with `process.json` (the `process` of a `config.json`); `pid` is written there. */
-  readonly directory: string
+  /** What to run: a file with the `process` of a `config.json`. */
+  readonly file: string
+  /** Its pid is written there. */
+  readonly pidFile: string
   /** As in {@link RunRequest}. */
   readonly label: string
-  /** `process.json` asks for a terminal. */
+  /** `file` asks for a terminal. */
   readonly terminal: boolean
   /** Without a terminal: give it standard input, and read its output; else they are `/dev/null`. */
   readonly stdin: boolean
@@ -103,6 +105,8 @@ export class OciRuntime extends Context.Service<
      * Interrupted or failed, it leaves nothing behind. Only so many run at a time, the others wait.
      */
     readonly run: (request: RunRequest) => Effect.Effect<Process, RuntimeMissing | RuntimeFailed>
+    /** To be said as soon as a `run` or `exec` is to come: what of it takes the kernel long begins meanwhile. */
+    readonly announce: Effect.Effect<void>
     /**
      * What an earlier brain left behind in the middle of `run`: gives the process if the container came up, else cleans
      * up. None when there was nothing.

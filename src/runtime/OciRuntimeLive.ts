@@ -22,6 +22,7 @@ import { availableParallelism } from "node:os"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import { type Process, Processes, type SpawnRequest } from "../taproot/Processes.ts"
 import { Cgroups, type CgroupStuck } from "../host/Cgroups.ts"
+import * as GracePeriod from "../host/GracePeriod.ts"
 import { type FileFailed, ofHost as filesOfHost, type SystemFiles, textOf } from "../host/SystemFiles.ts"
 import type { RuntimeMissing } from "./ContainerExit.ts"
 import * as OciProbe from "./OciProbe.ts"
@@ -33,6 +34,7 @@ import {
   type RuntimeCandidate,
   type RuntimeFacts
 } from "./OciRuntime.ts"
+import * as ReadOnlyProgram from "./ReadOnlyProgram.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
 
 export interface Options {
@@ -51,8 +53,12 @@ export interface Where {
   readonly cgroups: Cgroups["Service"]
   readonly paths: Pick<RuntimePaths.RuntimePaths, "oci" | "consoles">
   readonly facts: OciRuntime["Service"]["facts"]
+  /** How the one in use is called. */
+  readonly program: Effect.Effect<ReadOnlyProgram.Program, RuntimeMissing>
   readonly candidates: OciRuntime["Service"]["candidates"]
   readonly concurrency: number
+  /** What is done ahead of a call; while another one is under way there is no need. */
+  readonly announce: Effect.Effect<void>
 }
 
 const DEADLINE = "30 seconds"
@@ -94,15 +100,18 @@ interface Making {
 
 /** The runtime's command line, called there. */
 export const make = Effect.fnUntraced(function* ({
+  announce,
   candidates,
   cgroups,
   concurrency,
   facts,
   files,
   paths,
-  processes
+  processes,
+  program
 }: Where): Effect.fn.Return<OciRuntime["Service"], FileFailed> {
   const calls = Semaphore.makeUnsafe(concurrency)
+  let underWay = 0
   yield* files.makeDirectory(paths.oci)
   // what an earlier brain left there
   yield* files.remove(paths.consoles)
@@ -115,8 +124,12 @@ export const make = Effect.fnUntraced(function* ({
     Effect.gen(function* () {
       const state = `${paths.oci}/${id}`
       if (yield* exists(state)) {
-        const deletion = Effect.flatMap(facts, ({ path }) =>
-          processes.run({ label: `delete:${id}`, argv: [path, "--root", paths.oci, "delete", "--force", id] })
+        const deletion = Effect.flatMap(program, ({ environment, path }) =>
+          processes.run({
+            label: `delete:${id}`,
+            argv: [path, "--root", paths.oci, "delete", "--force", id],
+            environment
+          })
         )
         yield* Effect.ignore(Effect.timeout(deletion, DEADLINE))
       }
@@ -178,13 +191,13 @@ export const make = Effect.fnUntraced(function* ({
     stdio: Pick<SpawnRequest, "stdin" | "stdout">,
     terminal: boolean
   ) =>
-    Effect.flatMap(facts, ({ name, path }) =>
+    Effect.flatMap(program, ({ environment, name, path }) =>
       calls.withPermit(
         Effect.uninterruptibleMask((restore) =>
           Effect.gen(function* () {
             const [command, ...rest] = options
             const named = { ...making, command: `${name} ${command}` }
-            const socket = `${paths.consoles}/${randomBytes(6).toString("hex")}`
+            const socket = terminal ? `${paths.consoles}/${randomBytes(6).toString("hex")}` : ""
             const console = { _tag: "Console", path: socket } as const
             const creator = yield* processes
               .spawn({
@@ -200,12 +213,15 @@ export const make = Effect.fnUntraced(function* ({
                   making.pidFile,
                   ...rest
                 ],
+                environment,
                 ...(terminal ? { stdin: console, stdout: console } : stdio),
                 stderr: { _tag: "Stream" }
               })
               .pipe(Effect.mapError((refused) => failed(named.command, refused.message, "")))
+            underWay += 1
             const exit = yield* restore(Effect.timeoutOption(creator.exit, DEADLINE)).pipe(
-              Effect.onInterrupt(() => abandon(named, creator))
+              Effect.onInterrupt(() => abandon(named, creator)),
+              Effect.ensuring(Effect.sync(() => (underWay -= 1)))
             )
             return yield* Effect.ensuring(
               takeOver(named, creator, exit),
@@ -234,9 +250,7 @@ export const make = Effect.fnUntraced(function* ({
       request.terminal
     )
 
-  const exec: OciRuntime["Service"]["exec"] = ({ directory, id, label, output, stdin, terminal }) => {
-    const file = `${directory}/process.json`
-    const pidFile = `${directory}/pid`
+  const exec: OciRuntime["Service"]["exec"] = ({ file, id, label, output, pidFile, stdin, terminal }) => {
     const clear = Effect.gen(function* () {
       const pid = Number(yield* Effect.orElseSucceed(textOf(files, pidFile), () => ""))
       if (pid > 1) yield* Effect.ignore(files.kill(pid))
@@ -250,10 +264,11 @@ export const make = Effect.fnUntraced(function* ({
   }
 
   const control: OciRuntime["Service"]["control"] = (command, id, input) =>
-    Effect.flatMap(facts, ({ name, path }) =>
+    Effect.flatMap(program, ({ environment, name, path }) =>
       processes
         .run({
           label: `${command}:${id}`,
+          environment,
           argv: [path, "--root", paths.oci, command, ...(input === undefined ? [] : ["--resources", "-"]), id],
           ...(input === undefined ? {} : { stdin: Buffer.from(input) })
         })
@@ -289,6 +304,7 @@ export const make = Effect.fnUntraced(function* ({
     facts,
     candidates,
     run,
+    announce: Effect.suspend(() => (underWay === 0 ? announce : Effect.void)),
     exec,
     control,
     recover,
@@ -348,8 +364,10 @@ const ofHost = Effect.fnUntraced(function* (options: Options) {
       cgroups,
       paths,
       facts,
+      program: yield* ReadOnlyProgram.make(processes, facts, paths.program),
       candidates: surveyed,
-      concurrency: options.concurrency ?? availableParallelism() * 2
+      concurrency: options.concurrency ?? availableParallelism() * 2,
+      announce: yield* GracePeriod.make(cgroups.layout)
     })
   )
 })

@@ -52,14 +52,14 @@ export const make = Effect.fnUntraced(function* (lives: KnownRuns.KnownRuns) {
   ) {
     const { spec } = record
     const { name } = spec
-    const missing = new ImageMissing({ name, image: spec.image })
-    const digest = record.image ?? (yield* missing)
+    const missing = () => new ImageMissing({ name, image: spec.image })
+    const digest = record.image ?? (yield* missing())
     const image = yield* Effect.mapError(content.get(digest), (error) =>
-      error._tag === "StorageFailed" ? new RootfsFailed({ name, detail: error.message }) : missing
+      error._tag === "StorageFailed" ? new RootfsFailed({ name, detail: error.message }) : missing()
     )
     const { users } = surroundings
     const mount = yield* Effect.mapError(system.root(digest, name, record.identity ?? "", users), (error) =>
-      error._tag === "ImageNotFound" ? missing : error
+      error._tag === "ImageNotFound" ? missing() : error
     )
     const asUser = spec.user ?? image.config.user
     const user = yield* Effect.mapError(
@@ -99,6 +99,7 @@ export const make = Effect.fnUntraced(function* (lives: KnownRuns.KnownRuns) {
     const { name } = record.spec
     for (const { run } of lives.those(name)) yield* run.process.exit
     const system = yield* systems.ready(sandbox)
+    yield* system.runtime.announce
     const request = KnownRuns.requestOf(system, record, incarnation)
     const started = yield* system
       .within(sandbox, name, (surroundings) =>

@@ -23,6 +23,7 @@ import { microVmActor } from "./microvm/MicroVmActor.ts"
 import { MicroVms } from "./microvm/MicroVms.ts"
 import { byAge, type ContainerRecord, isWanted, type Records, type SandboxRecord } from "./Records.ts"
 import { Systems } from "./System.ts"
+import { userNetworkActor } from "./UserNetworkActor.ts"
 
 /** The services that containers and sandboxes stand on. */
 export type Services = ContainerRuns | Cgroups | Executions | MicroVms | Processes | Systems
@@ -30,17 +31,19 @@ export type Services = ContainerRuns | Cgroups | Executions | MicroVms | Process
 export type SandboxSupervisor = DynamicSupervisor.DynamicSupervisor<never, Services>
 
 /** The init containers that run again in a new life of their sandbox: they have run, and somebody waits for that. */
-export const toRunAgain = (containers: ReadonlyArray<ContainerRecord>): ReadonlySet<string> => {
+const toRunAgain = (containers: ReadonlyArray<ContainerRecord>): ReadonlySet<string> => {
   const named = new Set(containers.flatMap(({ spec }) => spec.afterSuccess))
   return containers.some(isWanted)
     ? new Set(containers.flatMap(({ completed, spec: { name } }) => (completed && named.has(name) ? [name] : [])))
     : new Set()
 }
 
+const networks = { none: "no network", host: "the host's network", user: "a network of its own" } as const
+
 const descriptionOf = ({ isolation, network, processes, userNamespace }: SandboxRecord["spec"]): string =>
   [
     ...(isolation === "microvm" ? ["a microVM"] : []),
-    network === "host" ? "the host's network" : "no network",
+    networks[network],
     ...(processes === "shared" ? ["shared processes"] : []),
     ...(userNamespace === "private" ? ["users of its own"] : [])
   ].join(", ")
@@ -74,6 +77,7 @@ export const sandboxActor = (sandbox: SandboxRecord, records: Records): Effect.E
         Effect.fnUntraced(function* (record) {
           const anew = again.has(record.spec.name)
           if (anew) {
+            // its actor goes by `wanted`, whether it can be written or not
             yield* Effect.ignore(
               records.containers.update(record.spec.name, ({ value }) => ({ ...value, completed: false }))
             )
@@ -83,7 +87,9 @@ export const sandboxActor = (sandbox: SandboxRecord, records: Records): Effect.E
         })
       )
       const machine: ChildSpec<unknown, Services> = microVmActor(sandbox, records)
-      return isMicroVm ? [machine, ...actors] : actors
+      const network: ReadonlyArray<ChildSpec<unknown, Services>> =
+        sandbox.spec.network === "user" ? [userNetworkActor(sandbox)] : []
+      return isMicroVm ? [machine, ...actors] : [...network, ...actors]
     })
   })
 }

@@ -146,8 +146,7 @@ const allow = (names: ReadonlyArray<string>, ...args: NonNullable<Rule["args"]>)
 
 const refuse = (names: ReadonlyArray<string>, errnoRet: number): Rule => ({ names, action: "SCMP_ACT_ERRNO", errnoRet })
 
-/** The profile of a container with these capabilities (`CAP_SYS_CHROOT`). */
-export const profile = (capabilities: ReadonlyArray<string>): Seccomp => {
+const make = (capabilities: ReadonlyArray<string>): Seccomp => {
   const opened = new Set(capabilities.flatMap((capability) => byCapability[capability] ?? []))
   const closed = [...new Set(Object.values(byCapability).flat())].filter((name) => !opened.has(name))
   const namespaces = capabilities.includes("CAP_SYS_ADMIN")
@@ -168,4 +167,18 @@ export const profile = (capabilities: ReadonlyArray<string>): Seccomp => {
       refuse([...never, ...closed.filter((name) => !listed.has(name))], EPERM)
     ]
   }
+}
+
+/** Nobody has more kinds of containers; if so their profiles are made again. */
+const CAPACITY = 64
+const made = new Map<string, Seccomp>()
+
+/** The profile of a container with these capabilities (`CAP_SYS_CHROOT`); the same one for the same capabilities. */
+export const profile = (capabilities: ReadonlyArray<string>): Seccomp => {
+  const key = capabilities.join()
+  const known = made.get(key)
+  if (known !== undefined) return known
+  const profile = make(capabilities)
+  if (made.size < CAPACITY) made.set(key, profile)
+  return profile
 }

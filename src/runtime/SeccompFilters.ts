@@ -12,18 +12,17 @@ import * as Effect from "effect/Effect"
 import { ofHost, type SystemFiles } from "../host/SystemFiles.ts"
 import type { Seccomp } from "./Seccomp.ts"
 
-/** Profiles differ by capabilities; nobody has more kinds of containers than this, and if so they are compiled again. */
-const CAPACITY = 64
 /** The kernel takes programs of at most 4,096 instructions of 8 bytes. */
 const INSTRUCTION = 8
 const MOST_INSTRUCTIONS = 4_096
 
 export class SeccompFilters {
-  readonly #byProfile = new Map<string, string>()
+  /** By the profile itself: there is one for each kind of container. */
+  readonly #byProfile = new WeakMap<Seccomp, string>()
 
   /** The filter of a profile, in base64; undefined until it has been learnt. */
   of(profile: Seccomp | undefined): string | undefined {
-    return profile === undefined ? undefined : this.#byProfile.get(JSON.stringify(profile))
+    return profile === undefined ? undefined : this.#byProfile.get(profile)
   }
 
   /** Reads what the runtime made of `profile` for a container, unless it is known; `directory`: its state of the container. */
@@ -34,8 +33,8 @@ export class SeccompFilters {
       return Effect.ignore(
         Effect.map(read, (program) => {
           const isProgram = program.length % INSTRUCTION === 0 && program.length <= INSTRUCTION * MOST_INSTRUCTIONS
-          if (program.length === 0 || !isProgram || this.#byProfile.size >= CAPACITY) return
-          this.#byProfile.set(JSON.stringify(profile), program.toString("base64"))
+          if (program.length === 0 || !isProgram) return
+          this.#byProfile.set(profile, program.toString("base64"))
         })
       )
     })

@@ -9,10 +9,6 @@ import { createPublicKey, verify as verifySignature } from "node:crypto"
 export const signedText = (digest: string): string => `ironwood brain sha256:${digest}\n`
 
 export const signatureBytes = 64
-const keyPattern = /^[A-Za-z0-9+/]{43}=$/
-
-/** Whether a text can be a public key at all. */
-export const isPublicKey = (text: string): boolean => keyPattern.test(text)
 
 const publicKey = (text: string) =>
   createPublicKey({

@@ -62,7 +62,7 @@ export interface MachineStart extends Omit<Start, "user" | "kvm"> {
 }
 
 /** Nobody: what is tried needs no user of its own. */
-export const TRIAL_USER = 65_534
+const TRIAL_USER = 65_534
 
 const KVM = "/dev/kvm"
 /** Just below the users that machines are given. */

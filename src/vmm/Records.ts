@@ -41,7 +41,10 @@ export type Records = Collection<VmRecord>
 
 export const open = (state: State["Service"]): Effect.Effect<Records> => state.collection("vm", VmRecord)
 
-/** Machines that a person stopped, and whose policy does not remember that over restarts of Ironwood, shall run again. */
+/**
+ * Machines that a person stopped, and whose policy does not remember that over restarts of Ironwood, shall run again. One that
+ * cannot be written stays stopped.
+ */
 export const forgetStops = Effect.fnUntraced(function* (records: Records) {
   const { records: found } = yield* records.partition
   for (const { name, value } of found) {

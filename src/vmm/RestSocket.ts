@@ -60,7 +60,7 @@ export interface RestSocket {
 
 const DEADLINE = Duration.seconds(10)
 /** The longest body of an answer, in bytes. */
-export const LONGEST_BODY = 1_048_576
+const LONGEST_BODY = 1_048_576
 /** The longest head of an answer, in bytes. */
 const LONGEST_HEAD = 16_384
 

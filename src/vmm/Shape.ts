@@ -54,7 +54,7 @@ export interface Shaped {
 }
 
 /** In such steps memory comes and goes while a machine runs. */
-export const MEMORY_STEP = 2 * MIB
+const MEMORY_STEP = 2 * MIB
 
 /** What is wrong with fields that are right one by one. */
 export const problemsOf = (spec: Shaped): ReadonlyArray<FieldProblem> => {

@@ -41,6 +41,7 @@ const isRestoring = ({ work }: VmRecord): boolean => work?._tag === "Restoring"
 const start = (runs: VmRuns["Service"], records: Records, record: VmRecord, incarnation: number) => {
   const { name } = record.spec
   const commit = (change: (record: VmRecord) => VmRecord) => records.update(name, ({ value }) => change(value))
+  // a state that cannot be written now: whoever reads it later finds the same and does it again, to no harm
   const done = Effect.ignore(commit((value) => withWork(value, undefined)))
   const { work } = record
   if (work?._tag !== "Restoring") return runs.start(record, incarnation, () => Effect.void)

@@ -42,8 +42,7 @@ export interface Life {
   readonly move: number
 }
 
-export const lifeText = ({ incarnation, move }: Life): string =>
-  move === 0 ? `${incarnation}` : `${incarnation}.${move}`
+const lifeText = ({ incarnation, move }: Life): string => (move === 0 ? `${incarnation}` : `${incarnation}.${move}`)
 
 export const label = (name: string, life: Life): string => `${labelPrefix(name)}${lifeText(life)}`
 

@@ -56,7 +56,7 @@ export class VmSupervisor extends Context.Service<
 >()("ironwood/vmm/VmSupervisor") {}
 
 /** Where the branch hangs. */
-export const vmmPath = ActorPath.child(ActorPath.root("init"), "vmm")
+const vmmPath = ActorPath.child(ActorPath.root("init"), "vmm")
 export const vmPath = (name: string) => ActorPath.child(vmmPath, name)
 
 const isSettled = (node: TreeNode | undefined): boolean => node?.state !== "starting" && node?.state !== "waiting"

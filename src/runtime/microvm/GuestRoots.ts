@@ -35,6 +35,9 @@ const HOME = "/run/ironwood"
 /** How a disk is mounted that is a sparse file of the host: what is free in it is free there. */
 const MOUNTED = "discard,noinit_itable"
 
+/** Of a path at which there is nothing. */
+const absent: ReadonlySet<string> = new Set(["ENOENT", "ENOTDIR", "ELOOP"])
+
 /** What virtio-blk has room for. */
 const serialOf = (chainId: Digest): string => parts(chainId).hex.slice(0, 20)
 
@@ -215,7 +218,12 @@ export const make = (input: {
         if ((yield* files.list(target)).some((entry) => entry.name === "ready")) return
         yield* files.makeDirectory(content)
         yield* own(content, { uid: 0, gid: 0, mode: 0o755 })
-        yield* Effect.ignore(like(content, model))
+        yield* Effect.catchIf(
+          like(content, model),
+          // its image has nothing there
+          ({ code }) => absent.has(code),
+          () => Effect.void
+        )
         // last: with it the directory is as it shall be
         yield* files.makeDirectory(`${target}/ready`)
       })

@@ -15,7 +15,7 @@ import type { Processes } from "../../taproot/Processes.ts"
 import { MicroVmFailed } from "../ContainerExit.ts"
 
 /** Which no sandbox can have in its name. */
-export const DISK = ".disk"
+const DISK = ".disk"
 
 /** The serial number by which a guest knows it; those of images are hexadecimal. */
 export const SERIAL = "writable"

@@ -147,8 +147,6 @@ export const RegistryError = Schema.Union([
 ])
 export type RegistryError = typeof RegistryError.Type
 
-export const isRegistryError = Schema.is(RegistryError)
-
 /** Whether the same request may succeed a moment later. */
 export const isPassing = (error: { readonly _tag: string; readonly passing?: boolean }): boolean =>
   error._tag === "RegistryStalled" ||
