@@ -261,7 +261,7 @@ export const make = (
 
   const lacking =
     program === undefined
-      ? `there is no slirp4netns, which makes it (${Remedy.isImage() ? "images do not have it" : "`apt-get install slirp4netns`"}); --network host needs none`
+      ? `there is no slirp4netns, which makes it (${Remedy.isImage() ? "no image has it" : "`apt-get install slirp4netns`"}); --network host needs none`
       : undefined
 
   return {
