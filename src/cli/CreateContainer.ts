@@ -33,7 +33,7 @@ export const createContainer = Effect.fnUntraced(function* (
   const { problems, pull, sandbox: place, spec: rest } = yield* read(flags)
   const spec = { ...rest, name, sandbox: flags.sandbox }
   const isUsual =
-    place.network !== NetworkMode.HOST &&
+    place.network === NetworkMode.NONE &&
     place.isolation !== IsolationMode.MICROVM &&
     place.userNamespace !== UserNamespaceMode.PRIVATE &&
     place.hostname === ""

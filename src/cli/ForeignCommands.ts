@@ -16,7 +16,6 @@ const renamed: ReadonlyMap<string, string> = new Map([
 const built =
   "images are built elsewhere: `ironwood image pull` takes them from a registry, `ironwood image import` from an OCI layout or archive"
 const specFiles = "`ironwood apply -f FILE` makes what a spec file says (see `ironwood apply --help`)"
-const published = "a container has loopback alone (--network none), or the host's own network (--network host)"
 
 const instead: ReadonlyMap<string, string> = new Map([
   ["container", "its commands stand alone here: `ironwood ps`, `ironwood rm`… (`ironwood --help` has all)"],
@@ -38,8 +37,8 @@ const instead: ReadonlyMap<string, string> = new Map([
   ["compose", specFiles],
   ["kube", specFiles],
   ["play", specFiles],
-  ["network", published],
-  ["port", `ports are not published yet: ${published}`],
+  ["network", "a container says which it has: `ironwood run --network none|host|user`"],
+  ["port", "`ironwood pod ls` shows the ports that are published"],
   ["rename", "a container keeps its name: `ironwood create` one of the other name, and `ironwood rm` this one"],
   ["diff", "`ironwood cp NAME:/ DIRECTORY` copies what a container has"]
 ])

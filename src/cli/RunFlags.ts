@@ -17,6 +17,7 @@ import { check, type Checked, checked, type FlagProblem } from "./FlagProblems.t
 import { detachKeys } from "./DetachKeys.ts"
 import { foreignFlags } from "./ForeignFlags.ts"
 import { parsePair } from "./Labels.ts"
+import { networkFlags, networkOf } from "./NetworkFlags.ts"
 import { parseDevice, parseMount, parseSecret, parseTmpfs, parseVolume } from "./MountFlags.ts"
 import { parseRestart, withRestart } from "./PolicyFlags.ts"
 import { parseBytes } from "./Quantity.ts"
@@ -38,11 +39,6 @@ const positive = (text: string): Result.Result<number, string> =>
 const positiveInteger = (text: string): Result.Result<number, string> =>
   /^\d{1,9}$/.test(text) && Number(text) > 0 ? Result.succeed(Number(text)) : Result.fail("a whole number above 0")
 
-export const networks: ReadonlyMap<string, NetworkMode> = new Map([
-  ["none", NetworkMode.NONE],
-  ["host", NetworkMode.HOST]
-])
-
 export const isolations: ReadonlyMap<string, IsolationMode> = new Map([
   ["namespace", IsolationMode.NAMESPACE],
   ["microvm", IsolationMode.MICROVM]
@@ -60,9 +56,6 @@ export const parseUserNamespace = (text: string): Result.Result<UserNamespaceMod
 
 export const parseIsolation = (text: string): Result.Result<IsolationMode, string> =>
   Result.fromOption(Option.fromUndefinedOr(isolations.get(text)), () => [...isolations.keys()].join(" or "))
-
-export const parseNetwork = (text: string): Result.Result<NetworkMode, string> =>
-  Result.fromOption(Option.fromUndefinedOr(networks.get(text)), () => [...networks.keys()].join(" or "))
 
 const pulls = ["always", "missing", "never"] as const
 /** When the image is pulled. */
@@ -160,10 +153,7 @@ export const runFlags = {
     ),
     Flag.optional
   ),
-  network: checked("network", [...networks.keys()].join("|"), parseNetwork).pipe(
-    Flag.withDescription("Only loopback, or the host's own network (default: none)"),
-    Flag.optional
-  ),
+  ...networkFlags,
   isolation: checked("isolation", [...isolations.keys()].join("|"), parseIsolation).pipe(
     Flag.withDescription(
       "What keeps it from the host: namespaces, or a virtual machine of its own (default: namespace)"
@@ -314,6 +304,8 @@ export const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.security.seccomp_unconfined", "--security-opt"],
   ["spec.security.privileged", "--privileged"],
   ["spec.hostname", "--hostname"],
+  ["spec.network", "--network"],
+  ["spec.ports", "--publish"],
   ["spec.restart", "--restart"],
   ["spec.stop_signal", "--stop-signal"],
   ["spec.after", "--after"],
@@ -428,9 +420,13 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
     ...(grace === undefined ? {} : { stopGracePeriod: toProto(grace) })
   }
   const pull: Pull = given(flags.pull) ?? "missing"
-  const network = given(flags.network) ?? NetworkMode.NONE
-  if (flags.sandbox !== "" && network === NetworkMode.HOST) {
-    problems.push({ flag: "--network", text: "belongs to the sandbox, which is there already: leave out one of them" })
+  const ports = flags.publish.flatMap(value)
+  const network = networkOf(given(flags.network), ports)
+  if (flags.sandbox !== "" && network !== NetworkMode.NONE) {
+    problems.push({
+      flag: ports.length > 0 ? "--publish" : "--network",
+      text: "belongs to the sandbox, which is there already: leave out one of them"
+    })
   }
   const isolation = given(flags.isolation) ?? IsolationMode.NAMESPACE
   if (flags.sandbox !== "" && isolation === IsolationMode.MICROVM) {
@@ -458,7 +454,7 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
   if (flags.sandbox !== "" && flags.hostname !== "") {
     problems.push({ flag: "--hostname", text: "belongs to the sandbox, which is there already: leave out one of them" })
   }
-  const sandbox = { network, isolation, userNamespace, hostname: flags.hostname, ...microvm }
+  const sandbox = { network, ports, isolation, userNamespace, hostname: flags.hostname, ...microvm }
   return { spec, sandbox, pull, problems }
 })
 

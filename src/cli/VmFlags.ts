@@ -10,6 +10,7 @@ import {
   type VmForwardSchema,
   type VmTopologySchema
 } from "../../proto/generated/ironwood/v1/vm_pb.ts"
+import { parsePorts } from "./NetworkFlags.ts"
 import { parseBytes } from "./Quantity.ts"
 
 type Disk = MessageInitShape<typeof VmDiskSchema>
@@ -56,12 +57,8 @@ export const parseDisk = (text: string): Result.Result<Disk, string> => {
 }
 
 /** `--publish`: `[ADDRESS:]HOST-PORT:GUEST-PORT[/udp]`. */
-export const parseForward = (text: string): Result.Result<Forward, string> => {
-  const match = /^(?:([\d.]+):)?(\d{1,5}):(\d{1,5})(?:\/(tcp|udp))?$/.exec(text)
-  if (match === null) return Result.fail("[ADDRESS:]HOST-PORT:GUEST-PORT[/udp], such as 2222:22")
-  const [, hostAddress = "", hostPort, guestPort, protocol = ""] = match
-  return Result.succeed({ hostAddress, hostPort: Number(hostPort), guestPort: Number(guestPort), protocol })
-}
+export const parseForward = (text: string): Result.Result<Forward, string> =>
+  Result.map(parsePorts(text, "2222:22"), ({ inside, ...host }) => ({ ...host, guestPort: inside }))
 
 const measureHelp = "a disk's file, and after commas size=SIZE, iops=N, bps=SIZE, or unlimited"
 

@@ -17,7 +17,8 @@ import { millisOf, timestamp, wireDuration } from "./Time.ts"
 
 const networkModes = {
   none: Proto.NetworkMode.NONE,
-  host: Proto.NetworkMode.HOST
+  host: Proto.NetworkMode.HOST,
+  user: Proto.NetworkMode.USER
 } as const satisfies Record<NetworkMode, Proto.NetworkMode>
 
 const processModes = {
@@ -44,6 +45,7 @@ export const specToProto = (spec: SandboxSpec): MessageInitShape<typeof Proto.Sa
   processes: processModes[spec.processes],
   isolation: isolationModes[spec.isolation],
   userNamespace: userNamespaceModes[spec.userNamespace],
+  ports: spec.ports.map((port) => ({ ...port })),
   ...(spec.isolation === "microvm"
     ? {
         microvm: {
@@ -92,6 +94,14 @@ export const specFromProto = (spec: Proto.SandboxSpec | undefined) =>
               diskBytes: spec.microvm.diskBytes === undefined ? undefined : Number(spec.microvm.diskBytes),
               kernel: spec.microvm.kernel || undefined
             }),
+          ports: spec.ports.map(({ containerPort, hostAddress, hostPort, protocol }) =>
+            given({
+              protocol: protocol || undefined,
+              hostAddress: hostAddress || undefined,
+              hostPort,
+              containerPort
+            })
+          ),
           stopGracePeriod: spec.stopGracePeriod && millisOf(spec.stopGracePeriod)
         })
       )

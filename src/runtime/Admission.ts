@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { Content } from "../storage/Content.ts"
 import { State } from "../storage/State.ts"
-import type { FieldProblem } from "../storage/StateErrors.ts"
+import type { FieldProblem, StateFailure } from "../storage/StateErrors.ts"
 import { Volumes } from "../storage/Volumes.ts"
 import { differences } from "../storage/Workload.ts"
 import { ContainerAlreadyExists, SandboxAlreadyExists, SpecInvalid } from "./ContainerError.ts"
@@ -21,7 +21,7 @@ import * as MicroVms from "./microvm/MicroVms.ts"
 import * as Refusals from "./microvm/Refusals.ts"
 import * as Records from "./Records.ts"
 import * as References from "./References.ts"
-import type { SandboxSpec } from "./SandboxSpec.ts"
+import { collide, listenerOf, type SandboxSpec } from "./SandboxSpec.ts"
 import { Secrets } from "./Secrets.ts"
 import { Systems } from "./System.ts"
 import * as UserRanges from "./UserRanges.ts"
@@ -123,6 +123,32 @@ export const make = Effect.gen(function* () {
     return present
   })
 
+  /** What is in the way of a sandbox's own network, and of its ports. */
+  const networkProblems = Effect.fnUntraced(function* (
+    spec: SandboxSpec
+  ): Effect.fn.Return<ReadonlyArray<FieldProblem>, StateFailure> {
+    const { isolation, name, network, ports } = spec
+    if (network !== "user") {
+      return ports.length === 0 ? [] : [{ field: "ports", problem: "only a sandbox with network: user can have any" }]
+    }
+    if (isolation === "microvm") {
+      return [{ field: "network", problem: "a microVM cannot have a network of its own yet" }]
+    }
+    const { lacking } = systems.userNetworks
+    if (lacking !== undefined) return [{ field: "network", problem: lacking }]
+    const { records: all } = yield* records.sandboxes.partition
+    const others = all.flatMap(({ value }) =>
+      value.spec.name === name ? [] : value.spec.ports.map((port) => ({ owner: `sandbox ${value.spec.name}`, port }))
+    )
+    return ports.flatMap((port, index) => {
+      const before = ports.slice(0, index).map((one) => ({ owner: "it", port: one }))
+      const holder = [...others, ...before].find((one) => collide(one.port, port))
+      if (holder === undefined) return []
+      const problem = `${holder.owner} has ${listenerOf(holder.port)} already`
+      return [{ field: `ports[${index}].hostPort`, problem }]
+    })
+  })
+
   /** Fails when this host cannot do what a sandbox wants. */
   const admitSandbox = Effect.fnUntraced(function* (spec: SandboxSpec) {
     const usersLacking =
@@ -131,7 +157,8 @@ export const make = Effect.gen(function* () {
       ...Refusals.sandboxProblems(spec, spec.isolation === "microvm" ? yield* microVms.lacking(spec.microvm) : {}),
       ...(usersLacking === undefined
         ? []
-        : [{ field: "userNamespace", problem: `this host cannot do it: ${usersLacking}; leave it out` }])
+        : [{ field: "userNamespace", problem: `this host cannot do it: ${usersLacking}; leave it out` }]),
+      ...(yield* networkProblems(spec))
     ]
     if (problems.length > 0) return yield* new SpecInvalid({ what: "sandbox", problems })
   })

@@ -114,7 +114,7 @@ export interface Sandbox {
 
 /** A way to keep a sandbox apart that not every host has; `problem`: why this one has not. */
 export interface SandboxIsolation {
-  readonly name: "private users" | "microvm"
+  readonly name: "private users" | "user network" | "microvm"
   readonly problem: string | undefined
 }
 

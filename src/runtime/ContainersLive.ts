@@ -174,6 +174,7 @@ const make = Effect.gen(function* () {
       const [users, { machine }] = yield* Effect.all([systems.users.lacking, microVms.lacking({})])
       return [
         { name: "private users", problem: users },
+        { name: "user network", problem: systems.userNetworks.lacking },
         { name: "microvm", problem: machine }
       ]
     }),

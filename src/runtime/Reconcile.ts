@@ -29,6 +29,7 @@ import { type ContainerRecord, isWanted, type Records } from "./Records.ts"
 import { MicroVms } from "./microvm/MicroVms.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
 import { Secrets } from "./Secrets.ts"
+import { Systems } from "./System.ts"
 
 const namesIn = (directory: string) => Effect.promise(() => fs.readdir(directory).catch((): Array<string> => []))
 
@@ -133,6 +134,7 @@ export const reconcile = Effect.fn("runtime.reconcile")(function* (records: Reco
     yield* remedies[isBroken ? "adopt" : findings[finding][wanted]]
   }
   yield* (yield* MicroVms).reconcile(sandboxNames)
+  for (const id of yield* (yield* Systems).userNetworks.reconcile(sandboxNames)) live.add(id)
   for (const id of yield* runs.pidNamespaces.reconcile(sandboxNames)) live.add(id)
   yield* clearRuns(live)
   yield* runs.stages.reconcile

@@ -15,13 +15,17 @@ import { basename, dirname, join, resolve } from "node:path"
 export interface RuntimePaths {
   /** State of the OCI runtime (`--root`). */
   readonly oci: string
+  /** Its program, where it is mounted for it. */
+  readonly program: string
   /** One directory per run, with its `config.json`. */
   readonly bundles: string
   /** Sockets on which terminals are handed over; short, as their paths may have 107 bytes. */
   readonly consoles: string
   /** One file per sandbox on which its network namespace is pinned. */
   readonly networks: string
-  /** The same for its IPC namespace. */
+  /** One directory per sandbox with a user-mode network: the socket and the log of what makes it, and files for its containers. */
+  readonly userNetworks: string
+  /** As `networks`, for its IPC namespace. */
   readonly ipcs: string
   /** The same for its user namespace, where it has one. */
   readonly users: string
@@ -60,9 +64,11 @@ export const make = (directory: string, logs: string): RuntimePaths => {
   const absolute = realPath(directory)
   return {
     oci: join(absolute, "oci"),
+    program: join(absolute, "program"),
     bundles: join(absolute, "bundles"),
     consoles: join(absolute, "tty"),
     networks: join(absolute, "networks"),
+    userNetworks: join(absolute, "user-networks"),
     ipcs: join(absolute, "ipc"),
     users: join(absolute, "users"),
     sharedMemory: join(absolute, "shm"),

@@ -68,8 +68,8 @@ export interface Input {
   /** Files and directories of the host, by where it has them. */
   readonly binds: ReadonlyArray<Bind>
   readonly devices: ReadonlyArray<Device>
-  /** Files of the host to be seen inside, read-only, under the same path (`/etc/resolv.conf` with the host's network). */
-  readonly hostFiles: ReadonlyArray<string>
+  /** Files of the host to be seen inside, read-only (`/etc/resolv.conf` with the host's network), by where they are seen. */
+  readonly hostFiles: ReadonlyArray<{ readonly source: string; readonly target: string }>
   readonly limitSwap: boolean
   readonly isolation: Isolation
   /** What crun made of `isolation.seccomp` before, in base64; see `SeccompFilters.ts`. */
@@ -311,7 +311,7 @@ export const make = Effect.fnUntraced(function* (input: Input): Effect.fn.Return
       ...wishesOf(spec, input.binds),
       // on our own /dev, so that the image's files stay as they are
       ...(spec.init ? [mount("bind", input.init, INIT, "bind", "ro", "nosuid", "nodev")] : []),
-      ...input.hostFiles.map((file) => mount("bind", file, file, "bind", "ro", "nosuid", "nodev"))
+      ...input.hostFiles.map(({ source, target }) => mount("bind", source, target, "bind", "ro", "nosuid", "nodev"))
     ],
     linux: {
       cgroupsPath: input.cgroupsPath,

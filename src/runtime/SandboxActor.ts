@@ -23,6 +23,7 @@ import { microVmActor } from "./microvm/MicroVmActor.ts"
 import { MicroVms } from "./microvm/MicroVms.ts"
 import { byAge, type ContainerRecord, isWanted, type Records, type SandboxRecord } from "./Records.ts"
 import { Systems } from "./System.ts"
+import { userNetworkActor } from "./UserNetworkActor.ts"
 
 /** The services that containers and sandboxes stand on. */
 export type Services = ContainerRuns | Cgroups | Executions | MicroVms | Processes | Systems
@@ -37,10 +38,12 @@ const toRunAgain = (containers: ReadonlyArray<ContainerRecord>): ReadonlySet<str
     : new Set()
 }
 
+const networks = { none: "no network", host: "the host's network", user: "a network of its own" } as const
+
 const descriptionOf = ({ isolation, network, processes, userNamespace }: SandboxRecord["spec"]): string =>
   [
     ...(isolation === "microvm" ? ["a microVM"] : []),
-    network === "host" ? "the host's network" : "no network",
+    networks[network],
     ...(processes === "shared" ? ["shared processes"] : []),
     ...(userNamespace === "private" ? ["users of its own"] : [])
   ].join(", ")
@@ -84,7 +87,9 @@ export const sandboxActor = (sandbox: SandboxRecord, records: Records): Effect.E
         })
       )
       const machine: ChildSpec<unknown, Services> = microVmActor(sandbox, records)
-      return isMicroVm ? [machine, ...actors] : actors
+      const network: ReadonlyArray<ChildSpec<unknown, Services>> =
+        sandbox.spec.network === "user" ? [userNetworkActor(sandbox)] : []
+      return isMicroVm ? [machine, ...actors] : [...network, ...actors]
     })
   })
 }

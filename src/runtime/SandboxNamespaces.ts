@@ -24,8 +24,8 @@ import type { PidNamespaceFailure, PidNamespaces } from "./PidNamespaces.ts"
 import type { SandboxRecord } from "./Records.ts"
 import type { RuntimePaths } from "./RuntimePaths.ts"
 import type * as RuntimeSpec from "./RuntimeSpec.ts"
-import type { SandboxSpec } from "./SandboxSpec.ts"
 import type { UserNamespaces } from "./UserNamespaces.ts"
+import type { UserNetworks } from "./UserNetworks.ts"
 
 /** What a container's spec needs to know of its sandbox. */
 export type Surroundings = Pick<
@@ -55,6 +55,7 @@ export const make = (
   points: MountPoints.MountPoints,
   pids: PidNamespaces,
   userNamespaces: UserNamespaces,
+  userNetworks: UserNetworks,
   paths: RuntimePaths
 ): SandboxNamespaces => {
   const locks = KeyedLock.make()
@@ -87,20 +88,25 @@ export const make = (
     }).pipe(Effect.orElseSucceed(() => undefined))
   })
 
-  const hostFiles = Effect.filter(["/etc/resolv.conf", "/etc/hosts"], Files.exists)
+  const hostFiles = Effect.map(Effect.filter(["/etc/resolv.conf", "/etc/hosts"], Files.exists), (files) =>
+    files.map((file) => ({ source: file, target: file }))
+  )
 
   /** What each has alone, whatever is shared. */
-  const own = Effect.fnUntraced(function* ({ network, hostname: shared }: SandboxSpec, container: string) {
-    return network === "host"
-      ? { hostname: hostname(), hostFiles: yield* hostFiles }
-      : { hostname: shared ?? container, hostFiles: [] }
+  const own = Effect.fnUntraced(function* (sandbox: SandboxRecord, container: string) {
+    const { spec } = sandbox
+    if (spec.network === "host") return { hostname: hostname(), hostFiles: yield* hostFiles }
+    const own = spec.hostname ?? container
+    return { hostname: own, hostFiles: spec.network === "user" ? yield* userNetworks.files(sandbox, own) : [] }
   })
 
   return {
     within: Effect.fnUntraced(function* (sandbox, container, start) {
       const { spec } = sandbox
       const { name, network } = spec
-      const inside = yield* own(spec, container)
+      const inside = yield* own(sandbox, container)
+      // it is there before anything runs in it
+      if (network === "user") yield* userNetworks.of(sandbox)
       if (sandbox.implicit) {
         const alone = { ipc: "new", pid: "new", users: undefined, sharedMemory: undefined } as const
         return yield* start({ ...inside, ...alone, network: network === "host" ? "host" : "new" })

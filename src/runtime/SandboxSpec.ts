@@ -5,15 +5,43 @@
  * A container that names no sandbox gets one of its own, called like the container, without network, gone with it.
  *
  * Traps: names of sandboxes and containers are DNS labels, so that they can be path segments, cgroup names and host
- * names as they are. `network: "host"` shares the host's network without any isolation.
+ * names as they are. `network: "host"` shares the host's network without any isolation; `network: "user"` reaches what the
+ * host reaches, and is reached by the ports that are published.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { GracePeriod, Labels, WorkloadName } from "../storage/Workload.ts"
 
-/** `none`: a network namespace with nothing but loopback; `host`: the host's own network. */
-export const NetworkMode = Schema.Literals(["none", "host"])
+/** `none`: a network namespace with nothing but loopback; `host`: the host's own network; `user`: see `UserNetworks.ts`. */
+export const NetworkMode = Schema.Literals(["none", "host", "user"])
 export type NetworkMode = typeof NetworkMode.Type
+
+const port = Schema.Int.pipe(
+  Schema.check(Schema.isBetween({ minimum: 1, maximum: 65_535 }, { expected: "a port from 1 to 65535" }))
+)
+
+/** A port of the host that leads into a sandbox. */
+export const PublishedPort = Schema.Struct({
+  protocol: Schema.Literals(["tcp", "udp"]).pipe(Schema.withDecodingDefaultKey(Effect.succeed("tcp" as const))),
+  /** Where the host listens; all of its addresses by default. */
+  hostAddress: Schema.String.pipe(
+    Schema.check(Schema.isPattern(/^(\d{1,3}\.){3}\d{1,3}$/, { expected: "an IPv4 address of this host" })),
+    Schema.withDecodingDefaultKey(Effect.succeed("0.0.0.0"))
+  ),
+  hostPort: port,
+  containerPort: port
+})
+export type PublishedPort = typeof PublishedPort.Type
+
+/** `0.0.0.0:8080/tcp` */
+export const listenerOf = ({ hostAddress, hostPort, protocol }: PublishedPort): string =>
+  `${hostAddress}:${hostPort}/${protocol}`
+
+/** They cannot both be had: the same port, of addresses that overlap. */
+export const collide = (one: PublishedPort, other: PublishedPort): boolean =>
+  one.protocol === other.protocol &&
+  one.hostPort === other.hostPort &&
+  (one.hostAddress === other.hostAddress || [one.hostAddress, other.hostAddress].includes("0.0.0.0"))
 
 /** `namespace`: on the host, in namespaces of its own; `microvm`: in a virtual machine of its own, with a kernel of its own. */
 export const IsolationMode = Schema.Literals(["namespace", "microvm"])
@@ -88,6 +116,12 @@ export class SandboxSpec extends Schema.Class<SandboxSpec>("ironwood/SandboxSpec
   userNamespace: UserNamespaceMode.pipe(
     Schema.withConstructorDefault(Effect.succeed("host" as const)),
     Schema.withDecodingDefaultKey(Effect.succeed("host" as const))
+  ),
+  /** Of the host, for `network: "user"`. */
+  ports: Schema.Array(PublishedPort).pipe(
+    Schema.check(Schema.isMaxLength(64, { expected: "at most 64 ports" })),
+    Schema.withConstructorDefault(Effect.succeed([])),
+    Schema.withDecodingDefaultKey(Effect.succeed([]))
   ),
   /** In what time all its containers together stop when it is stopped; default: the longest that one of them has. */
   stopGracePeriod: Schema.optionalKey(GracePeriod),

@@ -39,6 +39,7 @@ import { Secrets } from "./Secrets.ts"
 import * as SandboxNamespaces from "./SandboxNamespaces.ts"
 import * as Stages from "./Stages.ts"
 import * as UserNamespaces from "./UserNamespaces.ts"
+import * as UserNetworks from "./UserNetworks.ts"
 import type { UserNamespace } from "../taproot/IdMap.ts"
 import * as VolumeMounts from "./VolumeMounts.ts"
 import { Volumes } from "../storage/Volumes.ts"
@@ -108,6 +109,7 @@ export class Systems extends Context.Service<
     readonly hostPaths: HostPaths.HostPaths
     readonly stages: Stages.Stages
     readonly users: UserNamespaces.UserNamespaces
+    readonly userNetworks: UserNetworks.UserNetworks
     /** That of a sandbox, if it is there now. */
     readonly present: (sandbox: string) => Effect.Effect<Option.Option<System>>
     /** That of a sandbox, as soon as it is there. */
@@ -132,7 +134,8 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const pidNamespaces = PidNamespaces.make(processes, runtime, paths, helperPath(taprootPid, "init"))
   const points = MountPoints.make(processes)
   const users = UserNamespaces.make(processes, points, runtime, paths)
-  const namespaces = SandboxNamespaces.make(points, pidNamespaces, users, paths)
+  const userNetworks = UserNetworks.make(processes, cgroups, points, users, paths)
+  const namespaces = SandboxNamespaces.make(points, pidNamespaces, users, userNetworks, paths)
   const stages = Stages.make(processes, points, paths)
   const hostPaths = HostPaths.make(points, yield* Allowance)
   const host: System = {
@@ -180,6 +183,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     stages,
     hostPaths,
     users,
+    userNetworks,
     present: (sandbox) =>
       Effect.suspend(() => {
         const guest = guests.get(sandbox)

@@ -161,7 +161,7 @@ export interface CollectReport {
 export interface Share {
   readonly count: number
   readonly bytes: number
-  /** Of what no image in use has. */
+  /** Of what no image in use has, and no machine a disk of. */
   readonly unusedBytes: number
 }
 

@@ -297,7 +297,17 @@ const make = Effect.fnUntraced(function* (
       )
     )
 
-  const care = yield* ImageCollection.make({ directory, state, blobs, layers, list, usersOf, forget, sweep: collect })
+  const care = yield* ImageCollection.make({
+    directory,
+    state,
+    blobs,
+    layers,
+    list,
+    usersOf,
+    forget,
+    kept: artifacts.kept,
+    sweep: collect
+  })
 
   /** What is damaged goes with the images that have it, unless somebody has begun to use one meanwhile. */
   const drop = (damage: Damage, having: ReadonlyArray<ImageRecord>) =>

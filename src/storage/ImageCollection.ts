@@ -31,6 +31,8 @@ export interface Lent {
   readonly usersOf: (digest: Digest) => Effect.Effect<ReadonlyArray<string>>
   /** Takes an image's record and all its names. */
   readonly forget: (image: ImageRecord) => Effect.Effect<void, IndexError>
+  /** Blobs that stay although no image has them: somebody's disks were made of them. */
+  readonly kept: Effect.Effect<ReadonlyArray<Digest>>
   /** Removes blobs and layers that no record has. */
   readonly sweep: Effect.Effect<Pick<CollectReport, "blobs" | "layers" | "freedBytes">, IndexError>
 }
@@ -144,7 +146,8 @@ export const make = Effect.fnUntraced(function* (lent: Lent) {
       })
     }
     const used = told.filter(({ users }) => users.length > 0).map(({ image }) => image)
-    const [usedBlobs, usedLayers] = [owners(blobsOf, used), owners(layersOf, used)]
+    const usedBlobs = new Set([...owners(blobsOf, used).keys(), ...(yield* lent.kept)])
+    const usedLayers = owners(layersOf, used)
     return {
       images: told,
       blobs: {

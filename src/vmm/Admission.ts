@@ -11,6 +11,7 @@ import { State } from "../storage/State.ts"
 import type { FieldProblem } from "../storage/StateErrors.ts"
 import { differences } from "../storage/Workload.ts"
 import { fixedMacs } from "./Devices.ts"
+import * as DiskOwners from "./DiskOwners.ts"
 import { DiskSources } from "./DiskSources.ts"
 import * as Disks from "./Disks.ts"
 import { Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
@@ -61,19 +62,11 @@ export const make = Effect.gen(function* () {
       if (disk.volume === undefined && disk.format === "raw" && (yield* Disks.looksLikeQcow2(disk.path))) {
         problems.push({ field: `disks[${index}].format`, problem: "is raw, but the file is a qcow2 image" })
       }
-      for (const other of others) {
-        for (const theirs of other.value.spec.disks) {
-          if (disk.readOnly && theirs.readOnly) continue
-          // whose volume it is has been said
-          if (disk.volume !== undefined && theirs.volume === disk.volume) continue
-          const same = yield* Effect.option(Disks.inspect(theirs))
-          if (Option.isSome(same) && Disks.isSame(identity.value, same.value)) {
-            problems.push({
-              field,
-              problem: `is a disk of virtual machine ${other.name}; one that is written to belongs to one machine alone`
-            })
-          }
-        }
+      for (const owner of yield* DiskOwners.of(disk, identity.value, others)) {
+        problems.push({
+          field,
+          problem: `is a disk of virtual machine ${owner}; one that is written to belongs to one machine alone`
+        })
       }
     }
     return problems

@@ -24,7 +24,7 @@ export const answered = <A, E extends { readonly reason: string }, R>(
   connect.pipe(
     Effect.retry({
       while: ({ reason }) => reason === "unreachable" || reason === "closed",
-      schedule: Schedule.spaced("20 millis")
+      schedule: Schedule.min([Schedule.exponential("2 millis", 1.5), Schedule.spaced("20 millis")])
     }),
     Effect.mapError(lost),
     Effect.timeoutOrElse({

@@ -144,7 +144,20 @@ export const Model = Schema.Struct({
   /** Like `pc-q35-7.2`. */
   type: Schema.String,
   /** What is in each slot for disks and cards: their names, or nothing. */
-  slots: Schema.Array(Schema.String)
+  slots: Schema.Array(Schema.String),
+  /** Of a machine with places for processors: how many it was started with. Default: all that it has. */
+  cpus: Schema.optionalKey(Schema.Int),
+  /** Those that came later: what plugs such a one in, and into which place. */
+  plugged: Schema.optionalKey(
+    Schema.Array(
+      Schema.Struct({
+        driver: Schema.String.pipe(Schema.check(Schema.isPattern(/^[a-z0-9._-]{1,64}$/i))),
+        place: Schema.Record(Schema.String.pipe(Schema.check(Schema.isPattern(/^[a-z-]{1,16}$/))), Schema.Int)
+      })
+    )
+  ),
+  /** Of a machine with room for memory: how many bytes it was started with. What came later is in the memory itself. */
+  memoryBytes: Schema.optionalKey(Schema.Int)
 })
 export type Model = typeof Model.Type
 

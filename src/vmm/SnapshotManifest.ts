@@ -54,3 +54,21 @@ export const filesOf = ({ disks, memory, variables }: SnapshotManifest): Readonl
 
 export const bytesOf = (manifest: SnapshotManifest): number =>
   filesOf(manifest).reduce((sum, { size }) => sum + size, 0)
+
+const numbers = (version: string): readonly [major: number, minor: number] => {
+  const [, major = "0", minor = "0"] = /(\d+)\.(\d+)/.exec(version) ?? []
+  return [Number(major), Number(minor)]
+}
+
+/** Why a program of this version cannot go on with a machine that another one made; empty: it can. */
+export const versionProblem = (made: SnapshotManifest["hypervisor"], version: string): string => {
+  const [, of] = /-(\d+\.\d+)$/.exec(made.model.type) ?? []
+  const [major, minor] = numbers(version)
+  const [wantedMajor, wantedMinor] = numbers(of ?? made.version)
+  const isNewer = major > wantedMajor || (major === wantedMajor && minor >= wantedMinor)
+  const isSame = major === wantedMajor && minor === wantedMinor
+  if (of === undefined) {
+    return isSame ? "" : `a ${made.model.type} goes on only with ${made.name} ${made.version}, and here is ${version}`
+  }
+  return isNewer ? "" : `it is a ${made.model.type}, which ${made.name} ${version} does not have`
+}

@@ -8,7 +8,6 @@
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
 import { createHash } from "node:crypto"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
@@ -23,6 +22,8 @@ const MANIFEST = "manifest.json"
 /** What the name of one that is not whole begins with; no name of a snapshot does. */
 const ASIDE = "."
 const MOST_MANIFEST = 1_048_576
+/** What is read at once. */
+const PIECE = 1_048_576
 
 export const directoryOf = (paths: VmPaths, name: string, snapshot: string): string =>
   join(paths.snapshots, name, snapshot)
@@ -66,19 +67,30 @@ export const read = (
   )
 }
 
-/** A file's length and what is in it. */
-export const describe = (directory: string, name: string): Effect.Effect<SnapshotFile, StorageFailed> =>
-  Effect.gen(function* () {
+/** A file's length and what is in it. One piece is read while another one is hashed: memory is hundreds of them. */
+export const describe = (directory: string, name: string): Effect.Effect<SnapshotFile, StorageFailed> => {
+  const path = join(directory, name)
+  return Effect.gen(function* () {
+    const file = yield* Files.open(path, "r")
     const hash = createHash("sha256")
+    const buffers = [Buffer.allocUnsafe(PIECE), Buffer.allocUnsafe(PIECE)] as const
+    const readInto = (buffer: Buffer) =>
+      Effect.map(
+        Files.attempt("read", path, () => file.read(buffer, 0, PIECE, null)),
+        ({ bytesRead }) => buffer.subarray(0, bytesRead)
+      )
     let size = 0
-    yield* Stream.runForEach(Files.read(join(directory, name)), (bytes) =>
-      Effect.sync(() => {
-        size += bytes.length
-        hash.update(bytes)
-      })
-    )
+    let piece = yield* readInto(buffers[0])
+    for (let turn = 1; piece.length > 0; turn++) {
+      const present = piece
+      const hashed = Effect.sync(() => hash.update(present))
+      const [next] = yield* Effect.all([readInto(buffers[turn % 2 === 0 ? 0 : 1]), hashed], { concurrency: 2 })
+      size += present.length
+      piece = next
+    }
     return { name, size, digest: Digest.make(`sha256:${hash.digest("hex")}`) }
-  })
+  }).pipe(Effect.scoped)
+}
 
 /** Fails with the first of its files that is not what it was; `memory`: also that of its memory. */
 export const verify = (

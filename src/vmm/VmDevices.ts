@@ -1,7 +1,7 @@
 /**
  * Disks and cards of a machine that is there: the part of `VmsLive` that puts them in and takes them out.
  *
- * A disk is named by its path, a card by its address. What is wanted is committed first; then the machine that runs is made to
+ * A disk is named by its path (to be taken out also by its volume or its serial), a card by its address. What is wanted is committed first; then the machine that runs is made to
  * follow (`Devices.settle`). A device that its hypervisor does not take is taken out of the record again, the same way as one
  * that a person wants out.
  */
@@ -212,16 +212,23 @@ export const make = ({ find, get, hypervisor, problems, records, runs, sources, 
     )
   })
 
-  const detach = (name: string, command: "detach-disk" | "detach-nic", device: string, id: string) =>
+  const detach = (
+    name: string,
+    command: "detach-disk" | "detach-nic",
+    device: string,
+    idIn: (spec: VmSpec) => Effect.Effect<string, VmSpecInvalid>
+  ) =>
     Effect.gen(function* () {
-      yield* turn(name)(
+      const id = yield* turn(name)(
         Effect.gen(function* () {
           const found = yield* find(name)
+          const id = yield* idIn(found.value.spec)
           if (!Devices.names(found.value.spec).has(id)) return yield* new VmDeviceMissing({ name, device })
           yield* allowed(found, "unplug", command === "detach-disk" ? "path" : "mac")
           yield* mark(name, id)
           // nobody has it: it is gone
           if (Option.isNone(yield* runs.current(name))) yield* edit(name, (record) => Devices.forget(record, [id]))
+          return id
         })
       )
       // one that the guest keeps stays; a hypervisor that does not answer is asked again by the actor
@@ -229,10 +236,20 @@ export const make = ({ find, get, hypervisor, problems, records, runs, sources, 
       return yield* get(name)
     }).pipe(Effect.uninterruptible)
 
+  /** A disk by its path, the name of its volume, or its serial. */
+  const diskBy = (word: string) => (spec: VmSpec) => {
+    const at = spec.disks.filter(({ path }) => path === word)
+    const named = at.length > 0 ? at : spec.disks.filter(({ serial, volume }) => volume === word || serial === word)
+    const paths = named.map(({ path }) => path)
+    return paths.length > 1
+      ? Effect.fail(taken("path", `is a name of more than one of its disks: ${paths.join(", ")}; say which path`))
+      : Effect.succeed(diskId({ path: paths[0] ?? word }))
+  }
+
   return {
     attachDisk,
     attachNic,
-    detachDisk: (name: string, path: string) => detach(name, "detach-disk", path, diskId({ path })),
-    detachNic: (name: string, mac: string) => detach(name, "detach-nic", mac, nicId(mac))
+    detachDisk: (name: string, disk: string) => detach(name, "detach-disk", disk, diskBy(disk)),
+    detachNic: (name: string, mac: string) => detach(name, "detach-nic", mac, () => Effect.succeed(nicId(mac)))
   }
 }

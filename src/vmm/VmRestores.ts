@@ -24,8 +24,9 @@ import { DiskSources } from "./DiskSources.ts"
 import { Hypervisor, HypervisorMissing } from "./Hypervisor.ts"
 import { commands, hint } from "./Lifecycle.ts"
 import * as Records from "./Records.ts"
+import * as ReturningDisks from "./ReturningDisks.ts"
 import { SnapshotFailed, SnapshotUnusable, VmCannot } from "./SnapshotError.ts"
-import type { SnapshotManifest } from "./SnapshotManifest.ts"
+import { type SnapshotManifest, versionProblem } from "./SnapshotManifest.ts"
 import * as SnapshotStore from "./SnapshotStore.ts"
 import * as Users from "./Users.ts"
 import { VmAlreadyExists, VmNotFound, VmSpecInvalid, VmWrongState } from "./VmError.ts"
@@ -38,24 +39,6 @@ import { diskId, machineOf, problemsOf, VmSpec } from "./VmSpec.ts"
 import * as VmSupervisor from "./VmSupervisor.ts"
 import { Vms } from "./Vms.ts"
 import type { Work } from "./Work.ts"
-
-const numbers = (version: string): readonly [major: number, minor: number] => {
-  const [, major = "0", minor = "0"] = /(\d+)\.(\d+)/.exec(version) ?? []
-  return [Number(major), Number(minor)]
-}
-
-/** Why a program of this version cannot go on with a machine that another one made; empty: it can. */
-const versionProblem = (made: SnapshotManifest["hypervisor"], version: string): string => {
-  const [, of] = /-(\d+\.\d+)$/.exec(made.model.type) ?? []
-  const [major, minor] = numbers(version)
-  const [wantedMajor, wantedMinor] = numbers(of ?? made.version)
-  const isNewer = major > wantedMajor || (major === wantedMajor && minor >= wantedMinor)
-  const isSame = major === wantedMajor && minor === wantedMinor
-  if (of === undefined) {
-    return isSame ? "" : `a ${made.model.type} goes on only with ${made.name} ${made.version}, and here is ${version}`
-  }
-  return isNewer ? "" : `it is a ${made.model.type}, which ${made.name} ${version} does not have`
-}
 
 const make = Effect.gen(function* () {
   const processes = yield* Processes
@@ -133,19 +116,31 @@ const make = Effect.gen(function* () {
   const removeAsides = (files: ReadonlyArray<{ readonly aside: string }>) =>
     Effect.forEach(files, ({ aside }) => Effect.ignore(Files.remove(aside)), { discard: true })
 
+  /** Nothing of it was decided: the machine is as it was. */
+  const drop = (name: string, files: ReadonlyArray<{ readonly aside: string }>) =>
+    Effect.andThen(
+      removeAsides(files),
+      Effect.ignore(
+        records.update(name, ({ value }) =>
+          value.work?._tag === "Copying" ? Records.withWork(value, undefined) : value
+        )
+      )
+    )
+
+  /** Fails with why the machine cannot have back what it had then. */
+  const refuseReturn = Effect.fnUntraced(function* (manifest: SnapshotManifest, now: VmSpec) {
+    const returning = ReturningDisks.between(manifest.spec, now)
+    const { records: all } = yield* records.partition
+    const problem = yield* ReturningDisks.problemOf(manifest, returning, all, sources)
+    if (problem === undefined) return
+    return yield* new VmCannot({ name: manifest.name, command: "restore", problem })
+  })
+
   /** Copies beside the places that they are for. */
   const copyAside = (name: string, manifest: SnapshotManifest) =>
     Effect.gen(function* () {
       const { value } = yield* recordOf(records, name)
-      const own = new Set(value.spec.disks.map(({ path }) => path))
-      const lost = manifest.spec.disks.find(({ path }) => !own.has(path))
-      if (lost !== undefined) {
-        return yield* new VmCannot({
-          name,
-          command: "restore",
-          problem: `${lost.path} is not one of its disks any more`
-        })
-      }
+      yield* refuseReturn(manifest, value.spec)
       const places = new Map<string, string>()
       for (const { path } of manifest.spec.disks) {
         // what a link leads to is replaced, not the link
@@ -158,50 +153,52 @@ const make = Effect.gen(function* () {
         )
       }
       const wanted = contents(manifest, (path) => places.get(path) ?? path, VmPaths.variablesOf(paths, name))
-      const files = wanted.map((one) => ({
-        ...one,
-        aside: join(dirname(one.target), `.${basename(one.target)}.${name}.restore`)
-      }))
+      for (const { image, path, volume } of manifest.spec.disks) {
+        // of one that has been taken out and removed nothing may be left
+        if (image !== undefined || volume !== undefined)
+          yield* Effect.mapError(Files.makeDirectory(dirname(path)), failed(name, "restore"))
+      }
+      const files = wanted.map(({ from, like, target }) => {
+        const aside = join(dirname(target), `.${basename(target)}.${name}.restore`)
+        return { target, copy: { from, to: aside, ...(existsSync(like) ? { like } : {}) } }
+      })
       yield* DiskCopies.requireRoom(
         name,
-        yield* Effect.forEach(files, ({ aside, from }) =>
-          Effect.map(DiskCopies.allocated(from), (bytes) => ({ path: aside, bytes }))
+        yield* Effect.forEach(files, ({ copy }) =>
+          Effect.map(DiskCopies.allocated(copy.from), (bytes) => ({ path: copy.to, bytes }))
         )
       )
-      const moved = files.map(({ aside, target }) => ({ aside, target }))
+      const moved = files.map(({ copy, target }) => ({ aside: copy.to, target }))
       yield* records.update(name, ({ value }) => Records.withWork(value, { _tag: "Copying", files: moved }))
       const copies = Effect.forEach(
         files,
-        ({ aside, from, like }) =>
-          // one of before: it is of no use to anybody
-          Effect.andThen(Files.remove(aside), DiskCopies.copy(processes, { from, to: aside, like })),
+        // one of before: it is of no use to anybody
+        ({ copy }) => Effect.andThen(Files.remove(copy.to), DiskCopies.copy(processes, copy)),
         { discard: true }
       )
-      yield* Effect.onError(Effect.mapError(copies, failed(name, "restore")), () =>
-        Effect.gen(function* () {
-          yield* removeAsides(moved)
-          yield* Effect.ignore(
-            records.update(name, ({ value }) =>
-              value.work?._tag === "Copying" ? Records.withWork(value, undefined) : value
-            )
-          )
-        })
-      )
+      yield* Effect.onError(Effect.mapError(copies, failed(name, "restore")), () => drop(name, moved))
       return moved
     })
 
-  /** Commits it and asks the tree, which begins its next life with the memory. */
-  const decide = (name: string, manifest: SnapshotManifest, files: ReadonlyArray<{ aside: string; target: string }>) =>
+  /** Commits that it is to be as it was then; nobody else can take what it had meanwhile. */
+  const commit = (name: string, manifest: SnapshotManifest, work: Work) =>
     Effect.gen(function* () {
-      const work = goOn(manifest, files)
-      const changed = yield* records.update(name, ({ value }) => {
+      const present = yield* records.get(name)
+      if (Option.isSome(present)) yield* refuseReturn(manifest, present.value.value.spec)
+      return yield* records.update(name, ({ value }) => {
         if (value.work?._tag !== "Copying") return value
-        const { grace: _, paused: __, ...rest } = value
-        const { restart: ___, ...then } = manifest.spec
+        const { grace: _, leaving: __, paused: ___, ...rest } = value
+        const { restart: ____, ...then } = manifest.spec
         const { console, labels, restart, stopGracePeriod } = value.spec
         const spec = new VmSpec({ ...then, restart, labels, console, stopGracePeriod })
         return Records.withWork({ ...rest, spec, desired: "running", completed: false }, work)
       })
+    }).pipe(sources.holding(manifest.spec.disks), locks.creating)
+
+  /** Commits it and asks the tree, which begins its next life with the memory. */
+  const decide = (name: string, manifest: SnapshotManifest, files: ReadonlyArray<{ aside: string; target: string }>) =>
+    Effect.gen(function* () {
+      const changed = yield* Effect.onError(commit(name, manifest, goOn(manifest, files)), () => drop(name, files))
       if (Option.isNone(changed) || changed.value.value.work?._tag !== "Restoring") {
         // removed while its disks were being copied, and perhaps made anew
         yield* removeAsides(files)

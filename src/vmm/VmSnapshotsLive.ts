@@ -80,18 +80,13 @@ export const memoryOf = (run: VmRun, command: string) =>
 /** The exact machine that a life is, when it has the devices of its record and none is on its way. */
 export const modelOf = (record: Records.VmRecord, memory: Memory, command: string) =>
   Effect.gen(function* () {
-    const { maxCpus, maxMemoryBytes, name, pciDevices } = record.spec
+    const { name, pciDevices } = record.spec
     if (pciDevices.length > 0) {
       return yield* new VmCannot({
         name,
         command,
         problem: "it has a device of the host's, whose state nobody can write down"
       })
-    }
-    if (maxCpus !== undefined || maxMemoryBytes !== undefined) {
-      const problem =
-        "it was made with room to grow, and what has come and gone is not written down with its memory yet"
-      return yield* new VmCannot({ name, command, problem })
     }
     const model = yield* memory.model
     const has = new Set(model.slots.filter((one) => one !== ""))

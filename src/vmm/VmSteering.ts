@@ -108,14 +108,17 @@ export const make = Effect.fnUntraced(function* ({ find, get, stateOf }: VmStatu
         const action = commands[present][command]
         if (action === "refuse") return yield* refuse(name, command, present)
         if (action === "keep") return
+        const held = yield* hold.get
+        const goOn = Effect.andThen(held.resume, hold.look)
+        if (action === "resume") {
+          // neither waits for the other: one that goes on with the mark, or stands still without it, is what it seems to be
+          return yield* Effect.all([goOn, remember(name, undefined)], { concurrency: "unbounded", discard: true })
+        }
         // Committed before it is done: after a reset its hypervisor does not tell one that is paused from a new one.
         if (action === "pause" || seen === "paused") yield* remember(name, process.label)
-        const held = yield* hold.get
         if (action === "pause") yield* held.pause
         if (action === "reset") yield* held.reset
-        if (action === "resume" || (action === "reset" && seen === "stalled")) yield* held.resume
-        yield* hold.look
-        if (action === "resume") yield* remember(name, undefined)
+        yield* action === "reset" && seen === "stalled" ? goOn : hold.look
       }).pipe(Effect.catchTag("ControlLost", ({ detail }) => new VmControlFailed({ name, command, detail })))
       return yield* get(name)
     }).pipe(work(name))

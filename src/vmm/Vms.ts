@@ -125,8 +125,11 @@ export class Vms extends Context.Service<
     readonly setPolicy: (name: string, policy: RestartPolicy) => Effect.Effect<Vm, VmNotFound | StateError>
     /** Plugs a disk in, and remembers it; into one that is down at its next start. The same again is fine. */
     readonly attachDisk: (name: string, disk: DiskSpec) => Effect.Effect<Vm, DeviceError>
-    /** Takes a disk out, once its guest has let go of it: within 20 seconds, or it stays (`VmDeviceKept`). */
-    readonly detachDisk: (name: string, path: string) => Effect.Effect<Vm, DeviceError>
+    /**
+     * Takes a disk out, once its guest has let go of it: within 20 seconds, or it stays (`VmDeviceKept`). `disk`: its path; or the
+     * name of its volume, or its serial, where one disk alone has it.
+     */
+    readonly detachDisk: (name: string, disk: string) => Effect.Effect<Vm, DeviceError>
     readonly attachNic: (name: string, nic: NicSpec) => Effect.Effect<Vm, DeviceError>
     /** As `detachDisk`, by the card's address. */
     readonly detachNic: (name: string, mac: string) => Effect.Effect<Vm, DeviceError>

@@ -28,11 +28,13 @@ const inMemory = () => {
   const there = new Map<string, Container>()
   const sandboxes = new Set<string>()
   const calls: Array<string> = []
+  const ports: Array<object> = []
   const missing = (name: string) => new GrpcFailure(grpc.status.NOT_FOUND, `there is no ${name}`)
   return {
     there,
     sandboxes,
     calls,
+    ports,
     serve: serve(
       unary(ContainerService.method.getContainer, ({ name }) => {
         const container = there.get(name)
@@ -75,6 +77,9 @@ const inMemory = () => {
         if (validateOnly) return {}
         calls.push(`create sandbox ${spec?.name} with network ${spec?.network}`)
         sandboxes.add(spec?.name ?? "")
+        for (const { containerPort, hostAddress, hostPort, protocol } of spec?.ports ?? []) {
+          ports.push({ protocol, hostAddress, hostPort, containerPort })
+        }
         return {}
       }),
       unary(SandboxService.method.removeSandbox, ({ name }) => {
@@ -161,6 +166,24 @@ describe("create", () => {
 })
 
 describe("run", () => {
+  it.effect("publishes ports of a sandbox of its own, and refuses those that cannot be", () =>
+    Effect.gen(function* () {
+      const server = inMemory()
+      const address = yield* server.serve
+      const run = (...words: ReadonlyArray<string>) => ironwood(["--address", address, "run", "-d", ...words, "hello"])
+      assert.strictEqual((yield* run("--name", "web", "-p", "127.0.0.1:8080:80", "-p", "53:53/udp")).code, 0)
+      assert.include(server.calls, `create sandbox web with network ${NetworkMode.USER}`)
+      assert.deepStrictEqual(server.ports, [
+        { protocol: "", hostAddress: "127.0.0.1", hostPort: 8080, containerPort: 80 },
+        { protocol: "udp", hostAddress: "", hostPort: 53, containerPort: 53 }
+      ])
+      const wrong = yield* run("-p", "80")
+      assert.strictEqual(wrong.code, 2)
+      assert.include(wrong.err, '--publish: expected [ADDRESS:]HOST-PORT:PORT[/udp], such as 8080:80, not "80"')
+      assert.include((yield* run("--pod", "site", "-p", "1:1")).err, "--publish: belongs to the sandbox")
+    })
+  )
+
   it.effect("turns docker's flags into a spec", () =>
     Effect.gen(function* () {
       const server = inMemory()

@@ -204,7 +204,7 @@ Nothing was made; \`ironwood run --help\` explains the flags.
         '--cpus: expected a number above 0, not "many"',
         '--pids-limit: expected a whole number above 0, not "0"',
         "--restart: expected permanent (always, unless-stopped)",
-        '--network: expected none or host, not "wifi"',
+        '--network: expected none or host or user, not "wifi"',
         '--env: expected NAME=VALUE, not "=2"',
         '--label: expected NAME=VALUE, not "x"',
         "--stop-timeout: expected a duration such as 500ms",

@@ -12,10 +12,10 @@ const typed = (...words: ReadonlyArray<string>) =>
 describe("flags of other runtimes", () => {
   it.live("are refused all at once, with what to do instead, wherever the image stands", () =>
     Effect.gen(function* () {
-      const { code, err } = yield* typed("-d", "-p", "8080:80", "--dns=1.1.1.1", "--gpus", "all", "web", "-p", "mine")
+      const { code, err } = yield* typed("-d", "-P", "--dns=1.1.1.1", "--gpus", "all", "web", "-P", "mine")
       assert.strictEqual(code, 2)
       assert.match(err, /the flags are wrong in 3 places/)
-      assert.match(err, /--publish: ports are not published yet: .*--network host/)
+      assert.match(err, /--publish-all: name the ports: --publish 8080:80/)
       assert.match(err, /--dns: it has the host's resolver with --network host/)
       assert.match(err, /--gpus: name its devices: --device/)
     })

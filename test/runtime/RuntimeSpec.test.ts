@@ -144,7 +144,10 @@ describe("RuntimeSpec", () => {
       assert.include(namespaces(yield* make({})), "network")
       const shared = yield* make({}, { network: { path: "/run/ns" } })
       assert.deepStrictEqual(shared.linux.namespaces.at(-1), { type: "network", path: "/run/ns" })
-      const host = yield* make({}, { network: "host", hostFiles: ["/etc/resolv.conf"] })
+      const host = yield* make(
+        {},
+        { network: "host", hostFiles: [{ source: "/etc/resolv.conf", target: "/etc/resolv.conf" }] }
+      )
       assert.notInclude(namespaces(host), "network")
       assert.deepStrictEqual(host.mounts.at(-1), {
         destination: "/etc/resolv.conf",

@@ -127,6 +127,31 @@ describe("QEMU's arguments", () => {
     assert.deepStrictEqual(after(words, "-netdev"), ["user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22"])
   })
 
+  it("one that takes the memory of another is started as that one was, and what came later is plugged in", () => {
+    const grown = { ...machine, cpus: 2, maxCpus: 3, maxMemoryBytes: 1024 ** 3, memoryBytes: 512 * 1024 ** 2 }
+    const processor = { driver: "max-x86_64-cpu", place: { "socket-id": 0, "core-id": 1, "thread-id": 0 } }
+    const model = {
+      type: "pc-q35-7.2",
+      slots: ["", "", ""],
+      cpus: 1,
+      plugged: [processor],
+      memoryBytes: 256 * 1024 ** 2
+    }
+    const { words } = Arguments.make("qemu", grown, "tcg", model)
+    assert.deepStrictEqual(after(words, "-smp"), ["cpus=1,maxcpus=3"])
+    assert.deepStrictEqual(after(words, "-m"), ["size=262144k,maxmem=1048576k"])
+    assert.include(words.join(" "), `"size":${768 * 1024 ** 2}`)
+    const devices = after(words, "-device")
+    assert.include(devices, "max-x86_64-cpu,id=cpu-0-1-0,socket-id=0,core-id=1,thread-id=0")
+    assert.lengthOf(
+      devices.filter((device) => device.startsWith("pcie-root-port")),
+      3
+    )
+    // without room there is nothing to be told
+    const plain = Arguments.make("qemu", machine, "tcg", { type: "pc-q35-7.2", slots: [] })
+    assert.deepStrictEqual(after(plain.words, "-smp"), ["2"])
+  })
+
   it("its firmware's variables are its own, its sockets are made for it: no word names a path", () => {
     const { files, words } = Arguments.make(
       "qemu",

@@ -106,8 +106,20 @@ describe("disks and cards", () => {
         assert.match(text, /disk vda serial=second ro=0/)
         assert.match(text, /disk vdb serial=again ro=1/)
         yield* vms.stop("pc")
-        const down = yield* vms.detachDisk("pc", second ?? "")
-        assert.lengthOf(down.spec.disks, 1)
+        const down = yield* vms.detachDisk("pc", "again")
+        assert.deepStrictEqual(
+          down.spec.disks.map(({ path }) => path),
+          [second],
+          "by its serial"
+        )
+        // a name that two of them have says nothing
+        yield* vms.attachDisk("pc", diskOf({ path: first, serial: "second" }))
+        const twice = yield* Effect.flip(vms.detachDisk("pc", "second"))
+        assert.strictEqual(
+          twice.message,
+          `path: is a name of more than one of its disks: ${second}, ${first}; say which path`
+        )
+        assert.lengthOf((yield* vms.detachDisk("pc", second ?? "")).spec.disks, 1)
       })
     )
   )

@@ -95,6 +95,8 @@ describe("Disks of images", () => {
         // what a name stands for now is of no matter to who has a disk, and who has one keeps its blobs
         yield* push(host, "disks/root", "1", artifact([rootfs, raw("another one")]))
         assert.strictEqual((yield* content.collect({ all: true })).blobs, 0)
+        const whileKept = (yield* content.usage).blobs
+        assert.deepStrictEqual([whileKept.count, whileKept.unusedBytes], [2, 0], "a machine has them")
         yield* vms.start("web")
         yield* says(vms, "web", "guest: disk says its own")
 
@@ -108,6 +110,8 @@ describe("Disks of images", () => {
 
         yield* vms.remove("web", { force: true })
         assert.isFalse(existsSync(first ?? "") || existsSync(theirs))
+        const { bytes: stored, unusedBytes } = (yield* content.usage).blobs
+        assert.strictEqual(unusedBytes, stored)
         assert.strictEqual((yield* content.collect()).blobs, 2)
       })
     )
@@ -220,7 +224,7 @@ describe("Volumes as disks", () => {
         yield* type(vms, "db", "read")
         yield* says(vms, "db", "guest: disk says before")
 
-        yield* vms.detachDisk("db", more.spec.disks[1]?.path ?? "")
+        assert.lengthOf((yield* vms.detachDisk("db", "free")).spec.disks, 1)
         yield* volumes.remove("free")
         yield* vms.remove("db", { force: true })
         yield* volumes.remove("data")

@@ -179,3 +179,20 @@ export const until = (vms: Vms["Service"], name: string, what: string, right: (v
     right,
     150
   )
+
+/** Asks the guest until it has the devices, processors and memory that it should; what it said (see `guest.ts`). */
+export const has = (vms: Vms["Service"], name: string, right: (text: string) => boolean) =>
+  eventually(
+    `${name} to have another measure`,
+    Effect.gen(function* () {
+      const before = (yield* consoleText(vms, name)).split("guest: that is all").length
+      yield* Effect.flatMap(vms.attach(name), ({ write }) => write(Buffer.from("devices\n")))
+      yield* says(vms, name, "guest: that is all", before)
+      return (yield* consoleText(vms, name)).split("guest: heard devices").at(-1) ?? ""
+    }),
+    right,
+    60
+  )
+
+/** MiB. */
+export const memoryIn = (text: string): number => Number(/memory (\d+) MiB/.exec(text)?.[1])

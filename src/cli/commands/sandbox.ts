@@ -11,7 +11,6 @@ import * as Flag from "effect/cli/Flag"
 import {
   IsolationMode,
   ListSandboxesResponseSchema,
-  NetworkMode,
   ProcessMode,
   type Sandbox,
   SandboxSchema,
@@ -31,21 +30,13 @@ import { describe } from "../Help.ts"
 import * as HumanText from "../HumanText.ts"
 import { parsePair } from "../Labels.ts"
 import * as Listing from "../Listing.ts"
+import { networkFlags, networkOf, networkText } from "../NetworkFlags.ts"
 import * as Output from "../Output.ts"
 import { parseBytes } from "../Quantity.ts"
 import { durationFlag, secondsOrDuration, toProto } from "../QuantityFlags.ts"
 import { stopTimeout } from "../Remove.ts"
 import { requestId } from "../RequestId.ts"
-import {
-  isolations,
-  networks,
-  parseIsolation,
-  parseNetwork,
-  parseUserNamespace,
-  storageOption,
-  text,
-  yes
-} from "../RunFlags.ts"
+import { isolations, parseIsolation, parseUserNamespace, storageOption, text, yes } from "../RunFlags.ts"
 import * as Text from "../Text.ts"
 
 /** Processors of a machine: whole ones. */
@@ -79,7 +70,7 @@ const ls = Command.make(
             const created = ActorText.momentOf(createTime)
             return [
               Text.clean(spec?.name ?? ""),
-              spec?.network === NetworkMode.HOST ? "host" : "none",
+              networkText(spec),
               spec?.processes === ProcessMode.SHARED ? "shared" : "own",
               spec?.isolation === IsolationMode.MICROVM ? "microvm" : "namespace",
               firstUser === 0 ? "host" : `from ${firstUser} on`,
@@ -149,16 +140,14 @@ const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.microvm.kernel", "--kernel"],
   ["spec.processes", "--share-processes"],
   ["spec.network", "--network"],
+  ["spec.ports", "--publish"],
   ["spec.user_namespace", "--userns"]
 ])
 
 const create = Command.make(
   "create",
   {
-    network: checked("network", [...networks.keys()].join("|"), parseNetwork).pipe(
-      Flag.withDescription("Only loopback, or the host's own network (default: none)"),
-      Flag.optional
-    ),
+    ...networkFlags,
     isolation: checked("isolation", [...isolations.keys()].join("|"), parseIsolation).pipe(
       Flag.withDescription("What keeps it from the host: namespaces, or a virtual machine (default: namespace)"),
       Flag.optional
@@ -203,6 +192,7 @@ const create = Command.make(
         Option.toArray<Checked<unknown>>(found).flatMap(problem)
       ),
       ...Option.toArray(stopTimeout).flatMap(problem),
+      ...flags.publish.flatMap(problem),
       ...labels.flatMap(problem)
     ]
     if (problems.length > 0) return yield* wrongFlags("pod create", problems)
@@ -210,9 +200,11 @@ const create = Command.make(
       Option.getOrUndefined(Option.flatMap(found, Result.getSuccess))
     const grace = value(stopTimeout)
     const [memoryBytes, processors, diskBytes] = [value(memory), value(cpus), value(storage)]
+    const ports = flags.publish.flatMap((found) => Option.toArray(Result.getSuccess(found)))
     const spec = {
       name,
-      network: value(network) ?? NetworkMode.NONE,
+      network: networkOf(value(network), ports),
+      ports,
       hostname,
       processes: shareProcesses ? ProcessMode.SHARED : ProcessMode.OWN,
       isolation: value(isolation) ?? IsolationMode.NAMESPACE,
@@ -241,9 +233,7 @@ const create = Command.make(
 ).pipe(
   describe({
     short: "Make one, for `run --pod`",
-    examples: [
-      ["ironwood pod create --network host web", "An empty one; containers come with `ironwood run --pod web …`"]
-    ]
+    examples: [["ironwood pod create -p 8080:80 web", "An empty one; containers come with `ironwood run --pod web …`"]]
   })
 )
 

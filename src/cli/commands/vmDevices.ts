@@ -71,15 +71,25 @@ export const attachDisk = Command.make(
 
 export const detachDisk = Command.make(
   "detach-disk",
-  { name, path: Argument.String("FILE").pipe(Argument.withDescription("The disk's file or device")) },
-  Effect.fnUntraced(function* ({ name, path }) {
-    const client = yield* Client
-    const file = resolve(path)
-    const { vm } = yield* Effect.mapError(
-      client.call(VmService.method.detachVmDisk, { name, path: file, requestId: requestId() }, patience),
-      told("vm detach-disk", new Map([["path", "FILE"]]))
+  {
+    name,
+    disk: Argument.String("DISK").pipe(
+      Argument.withDescription("Its file or device, the name of its volume, or its serial")
     )
-    return yield* answer(file, vm)
+  },
+  Effect.fnUntraced(function* ({ disk, name }) {
+    const client = yield* Client
+    const named = told("vm detach-disk", new Map([["path", "DISK"]]))
+    const present = yield* Effect.mapError(client.call(VmService.method.getVm, { name }), named)
+    const file = resolve(disk)
+    // a file of this directory may be called like a volume: what the machine has counts
+    const isFile = disk.includes("/") || present.vm?.spec?.disks.some(({ path }) => path === file) === true
+    const path = isFile ? file : disk.replace(/^(volume|serial)=/, "")
+    const { vm } = yield* Effect.mapError(
+      client.call(VmService.method.detachVmDisk, { name, path, requestId: requestId() }, patience),
+      named
+    )
+    return yield* answer(path, vm)
   })
 ).pipe(
   describe({
@@ -87,7 +97,10 @@ export const detachDisk = Command.make(
     long: [
       "The guest is asked; one that does not let go within 20 seconds keeps the disk. The file stays in any case."
     ],
-    examples: [["ironwood vm detach-disk db more.img", "Unmount it in the guest first"]]
+    examples: [
+      ["ironwood vm detach-disk db more.img", "Unmount it in the guest first"],
+      ["ironwood vm detach-disk db data", "The volume `data`; or the disk with this serial"]
+    ]
   })
 )
 

@@ -20,6 +20,7 @@ import type { Accelerator } from "../Accelerator.ts"
 import type { Model } from "../Hypervisor.ts"
 import type { Handed } from "../Launching.ts"
 import type { Disk, Machine, Nic, Port } from "../Machine.ts"
+import * as ShapeArguments from "./ShapeArguments.ts"
 
 export interface Invocation {
   readonly files: ReadonlyArray<Handed>
@@ -135,8 +136,11 @@ export const nicDevice = (machine: Pick<Machine, "chipset">, { id, mac }: Nic, s
 })
 
 /** Properties as an option has them, the driver first. */
-const option = ({ driver, ...properties }: Readonly<Record<string, string>> & { readonly driver: string }): string =>
-  [driver, ...Object.entries(properties).map(([name, value]) => `${name}=${quoted(value)}`)].join(",")
+const option = ({
+  driver,
+  ...properties
+}: Readonly<Record<string, string | number>> & { readonly driver: string }): string =>
+  [driver, ...Object.entries(properties).map(([name, value]) => `${name}=${quoted(String(value))}`)].join(",")
 
 const diskWords = (
   machine: Machine,
@@ -181,7 +185,8 @@ const portWords = ({ name }: Port, index: number, listening: number): ReadonlyAr
 ]
 
 /** The files and words of a machine; `binary` is the first word. `model`: it waits for the memory of a machine that was exactly this. */
-export const make = (binary: string, machine: Machine, accelerator: Accelerator, model?: Model): Invocation => {
+export const make = (binary: string, asked: Machine, accelerator: Accelerator, model?: Model): Invocation => {
+  const machine = model === undefined ? asked : ShapeArguments.asStarted(asked, model)
   const files: Array<Handed> = []
   const hand = (path: string, kind: Handed["kind"]): number => {
     const descriptor = FIRST_DESCRIPTOR + files.length
@@ -233,8 +238,9 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator,
       ...(boot._tag === "Firmware" && boot.secure === true ? ["-global", SECURE_FLASH] : []),
       ...accelerators[accelerator],
       "-smp",
-      processorsText(machine),
-      ...memoryWords(machine),
+      ShapeArguments.processorsText(machine),
+      ...(model?.plugged ?? []).flatMap((one) => ["-device", option(ShapeArguments.processorDevice(one))]),
+      ...ShapeArguments.memoryWords(machine),
       "-chardev",
       "stdio,id=console,signal=off",
       "-serial",
@@ -268,65 +274,6 @@ export const make = (binary: string, machine: Machine, accelerator: Accelerator,
       ...machine.nics.flatMap((nic) => nicWords(machine, nic, slot(nic)))
     ]
   }
-}
-
-const processorsText = ({ cpus, maxCpus = cpus, topology }: Machine): string =>
-  [
-    ...(maxCpus === cpus && topology === undefined ? [String(cpus)] : [`cpus=${cpus}`, `maxcpus=${maxCpus}`]),
-    ...(topology === undefined
-      ? []
-      : [`sockets=${topology.sockets}`, `cores=${topology.cores}`, `threads=${topology.threads}`])
-  ].join(",")
-
-/** The memory that a machine can get while it runs. */
-export const MORE_MEMORY = "more-memory"
-
-const memoryObject = (id: string, bytes: number, hugepageBytes: number | undefined): string =>
-  JSON.stringify({
-    id,
-    size: bytes,
-    ...(hugepageBytes === undefined
-      ? { "qom-type": "memory-backend-ram" }
-      : { "qom-type": "memory-backend-memfd", hugetlb: true, hugetlbsize: hugepageBytes }),
-    // what it does not have yet costs nothing
-    ...(id === MORE_MEMORY ? { reserve: false } : {})
-  })
-
-const memoryWords = (machine: Machine): ReadonlyArray<string> => {
-  const { hugepageBytes, maxMemoryBytes, memoryBytes, topology } = machine
-  const kibibytes = (bytes: number) => `${Math.ceil(bytes / 1024)}k`
-  const more = maxMemoryBytes === undefined ? 0 : maxMemoryBytes - memoryBytes
-  const nodes = topology?.numaNodes ?? 1
-  const size =
-    more === 0 ? kibibytes(memoryBytes) : `size=${kibibytes(memoryBytes)},maxmem=${kibibytes(memoryBytes + more)}`
-  return [
-    "-m",
-    size,
-    ...(nodes > 1
-      ? Array.from({ length: nodes }, (_, node) => [
-          "-object",
-          memoryObject(`memory${node}`, memoryBytes / nodes, hugepageBytes),
-          "-numa",
-          `node,nodeid=${node},memdev=memory${node}`
-        ]).flat()
-      : hugepageBytes === undefined
-        ? []
-        : ["-object", memoryObject("memory", memoryBytes, hugepageBytes), "-machine", "memory-backend=memory"]),
-    ...(nodes > 1 && topology !== undefined
-      ? Array.from({ length: topology.sockets }, (_, socket) => [
-          "-numa",
-          `cpu,node-id=${Math.floor((socket * nodes) / topology.sockets)},socket-id=${socket}`
-        ]).flat()
-      : []),
-    ...(more === 0
-      ? []
-      : [
-          "-object",
-          memoryObject(MORE_MEMORY, more, hugepageBytes),
-          "-device",
-          `virtio-mem-pci,id=${MORE_MEMORY}-device,memdev=${MORE_MEMORY},requested-size=0`
-        ])
-  ]
 }
 
 /** The chip with the variables takes what is written to it in system management mode only, where only firmware is. */

@@ -14,7 +14,9 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import { join, relative } from "node:path"
 import { helperPath } from "../../taproot/Helper.ts"
 import * as ProcessExit from "../../taproot/ProcessExit.ts"
@@ -24,6 +26,7 @@ import * as VmPaths from "../VmPaths.ts"
 import * as Arguments from "./Arguments.ts"
 import * as HotPlug from "./HotPlug.ts"
 import * as Qmp from "./Qmp.ts"
+import * as Resize from "./Resize.ts"
 
 /** What a descriptor for a migration is called in QEMU. */
 const NAME = "memory"
@@ -35,6 +38,13 @@ const PATIENCE = 60_000
 /** No progress in so many milliseconds is the end. */
 const STUCK = 60_000
 const LOOK_AGAIN = "10 millis"
+
+type Words = Readonly<Record<string, unknown>>
+
+/** QEMU says how a migration goes, instead of being asked all the time. */
+const TELLING: Words = { capabilities: [{ capability: "events", state: true }] }
+/** What it says then. */
+const telling: ReadonlySet<string> = new Set(["STOP", "MIGRATION"])
 
 const Migration = Schema.Struct({
   status: Schema.optionalKey(Schema.String),
@@ -90,17 +100,35 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
       }
     })
 
-  /** One command for the second monitor of a machine. */
-  const onSecond = (place: string, command: string, options: Qmp.CommandOptions) =>
+  /** Commands for the second monitor of a machine, one after the other. */
+  const onSecond = (place: string, commands: ReadonlyArray<readonly [command: string, words: Words]>) =>
     Effect.scoped(
-      Effect.flatMap(Qmp.connect(join(place, Arguments.HAND_SOCKET)), (second) => second.execute(command, options))
+      Effect.flatMap(Qmp.connect(join(place, Arguments.HAND_SOCKET)), (second) =>
+        Effect.forEach(commands, ([command, words]) => second.execute(command, { arguments: words }), { discard: true })
+      )
     ).pipe(Effect.mapError(Qmp.lost))
 
   const how = (asked: Qmp.Qmp) => Effect.mapError(asked.ask("query-migrate", Migration), Qmp.lost)
 
-  /** Waits for the end of a migration; `hurry` has the guest stopped. When its guest has begun to stand still. */
+  /**
+   * Waits for the end of a migration; `hurry` has the guest stopped. When its guest has begun to stand still, as it says itself; one
+   * that did so before anybody listened: when it was seen last to go on.
+   */
   const finish = (asked: Qmp.Qmp, command: string, hurry: boolean) =>
     Effect.gen(function* () {
+      const news = yield* Queue.sliding<void>(1)
+      let stoppedAt: number | undefined
+      yield* asked.events.pipe(
+        Effect.flatMap(
+          Stream.runForEach(({ name, time }) =>
+            Effect.sync(() => {
+              if (name === "STOP") stoppedAt = time
+              if (telling.has(name)) Queue.offerUnsafe(news, undefined)
+            })
+          )
+        ),
+        Effect.forkScoped({ startImmediately: true })
+      )
       const began = yield* Clock.currentTimeMillis
       let moved = { transferred: -1, at: began }
       let isStopped = false
@@ -108,7 +136,7 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
       while (true) {
         const { "error-desc": why = "", ram, status = "none" } = yield* how(asked)
         const now = yield* Clock.currentTimeMillis
-        if (status === "completed") return standing
+        if (status === "completed") return stoppedAt ?? standing
         if (!active.has(status)) return yield* failed(command, why === "" ? `it ended as ${status}` : why)
         if (status === "active" && !isStopped) standing = now
         if (ram !== undefined && ram.transferred > moved.transferred) moved = { transferred: ram.transferred, at: now }
@@ -117,17 +145,26 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
           isStopped = true
           yield* Effect.mapError(asked.execute("stop"), Qmp.lost)
         }
-        yield* Effect.sleep(LOOK_AGAIN)
+        yield* Effect.timeoutOption(Queue.take(news), LOOK_AGAIN)
       }
-    })
+    }).pipe(Effect.scoped)
 
   const runState = Effect.map(Effect.mapError(qmp.ask("query-status", Status), Qmp.lost), (now) => now.status)
 
   const isSent = Effect.map(runState, (now) => now === "postmigrate")
 
-  const start = onSecond(directory, "migrate-set-parameters", {
-    arguments: { "max-bandwidth": 2 ** 40, "downtime-limit": STANDSTILL }
-  }).pipe(Effect.andThen(onSecond(directory, "migrate", { arguments: { uri: `fd:${NAME}` } })))
+  const start = onSecond(directory, [
+    ["migrate-set-capabilities", TELLING],
+    ["migrate-set-parameters", { "max-bandwidth": 2 ** 40, "downtime-limit": STANDSTILL }],
+    ["migrate", { uri: `fd:${NAME}` }]
+  ])
+
+  /** Has a machine that waits for it take what it was handed. */
+  const take = (place: string) =>
+    onSecond(place, [
+      ["migrate-set-capabilities", TELLING],
+      ["migrate-incoming", { uri: `fd:${NAME}` }]
+    ])
 
   const property = (path: string, name: string) =>
     qmp.ask("qom-get", Schema.String, { arguments: { path, property: name } })
@@ -154,7 +191,7 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
     model: Effect.mapError(
       Effect.gen(function* () {
         const type = yield* property("/machine", "type")
-        return { type: type.replace(/-machine$/, ""), slots: yield* slots }
+        return { type: type.replace(/-machine$/, ""), slots: yield* slots, ...(yield* Resize.grown(qmp)) }
       }),
       Qmp.lost
     ),
@@ -162,7 +199,7 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
       hand(`new:${file}`).pipe(Effect.andThen(start), Effect.andThen(finish(qmp, "save", true)), Effect.flatMap(since)),
     load: (file) =>
       hand(`in:${file}`).pipe(
-        Effect.andThen(onSecond(directory, "migrate-incoming", { arguments: { uri: `fd:${NAME}` } })),
+        Effect.andThen(take(directory)),
         Effect.andThen(finish(qmp, "load", false)),
         Effect.asVoid
       ),
@@ -170,7 +207,7 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
       Effect.gen(function* () {
         // seen from where `hand` runs: the kernel takes no long path of a socket
         yield* hand(`peer:${join(relative(directory, place), Arguments.HAND_SOCKET)}`)
-        yield* onSecond(place, "migrate-incoming", { arguments: { uri: `fd:${NAME}` } })
+        yield* take(place)
         yield* start
         const standing = yield* finish(qmp, "send", true)
         yield* arrived
@@ -179,13 +216,16 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
     arrived: Effect.asVoid(finish(qmp, "send", false)),
     settle: (goOn) =>
       Effect.gen(function* () {
-        const { status = "none" } = yield* how(qmp)
-        if (active.has(status)) {
+        const [{ status = "none" }, now] = yield* Effect.all([how(qmp), runState], { concurrency: 2 })
+        const isActive = active.has(status)
+        if (isActive) {
           yield* Effect.mapError(qmp.execute("migrate_cancel"), Qmp.lost)
           // one that was about to be done is done
           yield* Effect.ignore(finish(qmp, "cancel", false))
         }
-        if (goOn && stopped.has(yield* runState)) yield* Effect.mapError(qmp.execute("cont"), Qmp.lost)
+        if (goOn && stopped.has(isActive ? yield* runState : now)) {
+          yield* Effect.mapError(qmp.execute("cont"), Qmp.lost)
+        }
       }),
     isSent,
     claim: (nics) =>

@@ -4,16 +4,19 @@
  *
  * Traps:
  * - Processors and memory are only offered: the guest takes them and gives them back, if it knows how and when it gets to it.
- * - The processors that a machine was started with cannot be taken out; nor the memory.
+ * - QEMU 7.2 goes on using what it has freed of an emulated processor that was taken out: it crashes then, or when the next one is
+ *   plugged in. So those stay.
+ * - The processors that a machine was started with cannot be taken out; nor the memory. So a machine that takes another one's
+ *   memory ({@link grown}) is started with as much as that one was, and the rest is plugged in.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import { type Control, ControlLost, DeviceKept } from "../Hypervisor.ts"
+import { type Control, ControlLost, DeviceKept, type Model } from "../Hypervisor.ts"
 import type { Disk, Machine } from "../Machine.ts"
-import * as Arguments from "./Arguments.ts"
-import { isRefused, lost, type Qmp } from "./Qmp.ts"
+import * as ShapeArguments from "./ShapeArguments.ts"
+import { isRefused, lost, type Qmp, type QmpFailed } from "./Qmp.ts"
 
 /** How long a guest may take. */
 const FOLLOWING = "20 seconds"
@@ -38,6 +41,7 @@ const Nodes = Schema.Array(
 
 const Memory = Schema.Struct({ "base-memory": Schema.Int })
 const Balloon = Schema.Struct({ actual: Schema.Int })
+const Kvm = Schema.Struct({ enabled: Schema.Boolean })
 
 const PERIPHERAL = "/machine/peripheral"
 /** A processor that was plugged in. */
@@ -46,10 +50,6 @@ const PLUGGED = /^\/machine\/peripheral\/(cpu-[0-9-]+)$/
 /** A guest is looked at as long as it may take. */
 const patience = Schedule.spaced("200 millis").pipe(Schedule.upTo({ duration: FOLLOWING }))
 
-/** Its place, as a name. */
-const nameOf = ({ props }: Place): string =>
-  `cpu-${["socket-id", "core-id", "thread-id"].map((key) => props[key] ?? 0).join("-")}`
-
 const inOrder = (one: Place, other: Place): number => {
   for (const key of ["socket-id", "die-id", "core-id", "thread-id"]) {
     const difference = (one.props[key] ?? 0) - (other.props[key] ?? 0)
@@ -57,6 +57,40 @@ const inOrder = (one: Place, other: Place): number => {
   }
   return 0
 }
+
+/** Places for processors, taken and free, in the order in which they are taken; none: it is a machine that has no others. */
+const placesOf = (qmp: Qmp) =>
+  Effect.map(
+    Effect.catchIf(qmp.ask("query-hotpluggable-cpus", Places), isRefused, () => Effect.succeed<typeof Places.Type>([])),
+    (found) => found.toSorted(inOrder)
+  )
+
+const isTaken = (place: Place): boolean => place["qom-path"] !== undefined
+const pluggedName = (place: Place): string | undefined => PLUGGED.exec(place["qom-path"] ?? "")?.[1]
+
+const more = `${PERIPHERAL}/${ShapeArguments.MORE_MEMORY}-device`
+const moreMemory = (qmp: Qmp, property: "requested-size" | "size") =>
+  qmp.ask("qom-get", Schema.Int, { arguments: { path: more, property } })
+
+/** How much is wanted of the memory that it can get while it runs; nothing: it has no room for any. */
+const requestedMemory = (qmp: Qmp) =>
+  Effect.catchIf(Effect.asSome(moreMemory(qmp, "requested-size")), isRefused, () => Effect.succeedNone)
+
+const baseMemory = (qmp: Qmp) =>
+  Effect.map(qmp.ask("query-memory-size-summary", Memory), (found) => found["base-memory"])
+
+/** What a machine was started with, and the processors that came later. */
+export const grown = (qmp: Qmp) =>
+  Effect.gen(function* (): Effect.fn.Return<Pick<Model, "cpus" | "plugged" | "memoryBytes">, QmpFailed> {
+    const taken = (yield* placesOf(qmp)).filter(isTaken)
+    const later = taken.filter((place) => pluggedName(place) !== undefined)
+    const hasRoom = Option.isSome(yield* requestedMemory(qmp))
+    return {
+      ...(taken.length === 0 ? {} : { cpus: taken.length - later.length }),
+      ...(later.length === 0 ? {} : { plugged: later.map(({ props, type }) => ({ driver: type, place: props })) }),
+      ...(hasRoom ? { memoryBytes: yield* baseMemory(qmp) } : {})
+    }
+  })
 
 export const make = (qmp: Qmp): Control["shape"] => {
   const tell = (command: string, words: Readonly<Record<string, unknown>>) =>
@@ -105,8 +139,10 @@ export const make = (qmp: Qmp): Control["shape"] => {
       for (const disk of machine.disks) yield* limitDisk(disk)
     })
 
-  const places = Effect.mapError(
-    Effect.catchIf(qmp.ask("query-hotpluggable-cpus", Places), isRefused, () => Effect.succeed<typeof Places.Type>([])),
+  const places = Effect.mapError(placesOf(qmp), lost)
+
+  const isEmulated = Effect.mapError(
+    Effect.map(qmp.ask("query-kvm", Kvm), ({ enabled }) => !enabled),
     lost
   )
 
@@ -127,10 +163,9 @@ export const make = (qmp: Qmp): Control["shape"] => {
     Effect.gen(function* () {
       const all = yield* places
       if (all.length === 0) return
-      const sorted = all.toSorted(inOrder)
-      const taken = sorted.filter((place) => place["qom-path"] !== undefined)
+      const taken = all.filter(isTaken)
       if (taken.length < cpus) {
-        const free = sorted.filter((place) => place["qom-path"] === undefined)
+        const free = all.filter((place) => !isTaken(place))
         if (free.length < cpus - taken.length) {
           return yield* new ControlLost({
             command: "device_add",
@@ -138,30 +173,31 @@ export const make = (qmp: Qmp): Control["shape"] => {
           })
         }
         for (const place of free.slice(0, cpus - taken.length)) {
-          yield* tell("device_add", { driver: place.type, id: nameOf(place), ...place.props })
+          yield* tell("device_add", ShapeArguments.processorDevice({ driver: place.type, place: place.props }))
         }
         return
       }
-      const plugged = taken.flatMap((place) => PLUGGED.exec(place["qom-path"] ?? "")?.[1] ?? [])
+      const plugged = taken.flatMap((place) => pluggedName(place) ?? [])
       if (plugged.length < taken.length - cpus) {
         return yield* new ControlLost({
           command: "device_del",
           detail: `the ${taken.length - plugged.length} processors that it was started with stay until it is stopped`
         })
       }
-      for (const id of plugged.toReversed().slice(0, taken.length - cpus)) yield* takeOut(id)
+      const leaving = plugged.toReversed().slice(0, taken.length - cpus)
+      if (leaving.length > 0 && (yield* isEmulated)) {
+        return yield* new ControlLost({
+          command: "device_del",
+          detail: "a machine that is emulated keeps its processors until it is stopped: QEMU would crash"
+        })
+      }
+      for (const id of leaving) yield* takeOut(id)
     })
-
-  const device = `${PERIPHERAL}/${Arguments.MORE_MEMORY}-device`
-  const property = (name: string) => qmp.ask("qom-get", Schema.Int, { arguments: { path: device, property: name } })
 
   const memory = ({ memoryBytes }: Machine) =>
     Effect.gen(function* () {
-      const requested = yield* Effect.mapError(
-        Effect.catchIf(Effect.asSome(property("requested-size")), isRefused, () => Effect.succeedNone),
-        lost
-      )
-      const { "base-memory": base } = yield* Effect.mapError(qmp.ask("query-memory-size-summary", Memory), lost)
+      const requested = yield* Effect.mapError(requestedMemory(qmp), lost)
+      const base = yield* Effect.mapError(baseMemory(qmp), lost)
       if (Option.isNone(requested)) {
         if (Math.abs(memoryBytes - base) < MIB) return
         return yield* new ControlLost({
@@ -176,9 +212,8 @@ export const make = (qmp: Qmp): Control["shape"] => {
           detail: `the ${Math.round(base / MIB)} MiB that it was started with stay until it is stopped`
         })
       }
-      if (requested.value !== wanted)
-        yield* tell("qom-set", { path: device, property: "requested-size", value: wanted })
-      const follows = Effect.mapError(property("size"), lost)
+      if (requested.value !== wanted) yield* tell("qom-set", { path: more, property: "requested-size", value: wanted })
+      const follows = Effect.mapError(moreMemory(qmp, "size"), lost)
       const had = yield* follows
       if (had === wanted) return
       yield* follows.pipe(

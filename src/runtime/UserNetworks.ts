@@ -1,0 +1,320 @@
+/**
+ * User-mode networks of sandboxes: each has a network namespace of its own with one card, `tap0` (10.0.2.100), behind which
+ * slirp4netns, a process per sandbox, opens connections as any program of the host does. So its containers reach what the host
+ * reaches (but not what listens on the host's own loopback), and ports of the host that are *published* lead in. Nothing of the
+ * host's network is changed for it: no bridge, no address, no rule of a firewall.
+ *
+ * The namespace is made before anything runs in it, and pinned on a file. slirp4netns is taproot's child: it lives on when the
+ * brain dies, and is found again; its one capability is that for ports below 1024, it sees no files, and has a filter of system
+ * calls. When it dies, connections are lost; a new one takes its place (`UserNetworkActor.ts`), and the containers run on.
+ *
+ * Traps: throughput is that of a process that copies every packet. A published port hides who is calling: all come from
+ * 10.0.2.2. The pin is a mount in taproot's mount namespace, gone with taproot.
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import { accessSync, constants } from "node:fs"
+import * as fs from "node:fs/promises"
+import type { Cgroups } from "../host/Cgroups.ts"
+import * as KeyedLock from "../storage/KeyedLock.ts"
+import * as IdMap from "../taproot/IdMap.ts"
+import type { Process, Processes } from "../taproot/Processes.ts"
+import { connectTo } from "../taproot/SocketPath.ts"
+import type { MountPoints } from "./MountPoints.ts"
+import { RuntimeFailed } from "./OciRuntime.ts"
+import type { SandboxRecord } from "./Records.ts"
+import type { RuntimePaths } from "./RuntimePaths.ts"
+import { listenerOf, type PublishedPort } from "./SandboxSpec.ts"
+import type { UserNamespaces } from "./UserNamespaces.ts"
+
+export interface UserNetworks {
+  /** Why this host can have none, with what to do; undefined: it can. */
+  readonly lacking: string | undefined
+  /** What makes the one of a sandbox, with all its ports published; made when there is none. */
+  readonly of: (sandbox: SandboxRecord) => Effect.Effect<Process, RuntimeFailed>
+  /** The namespace of a sandbox that has one. */
+  readonly namespaceOf: (sandbox: string) => string
+  /** What its containers have of their own in `/etc`. */
+  readonly files: (
+    sandbox: SandboxRecord,
+    hostname: string
+  ) => Effect.Effect<ReadonlyArray<{ readonly source: string; readonly target: string }>, RuntimeFailed>
+  /** Ends it. The namespace stays with the sandbox. Fine when there is none. */
+  readonly forget: (sandbox: string) => Effect.Effect<void>
+  /** Ends those of all but these sandboxes; the names of the cgroups of those that live, as if they were runs. */
+  readonly reconcile: (sandboxes: ReadonlySet<string>) => Effect.Effect<ReadonlyArray<string>>
+}
+
+const PREFIX = "network/"
+const labelOf = (sandbox: string): string => `${PREFIX}${sandbox}`
+
+const PROGRAM = ["/usr/bin/slirp4netns", "/usr/local/bin/slirp4netns"]
+const SOCKET = "control"
+/** slirp4netns(1): the addresses of the container, and of the server for names. */
+const ADDRESS = "10.0.2.100"
+const NAMES = "10.0.2.3"
+
+/** What it may have: it holds what is on the way, and nothing else. */
+const LIMITS = { memoryBytes: 128 * 1024 * 1024, pids: 16 }
+
+const COMING_UP = "10 seconds"
+const LOOK_AGAIN = Schedule.spaced("5 millis")
+
+/** What slirp4netns answers (its API, in slirp4netns(1)). */
+const Answer = Schema.fromJsonString(
+  Schema.Struct({
+    error: Schema.optionalKey(Schema.Struct({ desc: Schema.String })),
+    entries: Schema.optionalKey(
+      Schema.Array(
+        Schema.Struct({
+          proto: Schema.String,
+          host_addr: Schema.String,
+          host_port: Schema.Int,
+          guest_port: Schema.Int
+        })
+      )
+    )
+  })
+)
+const decodeAnswer = Schema.decodeUnknownEffect(Answer)
+
+const isExecutable = (path: string): boolean => {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const failed = (how: string, stderr = "") =>
+  new RuntimeFailed({ command: "the user-mode network of the sandbox", how, stderr })
+
+/** One request, one answer, one connection. */
+const ask = (socket: string, request: object) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const connection = yield* connectTo(socket, (cause) => failed("does not listen", String(cause)))
+      const text = yield* Effect.callback<string, RuntimeFailed>((resume) => {
+        const pieces: Array<Buffer> = []
+        connection.on("data", (bytes: Buffer) => pieces.push(bytes))
+        connection.once("end", () => resume(Effect.succeed(Buffer.concat(pieces).toString())))
+        connection.once("error", (cause) => resume(failed("does not answer", String(cause))))
+        connection.end(JSON.stringify(request))
+      })
+      return yield* Effect.mapError(decodeAnswer(text), ({ message }) => failed("answers oddly", message))
+    })
+  )
+
+export const make = (
+  processes: Processes["Service"],
+  cgroups: Cgroups["Service"],
+  points: MountPoints,
+  users: UserNamespaces,
+  paths: RuntimePaths
+): UserNetworks => {
+  const locks = KeyedLock.make()
+  const program = PROGRAM.find(isExecutable)
+  const directoryOf = (sandbox: string) => `${paths.userNetworks}/${sandbox}`
+  /** With a dot, which no run has in its name. In a cgroup of its sandbox it is found also when its taproot is gone. */
+  const runOf = (sandbox: string) => `${sandbox}.network`
+  const cgroupOf = (sandbox: string) => `${paths.cgroup}/${sandbox}/${runOf(sandbox)}`
+  /** Users who are nobody on the host find the way to it. */
+  const openOf = (sandbox: string) => `${paths.open}/${runOf(sandbox)}`
+  const namespaceOf = (sandbox: string) => `${paths.networks}/${sandbox}`
+  const removeFiles = (sandbox: string) =>
+    Effect.promise(async () => {
+      for (const directory of [directoryOf(sandbox), openOf(sandbox)]) {
+        await fs.rm(directory, { recursive: true, force: true })
+      }
+      await fs.rmdir(paths.open).catch(() => undefined)
+    })
+  /** Those whose ports this brain has seen to. */
+  const complete = new Set<Process>()
+
+  /** An empty network namespace, kept on a file. */
+  const pin = Effect.fnUntraced(function* (sandbox: string, users: IdMap.UserNamespace | undefined) {
+    const target = namespaceOf(sandbox)
+    if (yield* points.isMounted(target)) return
+    yield* Effect.tryPromise({
+      try: async () => {
+        await fs.mkdir(paths.networks, { recursive: true, mode: 0o700 })
+        await fs.writeFile(target, "", { mode: 0o600 })
+      },
+      catch: (cause) => failed("has no place", String(cause))
+    })
+    yield* Effect.mapError(IdMap.makeNetwork(processes, { path: target, users }), ({ message }) =>
+      failed("could not be made", message)
+    )
+  })
+
+  const lastWords = (sandbox: string) =>
+    Effect.promise(() => fs.readFile(`${directoryOf(sandbox)}/log`, "utf8").catch(() => ""))
+
+  const publish = Effect.fnUntraced(function* (socket: string, ports: ReadonlyArray<PublishedPort>) {
+    const { entries = [] } = yield* ask(socket, { execute: "list_hostfwd" })
+    const isThere = ({ containerPort, hostAddress, hostPort, protocol }: PublishedPort) =>
+      entries.some(
+        (entry) =>
+          entry.proto === protocol &&
+          entry.host_addr === hostAddress &&
+          entry.host_port === hostPort &&
+          entry.guest_port === containerPort
+      )
+    for (const port of ports.filter((one) => !isThere(one))) {
+      const { error } = yield* ask(socket, {
+        execute: "add_hostfwd",
+        arguments: {
+          proto: port.protocol,
+          host_addr: port.hostAddress,
+          host_port: port.hostPort,
+          guest_addr: ADDRESS,
+          guest_port: port.containerPort
+        }
+      })
+      if (error !== undefined) {
+        return yield* failed(
+          `cannot have ${listenerOf(port)}: somebody else on the host listens there, or the address is not the host's`,
+          error.desc
+        )
+      }
+    }
+  })
+
+  const end = (process: Process) =>
+    Effect.gen(function* () {
+      complete.delete(process)
+      yield* Effect.ignore(process.signal("SIGKILL", { group: true }))
+      yield* Effect.timeoutOption(process.exit, "10 seconds")
+      yield* process.acknowledge
+      yield* Effect.ignoreCause(cgroups.remove(cgroupOf(process.label.slice(PREFIX.length))), { log: "Warn" })
+    })
+
+  /** The one that lives; those that do not are given back. */
+  const find = Effect.fnUntraced(function* (sandbox: string) {
+    for (const process of yield* processes.takeAll(labelOf(sandbox))) {
+      if (process.label !== labelOf(sandbox)) continue
+      if (Option.isNone(yield* process.exitNow)) return process
+      complete.delete(process)
+      yield* process.acknowledge
+    }
+    return undefined
+  })
+
+  /** Waits until it listens; it may end before. */
+  const listening = (sandbox: string, process: Process) => {
+    const socket = `${directoryOf(sandbox)}/${SOCKET}`
+    const listens = Effect.retry(ask(socket, { execute: "list_hostfwd" }), LOOK_AGAIN)
+    const ended = Effect.andThen(
+      process.exit,
+      Effect.flatMap(lastWords(sandbox), (words) => failed("ended as it came up", words))
+    )
+    return Effect.raceFirst(listens, ended).pipe(
+      Effect.timeoutOrElse({
+        duration: COMING_UP,
+        orElse: () => Effect.flatMap(lastWords(sandbox), (words) => failed("does not come up", words))
+      })
+    )
+  }
+
+  const start = Effect.fnUntraced(function* (sandbox: string, users: IdMap.UserNamespace | undefined) {
+    if (program === undefined) return yield* failed("cannot be had", lacking)
+    yield* pin(sandbox, users)
+    const directory = directoryOf(sandbox)
+    yield* Effect.tryPromise({
+      try: async () => {
+        await fs.rm(`${directory}/${SOCKET}`, { force: true })
+        await fs.mkdir(directory, { recursive: true, mode: 0o700 })
+      },
+      catch: (cause) => failed("has no place", String(cause))
+    })
+    const log = `${directory}/log`
+    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC
+    const process = yield* processes
+      .spawn({
+        label: labelOf(sandbox),
+        argv: [
+          program,
+          "--netns-type=path",
+          ...(users === undefined ? [] : [`--userns-path=${users.path}`]),
+          "--configure",
+          "--mtu=65520",
+          "--disable-host-loopback",
+          "--enable-sandbox",
+          "--enable-seccomp",
+          `--api-socket=${SOCKET}`,
+          namespaceOf(sandbox),
+          "tap0"
+        ],
+        directory,
+        cgroups: yield* cgroups.prepare(cgroupOf(sandbox), LIMITS),
+        stdout: { _tag: "File", path: log, flags, mode: 0o600 },
+        stderr: { _tag: "Stdout" }
+      })
+      .pipe(Effect.mapError(({ message }) => failed("could not be started", message)))
+    yield* Effect.onError(listening(sandbox, process), () => end(process))
+    return process
+  })
+
+  const lacking =
+    program === undefined
+      ? "there is no slirp4netns, which makes it (`apt-get install slirp4netns`); --network host needs none"
+      : undefined
+
+  return {
+    lacking,
+    namespaceOf,
+    of: (sandbox) => {
+      const { name, ports } = sandbox.spec
+      return locks.withLock(name)(
+        Effect.gen(function* () {
+          const process = (yield* find(name)) ?? (yield* start(name, yield* users.of(sandbox)))
+          if (complete.has(process)) return process
+          // one without its ports is as good as none
+          yield* Effect.onError(publish(`${directoryOf(name)}/${SOCKET}`, ports), () => end(process))
+          complete.add(process)
+          return process
+        })
+      )
+    },
+    files: ({ firstUser, spec }, hostname) =>
+      Effect.tryPromise({
+        try: async () => {
+          const directory = firstUser === undefined ? directoryOf(spec.name) : openOf(spec.name)
+          const names = `${directory}/resolv.conf`
+          const hosts = `${directory}/hosts`
+          await fs.mkdir(directory, { recursive: true, mode: 0o711 })
+          await fs.writeFile(names, `nameserver ${NAMES}\n`)
+          await fs.writeFile(hosts, `127.0.0.1 localhost\n::1 localhost\n${ADDRESS} ${hostname}\n`)
+          return [
+            { source: names, target: "/etc/resolv.conf" },
+            { source: hosts, target: "/etc/hosts" }
+          ]
+        },
+        catch: (cause) => failed("has no place", String(cause))
+      }),
+    forget: (sandbox) =>
+      locks.withLock(sandbox)(
+        Effect.gen(function* () {
+          const process = yield* find(sandbox)
+          if (process !== undefined) yield* end(process)
+          yield* removeFiles(sandbox)
+        })
+      ),
+    reconcile: Effect.fnUntraced(function* (sandboxes) {
+      const live: Array<string> = []
+      for (const process of yield* processes.takeAll(PREFIX)) {
+        const sandbox = process.label.slice(PREFIX.length)
+        if (sandboxes.has(sandbox)) live.push(runOf(sandbox))
+        else yield* end(process)
+      }
+      for (const name of yield* Effect.promise(() => fs.readdir(paths.userNetworks).catch((): Array<string> => []))) {
+        if (sandboxes.has(name)) continue
+        yield* removeFiles(name)
+      }
+      return live
+    })
+  }
+}
