@@ -17,6 +17,7 @@ import * as Capabilities from "../Capabilities.ts"
 import { RootfsFailed } from "../ContainerExit.ts"
 import * as OciRuntimeLive from "../OciRuntimeLive.ts"
 import * as ProcessLimits from "../ProcessLimits.ts"
+import * as ReadOnlyProgram from "../ReadOnlyProgram.ts"
 import type { HostPaths } from "../HostPaths.ts"
 import type { Secrets } from "../Secrets.ts"
 import type { System } from "../System.ts"
@@ -51,12 +52,14 @@ export const make = Effect.fnUntraced(function* (input: {
   const { broken, containers, content, gone, hostPaths, insert, isRenewed, processes, secrets, renew } = input
   const { files, like, own, readInRoot, removeTree } = yield* GuestFiles.make(processes, broken)
   const cgroups = yield* Cgroups.make(processes.hello.taprootPid, files)
+  const crun = { name: "crun", version: "", path: "/usr/bin/crun", adjustments: [] }
   const making = OciRuntimeLive.make({
     processes,
     files,
     cgroups,
     paths,
-    facts: Effect.succeed({ name: "crun", version: "", path: "/usr/bin/crun", adjustments: [] }),
+    facts: Effect.succeed(crun),
+    program: Effect.succeed(ReadOnlyProgram.asItIs(crun)),
     candidates: Effect.succeed([]),
     concurrency: 2,
     announce: Effect.void
