@@ -65,6 +65,13 @@ export const memory = (pid: number, field: "Rss" | "Pss"): number => {
   return found === null ? Number.NaN : Number(found[1]) / 1024
 }
 
+/** Milliseconds of processor time: of a process, and of its children that it has waited for; proc_pid_stat(5), in steps of 10. */
+export const processorTime = (pid: number): { readonly own: number; readonly children: number } => {
+  const fields = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]?.split(" ").map(Number) ?? []
+  const [user = 0, system = 0, ofChildren = 0, systemOfChildren = 0] = fields.slice(11, 15)
+  return { own: (user + system) * 10, children: (ofChildren + systemOfChildren) * 10 }
+}
+
 /** Milliseconds that `act` takes. */
 export const timed = async (act: () => unknown): Promise<number> => {
   const start = performance.now()

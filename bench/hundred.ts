@@ -6,7 +6,7 @@ import { cpSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { ironwood } from "./Ironwood.ts"
-import { progress, report, timed } from "./Measure.ts"
+import { processorTime, progress, report, timed } from "./Measure.ts"
 import { bareCrun, inOwnMountNamespace, type Peer, podman, workspace } from "./Peers.ts"
 
 inOwnMountNamespace()
@@ -40,14 +40,28 @@ try {
     { subject: "crun run --detach, 8 at a time", peer: crun, atOnce: 8, rounds: 4 },
     { subject: "podman run --detach, 8 at a time", peer: pod, atOnce: 8, rounds: 1 }
   ]
+  /** Whose processor time it is: crun's is its parent's children's. */
+  const spent = () => ({
+    "ironwood: brain": processorTime(subject.brainPid()).own,
+    "ironwood: taproot": processorTime(subject.taprootPid).own,
+    "ironwood: crun, and what mounts": processorTime(subject.taprootPid).children,
+    "crun run --detach, 8 at a time": processorTime(process.pid).children
+  })
   const samples = new Map<string, Array<number>>(subjects.map(({ subject }) => [subject, []]))
+  const times = new Map<string, Array<number>>(Object.keys(spent()).map((whose) => [whose, []]))
   for (let round = 0; round < 4; round++) {
     for (const { atOnce, peer, rounds, subject } of subjects) {
       if (round >= rounds) continue
       progress(`${many} containers of ${subject}`)
       const names = Array.from({ length: many }, (_, number) => `c${round}-${number}`)
       if (peer === crun) for (const name of names) crun.prepare(name)
+      const before = Object.entries(spent())
       samples.get(subject)?.push(await timed(() => inParallel(names, atOnce, (name) => peer.start(name))))
+      const after = new Map(Object.entries(spent()))
+      for (const [whose, time] of before) {
+        // of the others each is idle meanwhile
+        if (whose.startsWith(subject)) times.get(whose)?.push((after.get(whose) ?? Number.NaN) - time)
+      }
       await inParallel(names, 8, (name) => peer.remove(name))
     }
   }
@@ -59,6 +73,14 @@ try {
       // the first finds code that has never run
       samples: took.length > 1 ? took.slice(1) : took,
       aim: "at most 1.5 times crun's"
+    })
+  }
+  for (const [whose, took] of times) {
+    report({
+      question: `${many} containers started at once: processor time`,
+      subject: whose,
+      unit: "ms",
+      samples: took.slice(1)
     })
   }
 } finally {

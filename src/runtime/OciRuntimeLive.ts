@@ -34,6 +34,7 @@ import {
   type RuntimeCandidate,
   type RuntimeFacts
 } from "./OciRuntime.ts"
+import * as ReadOnlyProgram from "./ReadOnlyProgram.ts"
 import * as RuntimePaths from "./RuntimePaths.ts"
 
 export interface Options {
@@ -52,6 +53,8 @@ export interface Where {
   readonly cgroups: Cgroups["Service"]
   readonly paths: Pick<RuntimePaths.RuntimePaths, "oci" | "consoles">
   readonly facts: OciRuntime["Service"]["facts"]
+  /** How the one in use is called. */
+  readonly program: Effect.Effect<ReadOnlyProgram.Program, RuntimeMissing>
   readonly candidates: OciRuntime["Service"]["candidates"]
   readonly concurrency: number
   /** What is done ahead of a call; while another one is under way there is no need. */
@@ -104,7 +107,8 @@ export const make = Effect.fnUntraced(function* ({
   facts,
   files,
   paths,
-  processes
+  processes,
+  program
 }: Where): Effect.fn.Return<OciRuntime["Service"], FileFailed> {
   const calls = Semaphore.makeUnsafe(concurrency)
   let underWay = 0
@@ -120,8 +124,12 @@ export const make = Effect.fnUntraced(function* ({
     Effect.gen(function* () {
       const state = `${paths.oci}/${id}`
       if (yield* exists(state)) {
-        const deletion = Effect.flatMap(facts, ({ path }) =>
-          processes.run({ label: `delete:${id}`, argv: [path, "--root", paths.oci, "delete", "--force", id] })
+        const deletion = Effect.flatMap(program, ({ environment, path }) =>
+          processes.run({
+            label: `delete:${id}`,
+            argv: [path, "--root", paths.oci, "delete", "--force", id],
+            environment
+          })
         )
         yield* Effect.ignore(Effect.timeout(deletion, DEADLINE))
       }
@@ -183,7 +191,7 @@ export const make = Effect.fnUntraced(function* ({
     stdio: Pick<SpawnRequest, "stdin" | "stdout">,
     terminal: boolean
   ) =>
-    Effect.flatMap(facts, ({ name, path }) =>
+    Effect.flatMap(program, ({ environment, name, path }) =>
       calls.withPermit(
         Effect.uninterruptibleMask((restore) =>
           Effect.gen(function* () {
@@ -205,6 +213,7 @@ export const make = Effect.fnUntraced(function* ({
                   making.pidFile,
                   ...rest
                 ],
+                environment,
                 ...(terminal ? { stdin: console, stdout: console } : stdio),
                 stderr: { _tag: "Stream" }
               })
@@ -255,10 +264,11 @@ export const make = Effect.fnUntraced(function* ({
   }
 
   const control: OciRuntime["Service"]["control"] = (command, id, input) =>
-    Effect.flatMap(facts, ({ name, path }) =>
+    Effect.flatMap(program, ({ environment, name, path }) =>
       processes
         .run({
           label: `${command}:${id}`,
+          environment,
           argv: [path, "--root", paths.oci, command, ...(input === undefined ? [] : ["--resources", "-"]), id],
           ...(input === undefined ? {} : { stdin: Buffer.from(input) })
         })
@@ -354,6 +364,7 @@ const ofHost = Effect.fnUntraced(function* (options: Options) {
       cgroups,
       paths,
       facts,
+      program: yield* ReadOnlyProgram.make(processes, facts, paths.program),
       candidates: surveyed,
       concurrency: options.concurrency ?? availableParallelism() * 2,
       announce: yield* GracePeriod.make(cgroups.layout)

@@ -15,6 +15,8 @@ import { basename, dirname, join, resolve } from "node:path"
 export interface RuntimePaths {
   /** State of the OCI runtime (`--root`). */
   readonly oci: string
+  /** Its program, where it is mounted for it. */
+  readonly program: string
   /** One directory per run, with its `config.json`. */
   readonly bundles: string
   /** Sockets on which terminals are handed over; short, as their paths may have 107 bytes. */
@@ -62,6 +64,7 @@ export const make = (directory: string, logs: string): RuntimePaths => {
   const absolute = realPath(directory)
   return {
     oci: join(absolute, "oci"),
+    program: join(absolute, "program"),
     bundles: join(absolute, "bundles"),
     consoles: join(absolute, "tty"),
     networks: join(absolute, "networks"),

@@ -4,7 +4,7 @@ import type { ErrorStdio, FileStdio, InputStdio, OutputStdio, RlimitEntry, Spawn
 import type { Rlimit, SpawnRequest, Stdio } from "./Processes.ts"
 
 /** What a program gets when the request names no environment. */
-const defaultEnvironment = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" }
+export const defaultEnvironment = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" }
 
 /** RLIMIT_*, in the order of their numbers (asm-generic/resource.h). */
 const rlimitResources = [

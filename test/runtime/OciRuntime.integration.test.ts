@@ -12,8 +12,11 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   realpathSync,
+  renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync
 } from "node:fs"
@@ -153,6 +156,43 @@ const withRuntime = <A, E>(
     )
     return yield* Effect.andThen(test(state), nothingLeft(state)).pipe(Effect.provide(layer))
   }).pipe(Effect.scoped)
+
+describe("crun", () => {
+  it.live("is called from a mount that nobody can write to; another one at its path is called from then on", () =>
+    Effect.gen(function* () {
+      const own = yield* stateDirectory
+      const path = join(own, "crun")
+      copyFileSync("/usr/bin/crun", path)
+      yield* withRuntime([path], (state) =>
+        Effect.gen(function* () {
+          const { taprootPid } = (yield* Processes).hello
+          const { program } = RuntimePaths.make(join(state, "runtime"), "")
+          const target = (place: string) => join(program, place, "crun")
+          const mounted = (place: string) => `/proc/${taprootPid}/root${target(place)}`
+          let runs = 0
+          const run = Effect.gen(function* () {
+            const said = yield* runToEnd(yield* prepare(state, `again-${++runs}`, { command: ["/bin/hostname"] }))
+            assert.strictEqual(said.output, "inside\n", said.errors)
+          })
+          yield* run
+          assert.strictEqual(statSync(mounted("1")).ino, statSync(path).ino)
+          assert.throws(() => writeFileSync(mounted("1"), "something else"), /EROFS|ETXTBSY/)
+          const line = readFileSync(`/proc/${taprootPid}/mountinfo`, "utf8")
+            .split("\n")
+            .find((mount) => mount.includes(` ${target("1")} `))
+          assert.match(line?.split(" ")[5] ?? "", /^ro/)
+          copyFileSync("/usr/bin/crun", `${path}.new`)
+          renameSync(`${path}.new`, path)
+          const isTheNew = Effect.andThen(
+            run,
+            Effect.sync(() => existsSync(mounted("2")) && statSync(mounted("2")).ino === statSync(path).ino)
+          )
+          yield* eventually("the new one is called", isTheNew)
+        })
+      )
+    }).pipe(Effect.scoped)
+  )
+})
 
 for (const name of ["crun", "runc"]) {
   describe(name, () => {

@@ -17,6 +17,7 @@ import * as Capabilities from "../Capabilities.ts"
 import { RootfsFailed } from "../ContainerExit.ts"
 import * as OciRuntimeLive from "../OciRuntimeLive.ts"
 import * as ProcessLimits from "../ProcessLimits.ts"
+import * as ReadOnlyProgram from "../ReadOnlyProgram.ts"
 import type { HostPaths } from "../HostPaths.ts"
 import type { Secrets } from "../Secrets.ts"
 import type { System } from "../System.ts"
@@ -26,8 +27,12 @@ import * as GuestRoots from "./GuestRoots.ts"
 
 const HOME = "/run/ironwood"
 
+/** Of what a guest says that its kernel is. */
+const LONGEST_RELEASE = 64
+
 const paths = { oci: `${HOME}/oci`, bundles: `${HOME}/bundles`, consoles: `${HOME}/tty`, cgroup: "/ironwood" }
 
+/** The system, and the release of its kernel as the guest says. */
 export const make = Effect.fnUntraced(function* (input: {
   readonly processes: Processes["Service"]
   readonly content: Content["Service"]
@@ -47,18 +52,29 @@ export const make = Effect.fnUntraced(function* (input: {
   const { broken, containers, content, gone, hostPaths, insert, isRenewed, processes, secrets, renew } = input
   const { files, like, own, readInRoot, removeTree } = yield* GuestFiles.make(processes, broken)
   const cgroups = yield* Cgroups.make(processes.hello.taprootPid, files)
-  const runtime = yield* OciRuntimeLive.make({
+  const crun = { name: "crun", version: "", path: "/usr/bin/crun", adjustments: [] }
+  const making = OciRuntimeLive.make({
     processes,
     files,
     cgroups,
     paths,
-    facts: Effect.succeed({ name: "crun", version: "", path: "/usr/bin/crun", adjustments: [] }),
+    facts: Effect.succeed(crun),
+    program: Effect.succeed(ReadOnlyProgram.asItIs(crun)),
     candidates: Effect.succeed([]),
     concurrency: 2,
     announce: Effect.void
   })
   const roots = GuestRoots.make({ processes, files, like, own, removeTree, insert, renew, containers })
-  const threads = Number(yield* textOf(files, "/proc/sys/kernel/threads-max"))
+  // each answer takes its time
+  const [runtime, most, release] = yield* Effect.all(
+    [
+      making,
+      textOf(files, "/proc/sys/kernel/threads-max"),
+      Effect.orElseSucceed(textOf(files, "/proc/sys/kernel/osrelease"), () => "")
+    ],
+    { concurrency: "unbounded" }
+  )
+  const threads = Number(most)
   const system: System = {
     processes,
     files,
@@ -101,5 +117,5 @@ export const make = Effect.fnUntraced(function* (input: {
     gone,
     isRenewed
   }
-  return system
+  return { system, kernel: release.trim().slice(0, LONGEST_RELEASE) }
 })
