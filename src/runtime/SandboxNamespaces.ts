@@ -16,6 +16,7 @@
 import * as Effect from "effect/Effect"
 import * as fs from "node:fs/promises"
 import { hostname } from "node:os"
+import * as Files from "../storage/Files.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
 import type { Process } from "../taproot/Processes.ts"
 import * as MountPoints from "./MountPoints.ts"
@@ -23,7 +24,6 @@ import type { PidNamespaceFailure, PidNamespaces } from "./PidNamespaces.ts"
 import type { SandboxRecord } from "./Records.ts"
 import type { RuntimePaths } from "./RuntimePaths.ts"
 import type * as RuntimeSpec from "./RuntimeSpec.ts"
-import type { SandboxSpec } from "./SandboxSpec.ts"
 import type { UserNamespaces } from "./UserNamespaces.ts"
 import type { UserNetworks } from "./UserNetworks.ts"
 
@@ -51,14 +51,6 @@ export interface SandboxNamespaces {
 const kinds = ["net", "ipc"] as const
 type Kind = (typeof kinds)[number]
 
-const exists = (path: string) =>
-  Effect.promise(() =>
-    fs.access(path).then(
-      () => true,
-      () => false
-    )
-  )
-
 export const make = (
   points: MountPoints.MountPoints,
   pids: PidNamespaces,
@@ -78,7 +70,10 @@ export const make = (
         await fs.writeFile(target, "", { mode: 0o600 })
       })
       yield* points.mount({ source: `/proc/${pid}/ns/${kind}`, target, type: "", flags: MountPoints.flags.bind })
-    }).pipe(Effect.ignore)
+    }).pipe(
+      // see the traps: the next one makes another
+      Effect.ignore
+    )
 
   /** The directory that its containers have as `/dev/shm`; undefined when it cannot be had: then each has its own. */
   const memory = Effect.fnUntraced(function* (sandbox: string) {
@@ -93,22 +88,23 @@ export const make = (
     }).pipe(Effect.orElseSucceed(() => undefined))
   })
 
-  const hostFiles = Effect.map(Effect.filter(["/etc/resolv.conf", "/etc/hosts"], exists), (files) =>
+  const hostFiles = Effect.map(Effect.filter(["/etc/resolv.conf", "/etc/hosts"], Files.exists), (files) =>
     files.map((file) => ({ source: file, target: file }))
   )
 
   /** What each has alone, whatever is shared. */
-  const own = Effect.fnUntraced(function* (spec: SandboxSpec, container: string) {
+  const own = Effect.fnUntraced(function* (sandbox: SandboxRecord, container: string) {
+    const { spec } = sandbox
     if (spec.network === "host") return { hostname: hostname(), hostFiles: yield* hostFiles }
     const own = spec.hostname ?? container
-    return { hostname: own, hostFiles: spec.network === "user" ? yield* userNetworks.files(spec.name, own) : [] }
+    return { hostname: own, hostFiles: spec.network === "user" ? yield* userNetworks.files(sandbox, own) : [] }
   })
 
   return {
     within: Effect.fnUntraced(function* (sandbox, container, start) {
       const { spec } = sandbox
       const { name, network } = spec
-      const inside = yield* own(spec, container)
+      const inside = yield* own(sandbox, container)
       // it is there before anything runs in it
       if (network === "user") yield* userNetworks.of(sandbox)
       if (sandbox.implicit) {

@@ -19,6 +19,7 @@ import { accessSync, constants } from "node:fs"
 import * as fs from "node:fs/promises"
 import type { Cgroups } from "../host/Cgroups.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
+import * as IdMap from "../taproot/IdMap.ts"
 import type { Process, Processes } from "../taproot/Processes.ts"
 import { connectTo } from "../taproot/SocketPath.ts"
 import type { MountPoints } from "./MountPoints.ts"
@@ -26,6 +27,7 @@ import { RuntimeFailed } from "./OciRuntime.ts"
 import type { SandboxRecord } from "./Records.ts"
 import type { RuntimePaths } from "./RuntimePaths.ts"
 import { listenerOf, type PublishedPort } from "./SandboxSpec.ts"
+import type { UserNamespaces } from "./UserNamespaces.ts"
 
 export interface UserNetworks {
   /** Why this host can have none, with what to do; undefined: it can. */
@@ -36,7 +38,7 @@ export interface UserNetworks {
   readonly namespaceOf: (sandbox: string) => string
   /** What its containers have of their own in `/etc`. */
   readonly files: (
-    sandbox: string,
+    sandbox: SandboxRecord,
     hostname: string
   ) => Effect.Effect<ReadonlyArray<{ readonly source: string; readonly target: string }>, RuntimeFailed>
   /** Ends it. The namespace stays with the sandbox. Fine when there is none. */
@@ -110,20 +112,30 @@ export const make = (
   processes: Processes["Service"],
   cgroups: Cgroups["Service"],
   points: MountPoints,
+  users: UserNamespaces,
   paths: RuntimePaths
 ): UserNetworks => {
   const locks = KeyedLock.make()
   const program = PROGRAM.find(isExecutable)
   const directoryOf = (sandbox: string) => `${paths.userNetworks}/${sandbox}`
-  const namespaceOf = (sandbox: string) => `${paths.networks}/${sandbox}`
   /** With a dot, which no run has in its name. In a cgroup of its sandbox it is found also when its taproot is gone. */
   const runOf = (sandbox: string) => `${sandbox}.network`
   const cgroupOf = (sandbox: string) => `${paths.cgroup}/${sandbox}/${runOf(sandbox)}`
+  /** Users who are nobody on the host find the way to it. */
+  const openOf = (sandbox: string) => `${paths.open}/${runOf(sandbox)}`
+  const namespaceOf = (sandbox: string) => `${paths.networks}/${sandbox}`
+  const removeFiles = (sandbox: string) =>
+    Effect.promise(async () => {
+      for (const directory of [directoryOf(sandbox), openOf(sandbox)]) {
+        await fs.rm(directory, { recursive: true, force: true })
+      }
+      await fs.rmdir(paths.open).catch(() => undefined)
+    })
   /** Those whose ports this brain has seen to. */
   const complete = new Set<Process>()
 
   /** An empty network namespace, kept on a file. */
-  const pin = Effect.fnUntraced(function* (sandbox: string) {
+  const pin = Effect.fnUntraced(function* (sandbox: string, users: IdMap.UserNamespace | undefined) {
     const target = namespaceOf(sandbox)
     if (yield* points.isMounted(target)) return
     yield* Effect.tryPromise({
@@ -133,12 +145,9 @@ export const make = (
       },
       catch: (cause) => failed("has no place", String(cause))
     })
-    const made = yield* processes
-      .run({ label: "unshare", argv: ["unshare", `--net=${target}`, "true"] })
-      .pipe(Effect.mapError(({ message }) => failed("could not be made", message)))
-    if (!(yield* points.isMounted(target))) {
-      return yield* failed("could not be made", Buffer.from(made.stderr).toString())
-    }
+    yield* Effect.mapError(IdMap.makeNetwork(processes, { path: target, users }), ({ message }) =>
+      failed("could not be made", message)
+    )
   })
 
   const lastWords = (sandbox: string) =>
@@ -210,9 +219,9 @@ export const make = (
     )
   }
 
-  const start = Effect.fnUntraced(function* (sandbox: string) {
+  const start = Effect.fnUntraced(function* (sandbox: string, users: IdMap.UserNamespace | undefined) {
     if (program === undefined) return yield* failed("cannot be had", lacking)
-    yield* pin(sandbox)
+    yield* pin(sandbox, users)
     const directory = directoryOf(sandbox)
     yield* Effect.tryPromise({
       try: async () => {
@@ -229,6 +238,7 @@ export const make = (
         argv: [
           program,
           "--netns-type=path",
+          ...(users === undefined ? [] : [`--userns-path=${users.path}`]),
           "--configure",
           "--mtu=65520",
           "--disable-host-loopback",
@@ -256,24 +266,26 @@ export const make = (
   return {
     lacking,
     namespaceOf,
-    of: ({ spec: { name, ports } }) =>
-      locks.withLock(name)(
+    of: (sandbox) => {
+      const { name, ports } = sandbox.spec
+      return locks.withLock(name)(
         Effect.gen(function* () {
-          const process = (yield* find(name)) ?? (yield* start(name))
+          const process = (yield* find(name)) ?? (yield* start(name, yield* users.of(sandbox)))
           if (complete.has(process)) return process
           // one without its ports is as good as none
           yield* Effect.onError(publish(`${directoryOf(name)}/${SOCKET}`, ports), () => end(process))
           complete.add(process)
           return process
         })
-      ),
-    files: (sandbox, hostname) =>
+      )
+    },
+    files: ({ firstUser, spec }, hostname) =>
       Effect.tryPromise({
         try: async () => {
-          const directory = directoryOf(sandbox)
+          const directory = firstUser === undefined ? directoryOf(spec.name) : openOf(spec.name)
           const names = `${directory}/resolv.conf`
           const hosts = `${directory}/hosts`
-          await fs.mkdir(directory, { recursive: true, mode: 0o700 })
+          await fs.mkdir(directory, { recursive: true, mode: 0o711 })
           await fs.writeFile(names, `nameserver ${NAMES}\n`)
           await fs.writeFile(hosts, `127.0.0.1 localhost\n::1 localhost\n${ADDRESS} ${hostname}\n`)
           return [
@@ -288,7 +300,7 @@ export const make = (
         Effect.gen(function* () {
           const process = yield* find(sandbox)
           if (process !== undefined) yield* end(process)
-          yield* Effect.promise(() => fs.rm(directoryOf(sandbox), { recursive: true, force: true }))
+          yield* removeFiles(sandbox)
         })
       ),
     reconcile: Effect.fnUntraced(function* (sandboxes) {
@@ -300,7 +312,7 @@ export const make = (
       }
       for (const name of yield* Effect.promise(() => fs.readdir(paths.userNetworks).catch((): Array<string> => []))) {
         if (sandboxes.has(name)) continue
-        yield* Effect.promise(() => fs.rm(directoryOf(name), { recursive: true, force: true }))
+        yield* removeFiles(name)
       }
       return live
     })

@@ -1,5 +1,5 @@
 /**
- * User namespaces and mounts that are seen through them, made by the program `idmap` that comes with taproot (see its source), in
+ * User namespaces, mounts that are seen through them and networks that belong to them, made by the program `idmap` that comes with taproot (see its source), in
  * taproot's mount namespace.
  */
 import * as Effect from "effect/Effect"
@@ -57,6 +57,12 @@ export const makeNamespace = (
   processes: Processes["Service"],
   { first, path }: UserNamespace
 ): Effect.Effect<void, IdMapFailed> => call(processes, path, ["space", path, String(first), String(COUNT)])
+
+/** Makes a network namespace that belongs to `users` (undefined: to the host), kept by the file `path`, which is there and empty. */
+export const makeNetwork = (
+  processes: Processes["Service"],
+  { path, users }: { readonly path: string; readonly users: UserNamespace | undefined }
+): Effect.Effect<void, IdMapFailed> => call(processes, path, ["network", users?.path ?? "-", path])
 
 /** Mounts `source` at `target` as the namespace sees ids; `namespace` undefined: as everybody does. */
 export const mount = (

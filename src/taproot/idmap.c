@@ -1,8 +1,9 @@
 /*
- * User namespaces, and mounts seen through them; called by the brain, through taproot, whose mount namespace it works in.
+ * User namespaces, and mounts seen through them and networks that belong to them; called by the brain, through taproot, whose mount namespace it works in.
  *
  * idmap space FILE FIRST COUNT          makes a user namespace whose users and groups 0 to COUNT-1 are FIRST and up on this host, and
  *                                       mounts it on FILE, which keeps it: no process of its own does
+ * idmap network SPACE|- FILE           makes a network namespace that belongs to that user namespace (-: the host's), and mounts it on FILE
  * idmap mount SPACE|- SOURCE TARGET [OPTION]...
  *                                       mounts the directory or file SOURCE at TARGET so that what belongs to root on the disk belongs to
  *                                       root of that user namespace (SPACE: a file of the first kind; -: nothing is mapped).
@@ -46,7 +47,7 @@ static _Noreturn void fail(int code, const char *what)
 
 static _Noreturn void usage(void)
 {
-    fprintf(stderr, "usage: idmap space FILE FIRST COUNT | idmap mount SPACE|- SOURCE TARGET [ro|nosuid|nodev|noexec]...\n");
+    fprintf(stderr, "usage: idmap space FILE FIRST COUNT | idmap network SPACE|- FILE | idmap mount SPACE|- SOURCE TARGET [ro|nosuid|nodev|noexec]...\n");
     exit(USAGE);
 }
 
@@ -60,7 +61,15 @@ static void write_map(pid_t process, const char *name, const char *line)
     close(file);
 }
 
-static int make_space(const char *file, const char *first, const char *count)
+static int open_space(const char *space)
+{
+    const int opened = open(space, O_RDONLY | O_CLOEXEC);
+    if (opened < 0) fail(OTHER, "the user namespace");
+    return opened;
+}
+
+/* A process in a new namespace of this kind, within the user namespace of `space` (-: ours); ends the program if there is none. */
+static pid_t settle(const char *space, int kind, const char *what)
 {
     int made[2];
     if (pipe2(made, O_CLOEXEC) != 0) fail(OTHER, "pipe");
@@ -69,27 +78,44 @@ static int make_space(const char *file, const char *first, const char *count)
     if (child == 0) {
         /* whoever is alone already when it asks for that signal finds nobody to write to */
         close(made[0]);
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (unshare(CLONE_NEWUSER) != 0) fail(UNMAPPABLE, "making a user namespace");
+        if (strcmp(space, "-") != 0 && setns(open_space(space), CLONE_NEWUSER) != 0) fail(OTHER, "the user namespace");
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* setns(2) and exec forget it */
+        if (unshare(kind) != 0) fail(UNMAPPABLE, what);
         if (write(made[1], "", 1) == 1) pause();
         _exit(OTHER);
     }
     close(made[1]);
     char byte;
-    int status = 0;
-    if (read(made[0], &byte, 1) != 1) { /* it has said why */
-        waitpid(child, &status, 0);
-        return WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : OTHER;
-    }
+    if (read(made[0], &byte, 1) == 1) return child;
+    int status = 0; /* it has said why */
+    waitpid(child, &status, 0);
+    exit(WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : OTHER);
+}
+
+/* Mounts its namespace on the file, which keeps it, and lets the process go. */
+static int keep(pid_t settler, const char *name, const char *file)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/ns/%s", settler, name);
+    if (mount(path, file, NULL, MS_BIND, NULL) != 0) fail(OTHER, "keeping the namespace");
+    kill(settler, SIGKILL);
+    waitpid(settler, NULL, 0);
+    return 0;
+}
+
+static int make_space(const char *file, const char *first, const char *count)
+{
+    const pid_t settler = settle("-", CLONE_NEWUSER, "making a user namespace");
     char text[64];
     snprintf(text, sizeof text, "0 %s %s\n", first, count);
-    write_map(child, "uid_map", text);
-    write_map(child, "gid_map", text);
-    snprintf(text, sizeof text, "/proc/%d/ns/user", child);
-    if (mount(text, file, NULL, MS_BIND, NULL) != 0) fail(OTHER, "keeping the user namespace");
-    kill(child, SIGKILL);
-    waitpid(child, &status, 0);
-    return 0;
+    write_map(settler, "uid_map", text);
+    write_map(settler, "gid_map", text);
+    return keep(settler, "user", file);
+}
+
+static int make_network(const char *space, const char *file)
+{
+    return keep(settle(space, CLONE_NEWNET, "making a network namespace"), "net", file);
 }
 
 static uint64_t attribute(const char *word)
@@ -108,10 +134,8 @@ static int mount_mapped(const char *space, const char *source, const char *targe
     struct attributes wanted = {0};
     for (; *options; options++) wanted.set |= attribute(*options);
     if (strcmp(space, "-") != 0) {
-        const int opened = open(space, O_RDONLY | O_CLOEXEC);
-        if (opened < 0) fail(OTHER, "the user namespace");
         wanted.set |= ATTR_IDMAP;
-        wanted.space = (uint64_t)opened;
+        wanted.space = (uint64_t)open_space(space);
     }
     const int tree = (int)syscall(CALL_OPEN_TREE, AT_FDCWD, source, TREE_CLONE | O_CLOEXEC);
     if (tree < 0) fail(OTHER, source);
@@ -124,6 +148,7 @@ static int mount_mapped(const char *space, const char *source, const char *targe
 int main(int count, char **words)
 {
     if (count == 5 && strcmp(words[1], "space") == 0) return make_space(words[2], words[3], words[4]);
+    if (count == 4 && strcmp(words[1], "network") == 0) return make_network(words[2], words[3]);
     if (count >= 5 && strcmp(words[1], "mount") == 0) return mount_mapped(words[2], words[3], words[4], words + 5);
     usage();
 }

@@ -11,6 +11,7 @@ import { connect, createServer, type Server } from "node:net"
 import { join } from "node:path"
 import { type Containers } from "../../src/runtime/Containers.ts"
 import { decodeSandboxSpec } from "../../src/runtime/ContainerSpec.ts"
+import * as RuntimePaths from "../../src/runtime/RuntimePaths.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
 import { eventually } from "../support/eventually.ts"
 import * as Taproot from "../support/taproot.ts"
@@ -102,6 +103,27 @@ describe("a network in user mode", () => {
     )
   )
 
+  it.live("belongs to the users of its sandbox, where that has users of its own", () =>
+    withContainers(({ containers, state }) =>
+      Effect.gen(function* () {
+        const port = yield* freePort
+        const { firstUser } = yield* makeSandbox(containers, { ports: ports(port), userNamespace: "private" })
+        assert.isDefined(firstUser)
+        yield* create(containers, {
+          name: "web",
+          sandbox: "pod",
+          command: shell("head -n 1 /proc/self/uid_map; cat /etc/resolv.conf; nc -l -p 80 -e /bin/echo mine")
+        })
+        yield* hears(port, "mine\n")
+        const text = yield* logText(containers, "web")
+        assert.match(text, new RegExp(`^\\s+0\\s+${firstUser}\\s+65536\nnameserver 10.0.2.3\n`))
+        yield* containers.remove("web", { force: true })
+        yield* containers.removeSandbox("pod")
+        assert.isFalse(existsSync(`/run${RuntimePaths.cgroupOf(state)}`))
+      })
+    )
+  )
+
   it.live("comes again when what makes it dies, and its containers run on", () =>
     withContainers(({ containers }) =>
       Effect.gen(function* () {
@@ -133,7 +155,7 @@ describe("a network in user mode", () => {
           /ports\[0\]\.hostPort.*sandbox pod has 127\.0\.0\.1:\d+\/tcp already/
         )
         assert.match(yield* problems({ network: "none", ports: ports(1) }), /ports.*network: user/)
-        assert.match(yield* problems({ userNamespace: "private" }), /network.*users of its own/)
+        assert.match(yield* problems({ isolation: "microvm" }), /network.*a microVM cannot have/)
         assert.match(yield* problems({ ports: [...ports(2), ...ports(2)] }), /ports\[1\]\.hostPort.*it has/)
         yield* create(containers, { name: "web", sandbox: "pod", command: greeter("hello") })
         const { lastExit } = yield* until(containers, "web", ({ state }) => state === "backing-off")
