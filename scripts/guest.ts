@@ -20,10 +20,9 @@ import { libraryEntries } from "./image/Libraries.ts"
 const checkout = join(dirname(fileURLToPath(import.meta.url)), "..")
 const build = join(checkout, "build")
 
-/** Of the hypervisor, and for the root file systems of containers; those that a kernel has built in are not there. */
+/** Of the hypervisor, whose machine has no PCI, and for the root file systems of containers; those that a kernel has built in are not there. */
 const guestModules: ReadonlyArray<string> = [
   "virtio_mmio",
-  "virtio_pci",
   "virtio_console",
   "virtio_blk",
   "virtio_rng",

@@ -7,11 +7,11 @@
  * - QEMU looks for its firmware and its modules beside where it is itself: all of it lies as in Debian.
  * - Of files that the rest of the system has, too, these are the ones that count: the lists of modules name those of both.
  */
-import { lstatSync, readFileSync, readlinkSync } from "node:fs"
+import { readFileSync } from "node:fs"
 import { join } from "node:path"
-import { type CpioEntry, file, link } from "./Cpio.ts"
+import { type CpioEntry, file } from "./Cpio.ts"
 import { type Kernel, moduleFiles } from "./Kernel.ts"
-import { libraryEntries, pathOf } from "./Libraries.ts"
+import { copyOf, libraryEntries, pathOf } from "./Libraries.ts"
 
 /** Loaded at the start: without it nothing can be given to `vfio-pci`. */
 export const loadedModules: ReadonlyArray<string> = ["vfio_iommu_type1"]
@@ -46,10 +46,6 @@ const firmware: ReadonlyArray<string> = [
 /** What else the brain runs for virtual machines alone: they pack the disks of microVMs. */
 const programs: ReadonlyArray<string> = ["tar2sqfs", "mkfifo"]
 
-/** A file as it is here: a link as a link. */
-const copied = (path: string): CpioEntry =>
-  lstatSync(path).isSymbolicLink() ? link(path.slice(1), readlinkSync(path)) : file(path.slice(1), readFileSync(path))
-
 /** What an image has besides `system`. `guest`: where `scripts/guest.ts` has made the guest. */
 export const hypervisor = (
   { modules, release }: Kernel,
@@ -57,12 +53,13 @@ export const hypervisor = (
   system: ReadonlyArray<CpioEntry>
 ): ReadonlyArray<CpioEntry> => {
   const there = new Set(system.map(({ path }) => path))
+  const files = [emulation, ...firmware].map((path) => copyOf(path, "--boot"))
   const copies = [emulator, ...programs].map((name) => ({ name, path: pathOf(name, "--boot") }))
   const carried = moduleFiles(modules, [...loadedModules, ...carriedModules])
   return [
     ...copies.map(({ name, path }) => file(`usr/bin/${name}`, readFileSync(path), 0o755)),
     ...libraryEntries([...copies.map(({ path }) => path), emulation]),
-    ...[emulation, ...firmware].map(copied),
+    ...files,
     ...["guest.json", "initramfs.img", "vmlinuz"].map((name) =>
       file(`usr/lib/ironwood/guest/${name}`, readFileSync(join(guest, name)))
     ),

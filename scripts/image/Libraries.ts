@@ -2,9 +2,9 @@
  * Programs of this system that an image has, and the shared libraries that they need to run elsewhere: what `ldd` says, links
  * followed.
  */
-import { existsSync, readFileSync, realpathSync } from "node:fs"
+import { existsSync, lstatSync, readFileSync, readlinkSync, realpathSync } from "node:fs"
 import { join } from "node:path"
-import { type CpioEntry, file } from "./Cpio.ts"
+import { type CpioEntry, file, link } from "./Cpio.ts"
 import { ImageFailed, run } from "./Kernel.ts"
 
 export interface Library {
@@ -14,15 +14,25 @@ export interface Library {
   readonly file: string
 }
 
-/** Where a program of this system is, links followed. `setup`: what `scripts/setup` is given to install it. */
-export const pathOf = (program: string, setup: "--image" | "--boot" = "--image"): string => {
+/** What of `scripts/setup` installs what an image is made of. */
+export type Setup = "--image" | "--boot"
+
+const missing = (what: string, setup: Setup): ImageFailed =>
+  new ImageFailed(`${what} is missing here; run scripts/setup ${setup}, which installs what such images are made of`)
+
+/** Where a program of this system is, links followed. */
+export const pathOf = (program: string, setup: Setup = "--image"): string => {
   const found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map((folder) => join(folder, program)).find(existsSync)
-  if (found === undefined) {
-    throw new ImageFailed(
-      `${program} is missing here; run scripts/setup ${setup}, which installs what such images are made of`
-    )
-  }
+  if (found === undefined) throw missing(program, setup)
   return realpathSync(found)
+}
+
+/** A file of this system, as it is here: a link as a link. */
+export const copyOf = (path: string, setup: Setup): CpioEntry => {
+  if (!existsSync(path)) throw missing(path, setup)
+  return lstatSync(path).isSymbolicLink()
+    ? link(path.slice(1), readlinkSync(path))
+    : file(path.slice(1), readFileSync(path))
 }
 
 /** All libraries of the programs, the loader included, each once. */

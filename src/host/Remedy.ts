@@ -12,8 +12,11 @@ const osRelease = (): string => {
   }
 }
 
-/** Of what makes virtual machines. `elsewhere`: what to do on a host of another kind. `system`: os-release(5) of this one. */
+/** Whether this host booted into Ironwood. `system`: its os-release(5). */
+export const isImage = (system = osRelease()): boolean => /^ID=ironwood$/m.test(system)
+
+/** Of what makes virtual machines. `elsewhere`: what to do on a host of another kind. */
 export const ofHypervisor = (elsewhere: string, system = osRelease()): string =>
-  /^ID=ironwood$/m.test(system)
+  isImage(system)
     ? "this image has no hypervisor: boot one that was made with `npm run image -- --hypervisor`"
     : elsewhere

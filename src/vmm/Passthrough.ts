@@ -8,6 +8,7 @@
 import * as Effect from "effect/Effect"
 import * as fs from "node:fs/promises"
 import { basename, join } from "node:path"
+import * as Remedy from "../host/Remedy.ts"
 
 /** What a device's IOMMU group is called: `/dev/vfio/<group>` is what the hypervisor opens. */
 export type Group = string
@@ -16,9 +17,20 @@ const BRIDGE = /^0x0604/
 
 const linkName = (path: string): Promise<string | undefined> => fs.readlink(path).then(basename, () => undefined)
 
-const bindHint = (address: string): string =>
-  `echo vfio-pci > /sys/bus/pci/devices/${address}/driver_override; ` +
-  `echo ${address} > /sys/bus/pci/devices/${address}/driver/unbind; echo ${address} > /sys/bus/pci/drivers_probe`
+/** What a person does about it; `ids`: of the device, like `8086:1572`. */
+const bindHint = (address: string, ids: string): string =>
+  Remedy.isImage()
+    ? `name it in the machine config, kernel: { modules: [{ name: vfio-pci, parameters: { ids: "${ids}" } }] }; a driver ` +
+      "of the image that has it keeps it"
+    : `echo vfio-pci > /sys/bus/pci/devices/${address}/driver_override; ` +
+      `echo ${address} > /sys/bus/pci/devices/${address}/driver/unbind; echo ${address} > /sys/bus/pci/drivers_probe`
+
+const idsOf = async (place: string): Promise<string> => {
+  const [vendor, device] = await Promise.all(
+    ["vendor", "device"].map((name) => fs.readFile(join(place, name), "utf8").catch(() => ""))
+  )
+  return [vendor, device].map((text = "") => text.trim().replace(/^0x/, "")).join(":")
+}
 
 /** Fails with what is wrong; `root` is where this host's `/sys` is. */
 export const inspect = (address: string, root = "/sys"): Effect.Effect<Group, string> =>
@@ -46,11 +58,12 @@ export const inspect = (address: string, root = "/sys"): Effect.Effect<Group, st
       if (driver === "vfio-pci") continue
       const kind = yield* Effect.promise(() => fs.readFile(join(place, "class"), "utf8").catch(() => ""))
       if (member !== address && (driver === undefined || BRIDGE.test(kind))) continue
+      const hint = bindHint(member, yield* Effect.promise(() => idsOf(place)))
       const whose = driver === undefined ? "has no driver" : `is the host's (${driver})`
       return yield* Effect.fail(
         member === address
-          ? `it ${whose}; give it up: ${bindHint(address)}`
-          : `${member}, of the same IOMMU group ${group}, ${whose}; give that up, too: ${bindHint(member)}`
+          ? `it ${whose}; give it up: ${hint}`
+          : `${member}, of the same IOMMU group ${group}, ${whose}; give that up, too: ${hint}`
       )
     }
     return group

@@ -178,6 +178,13 @@ watchdog: { timeoutSeconds: 45 }
         const applied = yield* machine.apply(hello)
         assert.strictEqual(applied.code, 0, applied.stderr)
         const pid = yield* containerPid(machine)
+        // a directory of the image is copied into a fresh volume by a program of the machine's own
+        yield* machine.run("run", "--rm", "--volume", "filled:/bin", "hello", "true")
+        // there is no hypervisor on it, and nothing that could be installed
+        const refused = yield* machine.try("vm", "create", "web")
+        assert.include(refused.stderr, "boot one that was made with `npm run image -- --hypervisor`")
+        const { stderr } = yield* machine.try("run", "--isolation", "microvm", "hello", "true")
+        assert.include(stderr, "boot one that was made with `npm run image -- --hypervisor`")
 
         for (const failure of ["KILL", "OUT_OF_MEMORY", "HANG"] as const) {
           const { brainStarts: before } = yield* machine.json(Version, "version")

@@ -30,8 +30,12 @@ import * as GuestRoots from "./GuestRoots.ts"
 
 const HOME = "/run/ironwood"
 
+/** Of what a guest says that its kernel is. */
+const LONGEST_RELEASE = 64
+
 const paths = { oci: `${HOME}/oci`, bundles: `${HOME}/bundles`, consoles: `${HOME}/tty`, cgroup: "/ironwood" }
 
+/** The system, and the release of its kernel as the guest says. */
 export const make = Effect.fnUntraced(function* (input: {
   readonly processes: Processes["Service"]
   readonly content: Content["Service"]
@@ -52,7 +56,7 @@ export const make = Effect.fnUntraced(function* (input: {
   const { files, like, own, readInRoot, removeTree } = yield* GuestFiles.make(processes, broken)
   const cgroups = yield* Cgroups.make(processes.hello.taprootPid, files)
   const crun = { name: "crun", version: "", path: "/usr/bin/crun", adjustments: [] }
-  const runtime = yield* OciRuntimeLive.make({
+  const making = OciRuntimeLive.make({
     processes,
     files,
     cgroups,
@@ -64,7 +68,16 @@ export const make = Effect.fnUntraced(function* (input: {
     announce: Effect.void
   })
   const roots = GuestRoots.make({ processes, files, like, own, removeTree, insert, renew, containers })
-  const threads = Number(yield* textOf(files, "/proc/sys/kernel/threads-max"))
+  // each answer takes its time
+  const [runtime, most, release] = yield* Effect.all(
+    [
+      making,
+      textOf(files, "/proc/sys/kernel/threads-max"),
+      Effect.orElseSucceed(textOf(files, "/proc/sys/kernel/osrelease"), () => "")
+    ],
+    { concurrency: "unbounded" }
+  )
+  const threads = Number(most)
   const system: System = {
     processes,
     files,
@@ -123,5 +136,5 @@ export const make = Effect.fnUntraced(function* (input: {
     gone,
     isRenewed
   }
-  return system
+  return { system, kernel: release.trim().slice(0, LONGEST_RELEASE) }
 })
