@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 import * as fs from "node:fs/promises"
 import { parseMountInfo } from "../host/CgroupLayout.ts"
+import * as Files from "../storage/Files.ts"
 import type { MountFailed, MountRequest, Processes } from "../taproot/Processes.ts"
 
 export interface MountPoints {
@@ -30,13 +31,6 @@ export const make = (processes: Processes["Service"]): MountPoints => {
   const gate = Semaphore.makeUnsafe(AT_ONCE)
   const known = new Set<string>()
   const { taprootPid } = processes.hello
-  const exists = (path: string) =>
-    Effect.promise(() =>
-      fs.access(path).then(
-        () => true,
-        () => false
-      )
-    )
   return {
     isMounted: Effect.fnUntraced(function* (target) {
       if (known.has(target)) return true
@@ -50,7 +44,7 @@ export const make = (processes: Processes["Service"]): MountPoints => {
       Effect.tap(gate.withPermit(processes.mount(request)), () => Effect.sync(() => known.add(request.target))),
     remove: Effect.fnUntraced(function* (target) {
       known.delete(target)
-      if (!(yield* exists(target))) return
+      if (!(yield* Files.exists(target))) return
       yield* gate.withPermit(Effect.ignore(processes.unmount(target, MNT_DETACH)))
       // never what is in it: it may still be mounted
       yield* Effect.promise(() => fs.rmdir(target).catch(() => fs.rm(target, { force: true }).catch(() => undefined)))

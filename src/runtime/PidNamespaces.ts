@@ -9,6 +9,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as fs from "node:fs/promises"
+import * as Files from "../storage/Files.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
 import type { UserNamespace } from "../taproot/IdMap.ts"
 import type { Process, Processes } from "../taproot/Processes.ts"
@@ -108,12 +109,7 @@ export const make = (
       Effect.gen(function* () {
         const process = yield* find(sandbox)
         const request = requestOf(sandbox)
-        const isThere = yield* Effect.promise(() =>
-          fs.access(request.bundle).then(
-            () => true,
-            () => false
-          )
-        )
+        const isThere = yield* Files.exists(request.bundle)
         if (process === undefined && !isThere) return
         if (process !== undefined) yield* end(process)
         yield* clear(sandbox)

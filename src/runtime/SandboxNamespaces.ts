@@ -16,6 +16,7 @@
 import * as Effect from "effect/Effect"
 import * as fs from "node:fs/promises"
 import { hostname } from "node:os"
+import * as Files from "../storage/Files.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
 import type { Process } from "../taproot/Processes.ts"
 import * as MountPoints from "./MountPoints.ts"
@@ -50,14 +51,6 @@ export interface SandboxNamespaces {
 const kinds = ["net", "ipc"] as const
 type Kind = (typeof kinds)[number]
 
-const exists = (path: string) =>
-  Effect.promise(() =>
-    fs.access(path).then(
-      () => true,
-      () => false
-    )
-  )
-
 export const make = (
   points: MountPoints.MountPoints,
   pids: PidNamespaces,
@@ -77,7 +70,10 @@ export const make = (
         await fs.writeFile(target, "", { mode: 0o600 })
       })
       yield* points.mount({ source: `/proc/${pid}/ns/${kind}`, target, type: "", flags: MountPoints.flags.bind })
-    }).pipe(Effect.ignore)
+    }).pipe(
+      // see the traps: the next one makes another
+      Effect.ignore
+    )
 
   /** The directory that its containers have as `/dev/shm`; undefined when it cannot be had: then each has its own. */
   const memory = Effect.fnUntraced(function* (sandbox: string) {
@@ -92,7 +88,7 @@ export const make = (
     }).pipe(Effect.orElseSucceed(() => undefined))
   })
 
-  const hostFiles = Effect.map(Effect.filter(["/etc/resolv.conf", "/etc/hosts"], exists), (files) =>
+  const hostFiles = Effect.map(Effect.filter(["/etc/resolv.conf", "/etc/hosts"], Files.exists), (files) =>
     files.map((file) => ({ source: file, target: file }))
   )
 

@@ -48,6 +48,15 @@ export const makeDirectory = (directory: string): Effect.Effect<void, StorageFai
 export const remove = (file: string): Effect.Effect<void, StorageFailed> =>
   attempt("remove", file, () => fs.rm(file, { recursive: true, force: true, maxRetries: 2 }))
 
+/** Whether there is something that can be looked at. */
+export const exists = (path: string): Effect.Effect<boolean> =>
+  Effect.promise(() =>
+    fs.access(path).then(
+      () => true,
+      () => false
+    )
+  )
+
 export const rename = (from: string, to: string): Effect.Effect<void, StorageFailed> =>
   attempt("rename", to, () => fs.rename(from, to))
 

@@ -143,13 +143,6 @@ const make = Effect.fnUntraced(function* (directory: string) {
   const homeOf = (name: string) => join(directory, name)
   const dataOf = (name: string) => join(homeOf(name), "data")
   const diskOf = (name: string) => join(homeOf(name), "disk")
-  const isThere = (path: string) =>
-    Effect.promise(() =>
-      fs.access(path).then(
-        () => true,
-        () => false
-      )
-    )
 
   const usersOf = (name: string) =>
     Effect.map(
@@ -164,7 +157,7 @@ const make = Effect.fnUntraced(function* (directory: string) {
       uid,
       createdAt,
       path,
-      filled: yield* isThere(path),
+      filled: yield* Files.exists(path),
       users: yield* usersOf(name)
     }
     return volume
@@ -267,7 +260,7 @@ const make = Effect.fnUntraced(function* (directory: string) {
       holding([name])(
         Effect.gen(function* () {
           yield* find(name)
-          if (yield* isThere(dataOf(name))) return dataOf(name)
+          if (yield* Files.exists(dataOf(name))) return dataOf(name)
           const unfilled = `${dataOf(name)}.new`
           yield* Files.remove(unfilled)
           yield* Files.makeDirectory(directory)

@@ -22,6 +22,7 @@ enum {
     STACK = 65536,
     SLOW_MS = 400, /* for one entry: a line at 9600 baud takes a tenth */
     SLOW_IN_A_ROW = 3,
+    STUCK_MS = 5000, /* for one: no more of them are needed. With an emulated processor on a busy machine a line can take a minute */
     SILENT_MS = 60000,
     DRAIN_STEP_MS = 20,
     DRAIN_STEPS = 15,
@@ -50,20 +51,38 @@ static int console_level(void)
     return text[0] >= '0' && text[0] <= '9' ? text[0] - '0' : 0;
 }
 
-static void enter(const char *text, size_t length)
+/*
+ * Waits until the consoles have what is in the log: whoever reads this takes their lock. The kernel has one writer print for all,
+ * and who came last takes over from who printed before, like the brain when a link comes up; it would print for us for as long as we
+ * add to it, while our own writes are done at once.
+ */
+static void await_consoles(void)
 {
-    if (write(kernel_log, text, length) < 0) return; /* too long or no memory: nobody else could be told */
+    char names[64];
+    const int file = open("/sys/class/tty/console/active", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return; /* not mounted yet, or there is none */
+    if (read(file, names, sizeof names) < 0) names[0] = '\0';
+    close(file);
 }
 
-static void enter_word(const char *text)
+/* How long that took the consoles, in milliseconds. */
+static int64_t enter(const char *text, size_t length)
 {
-    enter(text, strlen(text));
+    const int64_t began = clock_ms();
+    if (write(kernel_log, text, length) < 0) return 0; /* too long or no memory: nobody else could be told */
+    await_consoles();
+    return clock_ms() - began;
+}
+
+static int64_t enter_word(const char *text)
+{
+    return enter(text, strlen(text));
 }
 
 /* The processor that prints does nothing else meanwhile, whoever it works for: the kernel shall print no more. */
 static void judge(int64_t took_ms)
 {
-    console.slow = took_ms >= SLOW_MS ? console.slow + 1 : 0;
+    console.slow = took_ms >= STUCK_MS ? SLOW_IN_A_ROW : took_ms >= SLOW_MS ? console.slow + 1 : 0;
     if (console.slow < SLOW_IN_A_ROW || console.level != 0) return;
     const int level = console_level();
     if (level <= SILENT) return;
@@ -80,9 +99,7 @@ static void try_again(void)
     console.level = 0;
     console.slow = SLOW_IN_A_ROW - 1; /* one is enough this time */
     if (console_level() == SILENT) klogctl(CONSOLE_LEVEL, NULL, level);
-    const int64_t began = clock_ms();
-    enter_word("<3>taproot: the console is tried again\n");
-    judge(clock_ms() - began);
+    judge(enter_word("<3>taproot: the console is tried again\n"));
 }
 
 /* ---- printing ---- */
@@ -100,11 +117,7 @@ static void print(const char *text, size_t length)
         memcpy(entry + head, text + at, line);
         entry[head + line] = '\n';
         try_again();
-        const int64_t began = clock_ms();
-        if (line > 0) {
-            enter(entry, head + line + 1);
-            judge(clock_ms() - began);
-        }
+        if (line > 0) judge(enter(entry, head + line + 1));
         at += line;
         if (at < length && text[at] == '\n') at++;
     }

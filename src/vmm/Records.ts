@@ -64,6 +64,12 @@ export const withWork = (record: VmRecord, work: Work | undefined): VmRecord => 
   return work === undefined ? rest : { ...rest, work }
 }
 
+/** The record with the life that a person has paused, or (nothing) with none. */
+export const withPaused = (record: VmRecord, life: string | undefined): VmRecord => {
+  const { paused: _, ...rest } = record
+  return life === undefined ? rest : { ...rest, paused: life }
+}
+
 /** In the order in which they were made. */
 export const byAge = (found: ReadonlyArray<StoredVm>): ReadonlyArray<StoredVm> =>
   found.toSorted((one, other) => one.createdAt - other.createdAt)

@@ -58,9 +58,12 @@ const make = Effect.gen(function* () {
           const { memory } = yield* memoryOf(run, "migrate")
           const life = { ...run.life, move: run.life.move + 1 }
           const work = { _tag: "Moving", from: run.process.label, to: VmPaths.label(name, life) } as const
-          const record = Records.withWork(value, work)
-          yield* records.update(name, ({ value }) => Records.withWork(value, work))
-          return { from: run, life, memory, paused: state === "paused", record }
+          const paused = state === "paused"
+          // a brain that died while it let the guest go on has left the mark
+          const moving = (value: Records.VmRecord) =>
+            Records.withWork(Records.withPaused(value, paused ? run.process.label : undefined), work)
+          yield* records.update(name, ({ value }) => moving(value))
+          return { from: run, life, memory, paused, record: moving(value) }
         })
       )
       const sent = from.devices.withPermit(

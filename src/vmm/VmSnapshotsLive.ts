@@ -200,10 +200,15 @@ const make = Effect.gen(function* () {
           if ((yield* names(name)).includes(snapshot)) return yield* new SnapshotAlreadyExists({ name, snapshot })
           const { run, state } = yield* Effect.provideContext(lifeFor(name, "snapshot"), context)
           const { memory } = yield* memoryOf(run, "snapshot")
+          const paused = state === "paused"
+          // a brain that died while it let the guest go on has left the mark
           yield* records.update(name, ({ value }) =>
-            Records.withWork(value, { _tag: "Saving", life: run.process.label })
+            Records.withWork(Records.withPaused(value, paused ? run.process.label : undefined), {
+              _tag: "Saving",
+              life: run.process.label
+            })
           )
-          return { record, run, memory, paused: state === "paused" }
+          return { record, run, memory, paused }
         })
       )
       return yield* write(record, snapshot, run, memory, paused).pipe(

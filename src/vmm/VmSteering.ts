@@ -92,10 +92,7 @@ export const make = Effect.fnUntraced(function* ({ find, get, stateOf }: VmStatu
 
   /** Commits that a life is paused, or (no label) that none is. */
   const remember = (name: string, paused: string | undefined) =>
-    records.update(name, ({ value }) => {
-      const { paused: _, ...rest } = value
-      return paused === undefined ? rest : { ...rest, paused }
-    })
+    records.update(name, ({ value }) => Records.withPaused(value, paused))
 
   /** `reset`, `pause` and `resume`: asked of its hypervisor, and what became of it looked at by whoever follows it. */
   const control = (name: string, command: "reset" | "pause" | "resume") =>

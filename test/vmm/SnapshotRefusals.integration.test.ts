@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import { spawnSync } from "node:child_process"
 import {
   existsSync,
@@ -16,6 +17,8 @@ import {
 } from "node:fs"
 import { join } from "node:path"
 import { kill } from "node:process"
+import * as State from "../../src/storage/State.ts"
+import * as Records from "../../src/vmm/Records.ts"
 import { VmMoves, VmRestores, VmSnapshots } from "../../src/vmm/VmSnapshots.ts"
 import { eventually } from "../support/eventually.ts"
 import * as Taproot from "../support/taproot.ts"
@@ -192,6 +195,13 @@ describe("snapshots", () => {
         const { vm } = yield* moves.migrate("web")
         assert.strictEqual(vm.state, "paused")
         assert.strictEqual((yield* vms.resume("web")).state, "running")
+        // as a brain leaves it that dies while it lets the guest go on
+        const records = yield* Records.open(yield* State.State)
+        const { label } = yield* vms.attach("web")
+        yield* records.update("web", ({ value }) => Records.withPaused(value, label))
+        assert.isFalse((yield* snapshots.create("web", "late")).paused)
+        const after = yield* records.get("web")
+        assert.isUndefined(Option.getOrThrow(after).value.paused, "whoever settles it lets it go on")
         yield* vms.stop("web", Duration.zero)
         assert.strictEqual((yield* Effect.flip(snapshots.create("web", "again")))._tag, "VmWrongState")
         assert.strictEqual((yield* restores.restore("web", "good")).state, "paused", "also one that is down goes back")

@@ -16,7 +16,6 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { textOf } from "../../host/SystemFiles.ts"
 import type { Content } from "../../storage/Content.ts"
 import type { ProcessLog } from "../../storage/logs/ProcessLog.ts"
 import { connect } from "../../taproot/GuestPort.ts"
@@ -223,7 +222,7 @@ export const make = Effect.fnUntraced(function* (input: {
       isRenewed: Effect.sync(() => isRenewed),
       broken
     })
-    const system = yield* inOwn(made).pipe(
+    const { kernel, system } = yield* inOwn(made).pipe(
       Effect.mapError(({ message }) => failed(message)),
       Effect.raceFirst(Effect.flatMap(Deferred.await(ended), (why) => Effect.fail(failed(why)))),
       Effect.timeoutOrElse({
@@ -231,8 +230,6 @@ export const make = Effect.fnUntraced(function* (input: {
         orElse: () => Effect.fail(failed(`its guest was not ready within ${Duration.format(patience)}`))
       })
     )
-    const release = yield* Effect.orElseSucceed(textOf(system.files, "/proc/sys/kernel/osrelease"), () => "")
-    const kernel = release.trim().slice(0, 64)
     const cleared = yield* Deferred.make<void>()
     const leave = Effect.sync(() => {
       isGone = true

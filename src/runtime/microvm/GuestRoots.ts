@@ -8,8 +8,11 @@
  * A machine that runs takes the images of some more containers than it was started for; with one too many it is started anew, and
  * the others go on by their policies.
  *
- * Trap: a disk is known by its serial number, that of an image by the beginning of the digest of its layers; names of devices mean
- * nothing.
+ * Traps:
+ * - A disk is known by its serial number, that of an image by the beginning of the digest of its layers; names of devices mean
+ *   nothing.
+ * - Whoever starts a container waits for each answer of the guest, a few milliseconds where it is emulated: what does not depend
+ *   on an answer is asked at once. Requests about files are answered one after the other, in the order in which they are asked.
  */
 import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
@@ -76,18 +79,25 @@ export const make = (input: {
   const mounted = new Set<string>()
   /** Of these what comes after the mount is done, too. */
   const ready = new Set<string>()
-  /** By their serial numbers. */
+  /** Directories that are there. */
+  const made = new Set<string>()
+  /** By their serial numbers. All that there will be is there from the start: its machine has no bus to plug anything in. */
   const devices = new Map<string, string>()
+  const looking = Semaphore.makeUnsafe(1)
 
-  const deviceOf = Effect.fnUntraced(function* (serial: string) {
-    if (!devices.has(serial)) {
-      for (const { name } of yield* files.list("/sys/block")) {
-        if (!name.startsWith("vd")) continue
-        devices.set((yield* textOf(files, `/sys/block/${name}/serial`)).trim(), `/dev/${name}`)
-      }
-    }
-    return devices.get(serial)
+  const look = Effect.gen(function* () {
+    if (devices.size > 0) return
+    const disks = (yield* files.list("/sys/block")).filter(({ name }) => name.startsWith("vd"))
+    const serials = disks.map(({ name }) => textOf(files, `/sys/block/${name}/serial`))
+    const found = yield* Effect.all(serials, { concurrency: "unbounded" })
+    for (const [index, serial] of found.entries()) devices.set(serial.trim(), `/dev/${disks[index]?.name ?? ""}`)
   })
+  const deviceOf = (serial: string) => Effect.map(looking.withPermit(look), () => devices.get(serial))
+
+  const makeDirectory = (path: string) =>
+    Effect.suspend(() =>
+      made.has(path) ? Effect.void : Effect.tap(files.makeDirectory(path), () => Effect.sync(() => made.add(path)))
+    )
 
   const turn = Semaphore.makeUnsafe(1)
   const inserting = turn.withPermits(1)
@@ -101,14 +111,15 @@ export const make = (input: {
       return Option.isSome(place) ? yield* deviceOf(place.value) : undefined
     })
 
-  /** Something is mounted on the directory, which is made, perhaps by an earlier brain. */
+  /** In a machine that was started just now nothing is; an earlier brain may have mounted something in others. */
+  let isKnown = containers !== undefined
   const isMounted = Effect.fnUntraced(function* (target: string) {
-    if (mounted.has(target)) return true
-    const mounts = yield* textOf(files, "/proc/self/mounts")
-    for (const line of mounts.split("\n")) mounted.add(line.split(" ")[1] ?? "")
-    if (mounted.has(target)) return true
-    yield* files.makeDirectory(target)
-    return false
+    if (!isKnown) {
+      const mounts = yield* textOf(files, "/proc/self/mounts")
+      for (const line of mounts.split("\n")) mounted.add(line.split(" ")[1] ?? "")
+      isKnown = true
+    }
+    return mounted.has(target)
   })
 
   /** `then`: what is done before others find it there; done again when it was not done to its end. */
@@ -119,7 +130,10 @@ export const make = (input: {
     locks.withLock(request.target)(
       Effect.gen(function* () {
         if (ready.has(request.target)) return
-        if (!(yield* isMounted(request.target))) yield* processes.mount(request)
+        if (!(yield* isMounted(request.target))) {
+          yield* makeDirectory(request.target)
+          yield* processes.mount(request)
+        }
         yield* then
         mounted.add(request.target)
         ready.add(request.target)
@@ -151,6 +165,7 @@ export const make = (input: {
     Effect.gen(function* () {
       mounted.delete(targetOf(name))
       ready.delete(targetOf(name))
+      made.delete(targetOf(name))
       yield* Effect.ignore(processes.unmount(targetOf(name), MNT_DETACH))
       yield* Effect.ignore(files.removeDirectory(targetOf(name)))
       yield* removeTree(ownOf(name))
@@ -166,24 +181,39 @@ export const make = (input: {
       const serial = serialOf(root.chainId)
       const target = targetOf(name)
       if (mounted.has(target)) return target
-      const device = yield* inserting(deviceOfImage(root))
+      const image = `${HOME}/images/${serial}`
+      const [device] = yield* Effect.all(
+        [inserting(deviceOfImage(root)), makeDirectory(image), makeDirectory(writable), makeDirectory(target)],
+        { concurrency: "unbounded" }
+      )
       if (device === undefined) {
         yield* renew(name)
         return yield* new RootfsFailed({ name, detail: "its microVM was started before its image was known" })
       }
-      const image = `${HOME}/images/${serial}`
-      yield* mount({ source: device, target: image, type: "squashfs", flags: MS_RDONLY | MS_NODEV | MS_NOSUID })
-      yield* mountWritable
+      yield* Effect.all(
+        [
+          mount({ source: device, target: image, type: "squashfs", flags: MS_RDONLY | MS_NODEV | MS_NOSUID }),
+          mountWritable
+        ],
+        { concurrency: "unbounded" }
+      )
       const layer = `${identity}.${serial}`
       const own = `${ownOf(name)}/${layer}`
-      const there = yield* Effect.orElseSucceed(files.list(ownOf(name)), () => [])
+      const [there, work] = yield* Effect.all(
+        [
+          Effect.orElseSucceed(files.list(ownOf(name)), () => []),
+          Effect.orElseSucceed(files.list(`${own}/work`), () => undefined)
+        ],
+        { concurrency: "unbounded" }
+      )
       // of another one of its name, or on another image
       if (there.length > 0 && !there.some((entry) => entry.name === layer)) yield* removeTree(ownOf(name))
-      const isWhole = yield* Effect.orElseSucceed(files.list(`${own}/work`), () => undefined)
-      if (isWhole === undefined) {
-        yield* files.makeDirectory(`${own}/upper`)
+      if (work === undefined) {
         // what the container sees as "/" must look like the image's
-        yield* like(`${own}/upper`, image)
+        yield* Effect.all([files.makeDirectory(`${own}/upper`), like(`${own}/upper`, image)], {
+          concurrency: "unbounded"
+        })
+        // last: with it the layer is whole
         yield* files.makeDirectory(`${own}/work`)
       }
       yield* mount({

@@ -2,11 +2,12 @@
  * The guest of a microVM as a system that containers run on: the same OCI runtime, cgroups and taproot as on the host, reached
  * through its port. Everything that can be different there is here.
  *
- * The containers of the sandbox share the guest's network, which has nothing but loopback. There is no swap, and every
+ * The containers of the sandbox share the guest's network. There is no swap, and every
  * capability to give: what a container may do is its spec's and the host's decision all the same.
  */
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
+import { dirname } from "node:path"
 import * as Cgroups from "../../host/Cgroups.ts"
 import { textOf } from "../../host/SystemFiles.ts"
 import type { Content } from "../../storage/Content.ts"
@@ -15,6 +16,7 @@ import type { ControlLost } from "../../vmm/Hypervisor.ts"
 import type { Disk } from "../../vmm/Machine.ts"
 import * as Capabilities from "../Capabilities.ts"
 import { RootfsFailed } from "../ContainerExit.ts"
+import { RuntimeFailed } from "../OciRuntime.ts"
 import * as OciRuntimeLive from "../OciRuntimeLive.ts"
 import * as ProcessLimits from "../ProcessLimits.ts"
 import * as ReadOnlyProgram from "../ReadOnlyProgram.ts"
@@ -23,12 +25,17 @@ import type { Secrets } from "../Secrets.ts"
 import type { System } from "../System.ts"
 import * as GuestBelongings from "./GuestBelongings.ts"
 import * as GuestFiles from "./GuestFiles.ts"
+import * as GuestNetwork from "./GuestNetwork.ts"
 import * as GuestRoots from "./GuestRoots.ts"
 
 const HOME = "/run/ironwood"
 
+/** Of what a guest says that its kernel is. */
+const LONGEST_RELEASE = 64
+
 const paths = { oci: `${HOME}/oci`, bundles: `${HOME}/bundles`, consoles: `${HOME}/tty`, cgroup: "/ironwood" }
 
+/** The system, and the release of its kernel as the guest says. */
 export const make = Effect.fnUntraced(function* (input: {
   readonly processes: Processes["Service"]
   readonly content: Content["Service"]
@@ -49,7 +56,7 @@ export const make = Effect.fnUntraced(function* (input: {
   const { files, like, own, readInRoot, removeTree } = yield* GuestFiles.make(processes, broken)
   const cgroups = yield* Cgroups.make(processes.hello.taprootPid, files)
   const crun = { name: "crun", version: "", path: "/usr/bin/crun", adjustments: [] }
-  const runtime = yield* OciRuntimeLive.make({
+  const making = OciRuntimeLive.make({
     processes,
     files,
     cgroups,
@@ -61,7 +68,16 @@ export const make = Effect.fnUntraced(function* (input: {
     announce: Effect.void
   })
   const roots = GuestRoots.make({ processes, files, like, own, removeTree, insert, renew, containers })
-  const threads = Number(yield* textOf(files, "/proc/sys/kernel/threads-max"))
+  // each answer takes its time
+  const [runtime, most, release] = yield* Effect.all(
+    [
+      making,
+      textOf(files, "/proc/sys/kernel/threads-max"),
+      Effect.orElseSucceed(textOf(files, "/proc/sys/kernel/osrelease"), () => "")
+    ],
+    { concurrency: "unbounded" }
+  )
+  const threads = Number(most)
   const system: System = {
     processes,
     files,
@@ -83,14 +99,30 @@ export const make = Effect.fnUntraced(function* (input: {
       ),
     releaseRoot: roots.release,
     within: ({ spec }, container, start) =>
-      start({
-        network: "host",
-        ipc: "new",
-        pid: "new",
-        users: undefined,
-        sharedMemory: undefined,
-        hostname: spec.hostname ?? container,
-        hostFiles: []
+      Effect.gen(function* () {
+        const hostname = spec.hostname ?? container
+        const named = spec.network === "user" ? GuestNetwork.contentsFor(hostname) : []
+        const hostFiles = yield* Effect.forEach(named, ({ content, target }) => {
+          const source = `${HOME}/names/${container}${target}`
+          return Effect.as(Effect.andThen(files.makeDirectory(dirname(source)), files.write(source, content, 0o644)), {
+            source,
+            target
+          })
+        }).pipe(
+          Effect.mapError(
+            ({ message }) =>
+              new RuntimeFailed({ command: "the network of the guest", how: "has no place", stderr: message })
+          )
+        )
+        return yield* start({
+          network: "host",
+          ipc: "new",
+          pid: "new",
+          users: undefined,
+          sharedMemory: undefined,
+          hostname,
+          hostFiles
+        })
       }),
     belongings: GuestBelongings.make({
       directory: `${HOME}/belongings`,
@@ -104,5 +136,5 @@ export const make = Effect.fnUntraced(function* (input: {
     gone,
     isRenewed
   }
-  return system
+  return { system, kernel: release.trim().slice(0, LONGEST_RELEASE) }
 })

@@ -10,6 +10,7 @@ import * as fs from "node:fs/promises"
 import { dirname } from "node:path"
 import * as EmptyDisk from "../../storage/EmptyDisk.ts"
 import * as DiskRoom from "../../storage/DiskRoom.ts"
+import * as Files from "../../storage/Files.ts"
 import * as KeyedLock from "../../storage/KeyedLock.ts"
 import type { Processes } from "../../taproot/Processes.ts"
 import { MicroVmFailed } from "../ContainerExit.ts"
@@ -25,14 +26,6 @@ const mebibytes = (bytes: number): string => `${Math.floor(bytes / 1024 ** 2)} M
 export const make = (processes: Processes["Service"], directory: string) => {
   const locks = KeyedLock.make()
   const fileOf = (sandbox: string) => `${directory}/${sandbox}${DISK}`
-
-  const isThere = (file: string) =>
-    Effect.promise(() =>
-      fs.access(file).then(
-        () => true,
-        () => false
-      )
-    )
 
   /** Bytes that the disks which are there may still take. */
   const promised = Effect.promise(async () => {
@@ -63,7 +56,7 @@ export const make = (processes: Processes["Service"], directory: string) => {
     locks.withLock(sandbox)(
       Effect.gen(function* () {
         const file = fileOf(sandbox)
-        const problem = (yield* isThere(file)) ? undefined : yield* lacking(bytes)
+        const problem = (yield* Files.exists(file)) ? undefined : yield* lacking(bytes)
         if (problem !== undefined) return yield* Effect.fail(problem)
         yield* EmptyDisk.make(processes, file, bytes)
         return file
