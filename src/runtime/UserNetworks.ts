@@ -19,6 +19,7 @@ import { accessSync, constants } from "node:fs"
 import * as fs from "node:fs/promises"
 import { basename, join } from "node:path"
 import type { Cgroups } from "../host/Cgroups.ts"
+import * as Remedy from "../host/Remedy.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
 import * as IdMap from "../taproot/IdMap.ts"
 import type { Process, Processes } from "../taproot/Processes.ts"
@@ -274,7 +275,7 @@ export const make = (
 
   const lacking =
     program === undefined
-      ? "there is no slirp4netns, which makes it (`apt-get install slirp4netns`); --network host needs none"
+      ? `there is no slirp4netns, which makes it (${Remedy.isImage() ? "no image has it" : "`apt-get install slirp4netns`"}); --network host needs none`
       : undefined
 
   return {
