@@ -30,8 +30,11 @@ const guestModules: ReadonlyArray<string> = [
   "overlay"
 ]
 
+/** Loaded only where its sandbox has a network. */
+const networkModules: ReadonlyArray<string> = ["virtio_net"]
+
 /** Those of taproot's programs that a guest has. */
-const programs = ["enter", "init", "files"] as const
+const programs = ["enter", "init", "files", "link"] as const
 
 const runtime = (): string => {
   const found = ["/usr/bin/crun", "/usr/local/bin/crun"].find(existsSync)
@@ -42,6 +45,7 @@ const runtime = (): string => {
 const entries = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
   const crun = runtime()
   const loaded = moduleFiles(modules, guestModules)
+  const network = moduleFiles(modules, networkModules).filter((path) => !loaded.includes(path))
   return [
     ...["dev", "proc", "sys", "run", "tmp", "etc", "root", "usr/bin"].map((path) => directory(path)),
     // before devtmpfs is there
@@ -57,8 +61,12 @@ const entries = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
     ...programs.map((name) => file(`usr/lib/ironwood/${name}`, readFileSync(join(build, name)), 0o755)),
     file("usr/bin/crun", readFileSync(crun), 0o755),
     ...libraryEntries([crun]),
-    ...loaded.map((path) => file(`usr/lib/modules/${release}/${path}`, readFileSync(join(modules, path)))),
-    file(`usr/lib/modules/${release}/load`, `${loaded.map(loadLine).join("\n")}\n`)
+    ...[...loaded, ...network].map((path) =>
+      file(`usr/lib/modules/${release}/${path}`, readFileSync(join(modules, path)))
+    ),
+    file(`usr/lib/modules/${release}/load`, `${loaded.map(loadLine).join("\n")}\n`),
+    // one a line, in the order in which they can be loaded
+    file(`usr/lib/modules/${release}/network`, network.map((path) => `${path}\n`).join(""))
   ]
 }
 

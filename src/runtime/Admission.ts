@@ -127,12 +127,9 @@ export const make = Effect.gen(function* () {
   const networkProblems = Effect.fnUntraced(function* (
     spec: SandboxSpec
   ): Effect.fn.Return<ReadonlyArray<FieldProblem>, StateFailure> {
-    const { isolation, name, network, ports } = spec
+    const { name, network, ports } = spec
     if (network !== "user") {
       return ports.length === 0 ? [] : [{ field: "ports", problem: "only a sandbox with network: user can have any" }]
-    }
-    if (isolation === "microvm") {
-      return [{ field: "network", problem: "a microVM cannot have a network of its own yet" }]
     }
     const { lacking } = systems.userNetworks
     if (lacking !== undefined) return [{ field: "network", problem: lacking }]

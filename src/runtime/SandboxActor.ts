@@ -89,7 +89,7 @@ export const sandboxActor = (sandbox: SandboxRecord, records: Records): Effect.E
       const machine: ChildSpec<unknown, Services> = microVmActor(sandbox, records)
       const network: ReadonlyArray<ChildSpec<unknown, Services>> =
         sandbox.spec.network === "user" ? [userNetworkActor(sandbox)] : []
-      return isMicroVm ? [machine, ...actors] : [...network, ...actors]
+      return [...network, ...(isMicroVm ? [machine] : []), ...actors]
     })
   })
 }

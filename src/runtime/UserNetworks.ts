@@ -17,7 +17,9 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { accessSync, constants } from "node:fs"
 import * as fs from "node:fs/promises"
+import { basename, join } from "node:path"
 import type { Cgroups } from "../host/Cgroups.ts"
+import * as Remedy from "../host/Remedy.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
 import * as IdMap from "../taproot/IdMap.ts"
 import type { Process, Processes } from "../taproot/Processes.ts"
@@ -26,7 +28,7 @@ import type { MountPoints } from "./MountPoints.ts"
 import { RuntimeFailed } from "./OciRuntime.ts"
 import type { SandboxRecord } from "./Records.ts"
 import type { RuntimePaths } from "./RuntimePaths.ts"
-import { listenerOf, type PublishedPort } from "./SandboxSpec.ts"
+import { listenerOf, type PublishedPort, type SandboxSpec } from "./SandboxSpec.ts"
 import type { UserNamespaces } from "./UserNamespaces.ts"
 
 export interface UserNetworks {
@@ -54,7 +56,17 @@ const PROGRAM = ["/usr/bin/slirp4netns", "/usr/local/bin/slirp4netns"]
 const SOCKET = "control"
 /** slirp4netns(1): the addresses of the container, and of the server for names. */
 const ADDRESS = "10.0.2.100"
-const NAMES = "10.0.2.3"
+export const NAMES = "10.0.2.3"
+
+/** Where the hypervisor of a microVM takes what is published; its own user may not listen below 1024. */
+const BETWEEN = 20_000
+export const betweenPort = (index: number): number => BETWEEN + index
+
+/** What is in `/etc` of who has this address and this name. */
+export const nameFiles = (own: { readonly address: string; readonly hostname: string; readonly server: string }) => [
+  { target: "/etc/resolv.conf", content: `nameserver ${own.server}\n` },
+  { target: "/etc/hosts", content: `127.0.0.1 localhost\n::1 localhost\n${own.address} ${own.hostname}\n` }
+]
 
 /** What it may have: it holds what is on the way, and nothing else. */
 const LIMITS = { memoryBytes: 128 * 1024 * 1024, pids: 16 }
@@ -153,7 +165,10 @@ export const make = (
   const lastWords = (sandbox: string) =>
     Effect.promise(() => fs.readFile(`${directoryOf(sandbox)}/log`, "utf8").catch(() => ""))
 
-  const publish = Effect.fnUntraced(function* (socket: string, ports: ReadonlyArray<PublishedPort>) {
+  const publish = Effect.fnUntraced(function* (socket: string, { isolation, ports: published }: SandboxSpec) {
+    const ports = published.map((port, index) =>
+      isolation === "microvm" ? { ...port, containerPort: betweenPort(index) } : port
+    )
     const { entries = [] } = yield* ask(socket, { execute: "list_hostfwd" })
     const isThere = ({ containerPort, hostAddress, hostPort, protocol }: PublishedPort) =>
       entries.some(
@@ -260,20 +275,20 @@ export const make = (
 
   const lacking =
     program === undefined
-      ? "there is no slirp4netns, which makes it (`apt-get install slirp4netns`); --network host needs none"
+      ? `there is no slirp4netns, which makes it (${Remedy.isImage() ? "no image has it" : "`apt-get install slirp4netns`"}); --network host needs none`
       : undefined
 
   return {
     lacking,
     namespaceOf,
     of: (sandbox) => {
-      const { name, ports } = sandbox.spec
+      const { name } = sandbox.spec
       return locks.withLock(name)(
         Effect.gen(function* () {
           const process = (yield* find(name)) ?? (yield* start(name, yield* users.of(sandbox)))
           if (complete.has(process)) return process
           // one without its ports is as good as none
-          yield* Effect.onError(publish(`${directoryOf(name)}/${SOCKET}`, ports), () => end(process))
+          yield* Effect.onError(publish(`${directoryOf(name)}/${SOCKET}`, sandbox.spec), () => end(process))
           complete.add(process)
           return process
         })
@@ -283,15 +298,14 @@ export const make = (
       Effect.tryPromise({
         try: async () => {
           const directory = firstUser === undefined ? directoryOf(spec.name) : openOf(spec.name)
-          const names = `${directory}/resolv.conf`
-          const hosts = `${directory}/hosts`
           await fs.mkdir(directory, { recursive: true, mode: 0o711 })
-          await fs.writeFile(names, `nameserver ${NAMES}\n`)
-          await fs.writeFile(hosts, `127.0.0.1 localhost\n::1 localhost\n${ADDRESS} ${hostname}\n`)
-          return [
-            { source: names, target: "/etc/resolv.conf" },
-            { source: hosts, target: "/etc/hosts" }
-          ]
+          const made: Array<{ source: string; target: string }> = []
+          for (const { content, target } of nameFiles({ address: ADDRESS, hostname, server: NAMES })) {
+            const source = join(directory, basename(target))
+            await fs.writeFile(source, content)
+            made.push({ source, target })
+          }
+          return made
         },
         catch: (cause) => failed("has no place", String(cause))
       }),

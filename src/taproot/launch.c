@@ -1,5 +1,5 @@
 /*
- * launch [--no-network] [--by-name] [--sees PATH]… UID GID[,GROUP…] [N=KIND:PATH]… -- PROGRAM [ARGUMENT…]: a program with its
+ * launch [--network FILE|-] [--by-name] [--sees PATH]… UID GID[,GROUP…] [N=KIND:PATH]… -- PROGRAM [ARGUMENT…]: a program with its
  * files and nothing else. Virtual machine monitors are started so: they never run as root, and neither open a file by its path nor
  * make one.
  * launch --withdraw UID [PATH]…: takes back from UID what --by-name gave it; a file that is gone is fine.
@@ -10,7 +10,7 @@
  *   log      the same, written at its end
  *   dir      a directory that was made for PROGRAM: no symbolic link
  *   socket   a unix socket that listens there; what was there is taken away
- * Then it gets System V objects of its own (and with --no-network no network at all), gives up every capability it could ever
+ * Then it gets System V objects of its own (and with --network another network: that of the namespace FILE, or with - one with nothing in it), gives up every capability it could ever
  * have, becomes UID (- for both: stays who it is), can never gain a privilege again, and becomes PROGRAM. With --sees it has a root
  * of its own, where of the host's there is only what these paths say (room.h); else paths mean to PROGRAM what they mean to every
  * user.
@@ -48,7 +48,7 @@ static _Noreturn void fail(int code, const char *what)
 
 static _Noreturn void usage(void)
 {
-    fprintf(stderr, "usage: launch [--no-network] [--by-name] [--sees PATH]... UID GID[,GROUP...]\n"
+    fprintf(stderr, "usage: launch [--network FILE|-] [--by-name] [--sees PATH]... UID GID[,GROUP...]\n"
                     "              [N=ro|rw|own|log|dir|socket:PATH]... -- PROGRAM [ARGUMENT...]\n"
                     "       launch --withdraw UID [PATH]...\n");
     exit(USAGE);
@@ -164,12 +164,26 @@ static void become(const char *user, const char *groups)
         fail(OS_ERROR, "becoming another user");
 }
 
+static void enter_network(const char *file)
+{
+    if (strcmp(file, "-") == 0) {
+        if (unshare(CLONE_NEWNET) != 0) fail(OS_ERROR, "a network of its own");
+        return;
+    }
+    const int opened = open(file, O_RDONLY | O_CLOEXEC);
+    if (opened < 0 || setns(opened, CLONE_NEWNET) != 0) fail(OS_ERROR, file);
+    close(opened);
+}
+
 int main(int count, char **words)
 {
     int next = 1;
     if (next < count && strcmp(words[next], "--withdraw") == 0) return withdraw_all(count - 2, words + 2);
-    const bool alone = next < count && strcmp(words[next], "--no-network") == 0;
-    if (alone) next++;
+    const char *network = NULL;
+    if (next + 1 < count && strcmp(words[next], "--network") == 0) {
+        network = words[next + 1];
+        next += 2;
+    }
     const bool by_name = next < count && strcmp(words[next], "--by-name") == 0;
     if (by_name) next++;
     const char *sees[MOST_SEEN];
@@ -187,7 +201,7 @@ int main(int count, char **words)
     for (; next < count && strcmp(words[next], "--") != 0; next++) give(words[next]);
     if (++next >= count) usage();
     /* without the right to it there is none to lose */
-    if (unshare(CLONE_NEWIPC) == 0 && alone && unshare(CLONE_NEWNET) != 0) fail(OS_ERROR, "a network of its own");
+    if (unshare(CLONE_NEWIPC) == 0 && network) enter_network(network);
     if (seen > 0) room_enter(sees, seen);
     if (strcmp(user, "-") != 0) {
         bound();

@@ -41,8 +41,8 @@ export interface Start {
   /** Whom it runs as, on a host where we may choose. */
   readonly user: number
   readonly files: ReadonlyArray<Handed>
-  /** It is in the host's network; else in one of its own, with nothing in it. */
-  readonly network: boolean
+  /** The host's, one with nothing in it, or the network namespace that a file keeps. */
+  readonly network: "host" | "none" | { readonly namespace: string }
   readonly kvm: boolean
   /** It may keep all of its guest's memory where it is, as devices of the host's want it. */
   readonly pinned?: boolean
@@ -157,14 +157,13 @@ export const make = Effect.gen(function* () {
   const argv = ({ byName, files, kvm, network, sees, user, words }: Start) =>
     Effect.map(kvm ? kvmGroup : Effect.succeed([]), (groups): readonly [string, ...Array<string>] => [
       launcher,
-      ...(network ? [] : ["--no-network"]),
+      ...(network === "host" ? [] : ["--network", network === "none" ? "-" : network.namespace]),
       ...(byName ? ["--by-name"] : []),
       ...(sees === undefined || !isRoot
         ? []
-        : [...words.slice(0, 1), ...sees, ...(network ? [RESOLVER] : []), ...(kvm ? [KVM] : [])].flatMap((path) => [
-            "--sees",
-            path
-          ])),
+        : [...words.slice(0, 1), ...sees, ...(network === "host" ? [RESOLVER] : []), ...(kvm ? [KVM] : [])].flatMap(
+            (path) => ["--sees", path]
+          )),
       isRoot ? String(user) : "-",
       isRoot ? [user, ...groups].join(",") : "-",
       ...files.map(({ descriptor, kind, path }) => `${descriptor}=${kind}:${path}`),
@@ -206,7 +205,7 @@ export const make = Effect.gen(function* () {
       const start = {
         user: TRIAL_USER,
         files: [],
-        network: false,
+        network: "none" as const,
         kvm: false,
         byName: false,
         sees,
@@ -249,7 +248,7 @@ export const make = Effect.gen(function* () {
           },
           catch: (error) => new PlaceFailed({ detail: String(error) })
         })
-        const start = { user: TRIAL_USER, files, network: false, kvm: true, byName: false, sees, words }
+        const start = { user: TRIAL_USER, files, network: "none" as const, kvm: true, byName: false, sees, words }
         return { label: "accelerator trial", argv: yield* argv(start), environment: { PATH } }
       }),
 

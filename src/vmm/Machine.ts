@@ -52,6 +52,8 @@ export interface Nic {
   readonly id: string
   readonly mac: string
   readonly forwards: ReadonlyArray<Forward>
+  /** The addresses of that network, like `10.0.3.0/24`; default: the hypervisor's own. */
+  readonly addresses?: string
   /** The guest reaches nothing, and is reached by what is forwarded to it; else all that the host reaches, its loopback included. */
   readonly restricted: boolean
 }
@@ -73,6 +75,8 @@ export interface Machine {
   /** So many read-only disks besides, with nothing in them until something is inserted; default none. */
   readonly emptyDisks?: number
   readonly nics: ReadonlyArray<Nic>
+  /** What its cards are translated to; default: the host's network. */
+  readonly network?: { readonly namespace: string }
   readonly ports: ReadonlyArray<Port>
   /** A device that fires when the guest does not feed it. */
   readonly watchdog: boolean

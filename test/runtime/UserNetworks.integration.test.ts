@@ -7,52 +7,17 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
-import { connect, createServer, type Server } from "node:net"
 import { join } from "node:path"
 import { type Containers } from "../../src/runtime/Containers.ts"
 import { decodeSandboxSpec } from "../../src/runtime/ContainerSpec.ts"
 import * as RuntimePaths from "../../src/runtime/RuntimePaths.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
-import { eventually } from "../support/eventually.ts"
+import { freePort, heardAt, hears, listener, portOf } from "../support/loopback.ts"
 import * as Taproot from "../support/taproot.ts"
 import { brain, create, leftovers, logText, shell, stateDirectory, until, withContainers, writeImage } from "./world.ts"
 
 const makeSandbox = (containers: Containers["Service"], fields: object) =>
   Effect.flatMap(decodeSandboxSpec({ name: "pod", network: "user", ...fields }), containers.createSandbox)
-
-/** A listener on loopback, on a port that is free. */
-const listener = Effect.acquireRelease(
-  Effect.callback<Server>((resume) => {
-    const server = createServer((socket) => socket.end("the host's own\n"))
-    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-  }),
-  (server) => Effect.callback<void>((resume) => void server.close(() => resume(Effect.void)))
-)
-
-const portOf = (server: Server): number => {
-  const address = server.address()
-  return typeof address === "object" ? (address?.port ?? 0) : 0
-}
-
-/** A port of loopback where nobody listens just now. */
-const freePort = Effect.scoped(Effect.map(listener, portOf))
-
-/** What is said to who connects there; undefined: nobody listens. */
-const heardAt = (port: number) =>
-  Effect.callback<string | undefined>((resume) => {
-    let heard = ""
-    const socket = connect(port, "127.0.0.1")
-    socket.on("data", (bytes) => (heard += bytes.toString()))
-    socket.once("error", () => resume(Effect.succeed(undefined)))
-    socket.once("close", () => resume(Effect.succeed(heard)))
-    return Effect.sync(() => socket.destroy())
-  })
-
-const hears = (port: number, words: string) =>
-  eventually(
-    `port ${port} says ${words}`,
-    Effect.map(heardAt(port), (heard) => heard === words)
-  )
 
 const greeter = (words: string) => shell(`while :; do nc -l -p 80 -e /bin/echo ${words}; done`)
 
@@ -155,7 +120,6 @@ describe("a network in user mode", () => {
           /ports\[0\]\.hostPort.*sandbox pod has 127\.0\.0\.1:\d+\/tcp already/
         )
         assert.match(yield* problems({ network: "none", ports: ports(1) }), /ports.*network: user/)
-        assert.match(yield* problems({ isolation: "microvm" }), /network.*a microVM cannot have/)
         assert.match(yield* problems({ ports: [...ports(2), ...ports(2)] }), /ports\[1\]\.hostPort.*it has/)
         yield* create(containers, { name: "web", sandbox: "pod", command: greeter("hello") })
         const { lastExit } = yield* until(containers, "web", ({ state }) => state === "backing-off")

@@ -2,11 +2,12 @@
  * The guest of a microVM as a system that containers run on: the same OCI runtime, cgroups and taproot as on the host, reached
  * through its port. Everything that can be different there is here.
  *
- * The containers of the sandbox share the guest's network, which has nothing but loopback. There is no swap, and every
+ * The containers of the sandbox share the guest's network. There is no swap, and every
  * capability to give: what a container may do is its spec's and the host's decision all the same.
  */
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
+import { dirname } from "node:path"
 import * as Cgroups from "../../host/Cgroups.ts"
 import { textOf } from "../../host/SystemFiles.ts"
 import type { Content } from "../../storage/Content.ts"
@@ -15,6 +16,7 @@ import type { ControlLost } from "../../vmm/Hypervisor.ts"
 import type { Disk } from "../../vmm/Machine.ts"
 import * as Capabilities from "../Capabilities.ts"
 import { RootfsFailed } from "../ContainerExit.ts"
+import { RuntimeFailed } from "../OciRuntime.ts"
 import * as OciRuntimeLive from "../OciRuntimeLive.ts"
 import * as ProcessLimits from "../ProcessLimits.ts"
 import * as ReadOnlyProgram from "../ReadOnlyProgram.ts"
@@ -23,6 +25,7 @@ import type { Secrets } from "../Secrets.ts"
 import type { System } from "../System.ts"
 import * as GuestBelongings from "./GuestBelongings.ts"
 import * as GuestFiles from "./GuestFiles.ts"
+import * as GuestNetwork from "./GuestNetwork.ts"
 import * as GuestRoots from "./GuestRoots.ts"
 
 const HOME = "/run/ironwood"
@@ -96,14 +99,30 @@ export const make = Effect.fnUntraced(function* (input: {
       ),
     releaseRoot: roots.release,
     within: ({ spec }, container, start) =>
-      start({
-        network: "host",
-        ipc: "new",
-        pid: "new",
-        users: undefined,
-        sharedMemory: undefined,
-        hostname: spec.hostname ?? container,
-        hostFiles: []
+      Effect.gen(function* () {
+        const hostname = spec.hostname ?? container
+        const named = spec.network === "user" ? GuestNetwork.contentsFor(hostname) : []
+        const hostFiles = yield* Effect.forEach(named, ({ content, target }) => {
+          const source = `${HOME}/names/${container}${target}`
+          return Effect.as(Effect.andThen(files.makeDirectory(dirname(source)), files.write(source, content, 0o644)), {
+            source,
+            target
+          })
+        }).pipe(
+          Effect.mapError(
+            ({ message }) =>
+              new RuntimeFailed({ command: "the network of the guest", how: "has no place", stderr: message })
+          )
+        )
+        return yield* start({
+          network: "host",
+          ipc: "new",
+          pid: "new",
+          users: undefined,
+          sharedMemory: undefined,
+          hostname,
+          hostFiles
+        })
       }),
     belongings: GuestBelongings.make({
       directory: `${HOME}/belongings`,

@@ -38,6 +38,7 @@ import type { MicroVmSize } from "../SandboxSpec.ts"
 import { Systems } from "../System.ts"
 import * as Connection from "./Connection.ts"
 import * as GuestImage from "./GuestImage.ts"
+import * as GuestNetwork from "./GuestNetwork.ts"
 import { imageDisk, volumeDisk } from "./GuestRoots.ts"
 import type * as Refusals from "./Refusals.ts"
 import * as SandboxDisks from "./SandboxDisks.ts"
@@ -245,6 +246,9 @@ const make = Effect.gen(function* () {
               serial: SandboxDisks.SERIAL
             }
           ]
+    const { userNetworks } = systems
+    const hasNetwork = sandbox.spec.network === "user"
+    if (hasNetwork) yield* Effect.mapError(userNetworks.of(sandbox), ({ message }) => failed(message))
     const machine: Machine = {
       name,
       chipset: "microvm",
@@ -259,7 +263,8 @@ const make = Effect.gen(function* () {
       },
       disks: [...(yield* disksOf(name, containers)), ...writable, ...(yield* volumesOf(name, containers))],
       emptyDisks: EMPTY_DISKS,
-      nics: [],
+      nics: hasNetwork ? [GuestNetwork.nicOf(sandbox)] : [],
+      ...(hasNetwork ? { network: { namespace: userNetworks.namespaceOf(name) } } : {}),
       ports: [{ name: portName, socket: Connection.SOCKET }],
       watchdog: false,
       balloon: false
@@ -283,7 +288,10 @@ const make = Effect.gen(function* () {
           })
           .pipe(Effect.mapError(({ message }) => failed(message)))
         return yield* restore(
-          connected(name, process, COMING_UP, { containers, ownKernel: kernel !== undefined })
+          Effect.tap(
+            connected(name, process, COMING_UP, { containers, ownKernel: kernel !== undefined }),
+            ({ kernel: release, system }) => (hasNetwork ? GuestNetwork.start(name, system, release) : Effect.void)
+          )
         ).pipe(
           Effect.onError(() => clear(name, process)),
           Effect.flatMap((found) => keep(name, found))

@@ -208,7 +208,7 @@ export const driver = Effect.fnUntraced(function* (
       yield* Launching.write(place, LIFE, Schema.encodeSync(Life)({ config, staysWhenShutDown: can.noShutdown }))
       return yield* launching.spawn(request, {
         files,
-        network: false,
+        network: "none",
         byName: true,
         sees: sees(),
         terminal: true,

@@ -214,7 +214,7 @@ export const driver = Effect.fnUntraced(function* (
       const handed = [...files, { descriptor, path: yield* prepared(place), kind: "dir" } as const]
       const socket = `${Launching.nameOf(descriptor)}/${SOCKET}`
       const words = [path, "--id", machine.name, "--api-sock", socket, "--level", "Error"]
-      return yield* launching.spawn(request, { files: handed, network: false, byName: true, sees: sees(), words })
+      return yield* launching.spawn(request, { files: handed, network: "none", byName: true, sees: sees(), words })
     }),
     control: Effect.fn("Firecracker.control")(function* (directory, process) {
       const api = RestSocket.make({ path: join(directory, CONTROL), fault: faultOf })

@@ -171,6 +171,7 @@ const nicWords = (machine: Machine, nic: Nic, slot: string | undefined): Readonl
   [
     `user,id=${nic.id}`,
     `restrict=${nic.restricted ? "on" : "off"}`,
+    ...(nic.addresses === undefined ? [] : [`net=${nic.addresses}`]),
     ...nic.forwards.map((forward) => `hostfwd=${forwardText(forward)}`)
   ].join(","),
   "-device",

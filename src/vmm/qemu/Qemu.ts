@@ -211,7 +211,7 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
       yield* giveDevices(machine, request.place.user)
       return yield* launching.spawn(request, {
         files,
-        network: machine.nics.length > 0,
+        network: machine.nics.length > 0 ? (machine.network ?? "host") : "none",
         kvm,
         pinned,
         // it looks for the host's devices in many places
