@@ -115,7 +115,8 @@ const meaningOf = ({ data, name }: Qmp.QmpEvent): ReadonlyArray<GuestEvent> =>
     ? [{ _tag: "Rebooted" }]
     : name === "DEVICE_DELETED" && typeof data["device"] === "string"
       ? [{ _tag: "Unplugged" }]
-      : changing.has(name)
+      : // one that is told to end says "shutdown", too, on its way out: its guest has not powered off
+        changing.has(name) && !(name === "SHUTDOWN" && data["guest"] === false)
         ? [{ _tag: "Changed" }]
         : []
 
