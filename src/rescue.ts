@@ -80,7 +80,10 @@ const noRuntime = Layer.succeed(
 const noMachines = Layer.mock(Hypervisor, { facts: Effect.succeed([]), refusals: () => Effect.succeed([]) })
 
 /** The tree's calls ask for them where an actor is a container's or a machine's, and here none is. */
-const noWorkloads = Layer.merge(Layer.mock(Containers, { isolations: Effect.succeed([]) }), Layer.mock(Vms, {}))
+const noWorkloads = Layer.merge(
+  Layer.mock(Containers, { isolations: Effect.succeed([]), processes: () => Effect.succeed(new Map()) }),
+  Layer.mock(Vms, {})
+)
 
 const live = (place: Place) =>
   Effect.gen(function* () {

@@ -13,6 +13,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as fs from "node:fs/promises"
@@ -236,6 +237,13 @@ export const make = Effect.fnUntraced(function* (
     return yield* Files.open(pipe, "r+")
   })
 
+  /** Its standard input is open as soon as it is the packer. */
+  const reads = (process: Process) =>
+    Files.attempt("read", "cmdline", () => fs.readFile(`/proc/${process.pid}/cmdline`, "latin1")).pipe(
+      Effect.orElseSucceed(() => ""),
+      Effect.repeat({ until: (words) => words.startsWith(`${packer}\0`), schedule: Schedule.spaced("1 millis") })
+    )
+
   const pack = (image: Image, file: string, home: string): Effect.Effect<void, RootImageError> => {
     const site: Site = { image: image.digest, home, pipe: path.join(home, "archive") }
     const failed = failedFor(image.digest)
@@ -261,6 +269,8 @@ export const make = Effect.fnUntraced(function* (
             // half an archive must not become a file system
             yield* Effect.ignore(process.signal("SIGKILL", { group: true }))
           }
+          // nobody would open what is empty and held by nobody, or find what was in it
+          yield* Effect.raceFirst(reads(process), process.exit)
           yield* Effect.ignore(Files.attempt("close", site.pipe, () => held.close()))
           const exit = yield* process.exit
           const said = yield* Fiber.join(complaints)

@@ -35,7 +35,9 @@ describe("Reflection", () => {
       [...files],
       [
         "ironwood/v1/tree.proto",
+        "ironwood/v1/container.proto",
         "ironwood/v1/exit.proto",
+        "ironwood/v1/image.proto",
         "ironwood/v1/policy.proto",
         "google/api/field_behavior.proto",
         "google/protobuf/descriptor.proto",

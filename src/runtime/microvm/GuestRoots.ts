@@ -133,9 +133,9 @@ export const make = (input: {
         if (!(yield* isMounted(request.target))) {
           yield* makeDirectory(request.target)
           yield* processes.mount(request)
+          mounted.add(request.target)
         }
         yield* then
-        mounted.add(request.target)
         ready.add(request.target)
       })
     )
