@@ -97,7 +97,10 @@ export const make = (
     const { spec } = sandbox
     if (spec.network === "host") return { hostname: hostname(), hostFiles: yield* hostFiles }
     const own = spec.hostname ?? container
-    return { hostname: own, hostFiles: spec.network === "user" ? yield* userNetworks.files(sandbox, own) : [] }
+    return {
+      hostname: own,
+      hostFiles: spec.network === "user" ? yield* userNetworks.files(sandbox, container, own) : []
+    }
   })
 
   return {

@@ -38,9 +38,10 @@ export interface UserNetworks {
   readonly of: (sandbox: SandboxRecord) => Effect.Effect<Process, RuntimeFailed>
   /** The namespace of a sandbox that has one. */
   readonly namespaceOf: (sandbox: string) => string
-  /** What its containers have of their own in `/etc`. */
+  /** What one of its containers has of its own in `/etc`. */
   readonly files: (
     sandbox: SandboxRecord,
+    container: string,
     hostname: string
   ) => Effect.Effect<ReadonlyArray<{ readonly source: string; readonly target: string }>, RuntimeFailed>
   /** Ends it. The namespace stays with the sandbox. Fine when there is none. */
@@ -70,6 +71,12 @@ export const nameFiles = (own: { readonly address: string; readonly hostname: st
 
 /** What it may have: it holds what is on the way, and nothing else. */
 const LIMITS = { memoryBytes: 128 * 1024 * 1024, pids: 16 }
+
+/** A guest may have taken it over. Bytes; 64 ports take a tenth. */
+const MOST_ANSWER = 65_536
+const ANSWERS = "5 seconds"
+/** Bytes of its log, which what it is sent can make it write: with more it is ended, and begins anew. */
+const MOST_LOG = 1_048_576n
 
 const COMING_UP = "10 seconds"
 const LOOK_AGAIN = Schedule.spaced("5 millis")
@@ -111,14 +118,19 @@ const ask = (socket: string, request: object) =>
       const connection = yield* connectTo(socket, (cause) => failed("does not listen", String(cause)))
       const text = yield* Effect.callback<string, RuntimeFailed>((resume) => {
         const pieces: Array<Buffer> = []
-        connection.on("data", (bytes: Buffer) => pieces.push(bytes))
+        let length = 0
+        connection.on("data", (bytes: Buffer) => {
+          length += bytes.length
+          if (length > MOST_ANSWER) resume(failed("answers without end"))
+          else pieces.push(bytes)
+        })
         connection.once("end", () => resume(Effect.succeed(Buffer.concat(pieces).toString())))
         connection.once("error", (cause) => resume(failed("does not answer", String(cause))))
         connection.end(JSON.stringify(request))
       })
       return yield* Effect.mapError(decodeAnswer(text), ({ message }) => failed("answers oddly", message))
     })
-  )
+  ).pipe(Effect.timeoutOrElse({ duration: ANSWERS, orElse: () => failed("does not answer") }))
 
 export const make = (
   processes: Processes["Service"],
@@ -265,6 +277,7 @@ export const make = (
         ],
         directory,
         cgroups: yield* cgroups.prepare(cgroupOf(sandbox), LIMITS),
+        rlimits: { fsize: { soft: MOST_LOG, hard: MOST_LOG } },
         stdout: { _tag: "File", path: log, flags, mode: 0o600 },
         stderr: { _tag: "Stdout" }
       })
@@ -294,10 +307,10 @@ export const make = (
         })
       )
     },
-    files: ({ firstUser, spec }, hostname) =>
+    files: ({ firstUser, spec }, container, hostname) =>
       Effect.tryPromise({
         try: async () => {
-          const directory = firstUser === undefined ? directoryOf(spec.name) : openOf(spec.name)
+          const directory = join(firstUser === undefined ? directoryOf(spec.name) : openOf(spec.name), container)
           await fs.mkdir(directory, { recursive: true, mode: 0o711 })
           const made: Array<{ source: string; target: string }> = []
           for (const { content, target } of nameFiles({ address: ADDRESS, hostname, server: NAMES })) {

@@ -54,6 +54,9 @@ describe("a network in user mode", () => {
         assert.include(text, "hello\n")
         assert.include(text, "not reached")
         assert.notInclude(text, "the host's own")
+        // each has its own name, also once another one has come
+        const { pid: web } = yield* containers.get("web")
+        assert.include(readFileSync(`/proc/${web}/root/etc/hosts`, "utf8"), "10.0.2.100 web\n")
         // it is held as tightly as it holds
         const { pid } = yield* networkOf
         const status = readFileSync(`/proc/${pid}/status`, "utf8")
