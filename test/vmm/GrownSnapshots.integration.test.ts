@@ -9,22 +9,9 @@ import { readFileSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { DiskSpec, NicSpec } from "../../src/vmm/VmSpec.ts"
 import { VmMoves, VmRestores, VmSnapshots } from "../../src/vmm/VmSnapshots.ts"
-import type { Vms } from "../../src/vmm/Vms.ts"
-import { consoleText, has, memoryIn, says, specOf, withVms } from "./world.ts"
+import { has, mark, memoryIn, says, specOf, type, withVms } from "./world.ts"
 
 const MIB = 1024 * 1024
-
-const type = (vms: Vms["Service"], name: string, text: string) =>
-  Effect.flatMap(vms.attach(name), ({ write }) => write(Buffer.from(`${text}\n`)))
-
-/** What its memory keeps, which a guest that has booted does not have. */
-const mark = (vms: Vms["Service"], name: string) =>
-  Effect.gen(function* () {
-    const before = (yield* consoleText(vms, name)).split("guest: mark").length
-    yield* type(vms, name, "get")
-    yield* says(vms, name, "guest: mark", before)
-    return /.*guest: mark <(.*)>/s.exec(yield* consoleText(vms, name))?.[1]
-  })
 
 const file = (state: string, name: string, mebibytes: number) => {
   const path = join(state, name)

@@ -15,21 +15,10 @@ import { VmMoves } from "../../src/vmm/VmSnapshots.ts"
 import type { Vms } from "../../src/vmm/Vms.ts"
 import { eventually } from "../support/eventually.ts"
 import { processesWith } from "../support/ironwood.ts"
-import { consoleText, says, specOf, until, withVms } from "./world.ts"
+import { mark, says, specOf, type, until, withVms } from "./world.ts"
 
 /** Nothing else of a QEMU has this size. */
 const MEMORY_MIB = 333
-
-const type = (vms: Vms["Service"], name: string, text: string) =>
-  Effect.flatMap(vms.attach(name), ({ write }) => write(Buffer.from(`${text}\n`)))
-
-const mark = (vms: Vms["Service"], name: string) =>
-  Effect.gen(function* () {
-    const before = (yield* consoleText(vms, name)).split("guest: mark").length
-    yield* type(vms, name, "get")
-    yield* says(vms, name, "guest: mark", before)
-    return /.*guest: mark <(.*)>/s.exec(yield* consoleText(vms, name))?.[1]
-  })
 
 /** KiB of its guest's memory that a QEMU has; 0 when it has ended. */
 const arrived = (pid: number): number => {

@@ -196,3 +196,16 @@ export const has = (vms: Vms["Service"], name: string, right: (text: string) => 
 
 /** MiB. */
 export const memoryIn = (text: string): number => Number(/memory (\d+) MiB/.exec(text)?.[1])
+
+/** Types a line at its console. */
+export const type = (vms: Vms["Service"], name: string, text: string) =>
+  Effect.flatMap(vms.attach(name), ({ write }) => write(Buffer.from(`${text}\n`)))
+
+/** What its memory keeps, which a guest that has booted does not have. */
+export const mark = (vms: Vms["Service"], name: string) =>
+  Effect.gen(function* () {
+    const before = (yield* consoleText(vms, name)).split("guest: mark").length
+    yield* type(vms, name, "get")
+    yield* says(vms, name, "guest: mark", before)
+    return /.*guest: mark <(.*)>/s.exec(yield* consoleText(vms, name))?.[1]
+  })
