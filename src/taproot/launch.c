@@ -10,6 +10,7 @@
  *   log      the same, written at its end
  *   dir      a directory that was made for PROGRAM: no symbolic link
  *   socket   a unix socket that listens there; what was there is taken away
+ *   peer     a unix socket that is connected to whoever listens there
  * Then it gets System V objects of its own (and with --network another network: that of the namespace FILE, or with - one with nothing in it), gives up every capability it could ever
  * have, becomes UID (- for both: stays who it is), can never gain a privilege again, and becomes PROGRAM. With --sees it has a root
  * of its own, where of the host's there is only what these paths say (room.h); else paths mean to PROGRAM what they mean to every
@@ -49,7 +50,7 @@ static _Noreturn void fail(int code, const char *what)
 static _Noreturn void usage(void)
 {
     fprintf(stderr, "usage: launch [--network FILE|-] [--by-name] [--sees PATH]... UID GID[,GROUP...]\n"
-                    "              [N=ro|rw|own|log|dir|socket:PATH]... -- PROGRAM [ARGUMENT...]\n"
+                    "              [N=ro|rw|own|log|dir|socket|peer:PATH]... -- PROGRAM [ARGUMENT...]\n"
                     "       launch --withdraw UID [PATH]...\n");
     exit(USAGE);
 }
@@ -106,7 +107,7 @@ static int withdraw_all(int count, char **words)
     return code;
 }
 
-static int listening(const char *path)
+static struct sockaddr_un address_of(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof address.sun_path) {
@@ -114,10 +115,24 @@ static int listening(const char *path)
         fail(NO_INPUT, path);
     }
     strcpy(address.sun_path, path);
+    return address;
+}
+
+static int listening(const char *path)
+{
+    const struct sockaddr_un address = address_of(path);
     if (unlink(path) != 0 && errno != ENOENT) fail(NO_INPUT, path);
     const int file = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (file < 0 || bind(file, (const struct sockaddr *)&address, sizeof address) != 0 || listen(file, BACKLOG) != 0)
         fail(NO_INPUT, path);
+    return file;
+}
+
+static int peer(const char *path)
+{
+    const struct sockaddr_un address = address_of(path);
+    const int file = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (file < 0 || connect(file, (const struct sockaddr *)&address, sizeof address) != 0) fail(NO_INPUT, path);
     return file;
 }
 
@@ -134,6 +149,7 @@ static void give(const char *word)
         if (fcntl(file, F_SETFL, O_APPEND) != 0) fail(NO_INPUT, word);
     } else if (takes(&word, "dir:")) file = directory(word);
     else if (takes(&word, "socket:")) file = listening(word);
+    else if (takes(&word, "peer:")) file = peer(word);
     else usage();
     if (file == (int)place ? fcntl(file, F_SETFD, 0) != 0 : dup2(file, (int)place) < 0) fail(OS_ERROR, word);
     if (file != (int)place) close(file);

@@ -93,6 +93,8 @@ void room_enter(const char *const *paths, int count)
     if (mkdir(STAGE "/proc", 0755) != 0 && errno != EEXIST) fail("/proc");
     if (symlink("/proc/self/fd", STAGE "/dev/fd") != 0) fail("/dev/fd");
     move_in();
-    if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=2") != 0) fail("/proc");
+    /* what stays root could set the kernel's parameters else */
+    const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    if (mount("proc", "/proc", "proc", flags, "hidepid=2") != 0) fail("/proc");
     if (mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, "mode=0755,size=1m") != 0) fail("/");
 }

@@ -25,12 +25,12 @@ import { type DriverFacts, type LaunchRequest, type Place, PlaceFailed } from ".
 /**
  * A file that the machine has, as a descriptor of its program. `ro`, `rw`: one that a person named; `own`: one that was made for
  * it; `log`: the same, written at its end; `dir`: a directory of its own; `socket`: a unix socket that listens there, by its name in
- * the machine's directory.
+ * the machine's directory; `peer`: one that is connected to who listens there.
  */
 export interface Handed {
   readonly descriptor: number
   readonly path: string
-  readonly kind: "ro" | "rw" | "own" | "log" | "dir" | "socket"
+  readonly kind: "ro" | "rw" | "own" | "log" | "dir" | "socket" | "peer"
 }
 
 /** The name by which a program opens what it has as a descriptor. */
@@ -79,7 +79,7 @@ export const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 /** One that was not found is looked for again after this many milliseconds. */
 const LOOK_AGAIN = 5_000
 /** A process of a machine has a few dozen threads and never forks. */
-const MOST_PROCESSES = 1_024
+export const MOST_PROCESSES = 1_024
 
 /** Where it is remembered to which files a program was given rights. */
 const GRANTED = "granted"
