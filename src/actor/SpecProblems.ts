@@ -5,7 +5,9 @@
  * OTP checks the same (`supervisor:check_childspecs`) but stops at the first problem.
  *
  * Traps: the children of a dynamic supervisor are not known before it runs; it fails with `SpecInvalid` when they cannot
- * be. There a dependency may name a sibling that is not there yet, so only circles are wrong.
+ * be. There a dependency may name a sibling that is not there yet, so only circles are wrong. In the list of a static one
+ * a child may need only what comes before it; once it runs, whatever is there and does not go round in a circle: who was
+ * dropped and added again comes last.
  */
 import * as ActorPath from "./ActorPath.ts"
 import { type AutoShutdown, type ChildSpec, type Dependencies, noDependencies } from "./ChildSpec.ts"
@@ -120,7 +122,6 @@ export const ofChildren = (
     else problems.push({ field: `${here}.id`, problem: `"${child.id}" is that of ${at}[${other}] too` })
   }
   const fieldAt = (id: string): string => `${at}[${places.get(id) ?? 0}]`
-  // In order of start: what is added comes last.
   const all = new Map<string, Spec>()
   for (const spec of present) all.set(spec.id, spec)
   for (const [id, index] of places) {
@@ -129,13 +130,14 @@ export const ofChildren = (
   }
   const dependent = children.filter(({ dependencies }) => depends(dependencies))
   if (siblings.ordered) {
-    const order = new Map([...all.keys()].map((id, index) => [id, index]))
-    const isBefore = (id: string, child: string): boolean => (order.get(id) ?? Infinity) < (order.get(child) ?? 0)
+    const isRunning = present.length > 0
+    const isBefore = (id: string, child: string): boolean => (places.get(id) ?? Infinity) < (places.get(child) ?? 0)
     for (const child of dependent) {
-      problems.push(...misplaced(child, (id) => isBefore(id, child.id), order, fieldAt(child.id)))
+      const isInPlace = (id: string) => (isRunning ? all.has(id) : isBefore(id, child.id))
+      problems.push(...misplaced(child, isInPlace, all, fieldAt(child.id)))
     }
     for (const child of children) problems.push(...fallsNowhere(child, all, fieldAt(child.id)))
-    return problems
+    if (!isRunning) return problems
   }
   const circle = findCircle(dependent, (id) => all.get(id)?.dependencies)
   if (circle !== undefined) {
@@ -154,7 +156,7 @@ export const ofNewChild = (
   const problems = [...ofSpec(child), ...amongSiblings(child, siblings)]
   if (siblings.ordered) {
     const there = { has: (id: string) => sibling(id) !== undefined }
-    return [...problems, ...misplaced(child, there.has, there), ...fallsNowhere(child, there)]
+    problems.push(...misplaced(child, there.has, there), ...fallsNowhere(child, there))
   }
   if (!depends(child.dependencies)) return problems
   const circle = findCircle([child], (id) => (id === child.id ? child.dependencies : sibling(id)))
@@ -196,7 +198,7 @@ const fallsNowhere = (
         }
       ]
 
-/** Under a static supervisor a child can need only what is there and comes before it. */
+/** Under a static supervisor a child can need only what is there, and in its list only what comes before it. */
 const misplaced = (
   child: Spec,
   isBefore: (id: string) => boolean,

@@ -133,11 +133,33 @@ describe("reloadSpecs", () => {
           return wrong.problems.map(({ field, problem }) => `${field} ${problem}`)
         })
       assert.deepStrictEqual(yield* fields([needing("c", "a", "d"), needing("a", "b")]), [
-        'children[0].after names "d", which is no sibling',
-        'children[1].after names "b", which comes later in the list'
+        'children[0].after names "d", which is no sibling'
+      ])
+      assert.deepStrictEqual(yield* fields([needing("b", "a"), needing("a", "c"), needing("c", "b")]), [
+        "children[0].dependencies go round in a circle: b → a → c → b"
       ])
       const reloaded = yield* supervisor.reloadSpecs([needing("c", "a"), needing("b", "a")])
       assert.deepStrictEqual(reloaded, { replaced: ["b"], added: ["c"], kept: ["a"] })
+    })
+  )
+
+  it.effect("one that was dropped and added again still starts before those that need it, and ends after them", () =>
+    Effect.gen(function* () {
+      const { probes, root, supervisor } = yield* started({ strategy: "one_for_one" })
+      const needing = (id: string, ...requires: ReadonlyArray<string>) =>
+        probes.make(id, { dependencies: { requires } })
+      yield* supervisor.startChild(needing("c", "a"))
+      yield* root.tree.stop("init/group/a")
+      yield* supervisor.deleteChild("a")
+      const circle = yield* Effect.flip(supervisor.startChild(needing("a", "c")))
+      assert.strictEqual(circle.message, 'the spec of "a" cannot be: dependencies go round in a circle: a → c → a')
+      yield* supervisor.startChild(needing("a", "b"))
+      // What it is already, it may be told to be.
+      yield* supervisor.reloadSpecs([needing("c", "a")])
+      probes.take()
+      yield* root.tree.restart("init/group")
+      const ends = ["hook c", "close c", "hook a", "close a", "hook b", "close b"]
+      assert.deepStrictEqual(probes.take(), [...ends, "start b", "start a", "start c"])
     })
   )
 

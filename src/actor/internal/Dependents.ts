@@ -63,10 +63,11 @@ export class Dependents<R> {
     return this.of(child).filter((dependent) => dependent.alive && needs(dependent, child.spec.id))
   }
 
-  /** True while one that names `child` lives: in an end of all, that one goes first. */
-  isHeld(child: Node<R>): boolean {
-    for (const dependent of this.#of(child)) if (dependent.alive) return true
-    return false
+  /** One that names `child`, lives and `counts`: in an end of several, it goes first. */
+  firstLiving(child: Node<R>, counts: (dependent: Node<R>) => boolean): Node<R> | undefined {
+    if (!this.any) return undefined
+    for (const dependent of this.#of(child)) if (dependent.alive && counts(dependent)) return dependent
+    return undefined
   }
 
   /** For whom `child` has to wait before it can start. */
@@ -78,7 +79,9 @@ export class Dependents<R> {
       const sibling = this.#siblings.get(id)
       if (this.expected.has(id) || (sibling !== undefined && isPending(sibling))) unmet.add(id)
     }
-    for (const id of afterSuccess) if (this.#siblings.get(id)?.state !== "finished") unmet.add(id)
+    for (const id of afterSuccess) {
+      if (this.expected.has(id) || this.#siblings.get(id)?.state !== "finished") unmet.add(id)
+    }
     for (const id of [...requires, ...bindsTo]) {
       const sibling = this.#siblings.get(id)
       if (sibling?.state !== "running" || sibling.departing) unmet.add(id)

@@ -327,9 +327,9 @@ export class Group<R> {
         if (this.#strategy !== "one_for_one" || this.#restart.concerns(child)) {
           return this.#restartFrom(child, now + delay, this.#strategy === "one_for_all")
         }
-        // Those bound to it end first.
+        // Those bound to it end first, and one of them may be the end of the group.
         this.#needs.changed(child)
-        if (child.state !== "backing-off") return
+        if (child.state !== "backing-off" || !this.open) return
         const again = () => child.awaitAdmission(() => this.start(child, true))
         if (delay > 0) child.armBackoff(delay, again)
         else again()
@@ -498,7 +498,7 @@ export class Group<R> {
       settle: (child) => this.#settle(child),
       done: () => this.#isDown()
     }
-    if (behaviour._tag !== "Dynamic") return Walks.inOrder(this.children.last, walk)
+    if (behaviour._tag !== "Dynamic") return Walks.inOrder(this.children.last, this.#dependents, walk)
     Walks.together(
       this.children,
       this.#dependents,

@@ -36,7 +36,10 @@ export class GroupNeeds<R> {
   holdBack(child: Node<R>, automatic: boolean): boolean {
     const unmet = this.#members.dependents.unmet(child)
     if (unmet.length === 0) return false
+    const waited = child.state === "waiting"
     child.awaitSiblings(unmet, automatic)
+    // Who waits for others may now wait for this one, too.
+    if (!waited) this.changed(child)
     return true
   }
 

@@ -94,7 +94,7 @@ export class GroupRestart<R> {
       },
       done: () => this.#cleared()
     }
-    if (behaviour._tag === "Static") return Walks.inOrder(children.last, walk)
+    if (behaviour._tag === "Static") return Walks.inOrder(children.last, dependents, walk)
     Walks.together(
       children,
       dependents,

@@ -1,6 +1,7 @@
 /**
- * The two ways to end several children: newest first, one after another, as static supervisors do; or together, each as
- * soon as those that need it have ended, as dynamic ones do. What "end" means, and what becomes of those that do not live,
+ * The two ways to end several children: newest first, one after another, as static supervisors do; or together, as dynamic
+ * ones do. Either way those that depend on a child end before it, also where it comes after them: a child of a static list
+ * that was dropped and added again is its newest. What "end" means, and what becomes of those that do not live,
  * says the walk.
  *
  * Traps: children may be removed, and may end by themselves, while a walk is under way. A walk asks its questions anew at
@@ -22,16 +23,26 @@ export interface Walk<R> {
 }
 
 /** From `at` backward. */
-export const inOrder = <R>(at: Node<R> | undefined, walk: Walk<R>): void => {
+export const inOrder = <R>(at: Node<R> | undefined, dependents: Dependents<R>, walk: Walk<R>): void => {
   for (let child = at; child !== undefined && walk.concerns(child); child = child.previous) {
     if (child.removed) continue
     if (child.alive) {
-      const before = child.previous
-      return walk.end(child, () => inOrder(before, walk))
+      const first = firstToEnd(child, dependents, walk)
+      const next = first === child ? child.previous : child
+      return walk.end(first, () => inOrder(next, dependents, walk))
     }
     walk.settle(child)
   }
   walk.done()
+}
+
+/** `child`, or one that lives and depends on it, or on one that does, and on which nobody depends who lives. */
+const firstToEnd = <R>(child: Node<R>, dependents: Dependents<R>, walk: Walk<R>): Node<R> => {
+  for (let first = child; ;) {
+    const dependent = dependents.firstLiving(first, walk.concerns)
+    if (dependent === undefined) return first
+    first = dependent
+  }
 }
 
 /** All at once, one child per task of `post`; `patient`: whether one waits for the end of those that need it. */
@@ -54,7 +65,7 @@ export const together = <R>(
   }
   const end = (child: Node<R>): void => {
     // Its turn comes when the last of those that need it has ended.
-    if (dependents.isHeld(child) && patient()) return
+    if (patient() && dependents.firstLiving(child, () => true) !== undefined) return
     open++
     walk.end(child, () => {
       for (const id of named(child.spec.dependencies)) {

@@ -139,14 +139,24 @@ export const dependents = (
   return (parent?.children ?? []).filter(names)
 }
 
-/** Whether a static list, in which a child can name only what comes before it, would not be in order with these. */
+/** Those of a static group in the order in which they end: newest first, but after those that depend on it. */
+export const inOrderOfEnd = (group: Actor): ReadonlyArray<Actor> => {
+  const ordered = new Set<Actor>()
+  const visit = (actor: Actor): void => {
+    for (const dependent of dependents(actor, "after", "afterSuccess", "requires", "bindsTo")) {
+      if (alive(dependent)) visit(dependent)
+    }
+    ordered.add(actor)
+  }
+  for (const actor of group.children.toReversed()) visit(actor)
+  return [...ordered]
+}
+
+/** Whether a running static group, in which a child can name only what is there, could not have these. */
 export const misplaced = (group: Actor, shapes: ReadonlyArray<Shape>): boolean => {
   if (group.shape.group?.kind !== "static") return false
-  const ids = group.children.toSorted((one, other) => one.order - other.order).map(({ shape: { id } }) => id)
-  for (const { id } of shapes) if (!ids.includes(id)) ids.push(id)
-  return shapes.some(({ dependencies = {}, id: own }) =>
-    Object.values(dependencies).some((named) =>
-      named.some((id) => !ids.includes(id) || ids.indexOf(id) > ids.indexOf(own))
-    )
+  const ids = new Set([...group.children.map(({ shape: { id } }) => id), ...shapes.map(({ id }) => id)])
+  return shapes.some(({ dependencies = {} }) =>
+    Object.values(dependencies).some((named) => named.some((id) => !ids.has(id)))
   )
 }

@@ -9,6 +9,7 @@ import {
   dependents,
   drop,
   type Due,
+  inOrderOfEnd,
   isDynamic,
   isParked,
   listOf,
@@ -47,8 +48,10 @@ export class Lives {
     actor.due = undefined
     actor.waitingFor = unmet(actor)
     if (actor.waitingFor.length === 0) return this.start(actor, automatic)
+    const waited = actor.state === "waiting"
     actor.state = "waiting"
     actor.automatic = automatic
+    if (!waited) this.tell(actor)
   }
 
   start(actor: Actor, automatic: boolean): void {
@@ -123,8 +126,14 @@ export class Lives {
   /** `actor` has changed: who waited looks again, who is bound to it ends with it. */
   tell(actor: Actor): void {
     const { parent } = actor
-    for (const dependent of dependents(actor, "after", "afterSuccess", "requires", "bindsTo")) {
-      if (parent === undefined || parent.phase === "down") return
+    const all = dependents(actor, "after", "afterSuccess", "requires", "bindsTo")
+    const waiting = all.filter(({ waitingFor }) => waitingFor.length > 0)
+    for (const dependent of all) {
+      if (parent === undefined || parent.phase === "down") {
+        // The start of one was the end of the group, while others were as far as that one.
+        if (waiting.slice(1).includes(dependent)) this.sideBySide = true
+        return
+      }
       if (dependent.waitingFor.length > 0) this.begin(dependent, dependent.automatic)
       else if (concerned(dependent)) continue
       else if (dependents(actor, "bindsTo").includes(dependent) && actor.state !== "running") {
@@ -238,7 +247,7 @@ export class Lives {
     const at = Math.max(this.now + delay, before?.due[0] ?? 0)
     group.restart = { from, everyone: everyone || before?.everyone === true, due: [at, Number.POSITIVE_INFINITY] }
     let over: Actor | undefined
-    for (const other of isDynamic(group) ? group.children : group.children.toReversed()) {
+    for (const other of isDynamic(group) ? group.children : inOrderOfEnd(group)) {
       if (!concerned(other)) continue
       if (alive(other)) {
         this.end(other, isDynamic(group) ? "stop" : "release")
@@ -299,8 +308,7 @@ export class Lives {
     group.phase = "down"
     group.pass++
     group.restart = undefined
-    const { children } = group
-    for (const child of isDynamic(group) ? children : children.toReversed()) {
+    for (const child of isDynamic(group) ? group.children : inOrderOfEnd(group)) {
       child.due = undefined
       child.waitingFor = []
       const { restart } = child.shape.policy
