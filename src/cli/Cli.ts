@@ -31,6 +31,7 @@ import { kill } from "./commands/kill.ts"
 import { logs } from "./commands/logs.ts"
 import { pause } from "./commands/pause.ts"
 import { policy } from "./commands/policy.ts"
+import { port } from "./commands/port.ts"
 import { ps } from "./commands/ps.ts"
 import { resume } from "./commands/resume.ts"
 import { restart } from "./commands/restart.ts"
@@ -65,7 +66,7 @@ import { version as ownVersion } from "./Version.ts"
 /** The whole command. */
 export const root = Command.make("ironwood").pipe(
   Command.withSubcommands([
-    { group: "Look", commands: [tree, why, ps, inspect, logs, stats, top, events, history] },
+    { group: "Look", commands: [tree, why, ps, port, inspect, logs, stats, top, events, history] },
     {
       group: "Run",
       commands: [

@@ -5,6 +5,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import { ContainerService, type ContainerSpecSchema } from "../../proto/generated/ironwood/v1/container_pb.ts"
+import { ImageService } from "../../proto/generated/ironwood/v1/image_pb.ts"
 import {
   IsolationMode,
   NetworkMode,
@@ -17,6 +18,7 @@ import { changed, type Failure, withNext } from "./Failure.ts"
 import { type FlagProblem, flagOf, wrongFlags } from "./FlagProblems.ts"
 import { pullImage } from "./ImagePull.ts"
 import { withMissing } from "./Missing.ts"
+import { portsOfImage } from "./NetworkFlags.ts"
 import { generateName } from "./Names.ts"
 import { requestId } from "./RequestId.ts"
 import * as Text from "./Text.ts"
@@ -36,16 +38,19 @@ export const createContainer = Effect.fnUntraced(function* (
     place.network === NetworkMode.NONE &&
     place.isolation !== IsolationMode.MICROVM &&
     place.userNamespace !== UserNamespaceMode.PRIVATE &&
-    place.hostname === ""
+    place.hostname === "" &&
+    [place.hosts, ...Object.values(place.dns)].every(({ length }) => length === 0)
   const ownSandbox = !isUsual && flags.sandbox === ""
   // what is made before the container is made only for one that can be
   if (problems.length > 0 || ownSandbox) yield* check(command, spec, problems, pull)
+  const exposed = flags.publishAll ? yield* exposedBy(flags.image, pull) : []
   if (ownSandbox) {
+    const ports = [...place.ports, ...portsOfImage(exposed, place.ports)]
     yield* client
-      .call(SandboxService.method.createSandbox, { spec: { ...place, name }, requestId: requestId() })
+      .call(SandboxService.method.createSandbox, { spec: { ...place, ports, name }, requestId: requestId() })
       .pipe(Effect.mapError((error) => explained(command, error, name)))
   }
-  if (pull === "always") yield* pullImage({ reference: flags.image })
+  if (pull === "always" && !flags.publishAll) yield* pullImage({ reference: flags.image })
   const create = client.call(
     ContainerService.method.createContainer,
     { spec: ownSandbox ? { ...spec, sandbox: name } : spec, notStarted, requestId: requestId() },
@@ -60,6 +65,21 @@ export const createContainer = Effect.fnUntraced(function* (
     Effect.tapError(() => (ownSandbox ? removeEmptySandbox(name) : Effect.void))
   )
   return container ?? (yield* Effect.die("CreateContainer answered without a container"))
+})
+
+/** The ports that an image names; it is pulled before. */
+const exposedBy = Effect.fnUntraced(function* (reference: string, pull: Pull) {
+  const client = yield* Client
+  if (pull === "always") yield* pullImage({ reference })
+  const get = client.call(ImageService.method.getImage, { reference })
+  const { image } = yield* get.pipe(
+    Effect.catchIf(
+      (error) => pull === "missing" && error.status === status.notFound,
+      () => Effect.andThen(pullMissing(reference), get)
+    ),
+    Effect.mapError(withMissing)
+  )
+  return image?.config?.exposedPorts ?? []
 })
 
 /** Pulls an image that is not here. Who cannot have it pulled may have it as a file. */

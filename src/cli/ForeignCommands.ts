@@ -38,7 +38,6 @@ const instead: ReadonlyMap<string, string> = new Map([
   ["kube", specFiles],
   ["play", specFiles],
   ["network", "a container says which it has: `ironwood run --network none|host|user`"],
-  ["port", "`ironwood pod ls` shows the ports that are published"],
   ["rename", "a container keeps its name: `ironwood create` one of the other name, and `ironwood rm` this one"],
   ["diff", "`ironwood cp NAME:/ DIRECTORY` copies what a container has"]
 ])

@@ -18,21 +18,15 @@ interface Foreign {
 const limits = "a container's limits are --memory, --cpus and --pids-limit"
 const address =
   "its network is --network none, host or user; with user its address is 10.0.2.100, and --publish leads to it"
-const resolver = "it has the host's resolver with --network host or user, and else nobody to ask"
 const shared = "containers share it as members of one pod: `ironwood pod create NAME`, then --pod NAME"
 const ownLog = "Ironwood keeps its output itself (`ironwood logs`); --log-opt says how much of it"
 const probes = "a spec file says it: `probes` of a `kind: Container` (see `ironwood apply --help`)"
 
 const table: ReadonlyArray<readonly [string, Foreign]> = Object.entries<Foreign>({
-  "publish-all": { alias: "P", alone: true, instead: "name the ports: --publish 8080:80" },
   expose: {
     instead: "nothing needs it: containers of a pod reach each other's ports, and --publish 8080:80 opens one to others"
   },
   link: { instead: shared },
-  "add-host": { instead: "names are not given out: mount a file at /etc/hosts with --volume" },
-  dns: { instead: resolver },
-  "dns-search": { instead: resolver },
-  "dns-option": { instead: resolver },
   ip: { instead: address },
   ip6: { instead: address },
   "mac-address": { instead: address },

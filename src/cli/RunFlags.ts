@@ -17,7 +17,7 @@ import { check, type Checked, checked, type FlagProblem } from "./FlagProblems.t
 import { detachKeys } from "./DetachKeys.ts"
 import { foreignFlags } from "./ForeignFlags.ts"
 import { parsePair } from "./Labels.ts"
-import { networkFlags, networkOf } from "./NetworkFlags.ts"
+import { networkFields, networkFlags, readNetwork } from "./NetworkFlags.ts"
 import { parseDevice, parseMount, parseSecret, parseTmpfs, parseVolume } from "./MountFlags.ts"
 import { parseRestart, withRestart } from "./PolicyFlags.ts"
 import { parseBytes } from "./Quantity.ts"
@@ -154,6 +154,9 @@ export const runFlags = {
     Flag.optional
   ),
   ...networkFlags,
+  publishAll: yes("publish-all", "Every port that its image names, on ports of the host that are free").pipe(
+    Flag.withAlias("P")
+  ),
   isolation: checked("isolation", [...isolations.keys()].join("|"), parseIsolation).pipe(
     Flag.withDescription(
       "What keeps it from the host: namespaces, or a virtual machine of its own (default: namespace)"
@@ -304,8 +307,7 @@ export const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.security.seccomp_unconfined", "--security-opt"],
   ["spec.security.privileged", "--privileged"],
   ["spec.hostname", "--hostname"],
-  ["spec.network", "--network"],
-  ["spec.ports", "--publish"],
+  ...networkFields,
   ["spec.restart", "--restart"],
   ["spec.stop_signal", "--stop-signal"],
   ["spec.after", "--after"],
@@ -420,13 +422,11 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
     ...(grace === undefined ? {} : { stopGracePeriod: toProto(grace) })
   }
   const pull: Pull = given(flags.pull) ?? "missing"
-  const ports = flags.publish.flatMap(value)
-  const network = networkOf(given(flags.network), ports)
-  if (flags.sandbox !== "" && network !== NetworkMode.NONE) {
-    problems.push({
-      flag: ports.length > 0 ? "--publish" : "--network",
-      text: "belongs to the sandbox, which is there already: leave out one of them"
-    })
+  const { spec: ofNetwork, typed } = readNetwork(flags, value, flags.publishAll)
+  const { network } = ofNetwork
+  if (flags.sandbox !== "") {
+    const text = "belongs to the sandbox, which is there already: leave out one of them"
+    problems.push(...typed.map((flag) => ({ flag, text })))
   }
   const isolation = given(flags.isolation) ?? IsolationMode.NAMESPACE
   if (flags.sandbox !== "" && isolation === IsolationMode.MICROVM) {
@@ -454,7 +454,7 @@ export const read = Effect.fnUntraced(function* (flags: RunFlags) {
   if (flags.sandbox !== "" && flags.hostname !== "") {
     problems.push({ flag: "--hostname", text: "belongs to the sandbox, which is there already: leave out one of them" })
   }
-  const sandbox = { network, ports, isolation, userNamespace, hostname: flags.hostname, ...microvm }
+  const sandbox = { ...ofNetwork, isolation, userNamespace, hostname: flags.hostname, ...microvm }
   return { spec, sandbox, pull, problems }
 })
 

@@ -142,6 +142,7 @@ export const containerToProto = (container: Container): MessageInitShape<typeof 
   generation: BigInt(container.generation),
   createTime: timestamp(container.createdAt),
   actorPath: container.path,
+  ports: container.ports.map((port) => ({ ...port })),
   status: {
     state: stateToProto(container.state),
     desired: desires[container.desired],

@@ -46,6 +46,10 @@ export const specToProto = (spec: SandboxSpec): MessageInitShape<typeof Proto.Sa
   isolation: isolationModes[spec.isolation],
   userNamespace: userNamespaceModes[spec.userNamespace],
   ports: spec.ports.map((port) => ({ ...port })),
+  hosts: spec.hosts.map((entry) => ({ ...entry })),
+  ...(Object.values(spec.dns).every((said) => said.length === 0)
+    ? {}
+    : { dns: { servers: [...spec.dns.servers], search: [...spec.dns.search], options: [...spec.dns.options] } }),
   ...(spec.isolation === "microvm"
     ? {
         microvm: {
@@ -68,7 +72,8 @@ export const sandboxToProto = (sandbox: Sandbox): MessageInitShape<typeof Proto.
   actorPath: sandbox.path,
   containers: [...sandbox.containers],
   implicit: sandbox.implicit,
-  firstUser: sandbox.firstUser ?? 0
+  firstUser: sandbox.firstUser ?? 0,
+  ports: sandbox.ports.map((port) => ({ ...port }))
 })
 
 const decode = decoder("spec", Proto.SandboxSpecSchema, SandboxSpec)
@@ -102,6 +107,8 @@ export const specFromProto = (spec: Proto.SandboxSpec | undefined) =>
               containerPort
             })
           ),
+          hosts: spec.hosts.map(({ address, name }) => ({ address, name })),
+          dns: spec.dns && { servers: spec.dns.servers, search: spec.dns.search, options: spec.dns.options },
           stopGracePeriod: spec.stopGracePeriod && millisOf(spec.stopGracePeriod)
         })
       )

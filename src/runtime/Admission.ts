@@ -19,9 +19,11 @@ import * as HostPaths from "./HostPaths.ts"
 import * as Isolation from "./Isolation.ts"
 import * as MicroVms from "./microvm/MicroVms.ts"
 import * as Refusals from "./microvm/Refusals.ts"
+import { gatewayProblem } from "./NameFiles.ts"
+import { collide, listenerOf, portsOf } from "./PublishedPorts.ts"
 import * as Records from "./Records.ts"
 import * as References from "./References.ts"
-import { collide, listenerOf, type SandboxSpec } from "./SandboxSpec.ts"
+import { HOST_GATEWAY, type SandboxSpec } from "./SandboxSpec.ts"
 import { Secrets } from "./Secrets.ts"
 import { Systems } from "./System.ts"
 import * as UserRanges from "./UserRanges.ts"
@@ -135,7 +137,7 @@ export const make = Effect.gen(function* () {
     if (lacking !== undefined) return [{ field: "network", problem: lacking }]
     const { records: all } = yield* records.sandboxes.partition
     const others = all.flatMap(({ value }) =>
-      value.spec.name === name ? [] : value.spec.ports.map((port) => ({ owner: `sandbox ${value.spec.name}`, port }))
+      value.spec.name === name ? [] : portsOf(value).map((port) => ({ owner: `sandbox ${value.spec.name}`, port }))
     )
     return ports.flatMap((port, index) => {
       const before = ports.slice(0, index).map((one) => ({ owner: "it", port: one }))
@@ -146,6 +148,19 @@ export const make = Effect.gen(function* () {
     })
   })
 
+  /** What it asks for with names, and its network cannot answer. */
+  const nameProblems = ({ dns, hosts, network }: SandboxSpec): ReadonlyArray<FieldProblem> => [
+    ...hosts.flatMap(({ address }, index) => {
+      const problem = address === HOST_GATEWAY ? gatewayProblem(network) : undefined
+      return problem === undefined ? [] : [{ field: `hosts[${index}].address`, problem: `${HOST_GATEWAY}: ${problem}` }]
+    }),
+    ...(["servers", "search", "options"] as const).flatMap((field) =>
+      network === "none" && dns[field].length > 0
+        ? [{ field: `dns.${field}`, problem: "without a network nobody is asked for names: it is host or user" }]
+        : []
+    )
+  ]
+
   /** Fails when this host cannot do what a sandbox wants. */
   const admitSandbox = Effect.fnUntraced(function* (spec: SandboxSpec) {
     const usersLacking =
@@ -155,7 +170,8 @@ export const make = Effect.gen(function* () {
       ...(usersLacking === undefined
         ? []
         : [{ field: "userNamespace", problem: `this host cannot do it: ${usersLacking}; leave it out` }]),
-      ...(yield* networkProblems(spec))
+      ...(yield* networkProblems(spec)),
+      ...nameProblems(spec)
     ]
     if (problems.length > 0) return yield* new SpecInvalid({ what: "sandbox", problems })
   })

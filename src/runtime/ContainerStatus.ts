@@ -13,6 +13,7 @@ import { ContainerNotFound, SandboxNotFound } from "./ContainerError.ts"
 import { ContainerRuns } from "./ContainerRuns.ts"
 import type { Container, Sandbox, StateError } from "./Containers.ts"
 import type { ContainerState } from "./Lifecycle.ts"
+import { portsOf } from "./PublishedPorts.ts"
 import * as Records from "./Records.ts"
 import * as RuntimeSupervisor from "./RuntimeSupervisor.ts"
 
@@ -35,6 +36,8 @@ export const make = Effect.gen(function* () {
     const path = RuntimeSupervisor.containerPath(value)
     const node = yield* runtime.node(path)
     const running = node?.state === "running" || node?.state === "stopping"
+    // one that does not decode is told of by others
+    const sandbox = Option.flatten(yield* Effect.option(records.sandboxes.get(value.sandbox)))
     const pid = Number(node?.annotations["pid"] ?? 0)
     return {
       name: record.name,
@@ -44,6 +47,7 @@ export const make = Effect.gen(function* () {
       updatedAt: record.updatedAt,
       spec: value.spec,
       sandbox: value.sandbox,
+      ports: Option.match(sandbox, { onNone: () => [], onSome: (found) => portsOf(found.value) }),
       image: value.image,
       path,
       desired: value.desired,
@@ -86,6 +90,7 @@ export const make = Effect.gen(function* () {
       spec: record.value.spec,
       implicit: record.value.implicit,
       firstUser: record.value.firstUser,
+      ports: portsOf(record.value),
       path,
       containers: (yield* inSandbox(record.name)).map(({ name }) => name),
       node: yield* runtime.node(path)

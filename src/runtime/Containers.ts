@@ -52,7 +52,7 @@ import type { ContainerState, Desired } from "./Lifecycle.ts"
 import type { Assumed, References, Unresolved } from "./References.ts"
 import type { StopOptions } from "./StopOptions.ts"
 import type { Secret, SecretNotKept } from "./Secrets.ts"
-import type { SandboxSpec } from "./SandboxSpec.ts"
+import type { PublishedPort, SandboxSpec } from "./SandboxSpec.ts"
 
 /** A container as it is wanted and as it is. Times are milliseconds since 1970. */
 export interface Container {
@@ -66,6 +66,8 @@ export interface Container {
   /** As created, with later changes of policy. */
   readonly spec: ContainerSpec
   readonly sandbox: string
+  /** Of its sandbox. */
+  readonly ports: ReadonlyArray<PublishedPort>
   /** Of the image's manifest, found at creation or when it was pulled. Undefined: it has not been pulled yet. */
   readonly image: Digest | undefined
   /** Its actor's place in the tree. */
@@ -107,6 +109,8 @@ export interface Sandbox {
   readonly implicit: boolean
   /** Of the host: who its root is there, where it has users of its own. */
   readonly firstUser: number | undefined
+  /** As they are published: with the ports of the host that were free. */
+  readonly ports: ReadonlyArray<PublishedPort>
   readonly path: ActorPath
   readonly containers: ReadonlyArray<string>
   readonly node: TreeNode | undefined

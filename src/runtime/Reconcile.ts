@@ -134,7 +134,9 @@ export const reconcile = Effect.fn("runtime.reconcile")(function* (records: Reco
     yield* remedies[isBroken ? "adopt" : findings[finding][wanted]]
   }
   yield* (yield* MicroVms).reconcile(sandboxNames)
-  for (const id of yield* (yield* Systems).userNetworks.reconcile(sandboxNames)) live.add(id)
+  const { names, userNetworks } = yield* Systems
+  for (const id of yield* userNetworks.reconcile(sandboxNames)) live.add(id)
+  yield* names.reconcile(sandboxNames)
   for (const id of yield* runs.pidNamespaces.reconcile(sandboxNames)) live.add(id)
   yield* clearRuns(live)
   yield* runs.stages.reconcile

@@ -42,7 +42,9 @@ export const SandboxRecord = Schema.Struct({
   /** Whom the monitor of its microVM runs as: no two sandboxes the same. Absent until it has had one. */
   user: Schema.optionalKey(Schema.Int),
   /** With users of its own: the first of theirs on this host; see `UserRanges.ts`. */
-  firstUser: Schema.optionalKey(Schema.Int)
+  firstUser: Schema.optionalKey(Schema.Int),
+  /** The ports of the host that its published ports have, where it left any of them to its host; see `PublishedPorts.ts`. */
+  hostPorts: Schema.optionalKey(Schema.Array(Schema.Int))
 })
 export type SandboxRecord = typeof SandboxRecord.Type
 

@@ -23,8 +23,10 @@ export interface RuntimePaths {
   readonly consoles: string
   /** One file per sandbox on which its network namespace is pinned. */
   readonly networks: string
-  /** One directory per sandbox with a user-mode network: the socket and the log of what makes it, and files for its containers. */
+  /** One directory per sandbox with a user-mode network: the socket and the log of what makes it. */
   readonly userNetworks: string
+  /** One directory per sandbox, one below per container: its `/etc/hosts` and `/etc/resolv.conf`. */
+  readonly names: string
   /** As `networks`, for its IPC namespace. */
   readonly ipcs: string
   /** The same for its user namespace, where it has one. */
@@ -69,6 +71,7 @@ export const make = (directory: string, logs: string): RuntimePaths => {
     consoles: join(absolute, "tty"),
     networks: join(absolute, "networks"),
     userNetworks: join(absolute, "user-networks"),
+    names: join(absolute, "names"),
     ipcs: join(absolute, "ipc"),
     users: join(absolute, "users"),
     sharedMemory: join(absolute, "shm"),

@@ -15,6 +15,7 @@ import { ContainerRuns } from "./ContainerRuns.ts"
 import * as ContainerStatus from "./ContainerStatus.ts"
 import type { ContainerSteering } from "./ContainerSteering.ts"
 import { MicroVms } from "./microvm/MicroVms.ts"
+import * as PublishedPorts from "./PublishedPorts.ts"
 import * as Records from "./Records.ts"
 import { RuntimeSupervisor } from "./RuntimeSupervisor.ts"
 import type { SandboxSpec } from "./SandboxSpec.ts"
@@ -49,12 +50,14 @@ export const make = Effect.fnUntraced(function* ({ remove, steering }: Container
         const present = yield* sameSandbox(spec)
         if (Option.isSome(present)) return yield* describeSandbox(present.value)
         yield* admitSandbox(spec)
-        const stored = yield* Records.withRange(records, UserRanges.startOf(paths.cgroup), spec, (range) =>
-          Effect.catchTag(
-            records.sandboxes.put(spec.name, { spec, implicit: false, ...range }, { expect: "absent" }),
-            // nobody else can have made it: its name is locked
-            "StateConflict",
-            Effect.die
+        const stored = yield* PublishedPorts.withHostPorts(records, spec, (ports) =>
+          Records.withRange(records, UserRanges.startOf(paths.cgroup), spec, (range) =>
+            Effect.catchTag(
+              records.sandboxes.put(spec.name, { spec, implicit: false, ...range, ...ports }, { expect: "absent" }),
+              // nobody else can have made it: its name is locked
+              "StateConflict",
+              Effect.die
+            )
           )
         )
         yield* runtime.startSandbox(stored.value)

@@ -16,10 +16,10 @@
 import * as Effect from "effect/Effect"
 import * as fs from "node:fs/promises"
 import { hostname } from "node:os"
-import * as Files from "../storage/Files.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
 import type { Process } from "../taproot/Processes.ts"
 import * as MountPoints from "./MountPoints.ts"
+import type { NameFiles } from "./NameFiles.ts"
 import type { PidNamespaceFailure, PidNamespaces } from "./PidNamespaces.ts"
 import type { SandboxRecord } from "./Records.ts"
 import type { RuntimePaths } from "./RuntimePaths.ts"
@@ -56,6 +56,7 @@ export const make = (
   pids: PidNamespaces,
   userNamespaces: UserNamespaces,
   userNetworks: UserNetworks,
+  names: NameFiles,
   paths: RuntimePaths
 ): SandboxNamespaces => {
   const locks = KeyedLock.make()
@@ -88,19 +89,11 @@ export const make = (
     }).pipe(Effect.orElseSucceed(() => undefined))
   })
 
-  const hostFiles = Effect.map(Effect.filter(["/etc/resolv.conf", "/etc/hosts"], Files.exists), (files) =>
-    files.map((file) => ({ source: file, target: file }))
-  )
-
   /** What each has alone, whatever is shared. */
   const own = Effect.fnUntraced(function* (sandbox: SandboxRecord, container: string) {
     const { spec } = sandbox
-    if (spec.network === "host") return { hostname: hostname(), hostFiles: yield* hostFiles }
-    const own = spec.hostname ?? container
-    return {
-      hostname: own,
-      hostFiles: spec.network === "user" ? yield* userNetworks.files(sandbox, container, own) : []
-    }
+    const own = spec.network === "host" ? hostname() : (spec.hostname ?? container)
+    return { hostname: own, hostFiles: yield* names.of(sandbox, container, own) }
   })
 
   return {
@@ -143,6 +136,7 @@ export const make = (
     forget: (sandbox) =>
       Effect.gen(function* () {
         yield* pids.forget(sandbox)
+        yield* names.forget(sandbox)
         const targets = [...kinds.map((kind) => pinOf(kind, sandbox)), memoryOf(sandbox)]
         yield* Effect.forEach(targets, points.remove, { discard: true })
         yield* userNamespaces.forget(sandbox)

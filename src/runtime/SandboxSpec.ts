@@ -10,15 +10,15 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { isIP } from "node:net"
 import { GracePeriod, Labels, WorkloadName } from "../storage/Workload.ts"
 
 /** `none`: a network namespace with nothing but loopback; `host`: the host's own network; `user`: see `UserNetworks.ts`. */
 export const NetworkMode = Schema.Literals(["none", "host", "user"])
 export type NetworkMode = typeof NetworkMode.Type
 
-const port = Schema.Int.pipe(
-  Schema.check(Schema.isBetween({ minimum: 1, maximum: 65_535 }, { expected: "a port from 1 to 65535" }))
-)
+const port = (minimum: number, expected: string) =>
+  Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum, maximum: 65_535 }, { expected })))
 
 /** A port of the host that leads into a sandbox. */
 export const PublishedPort = Schema.Struct({
@@ -28,20 +28,57 @@ export const PublishedPort = Schema.Struct({
     Schema.check(Schema.isPattern(/^(\d{1,3}\.){3}\d{1,3}$/, { expected: "an IPv4 address of this host" })),
     Schema.withDecodingDefaultKey(Effect.succeed("0.0.0.0"))
   ),
-  hostPort: port,
-  containerPort: port
+  /** 0: one that is free as the sandbox is made, and is its own from then on. */
+  hostPort: port(0, "a port from 0 to 65535 (0: one that is free)").pipe(
+    Schema.withDecodingDefaultKey(Effect.succeed(0))
+  ),
+  containerPort: port(1, "a port from 1 to 65535")
 })
 export type PublishedPort = typeof PublishedPort.Type
 
-/** `0.0.0.0:8080/tcp` */
-export const listenerOf = ({ hostAddress, hostPort, protocol }: PublishedPort): string =>
-  `${hostAddress}:${hostPort}/${protocol}`
+/** In the place of an address: this host, as the containers of the sandbox reach it. */
+export const HOST_GATEWAY = "host-gateway"
 
-/** They cannot both be had: the same port, of addresses that overlap. */
-export const collide = (one: PublishedPort, other: PublishedPort): boolean =>
-  one.protocol === other.protocol &&
-  one.hostPort === other.hostPort &&
-  (one.hostAddress === other.hostAddress || [one.hostAddress, other.hostAddress].includes("0.0.0.0"))
+const text = (pattern: RegExp, expected: string) =>
+  Schema.String.pipe(Schema.check(Schema.isPattern(pattern, { expected })))
+
+const address = (others: ReadonlyArray<string>, expected: string) =>
+  Schema.String.pipe(
+    Schema.check(
+      Schema.makeFilter((one: string) =>
+        (isIP(one) !== 0 && !one.includes("%")) || others.includes(one) ? undefined : `Expected ${expected}`
+      )
+    )
+  )
+
+/** A line of `/etc/hosts`. */
+export const HostEntry = Schema.Struct({
+  name: text(/^[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?$/, "a host name of at most 254 characters"),
+  address: address([HOST_GATEWAY], `an IP address, or ${HOST_GATEWAY} for this host`)
+})
+export type HostEntry = typeof HostEntry.Type
+
+const several = <S extends Schema.Top>(one: S, most: number, what: string) =>
+  Schema.Array(one).pipe(Schema.check(Schema.isMaxLength(most, { expected: `at most ${most} ${what}` })))
+
+/** What `/etc/resolv.conf` says, where not as the network has it (resolv.conf(5)). */
+export const Resolver = Schema.Struct({
+  /** More than three are asked by nobody. */
+  servers: several(address([], "an IP address"), 3, "servers").pipe(Schema.withDecodingDefaultKey(Effect.succeed([]))),
+  search: several(
+    text(/^(?:\.|[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?)$/, "a domain of at most 254 characters"),
+    32,
+    "domains"
+  ).pipe(Schema.withDecodingDefaultKey(Effect.succeed([]))),
+  options: several(
+    text(/^[a-z][a-z0-9-]{0,31}(?::\d{1,9})?$/, "an option of resolv.conf(5), like ndots:2"),
+    16,
+    "options"
+  ).pipe(Schema.withDecodingDefaultKey(Effect.succeed([])))
+})
+export type Resolver = typeof Resolver.Type
+
+const asTheNetwork: Resolver = { servers: [], search: [], options: [] }
 
 /** `namespace`: on the host, in namespaces of its own; `microvm`: in a virtual machine of its own, with a kernel of its own. */
 export const IsolationMode = Schema.Literals(["namespace", "microvm"])
@@ -122,6 +159,15 @@ export class SandboxSpec extends Schema.Class<SandboxSpec>("ironwood/SandboxSpec
     Schema.check(Schema.isMaxLength(64, { expected: "at most 64 ports" })),
     Schema.withConstructorDefault(Effect.succeed([])),
     Schema.withDecodingDefaultKey(Effect.succeed([]))
+  ),
+  /** Names that its containers know besides. */
+  hosts: several(HostEntry, 64, "names").pipe(
+    Schema.withConstructorDefault(Effect.succeed([])),
+    Schema.withDecodingDefaultKey(Effect.succeed([]))
+  ),
+  dns: Resolver.pipe(
+    Schema.withConstructorDefault(Effect.succeed(asTheNetwork)),
+    Schema.withDecodingDefaultKey(Effect.succeed(asTheNetwork))
   ),
   /** In what time all its containers together stop when it is stopped; default: the longest that one of them has. */
   stopGracePeriod: Schema.optionalKey(GracePeriod),

@@ -29,6 +29,7 @@ import { MicroVmFailed, RootfsFailed } from "./ContainerExit.ts"
 import * as HostPaths from "./HostPaths.ts"
 import { Allowance } from "./Isolation.ts"
 import * as MountPoints from "./MountPoints.ts"
+import * as NameFiles from "./NameFiles.ts"
 import { OciRuntime } from "./OciRuntime.ts"
 import * as ProcessLimits from "./ProcessLimits.ts"
 import type { SandboxRecord } from "./Records.ts"
@@ -110,6 +111,7 @@ export class Systems extends Context.Service<
     readonly stages: Stages.Stages
     readonly users: UserNamespaces.UserNamespaces
     readonly userNetworks: UserNetworks.UserNetworks
+    readonly names: NameFiles.NameFiles
     /** That of a sandbox, if it is there now. */
     readonly present: (sandbox: string) => Effect.Effect<Option.Option<System>>
     /** That of a sandbox, as soon as it is there. */
@@ -135,7 +137,8 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const points = MountPoints.make(processes)
   const users = UserNamespaces.make(processes, points, runtime, paths)
   const userNetworks = UserNetworks.make(processes, cgroups, points, users, paths)
-  const namespaces = SandboxNamespaces.make(points, pidNamespaces, users, userNetworks, paths)
+  const names = NameFiles.make(paths, UserNetworks.PLACE)
+  const namespaces = SandboxNamespaces.make(points, pidNamespaces, users, userNetworks, names, paths)
   const stages = Stages.make(processes, points, paths)
   const hostPaths = HostPaths.make(points, yield* Allowance)
   const host: System = {
@@ -184,6 +187,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     hostPaths,
     users,
     userNetworks,
+    names,
     present: (sandbox) =>
       Effect.suspend(() => {
         const guest = guests.get(sandbox)

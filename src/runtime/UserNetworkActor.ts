@@ -13,7 +13,7 @@ import * as ProcessAge from "../taproot/ProcessAge.ts"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import type { RuntimeFailed } from "./OciRuntime.ts"
 import type { SandboxRecord } from "./Records.ts"
-import { listenerOf } from "./SandboxSpec.ts"
+import { listenerOf, portsOf } from "./PublishedPorts.ts"
 import { Systems } from "./System.ts"
 
 /** What makes it has ended by itself. */
@@ -30,7 +30,7 @@ export class UserNetworkEnded extends Schema.TaggedError<UserNetworkEnded>()("Us
 export const ID = "userNetwork"
 
 export const userNetworkActor = (sandbox: SandboxRecord): ChildSpec<RuntimeFailed | UserNetworkEnded, Systems> => {
-  const { name, ports } = sandbox.spec
+  const { name } = sandbox.spec
   return Actor.make(
     ID,
     { kind: "network", description: "what the host reaches, and published ports", policy: RestartPolicy.workload },
@@ -38,7 +38,9 @@ export const userNetworkActor = (sandbox: SandboxRecord): ChildSpec<RuntimeFaile
       const { userNetworks } = yield* Systems
       yield* Actor.onStop(userNetworks.forget(name))
       const process = yield* userNetworks.of(sandbox)
-      const published = ports.map((port) => `${listenerOf(port)} to ${port.containerPort}`).join(", ")
+      const published = portsOf(sandbox)
+        .map((port) => `${listenerOf(port)} to ${port.containerPort}`)
+        .join(", ")
       const facts = { pid: String(process.pid), ...(published === "" ? {} : { ports: published }) }
       yield* process.adopted ? Actor.adopted(facts, yield* ProcessAge.of(process)) : Actor.ready(facts)
       const exit = yield* process.exit

@@ -17,7 +17,6 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { accessSync, constants } from "node:fs"
 import * as fs from "node:fs/promises"
-import { basename, join } from "node:path"
 import type { Cgroups } from "../host/Cgroups.ts"
 import * as Remedy from "../host/Remedy.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
@@ -25,10 +24,12 @@ import * as IdMap from "../taproot/IdMap.ts"
 import type { Process, Processes } from "../taproot/Processes.ts"
 import { connectTo } from "../taproot/SocketPath.ts"
 import type { MountPoints } from "./MountPoints.ts"
+import type { Place } from "./NameFiles.ts"
 import { RuntimeFailed } from "./OciRuntime.ts"
 import type { SandboxRecord } from "./Records.ts"
 import type { RuntimePaths } from "./RuntimePaths.ts"
-import { listenerOf, type PublishedPort, type SandboxSpec } from "./SandboxSpec.ts"
+import { listenerOf, portsOf } from "./PublishedPorts.ts"
+import type { PublishedPort } from "./SandboxSpec.ts"
 import type { UserNamespaces } from "./UserNamespaces.ts"
 
 export interface UserNetworks {
@@ -38,12 +39,6 @@ export interface UserNetworks {
   readonly of: (sandbox: SandboxRecord) => Effect.Effect<Process, RuntimeFailed>
   /** The namespace of a sandbox that has one. */
   readonly namespaceOf: (sandbox: string) => string
-  /** What one of its containers has of its own in `/etc`. */
-  readonly files: (
-    sandbox: SandboxRecord,
-    container: string,
-    hostname: string
-  ) => Effect.Effect<ReadonlyArray<{ readonly source: string; readonly target: string }>, RuntimeFailed>
   /** Ends it. The namespace stays with the sandbox. Fine when there is none. */
   readonly forget: (sandbox: string) => Effect.Effect<void>
   /** Ends those of all but these sandboxes; the names of the cgroups of those that live, as if they were runs. */
@@ -56,18 +51,11 @@ const labelOf = (sandbox: string): string => `${PREFIX}${sandbox}`
 const PROGRAM = ["/usr/bin/slirp4netns", "/usr/local/bin/slirp4netns"]
 const SOCKET = "control"
 /** slirp4netns(1): the addresses of the container, and of the server for names. */
-const ADDRESS = "10.0.2.100"
-export const NAMES = "10.0.2.3"
+export const PLACE: Place = { address: "10.0.2.100", server: "10.0.2.3" }
 
 /** Where the hypervisor of a microVM takes what is published; its own user may not listen below 1024. */
 const BETWEEN = 20_000
 export const betweenPort = (index: number): number => BETWEEN + index
-
-/** What is in `/etc` of who has this address and this name. */
-export const nameFiles = (own: { readonly address: string; readonly hostname: string; readonly server: string }) => [
-  { target: "/etc/resolv.conf", content: `nameserver ${own.server}\n` },
-  { target: "/etc/hosts", content: `127.0.0.1 localhost\n::1 localhost\n${own.address} ${own.hostname}\n` }
-]
 
 /** What it may have: it holds what is on the way, and nothing else. */
 const LIMITS = { memoryBytes: 128 * 1024 * 1024, pids: 16 }
@@ -145,16 +133,9 @@ export const make = (
   /** With a dot, which no run has in its name. In a cgroup of its sandbox it is found also when its taproot is gone. */
   const runOf = (sandbox: string) => `${sandbox}.network`
   const cgroupOf = (sandbox: string) => `${paths.cgroup}/${sandbox}/${runOf(sandbox)}`
-  /** Users who are nobody on the host find the way to it. */
-  const openOf = (sandbox: string) => `${paths.open}/${runOf(sandbox)}`
   const namespaceOf = (sandbox: string) => `${paths.networks}/${sandbox}`
   const removeFiles = (sandbox: string) =>
-    Effect.promise(async () => {
-      for (const directory of [directoryOf(sandbox), openOf(sandbox)]) {
-        await fs.rm(directory, { recursive: true, force: true })
-      }
-      await fs.rmdir(paths.open).catch(() => undefined)
-    })
+    Effect.promise(() => fs.rm(directoryOf(sandbox), { recursive: true, force: true }))
   /** Those whose ports this brain has seen to. */
   const complete = new Set<Process>()
 
@@ -177,9 +158,9 @@ export const make = (
   const lastWords = (sandbox: string) =>
     Effect.promise(() => fs.readFile(`${directoryOf(sandbox)}/log`, "utf8").catch(() => ""))
 
-  const publish = Effect.fnUntraced(function* (socket: string, { isolation, ports: published }: SandboxSpec) {
-    const ports = published.map((port, index) =>
-      isolation === "microvm" ? { ...port, containerPort: betweenPort(index) } : port
+  const publish = Effect.fnUntraced(function* (socket: string, sandbox: SandboxRecord) {
+    const ports = portsOf(sandbox).map((port, index) =>
+      sandbox.spec.isolation === "microvm" ? { ...port, containerPort: betweenPort(index) } : port
     )
     const { entries = [] } = yield* ask(socket, { execute: "list_hostfwd" })
     const isThere = ({ containerPort, hostAddress, hostPort, protocol }: PublishedPort) =>
@@ -197,7 +178,7 @@ export const make = (
           proto: port.protocol,
           host_addr: port.hostAddress,
           host_port: port.hostPort,
-          guest_addr: ADDRESS,
+          guest_addr: PLACE.address,
           guest_port: port.containerPort
         }
       })
@@ -301,27 +282,12 @@ export const make = (
           const process = (yield* find(name)) ?? (yield* start(name, yield* users.of(sandbox)))
           if (complete.has(process)) return process
           // one without its ports is as good as none
-          yield* Effect.onError(publish(`${directoryOf(name)}/${SOCKET}`, sandbox.spec), () => end(process))
+          yield* Effect.onError(publish(`${directoryOf(name)}/${SOCKET}`, sandbox), () => end(process))
           complete.add(process)
           return process
         })
       )
     },
-    files: ({ firstUser, spec }, container, hostname) =>
-      Effect.tryPromise({
-        try: async () => {
-          const directory = join(firstUser === undefined ? directoryOf(spec.name) : openOf(spec.name), container)
-          await fs.mkdir(directory, { recursive: true, mode: 0o711 })
-          const made: Array<{ source: string; target: string }> = []
-          for (const { content, target } of nameFiles({ address: ADDRESS, hostname, server: NAMES })) {
-            const source = join(directory, basename(target))
-            await fs.writeFile(source, content)
-            made.push({ source, target })
-          }
-          return made
-        },
-        catch: (cause) => failed("has no place", String(cause))
-      }),
     forget: (sandbox) =>
       locks.withLock(sandbox)(
         Effect.gen(function* () {

@@ -13,6 +13,7 @@
  * - A read shows what is durable, never a write that still waits for its acknowledgement.
  * - An interrupted write may be done or not (never in part): the worker may have it already.
  * - The order of two writes that were started at the same time is open; use `expect`, or `update`, or one transaction.
+ * - The value of a record that was put is the one that was given, not a copy: nobody changes it afterwards.
  * - One stored value that no longer decodes fails `get` and `list` with `StateValueInvalid`; use `partition` where the
  *   others must not suffer (at start).
  */
@@ -169,24 +170,33 @@ const makeCollection = <A>(connection: Connection, kind: string, codec: JsonCode
     return result
   }
 
-  const putting = (name: string, value: A, options: WriteOptions = {}): Operation<StateRecord<A>> => ({
-    change: Effect.gen(function* () {
-      const encoded = codec.encode(value)
-      const problems = [...nameProblems(name), ...(Result.isFailure(encoded) ? encoded.failure : [])]
-      if (problems.length > 0 || Result.isFailure(encoded)) return yield* valueInvalid(kind, name, false, problems)
-      const at = yield* Clock.currentTimeMillis
-      return {
-        _tag: "Put",
-        kind,
-        name,
-        value: encoded.success,
-        uid: randomUUID(),
-        at,
-        expect: expectationOf(options)
-      } satisfies Change
-    }),
-    result: (result) => (result._tag === "Put" ? Effect.fromResult(decode(result.record)) : notOfThisOperation)
-  })
+  const putting = (name: string, value: A, options: WriteOptions = {}): Operation<StateRecord<A>> => {
+    let sent: string | undefined
+    return {
+      change: Effect.gen(function* () {
+        const encoded = codec.encode(value)
+        const problems = [...nameProblems(name), ...(Result.isFailure(encoded) ? encoded.failure : [])]
+        if (problems.length > 0 || Result.isFailure(encoded)) return yield* valueInvalid(kind, name, false, problems)
+        const at = yield* Clock.currentTimeMillis
+        sent = encoded.success
+        return {
+          _tag: "Put",
+          kind,
+          name,
+          value: encoded.success,
+          uid: randomUUID(),
+          at,
+          expect: expectationOf(options)
+        } satisfies Change
+      }),
+      result: (result) => {
+        if (result._tag !== "Put") return notOfThisOperation
+        // what was encoded a moment ago need not be decoded
+        if (result.record.value === sent) decoded.set(result.record, Result.succeed({ ...result.record, value }))
+        return Effect.fromResult(decode(result.record))
+      }
+    }
+  }
 
   const removing = (name: string, options: WriteOptions = {}): Operation<boolean> => ({
     change: Effect.suspend(() => {

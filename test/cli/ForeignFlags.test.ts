@@ -12,11 +12,21 @@ const typed = (...words: ReadonlyArray<string>) =>
 describe("flags of other runtimes", () => {
   it.live("are refused all at once, with what to do instead, wherever the image stands", () =>
     Effect.gen(function* () {
-      const { code, err } = yield* typed("-d", "-P", "--dns=1.1.1.1", "--gpus", "all", "web", "-P", "mine")
+      const { code, err } = yield* typed(
+        "-d",
+        "--link",
+        "db",
+        "--mac-address=02:00:00:00:00:01",
+        "--gpus",
+        "all",
+        "web",
+        "-P",
+        "mine"
+      )
       assert.strictEqual(code, 2)
       assert.match(err, /the flags are wrong in 3 places/)
-      assert.match(err, /--publish-all: name the ports: --publish 8080:80/)
-      assert.match(err, /--dns: it has the host's resolver with --network host/)
+      assert.match(err, /--link: containers share it as members of one pod/)
+      assert.match(err, /--mac-address: its network is --network none, host or user/)
       assert.match(err, /--gpus: name its devices: --device/)
     })
   )

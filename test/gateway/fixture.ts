@@ -64,6 +64,7 @@ const containerOf = (spec: ContainerSpec): Container => ({
   updatedAt: 1_000,
   spec,
   sandbox: spec.sandbox ?? spec.name,
+  ports: [],
   image: digestOf("a"),
   path: ActorPath.child(ActorPath.root("init"), spec.name),
   desired: "running",
@@ -88,6 +89,7 @@ const sandboxOf = (spec: SandboxSpec): Sandbox => ({
   spec,
   implicit: false,
   firstUser: undefined,
+  ports: [],
   path: ActorPath.child(ActorPath.root("init"), spec.name),
   containers: [],
   node: undefined

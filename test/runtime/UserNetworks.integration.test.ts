@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { networkInterfaces } from "node:os"
 import { join } from "node:path"
 import { type Containers } from "../../src/runtime/Containers.ts"
 import { decodeSandboxSpec } from "../../src/runtime/ContainerSpec.ts"
@@ -71,6 +72,49 @@ describe("a network in user mode", () => {
     )
   )
 
+  it.live("knows the names that it is given, and asks whom it is told to", () =>
+    withContainers(({ containers, state }) =>
+      Effect.gen(function* () {
+        const outward = Object.values(networkInterfaces())
+          .flatMap((addresses) => addresses ?? [])
+          .find(({ family, internal }) => family === "IPv4" && !internal)?.address
+        const hosts = [
+          { name: "db", address: "192.0.2.7" },
+          { name: "six", address: "2001:db8::1" }
+        ]
+        const gateway = outward === undefined ? [] : [{ name: "up", address: "host-gateway" }]
+        const show = {
+          restart: { restart: "temporary" },
+          command: shell("cat /etc/resolv.conf 2>/dev/null; cat /etc/hosts")
+        }
+        const said = Effect.fnUntraced(function* (name: string, fields: object) {
+          yield* makeSandbox(containers, { name, ...fields })
+          yield* create(containers, { ...show, name, sandbox: name })
+          yield* until(containers, name, (container) => container.state === "finished")
+          const text = yield* logText(containers, name)
+          yield* containers.remove(name, { force: true })
+          yield* containers.removeSandbox(name)
+          return text
+        })
+        const lines = "192.0.2.7 db\n2001:db8::1 six\n"
+        const dns = { servers: ["192.0.2.53"], search: ["example.org", "test"], options: ["ndots:2"] }
+        assert.strictEqual(
+          yield* said("own", { hosts: [...hosts, ...gateway], dns }),
+          "nameserver 192.0.2.53\nsearch example.org test\noptions ndots:2\n" +
+            `127.0.0.1 localhost\n::1 localhost\n10.0.2.100 own\n${lines}${outward === undefined ? "" : `${outward} up\n`}`
+        )
+        // the host's own, but for what is said
+        const ofHost = yield* said("hosts", { network: "host", hosts: [{ name: "up", address: "host-gateway" }], dns })
+        assert.include(ofHost, "nameserver 192.0.2.53\nsearch example.org test\noptions ndots:2\n")
+        assert.include(ofHost, readFileSync("/etc/hosts", "utf8").trimEnd())
+        assert.isTrue(ofHost.endsWith("\n127.0.0.1 up\n"))
+        const alone = yield* said("alone", { network: "none", hosts })
+        assert.strictEqual(alone, `127.0.0.1 localhost\n::1 localhost\n127.0.0.1 alone\n${lines}`)
+        assert.deepStrictEqual(readdirSync(join(state, "runtime/names")), [])
+      })
+    )
+  )
+
   it.live("belongs to the users of its sandbox, where that has users of its own", () =>
     withContainers(({ containers, state }) =>
       Effect.gen(function* () {
@@ -124,6 +168,16 @@ describe("a network in user mode", () => {
         )
         assert.match(yield* problems({ network: "none", ports: ports(1) }), /ports.*network: user/)
         assert.match(yield* problems({ ports: [...ports(2), ...ports(2)] }), /ports\[1\]\.hostPort.*it has/)
+        const nobodys = [{ hostAddress: "192.0.2.254", containerPort: 80 }]
+        assert.match(yield* problems({ ports: nobodys }), /ports\[0\]\.hostAddress.*no address of this host/)
+        assert.match(
+          yield* problems({
+            network: "none",
+            hosts: [{ name: "up", address: "host-gateway" }],
+            dns: { search: ["a"] }
+          }),
+          /hosts\[0\]\.address.*does not reach this host.*dns\.search.*without a network/s
+        )
         yield* create(containers, { name: "web", sandbox: "pod", command: greeter("hello") })
         const { lastExit } = yield* until(containers, "web", ({ state }) => state === "backing-off")
         assert.match(
@@ -145,9 +199,15 @@ describe("a network in user mode", () => {
         const life = yield* Scope.make()
         const first = yield* Scope.provide(brain(state, { ending: "release" }), life)
         yield* first.content.importFrom(writeImage(state, "busybox"))
-        yield* makeSandbox(first.containers, { ports: ports(port) })
+        // one that it is told, one that is free
+        const asked = { ports: [...ports(port), { hostAddress: "127.0.0.1", containerPort: 80 }] }
+        const made = yield* makeSandbox(first.containers, asked)
+        const found = made.ports.map(({ hostPort }) => hostPort)
+        assert.strictEqual(found[0], port)
+        assert.isAbove(found[1] ?? 0, 1023)
         yield* create(first.containers, { name: "web", sandbox: "pod", command: greeter("hello") })
         yield* hears(port, "hello\n")
+        yield* hears(found[1] ?? 0, "hello\n")
         const { pid } = yield* networkOf
         yield* Scope.close(life, Exit.void)
         yield* hears(port, "hello\n")
@@ -155,7 +215,11 @@ describe("a network in user mode", () => {
         const second = yield* Scope.provide(brain(state, { ending: "release" }), next)
         yield* until(second.containers, "web", (container) => container.state === "running")
         assert.strictEqual((yield* networkOf).pid, pid)
-        yield* hears(port, "hello\n")
+        yield* hears(found[1] ?? 0, "hello\n")
+        const { ports: still } = yield* second.containers.get("web")
+        assert.deepStrictEqual(still, made.ports)
+        // to ask for the same again is to have it
+        assert.deepStrictEqual((yield* makeSandbox(second.containers, asked)).ports, made.ports)
         yield* Scope.close(next, Exit.void)
       }).pipe(Effect.scoped, Effect.provide(Taproot.layer()))
       yield* Effect.gen(function* () {

@@ -10,6 +10,7 @@ import { describe } from "../Help.ts"
 import * as HumanText from "../HumanText.ts"
 import { labelFlag } from "../Labels.ts"
 import * as Listing from "../Listing.ts"
+import { portText } from "../NetworkFlags.ts"
 import * as Output from "../Output.ts"
 import * as Table from "../Table.ts"
 import * as Target from "../Target.ts"
@@ -23,6 +24,7 @@ const columns: ReadonlyArray<Table.Column> = [
   { title: "STATUS", shrinkTo: 24 },
   { title: "RESTARTS", align: "right" },
   { title: "PID", align: "right", optional: true },
+  { title: "PORTS", shrinkTo: 24, optional: true },
   { title: "SANDBOX", shrinkTo: 8, optional: true }
 ]
 
@@ -63,6 +65,7 @@ export const ps = Command.make(
             ContainerText.statusText(container, now, style),
             String(status?.restarts ?? 0),
             status?.pid === undefined ? "" : String(status.pid),
+            container.ports.map(portText).join(", "),
             inSandbox === name ? "" : Text.clean(inSandbox)
           ]
         })

@@ -30,7 +30,7 @@ import { describe } from "../Help.ts"
 import * as HumanText from "../HumanText.ts"
 import { parsePair } from "../Labels.ts"
 import * as Listing from "../Listing.ts"
-import { networkFlags, networkOf, networkText } from "../NetworkFlags.ts"
+import { networkFields, networkFlags, networkText, readNetwork } from "../NetworkFlags.ts"
 import * as Output from "../Output.ts"
 import { parseBytes } from "../Quantity.ts"
 import { durationFlag, secondsOrDuration, toProto } from "../QuantityFlags.ts"
@@ -66,11 +66,12 @@ const ls = Command.make(
           { title: "CONTAINERS", shrinkTo: 20 }
         ],
         (now) =>
-          sandboxes.map(({ containers, createTime, firstUser, spec }) => {
+          sandboxes.map((one) => {
+            const { containers, createTime, firstUser, spec } = one
             const created = ActorText.momentOf(createTime)
             return [
               Text.clean(spec?.name ?? ""),
-              networkText(spec),
+              networkText(one),
               spec?.processes === ProcessMode.SHARED ? "shared" : "own",
               spec?.isolation === IsolationMode.MICROVM ? "microvm" : "namespace",
               firstUser === 0 ? "host" : `from ${firstUser} on`,
@@ -139,8 +140,7 @@ const flagOfField: ReadonlyMap<string, string> = new Map([
   ["spec.microvm.disk_bytes", "--storage-opt"],
   ["spec.microvm.kernel", "--kernel"],
   ["spec.processes", "--share-processes"],
-  ["spec.network", "--network"],
-  ["spec.ports", "--publish"],
+  ...networkFields,
   ["spec.user_namespace", "--userns"]
 ])
 
@@ -192,7 +192,7 @@ const create = Command.make(
         Option.toArray<Checked<unknown>>(found).flatMap(problem)
       ),
       ...Option.toArray(stopTimeout).flatMap(problem),
-      ...flags.publish.flatMap(problem),
+      ...[...flags.publish, ...flags.addHosts].flatMap((found: Checked<unknown>) => problem(found)),
       ...labels.flatMap(problem)
     ]
     if (problems.length > 0) return yield* wrongFlags("pod create", problems)
@@ -200,11 +200,9 @@ const create = Command.make(
       Option.getOrUndefined(Option.flatMap(found, Result.getSuccess))
     const grace = value(stopTimeout)
     const [memoryBytes, processors, diskBytes] = [value(memory), value(cpus), value(storage)]
-    const ports = flags.publish.flatMap((found) => Option.toArray(Result.getSuccess(found)))
     const spec = {
       name,
-      network: networkOf(value(network), ports),
-      ports,
+      ...readNetwork(flags, (found) => Option.toArray(Result.getSuccess(found))).spec,
       hostname,
       processes: shareProcesses ? ProcessMode.SHARED : ProcessMode.OWN,
       isolation: value(isolation) ?? IsolationMode.NAMESPACE,

@@ -13,7 +13,8 @@ import { MicroVmFailed } from "../ContainerExit.ts"
 import type { SandboxRecord } from "../Records.ts"
 import type { System } from "../System.ts"
 import * as GuestModules from "./GuestModules.ts"
-import { betweenPort, NAMES, nameFiles } from "../UserNetworks.ts"
+import type { Place } from "../NameFiles.ts"
+import { betweenPort, PLACE as OUTSIDE } from "../UserNetworks.ts"
 
 /** QEMU's user-mode network: its guest is the fifteenth, itself the second. */
 const ADDRESSES = "10.0.3.0/24"
@@ -51,5 +52,5 @@ export const start = Effect.fnUntraced(function* (name: string, system: System, 
   return yield* failed(said === "" ? ProcessExit.describe(exit) : said)
 })
 
-/** What a container has in `/etc`, by where it is seen. */
-export const contentsFor = (hostname: string) => nameFiles({ address: ADDRESS, hostname, server: NAMES })
+/** Where its containers are; they ask whom others ask. */
+export const PLACE: Place = { address: ADDRESS, server: OUTSIDE.server }

@@ -21,6 +21,7 @@ import * as OciRuntimeLive from "../OciRuntimeLive.ts"
 import * as ProcessLimits from "../ProcessLimits.ts"
 import * as ReadOnlyProgram from "../ReadOnlyProgram.ts"
 import type { HostPaths } from "../HostPaths.ts"
+import * as NameFiles from "../NameFiles.ts"
 import type { Secrets } from "../Secrets.ts"
 import type { System } from "../System.ts"
 import * as GuestBelongings from "./GuestBelongings.ts"
@@ -63,7 +64,7 @@ export const make = Effect.fnUntraced(function* (input: {
     cgroups,
     paths,
     facts: Effect.succeed(crun),
-    program: Effect.succeed(ReadOnlyProgram.asItIs(crun)),
+    program: Effect.succeed(ReadOnlyProgram.whereItIs(crun)),
     candidates: Effect.succeed([]),
     concurrency: 2,
     announce: Effect.void
@@ -111,7 +112,7 @@ export const make = Effect.fnUntraced(function* (input: {
     within: ({ spec }, container, start) =>
       Effect.gen(function* () {
         const hostname = spec.hostname ?? container
-        const named = spec.network === "user" ? GuestNetwork.contentsFor(hostname) : []
+        const named = yield* NameFiles.contentsFor(spec, hostname, GuestNetwork.PLACE)
         const hostFiles = yield* Effect.forEach(named, ({ content, target }) => {
           const source = `${HOME}/names/${container}${target}`
           return Effect.as(Effect.andThen(files.makeDirectory(dirname(source)), files.write(source, content, 0o644)), {

@@ -34,7 +34,7 @@ import * as ProcessExit from "../../taproot/ProcessExit.ts"
 import { Processes } from "../../taproot/Processes.ts"
 import * as Accelerator from "../Accelerator.ts"
 import { answered, COMING_UP } from "../ComingUp.ts"
-import { type Driver, noHotPlug, plainShape } from "../Driver.ts"
+import type { Driver } from "../Driver.ts"
 import {
   beyond,
   type Capabilities,
@@ -43,14 +43,19 @@ import {
   type GuestEvent,
   type GuestState,
   HypervisorMissing,
-  PlaceFailed
+  PlaceFailed,
+  type Refusal
 } from "../Hypervisor.ts"
 import * as Launching from "../Launching.ts"
+import * as Lending from "../Lending.ts"
+import type { Machine } from "../Machine.ts"
 import * as NeedsKvm from "../NeedsKvm.ts"
 import * as RestSocket from "../RestSocket.ts"
 import { Faults, ROOT, VmConfig, VmInfo, VmmPing } from "./Api.ts"
 import * as Config from "./Config.ts"
 import * as Events from "./Events.ts"
+import * as HotPlug from "./HotPlug.ts"
+import * as Resize from "./Resize.ts"
 
 export const capabilities: Capabilities = {
   chipsets: ["q35"],
@@ -64,10 +69,28 @@ export const capabilities: Capabilities = {
   balloon: true,
   powerButton: true,
   pause: true,
-  hotPlug: [],
-  ...plainShape,
+  hotPlug: ["q35"],
+  secureBoot: [],
+  growth: ["q35"],
+  diskSizes: true,
+  diskLimits: false,
+  balloonTarget: true,
+  topology: true,
+  hugepages: true,
+  ignition: false,
+  passthrough: [],
   memory: false
 }
+
+/** What it cannot of what it can in general. */
+const particular = ({ disks, topology }: Machine): ReadonlyArray<Refusal> => [
+  ...((topology?.numaNodes ?? 1) > 1 ? [{ field: "topology", problem: "Cloud Hypervisor has one node here" }] : []),
+  ...disks.flatMap(({ format, sizeBytes }, index) =>
+    sizeBytes !== undefined && format !== "raw"
+      ? [{ field: `disks[${index}].sizeBytes`, problem: "Cloud Hypervisor grows raw disks only" }]
+      : []
+  )
+]
 
 /** A machine with much memory takes its time to be started. */
 const STARTING = Duration.seconds(30)
@@ -94,7 +117,11 @@ const states: Readonly<Record<VmInfo["state"], GuestState>> = {
 const stateOf = (info: VmInfo, { booted, ended, panicked, shutDown }: Events.Summary): GuestState =>
   panicked ? "panicked" : info.state === "Created" && booted && shutDown && !ended ? "powered-off" : states[info.state]
 
-const controlOf = (api: RestSocket.RestSocket, record: ReturnType<typeof Events.make>): Control => {
+const controlOf = (
+  api: RestSocket.RestSocket,
+  record: ReturnType<typeof Events.make>,
+  lending: Lending.Lending
+): Control => {
   const info = Effect.mapError(api.ask("/vm.info", VmInfo), RestSocket.lost)
   const put = (path: string) => Effect.mapError(api.send("PUT", path, { deadline: STARTING }), RestSocket.lost)
   // the record after the API: what the API says now is in it
@@ -110,6 +137,8 @@ const controlOf = (api: RestSocket.RestSocket, record: ReturnType<typeof Events.
     const changed = now.panicked !== old.panicked || now.shutDown !== old.shutDown || now.ended !== old.ended
     return [
       ...Array.from({ length: Math.min(reboots, 16) }, (): GuestEvent => ({ _tag: "Rebooted" })),
+      // what was on its way out is gone, also what its guest had kept
+      ...(now.reboots === old.reboots ? [] : [{ _tag: "Unplugged" } as const]),
       ...(changed ? [{ _tag: "Changed" } as const] : [])
     ]
   }
@@ -134,7 +163,8 @@ const controlOf = (api: RestSocket.RestSocket, record: ReturnType<typeof Events.
     powerButton: put("/vm.power-button"),
     memory: undefined,
     lost: Effect.never,
-    ...noHotPlug("Cloud Hypervisor")
+    ...HotPlug.make({ api, lending }),
+    shape: Resize.make(api)
   }
 }
 
@@ -159,8 +189,8 @@ export const driver = Effect.fnUntraced(function* (
   /** What of its options it has, by what it says itself. */
   const optionsOf = (path: string) =>
     Effect.match(launching.versionOf(path, "--help"), {
-      onFailure: (): Config.Options => ({ landlock: false, noShutdown: false }),
-      onSuccess: (help): Config.Options => ({
+      onFailure: () => ({ landlock: false, noShutdown: false }),
+      onSuccess: (help) => ({
         landlock: help.includes("--landlock"),
         noShutdown: help.includes("--no-shutdown")
       })
@@ -187,6 +217,7 @@ export const driver = Effect.fnUntraced(function* (
               : `there is no firmware of Cloud Hypervisor's: ${Config.FIRMWARE[0]} or ${Config.FIRMWARE[1]}`
       return [
         ...beyond("Cloud Hypervisor", capabilities, machine),
+        ...particular(machine),
         ...(firmware === undefined ? [] : [{ field: "boot", problem: firmware }])
       ]
     },
@@ -197,7 +228,8 @@ export const driver = Effect.fnUntraced(function* (
       const can = yield* optionsOf(path)
       const firmware = Config.FIRMWARE.find((candidate) => existsSync(candidate))
       const events = join(place.directory, Config.EVENTS)
-      const { config, files, words } = Config.make(machine, can, events, firmware)
+      const lent = Lending.seen[Lending.wayOf(sees())]
+      const { config, files, words } = Config.make(machine, { ...can, lent }, events, firmware)
       yield* Effect.tryPromise({
         try: async () => {
           await fs.rm(events, { force: true })
@@ -229,7 +261,7 @@ export const driver = Effect.fnUntraced(function* (
         )
         yield* Effect.mapError(api.send("PUT", "/vm.create", { body: config, deadline: STARTING }), RestSocket.lost)
       }
-      return controlOf(api, record)
+      return controlOf(api, record, Lending.make(processes, directory, process))
     }),
     endOf: (directory, exit) =>
       Effect.gen(function* () {

@@ -18,7 +18,9 @@ describe("the network of a microVM", () => {
             name: "pod",
             isolation: "microvm",
             network: "user",
-            ports: [{ hostAddress: "127.0.0.1", hostPort: port, containerPort: 80 }]
+            ports: [{ hostAddress: "127.0.0.1", hostPort: port, containerPort: 80 }],
+            hosts: [{ name: "db", address: "192.0.2.7" }],
+            dns: { options: ["ndots:2"] }
           })
           yield* containers.createSandbox(spec)
           yield* create(containers, {
@@ -32,7 +34,10 @@ describe("the network of a microVM", () => {
           yield* until(containers, "web", ({ state }) => state === "running", "2 minutes")
           yield* hears(port, "hello\n")
           const text = yield* logText(containers, "web")
-          assert.match(text, /^nameserver 10\.0\.2\.3\n127\.0\.0\.1 localhost\n::1 localhost\n10\.0\.3\.15 web\n/)
+          assert.match(
+            text,
+            /^nameserver 10\.0\.2\.3\noptions ndots:2\n127\.0\.0\.1 localhost\n::1 localhost\n10\.0\.3\.15 web\n192\.0\.2\.7 db\n/
+          )
           assert.include(text, "inet 10.0.3.15/24")
           assert.include(text, "not reached")
           assert.notInclude(text, "the host's own")
