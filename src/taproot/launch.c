@@ -55,11 +55,10 @@ static _Noreturn void fail(int code, const char *what)
 static _Noreturn void usage(void)
 {
     fprintf(stderr, "usage: launch [--network FILE|-] [--by-name] [--sees PATH]... UID GID[,GROUP...]\n"
-                    "              [N=ro|rw|own|log|dir|lent|socket:PATH]... -- PROGRAM [ARGUMENT...]\n"
+                    "              [N=ro|rw|own|log|dir|lent|socket|peer:PATH]... -- PROGRAM [ARGUMENT...]\n"
                     "       launch --withdraw UID [PATH]...\n"
                     "       launch --lend PID|- UID ro|rw|dir:PATH PLACE\n"
                     "       launch --take-back PID PLACE\n");
-    else if (takes(&word, "peer:")) file = peer(word);
     exit(USAGE);
 }
 
