@@ -255,7 +255,7 @@ describe("a start", () => {
         { policy: RestartPolicy.permanent },
         Effect.gen(function* () {
           yield* Actor.ready({ pid: "7" })
-          yield* Effect.forever(Effect.flatMap(Queue.take(told), Actor.annotate))
+          return yield* Effect.forever(Effect.flatMap(Queue.take(told), Actor.annotate))
         })
       )
       const root = yield* Effect.provideService(
