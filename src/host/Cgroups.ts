@@ -16,6 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import { Processes } from "../taproot/Processes.ts"
 import * as CgroupStats from "./CgroupStats.ts"
 import { type CgroupLayout, directories, fromMounts, hierarchyOf, parseMountInfo } from "./CgroupLayout.ts"
@@ -48,8 +49,8 @@ export class Cgroups extends Context.Service<
     readonly outOfMemoryKills: (path: string) => Effect.Effect<number>
     /** Forks that were refused in the cgroup because it had as many processes as it may; 0 when that cannot be told. */
     readonly refusedForks: (path: string) => Effect.Effect<number>
-    /** Waits until it may be more of them. Never returns when that cannot be told. */
-    readonly moreRefusedForks: (path: string) => Effect.Effect<void>
+    /** Calls `told` in the scope whenever it may be more of them; never when that cannot be told. */
+    readonly onRefusedForks: (path: string, told: () => void) => Effect.Effect<void, never, Scope.Scope>
     /** Lets the cgroup and all below it have no more processes than these; makes it. Does what can be done on this host. */
     readonly limitProcesses: (path: string, most: number) => Effect.Effect<void>
     /**
@@ -248,8 +249,10 @@ export const make = Effect.fnUntraced(function* (
       Effect.flatMap(ofPids(path, "pids.events"), (file) =>
         file === undefined ? Effect.succeed(0) : Effect.map(readOrEmpty(file), (text) => keyed(text, "max"))
       ),
-    moreRefusedForks: (path) =>
-      Effect.flatMap(ofPids(path, "pids.events"), (file) => (file === undefined ? Effect.never : files.changed(file))),
+    onRefusedForks: (path, told) =>
+      Effect.flatMap(ofPids(path, "pids.events"), (file) =>
+        file === undefined ? Effect.void : files.onChange(file, told)
+      ),
     limitProcesses: (path, most) =>
       Effect.gen(function* () {
         const hierarchy = hierarchyOf(yield* layout, "pids")

@@ -10,6 +10,7 @@
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import { type FSWatcher, watch } from "node:fs"
 import * as fs from "node:fs/promises"
 import * as os from "node:os"
@@ -57,8 +58,8 @@ export interface SystemFiles {
   readonly processes: (pids?: ReadonlyArray<number>) => Effect.Effect<ReadonlyArray<ProcessFacts>>
   /** Seconds since it was booted. */
   readonly uptime: Effect.Effect<number>
-  /** Waits until the content of a file may have changed. */
-  readonly changed: (path: string) => Effect.Effect<void>
+  /** Calls `told` in the scope, from now on, whenever the content of a file may have changed. */
+  readonly onChange: (path: string, told: () => void) => Effect.Effect<void, never, Scope.Scope>
 }
 
 const codeOf = (error: unknown): string =>
@@ -131,11 +132,13 @@ export const ofHost: SystemFiles = {
     }),
   // a look of some microseconds, where a file that is read takes a turn of the thread pool
   uptime: Effect.sync(() => os.uptime()),
-  changed: (path) =>
-    Effect.callback<void>((resume) => {
-      const watcher = watched(path, () => resume(Effect.void))
-      return Effect.sync(() => watcher?.close())
-    })
+  onChange: (path, told) =>
+    Effect.asVoid(
+      Effect.acquireRelease(
+        Effect.sync(() => watched(path, told)),
+        (watcher) => Effect.sync(() => watcher?.close())
+      )
+    )
 }
 
 /** The text of a file; empty when there is none. */

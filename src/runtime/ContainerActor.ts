@@ -20,7 +20,7 @@ import * as ExitView from "../actor/ExitView.ts"
 import type { Processes } from "../taproot/Processes.ts"
 import * as ProcessAge from "../taproot/ProcessAge.ts"
 import type { ContainerFailure } from "./ContainerExit.ts"
-import { ContainerRuns } from "./ContainerRuns.ts"
+import { type ContainerRun, ContainerRuns } from "./ContainerRuns.ts"
 import { dependenciesOf } from "./Dependencies.ts"
 import type { Executions } from "./Executions.ts"
 import * as ProbeChecks from "./ProbeChecks.ts"
@@ -77,22 +77,11 @@ export const containerActor = (
         return { ...present, image }
       })
 
-      const found = yield* runs.find(record)
-      const run = Option.isSome(found) ? found.value : yield* runs.start(yield* withImage, sandbox, incarnation)
-      const facts = { pid: String(run.process.pid), run: run.id }
-      const age = yield* ProcessAge.of(run.process, run.system.files.uptime)
-      yield* Option.isSome(found) ? Actor.adopted(facts, age) : Actor.ready(facts, age)
-
-      const troubles = runs.troubles(record, run, (why) => self.annotate({ degraded: why }))
       let paused = false
-      yield* runs.onPause(spec.name, (now) => {
-        paused = now
-        self.annotate({ paused: now ? "yes" : "" })
-      })
-      const checks = yield* ProbeChecks.make
-      const unwell = yield* Effect.raceFirst(
-        Effect.as(Effect.raceFirst(run.process.exit, troubles), undefined),
-        Effect.flip(
+      /** How it was found to be unwell. */
+      const probe = Effect.fnUntraced(function* (run: ContainerRun, age: Duration.Duration) {
+        const checks = yield* ProbeChecks.make
+        return yield* Effect.flip(
           Probes.watch({
             name: spec.name,
             spec: spec.probes,
@@ -105,7 +94,26 @@ export const containerActor = (
             ready: (ready, why) => Effect.sync(() => self.annotate({ ready: ready ? "yes" : `no: ${why}` }))
           })
         )
-      )
+      })
+
+      const found = yield* runs.find(record)
+      const run = Option.isSome(found) ? found.value : yield* runs.start(yield* withImage, sandbox, incarnation)
+      const facts = { pid: String(run.process.pid), run: run.id }
+      const age = yield* ProcessAge.of(run.process, run.system.files.uptime)
+      yield* Option.isSome(found) ? Actor.adopted(facts, age) : Actor.ready(facts, age)
+
+      yield* runs.onPause(spec.name, (now) => {
+        paused = now
+        self.annotate({ paused: now ? "yes" : "" })
+      })
+      const ended = Effect.as(run.process.exit, undefined)
+      const unwell = yield* runs
+        .troubles(record, run, (why) => self.annotate({ degraded: why }))
+        .pipe(
+          // what nobody asks for needs no fiber that waits for ever
+          Effect.andThen(Probes.isAsked(spec.probes) ? Effect.raceFirst(ended, probe(run, age)) : ended),
+          Effect.scoped
+        )
       const exit =
         unwell === undefined
           ? yield* run.process.exit

@@ -108,8 +108,12 @@ export class ContainerRuns extends Context.Service<
     /** The same of all containers, by their names. */
     readonly currents: Effect.Effect<ReadonlyMap<string, ContainerRun>>
     readonly log: (record: ContainerRecord) => ProcessLog
-    /** Tells for ever, from now on, in what a run is less than it should be; an empty text when that is over. */
-    readonly troubles: (record: ContainerRecord, run: ContainerRun, tell: (why: string) => void) => Effect.Effect<never>
+    /** Tells in the scope, from now on, in what a run is less than it should be; an empty text when that is over. */
+    readonly troubles: (
+      record: ContainerRecord,
+      run: ContainerRun,
+      tell: (why: string) => void
+    ) => Effect.Effect<void, never, Scope.Scope>
     /** After `stop`: closes and removes the log, forgets the rest. */
     readonly erase: (record: ContainerRecord) => Effect.Effect<void>
   }

@@ -92,13 +92,13 @@ const make = Effect.gen(function* () {
         }
         const lost = about("output")
         yield* lives.log(record).onLoss((why) => lost(why === "" ? "" : `its output is dropped: ${why}`))
-        return yield* Crowding.follow(
+        yield* Crowding.follow(
           run.system.cgroups,
           run.cgroup,
           record.spec.resources.pids ?? run.system.processLimits.each,
           about("processes")
         )
-      }).pipe(Effect.scoped),
+      }),
     quiet: ends.forgotten(),
     setPaused: pauses.setPaused,
     isPaused: pauses.isPaused,

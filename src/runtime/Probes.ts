@@ -33,6 +33,10 @@ export interface Options {
   readonly ready: (ready: boolean, why: string) => Effect.Effect<void>
 }
 
+/** Whether there is anything to ask. */
+export const isAsked = ({ liveness, readiness, startup }: ProbesSpec): boolean =>
+  (startup ?? readiness ?? liveness) !== undefined
+
 /** Tries until `enough` says so, which is told each result with how many of its kind came in a row. */
 const tries = <A>(
   probe: Probe,

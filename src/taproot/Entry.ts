@@ -10,7 +10,15 @@ import * as Stream from "effect/Stream"
 import { InputPort } from "./InputPort.ts"
 import { OutputPort } from "./OutputPort.ts"
 import type { ProcessExit } from "./ProcessExit.ts"
-import { type ChannelLost, type Process, ProcessGone, type ProcessId, SignalRefused, StdinClosed } from "./Processes.ts"
+import {
+  type ChannelLost,
+  type OutputStream,
+  type Process,
+  ProcessGone,
+  type ProcessId,
+  SignalRefused,
+  StdinClosed
+} from "./Processes.ts"
 import type { Requests } from "./Requests.ts"
 import type { SignalName } from "./Signals.ts"
 
@@ -164,10 +172,8 @@ export class Entry {
         if (this.#exit !== undefined) this.#giveUp()
       }),
       signal: (signal, options) => this.#signal(signal, options?.group ?? false),
-      output: (stream) =>
-        Stream.suspend(
-          () => (stream === "stdout" ? this.#ports.stdout?.read : this.#ports.stderr?.read) ?? Stream.empty
-        ),
+      output: (stream) => Stream.suspend(() => this.#port(stream)?.read ?? Stream.empty),
+      consume: (stream, take) => Effect.suspend(() => this.#port(stream)?.consume(take) ?? Effect.void),
       write: (bytes) =>
         Effect.suspend(() => {
           const port = this.#ports.stdin
@@ -179,6 +185,10 @@ export class Entry {
           ? this.#requests.send({ _tag: "WindowSize", id, rows: size(rows), columns: size(columns) })
           : Effect.void
     }
+  }
+
+  #port(stream: OutputStream): OutputPort | undefined {
+    return stream === "stdout" ? this.#ports.stdout : this.#ports.stderr
   }
 
   #signal(signal: SignalName, group: boolean): Effect.Effect<void, ProcessGone | SignalRefused> {

@@ -19,6 +19,14 @@ import { limits } from "./Wire.ts"
 
 type Output = Extract<TaprootFrame, { readonly _tag: "Output" }>
 
+/** What one reader knows. */
+interface Reading {
+  /** The entry that it reads from; when the port moves to another, the reader meets the end. */
+  readonly id: ProcessId
+  /** What it was given last. */
+  inHand: OutputChunk | undefined
+}
+
 export class OutputPort {
   readonly #requests: Requests
   readonly #stream: OutputStream
@@ -40,38 +48,64 @@ export class OutputPort {
   }
 
   /** The output from the first unconfirmed byte on; see `Process.output`. */
-  readonly read: Stream.Stream<OutputChunk> = Stream.unwrap(
-    Effect.suspend(() => {
-      const id = this.#id
-      if (id === undefined) return Effect.succeed(Stream.empty)
-      return Effect.as(Semaphore.takeScoped(this.#turn, 1), Stream.fromPull(Effect.sync(() => this.#reader(id))))
-    })
-  ).pipe(Stream.scoped)
+  get read(): Stream.Stream<OutputChunk> {
+    const pulled = (id: ProcessId): Pull.Pull<readonly [OutputChunk]> => {
+      const reading: Reading = { id, inHand: undefined }
+      const pull = Effect.suspend(() => this.#next(reading))
+      return Effect.flatMap(pull, (chunk) => (chunk === undefined ? Cause.done() : Effect.succeed([chunk] as const)))
+    }
+    return Stream.unwrap(
+      Effect.suspend(() => {
+        const id = this.#id
+        if (id === undefined) return Effect.succeed(Stream.empty)
+        return Effect.as(Semaphore.takeScoped(this.#turn, 1), Stream.fromPull(Effect.sync(() => pulled(id))))
+      })
+    ).pipe(Stream.scoped)
+  }
 
-  #reader(id: ProcessId): Pull.Pull<readonly [OutputChunk]> {
-    let inHand: OutputChunk | undefined = undefined
-    const pull: Pull.Pull<readonly [OutputChunk]> = Effect.suspend(() => {
-      if (inHand !== undefined) {
-        this.#confirmed = inHand.offset + BigInt(inHand.bytes.length)
-        inHand = undefined
+  /** Has `take` deal with the same, chunk by chunk; see `Process.consume`. */
+  consume(take: (chunk: OutputChunk) => Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const id = this.#id
+      if (id === undefined) return Effect.void
+      const reading: Reading = { id, inHand: undefined }
+      let open = true
+      const took = (chunk: OutputChunk | undefined): Effect.Effect<void> => {
+        if (chunk !== undefined) return take(chunk)
+        open = false
+        return Effect.void
       }
-      if (this.#gate !== undefined) return Effect.flatMap(Deferred.await(this.#gate), () => pull)
-      if (this.#id !== id) return Cause.done()
-      const waiter = Deferred.makeUnsafe<Output | undefined>()
-      this.#waiter = waiter
-      const consumed = this.#confirmed ?? 0n
-      return Effect.andThen(
-        this.#requests.send({ _tag: "Read", id, stream: this.#stream, consumed, limit: limits.windowBytes }),
-        Effect.flatMap(Deferred.await(waiter), (output) => {
-          if (output === undefined) return pull
-          if (output.bytes.length === 0) return Cause.done()
-          const { bytes, offset, stream, time } = output
-          inHand = { stream, offset, time, bytes }
-          return Effect.succeed([inHand] as const)
-        })
-      )
+      const loop = Effect.whileLoop({
+        while: () => open,
+        body: () => Effect.flatMap(this.#next(reading), took),
+        step: () => {}
+      })
+      return this.#turn.withPermit(loop)
     })
-    return pull
+  }
+
+  /** Confirms what the reader has in hand and waits for more; undefined: that was all. */
+  #next(reading: Reading): Effect.Effect<OutputChunk | undefined> {
+    const { id, inHand } = reading
+    if (inHand !== undefined) {
+      this.#confirmed = inHand.offset + BigInt(inHand.bytes.length)
+      reading.inHand = undefined
+    }
+    if (this.#gate !== undefined) return Effect.flatMap(Deferred.await(this.#gate), () => this.#next(reading))
+    if (this.#id !== id) return Effect.undefined
+    const waiter = Deferred.makeUnsafe<Output | undefined>()
+    this.#waiter = waiter
+    const consumed = this.#confirmed ?? 0n
+    return Effect.andThen(
+      this.#requests.send({ _tag: "Read", id, stream: this.#stream, consumed, limit: limits.windowBytes }),
+      Effect.flatMap(Deferred.await(waiter), (output) => {
+        if (output === undefined) return this.#next(reading)
+        if (output.bytes.length === 0) return Effect.undefined
+        const { bytes, offset, stream, time } = output
+        reading.inHand = { stream, offset, time, bytes }
+        return Effect.succeed(reading.inHand)
+      })
+    )
   }
 
   /** An OUTPUT arrived. Returns what is wrong with it, if anything. */

@@ -267,7 +267,7 @@ export const make = Effect.fnUntraced(function* (
       Effect.orElseSucceed(ask(operations.read, ...text("/proc/uptime"), u32(128)), () => Buffer.alloc(0)),
       (answer) => Number(answer.toString("latin1").split(" ")[0]) || 0
     ),
-    changed: () => Effect.sleep(LOOK_AGAIN)
+    onChange: (_, told) => Effect.asVoid(Effect.forkScoped(Effect.forever(Effect.delay(Effect.sync(told), LOOK_AGAIN))))
   }
 
   const readInRoot: ReadInRoot = (root, path, maximumBytes) =>

@@ -64,7 +64,7 @@ export const make = Effect.fnUntraced(function* (input: {
     cgroups,
     paths,
     facts: Effect.succeed(crun),
-    program: Effect.succeed(ReadOnlyProgram.asItIs(crun)),
+    program: Effect.succeed(ReadOnlyProgram.whereItIs(crun)),
     candidates: Effect.succeed([]),
     concurrency: 2,
     announce: Effect.void

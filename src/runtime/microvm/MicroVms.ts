@@ -259,7 +259,7 @@ const make = Effect.gen(function* () {
         kernel: kernel ?? image.kernel,
         initrd: image.initramfs,
         // one that nobody here has tried shall say where it stands still
-        commandLine: `console=ttyS0 ${kernel === undefined ? "quiet " : ""}panic=-1 reboot=t`
+        commandLine: [...(kernel === undefined ? ["quiet"] : []), ...GuestImage.parameters].join(" ")
       },
       disks: [...(yield* disksOf(name, containers)), ...writable, ...(yield* volumesOf(name, containers))],
       emptyDisks: EMPTY_DISKS,

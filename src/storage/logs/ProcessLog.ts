@@ -17,7 +17,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import * as DiskRoom from "../DiskRoom.ts"
 import type { OutputChunk, OutputStream, Process } from "../../taproot/Processes.ts"
 import type { LogOptions, LogRetention } from "./LogRetention.ts"
@@ -112,7 +112,7 @@ export const make = (
     Effect.suspend(() => {
       // Only the first chunk that an earlier brain's process gives may have been served, and stored, before.
       let perhapsStored = process.adopted
-      return Stream.runForEach(process.output(stream), (chunk) => {
+      return process.consume(stream, (chunk) => {
         if (!perhapsStored) return store(chunk)
         perhapsStored = false
         return Effect.flatMap(rest(chunk), store)

@@ -34,7 +34,7 @@ const guest = (failing: number) => {
     kill: () => Effect.void,
     processes: () => Effect.succeed([]),
     uptime: Effect.succeed(0),
-    changed: () => Effect.never
+    onChange: () => Effect.void
   }
   const roots = Effect.map(Processes, (processes) =>
     GuestRoots.make({
