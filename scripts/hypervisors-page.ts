@@ -40,7 +40,8 @@ const rows: ReadonlyArray<readonly [what: string, cell: (capabilities: Capabilit
   ["what a balloon leaves, set while it runs", ({ balloonTarget }) => yes(balloonTarget)],
   ["topology of processors", ({ topology }) => yes(topology)],
   ["huge pages", ({ hugepages }) => yes(hugepages)],
-  ["snapshots with memory, moves", ({ memory }) => yes(memory)]
+  ["snapshots with memory, clones", ({ memory }) => yes(memory)],
+  ["moves to another process", ({ moves }) => yes(moves)]
 ]
 
 const table = [

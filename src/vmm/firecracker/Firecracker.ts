@@ -67,7 +67,8 @@ export const capabilities: Capabilities = {
   pause: true,
   hotPlug: [],
   ...plainShape,
-  memory: false
+  memory: false,
+  moves: false
 }
 
 /** `MAX_SUPPORTED_VCPUS`. */
