@@ -32,8 +32,15 @@ const rows: ReadonlyArray<readonly [what: string, cell: (capabilities: Capabilit
   ["balloon", ({ balloon }) => yes(balloon)],
   ["pause and resume", ({ pause }) => yes(pause)],
   ["power button", ({ powerButton }) => yes(powerButton)],
-  ["devices plugged in and out, of which chipsets", ({ hotPlug }) => some(hotPlug)],
-  ["snapshots with memory, moves", ({ memory }) => yes(memory)]
+  ["disks plugged in and out, of which chipsets", ({ hotPlug }) => some(hotPlug)],
+  ["processors and memory that come and go, of which chipsets", ({ growth }) => some(growth)],
+  ["disks that grow", ({ diskSizes }) => yes(diskSizes)],
+  ["disks held to limits", ({ diskLimits }) => yes(diskLimits)],
+  ["what a balloon leaves, set while it runs", ({ balloonTarget }) => yes(balloonTarget)],
+  ["topology of processors", ({ topology }) => yes(topology)],
+  ["huge pages", ({ hugepages }) => yes(hugepages)],
+  ["snapshots with memory, clones", ({ memory }) => yes(memory)],
+  ["moves to another process", ({ moves }) => yes(moves)]
 ]
 
 const table = [
@@ -68,7 +75,12 @@ says a word, never assumed.
 QEMU is given descriptors. The other two take only names of files and open them themselves, as \`/proc/self/fd/N\`; for a disk that not
 everybody may open, the machine's user is given the right to just that file while the machine runs, as an entry of its access control
 list (\`getfacl\` shows it, and the group's bits of its mode may look different meanwhile). A file system without such lists cannot hold
-disks for them.
+disks for them. What a machine gets while it runs (a disk that is attached) is lent to its process: it appears in the mounts of that
+process alone, in a directory for such things, and goes with it at the latest; nothing of it is mounted on the host.
+
+A disk that a Cloud Hypervisor was started with stays open to its process until that ends, also when it has been detached: a guest that
+has taken its hypervisor over could still write to it. Its memory grows in a region whose size is a multiple of 128 MiB; how much of
+that a guest has taken, nobody tells. Disks of it that grow are raw.
 
 How the ends of a guest are told apart is a table in the header of each driver: [Cloud
 Hypervisor](../src/vmm/cloud-hypervisor/CloudHypervisor.ts), [Firecracker](../src/vmm/firecracker/Firecracker.ts). A Firecracker exits

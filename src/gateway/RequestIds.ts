@@ -106,7 +106,9 @@ export const unaryOnce = <I extends DescMessage, O extends DescMessage, E, R>(
   handler: (request: MessageShape<I>) => Effect.Effect<MessageInitShape<O>, E, R>
 ): Method<E | InvalidRequest, R> => {
   const once = makeOnce<MessageInitShape<O>>()
-  return unary<I, O, E | InvalidRequest, R>(method, (request) =>
-    once(requestIdOf(request), fingerprintOf(method.input, request), handler(request))
-  )
+  return unary<I, O, E | InvalidRequest, R>(method, (request) => {
+    const id = requestIdOf(request)
+    // without one there is nothing to remember, and nothing to be told apart
+    return id === "" ? handler(request) : once(id, fingerprintOf(method.input, request), handler(request))
+  })
 }

@@ -35,6 +35,13 @@ export const asItIs = ({ name, path }: Pick<RuntimeFacts, "name" | "path">): Pro
   environment: defaultEnvironment
 })
 
+/** Called where it is, which is a read-only mount already. */
+export const whereItIs = ({ name, path }: Pick<RuntimeFacts, "name" | "path">): Program => ({
+  name,
+  path,
+  environment: { ...defaultEnvironment, _LIBCONTAINER_CLONED_BINARY: "1" }
+})
+
 const MS_RDONLY = 1n
 const MS_REMOUNT = 32n
 const MS_BIND = 4096n
@@ -86,7 +93,7 @@ export const make = (
 
   const look = Effect.gen(function* () {
     const inUse = asItIs(yield* facts)
-    const { environment, name, path } = inUse
+    const { name, path } = inUse
     const found = yield* Effect.option(Effect.tryPromise(() => identityOf(path)))
     if (name !== "crun" || Option.isNone(found)) return inUse
     const identity = found.value
@@ -95,7 +102,7 @@ export const make = (
       if (Option.isNone(target)) return inUse
       mounted = { identity, target: target.value }
     }
-    return { name, path: mounted.target, environment: { ...environment, _LIBCONTAINER_CLONED_BINARY: "1" } }
+    return whereItIs({ name, path: mounted.target })
   })
   return Effect.cachedWithTTL(look, (exit) => (Exit.isSuccess(exit) ? LOOK_AGAIN : 0))
 }

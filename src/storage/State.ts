@@ -13,6 +13,7 @@
  * - A read shows what is durable, never a write that still waits for its acknowledgement.
  * - An interrupted write may be done or not (never in part): the worker may have it already.
  * - The order of two writes that were started at the same time is open; use `expect`, or `update`, or one transaction.
+ * - The value of a record that was put is the one that was given, not a copy: nobody changes it afterwards.
  * - One stored value that no longer decodes fails `get` and `list` with `StateValueInvalid`; use `partition` where the
  *   others must not suffer (at start).
  */
@@ -127,6 +128,9 @@ export class State extends Context.Service<
 
 type Connection = StateConnection.StateConnection["Service"]
 
+/** Some milliseconds' worth. */
+const DECODED_AT_ONCE = 64
+
 const expectationOf = ({ expect }: WriteOptions): Expectation | undefined =>
   typeof expect === "object" ? { uid: expect.uid, generation: expect.generation } : expect
 
@@ -169,24 +173,33 @@ const makeCollection = <A>(connection: Connection, kind: string, codec: JsonCode
     return result
   }
 
-  const putting = (name: string, value: A, options: WriteOptions = {}): Operation<StateRecord<A>> => ({
-    change: Effect.gen(function* () {
-      const encoded = codec.encode(value)
-      const problems = [...nameProblems(name), ...(Result.isFailure(encoded) ? encoded.failure : [])]
-      if (problems.length > 0 || Result.isFailure(encoded)) return yield* valueInvalid(kind, name, false, problems)
-      const at = yield* Clock.currentTimeMillis
-      return {
-        _tag: "Put",
-        kind,
-        name,
-        value: encoded.success,
-        uid: randomUUID(),
-        at,
-        expect: expectationOf(options)
-      } satisfies Change
-    }),
-    result: (result) => (result._tag === "Put" ? Effect.fromResult(decode(result.record)) : notOfThisOperation)
-  })
+  const putting = (name: string, value: A, options: WriteOptions = {}): Operation<StateRecord<A>> => {
+    let sent: string | undefined
+    return {
+      change: Effect.gen(function* () {
+        const encoded = codec.encode(value)
+        const problems = [...nameProblems(name), ...(Result.isFailure(encoded) ? encoded.failure : [])]
+        if (problems.length > 0 || Result.isFailure(encoded)) return yield* valueInvalid(kind, name, false, problems)
+        const at = yield* Clock.currentTimeMillis
+        sent = encoded.success
+        return {
+          _tag: "Put",
+          kind,
+          name,
+          value: encoded.success,
+          uid: randomUUID(),
+          at,
+          expect: expectationOf(options)
+        } satisfies Change
+      }),
+      result: (result) => {
+        if (result._tag !== "Put") return notOfThisOperation
+        // what was encoded a moment ago need not be decoded
+        if (result.record.value === sent) decoded.set(result.record, Result.succeed({ ...result.record, value }))
+        return Effect.fromResult(decode(result.record))
+      }
+    }
+  }
 
   const removing = (name: string, options: WriteOptions = {}): Operation<boolean> => ({
     change: Effect.suspend(() => {
@@ -203,6 +216,20 @@ const makeCollection = <A>(connection: Connection, kind: string, codec: JsonCode
       return raw === undefined ? Effect.succeedNone : Effect.asSome(Effect.fromResult(decode(raw)))
     })
 
+  // Every start of a container looks at all of them: no effect for each, only for those that are met for the first time.
+  const partition: Effect.Effect<Partition<A>> = Effect.gen(function* () {
+    const records: Array<StateRecord<A>> = []
+    const invalid: Array<StateValueInvalid> = []
+    let fresh = 0
+    for (const raw of connection.mirror.list(kind)) {
+      if (!decoded.has(raw) && ++fresh % DECODED_AT_ONCE === 0) yield* Effect.yieldNow
+      const result = decode(raw)
+      if (Result.isSuccess(result)) records.push(result.success)
+      else invalid.push(result.failure)
+    }
+    return { records, invalid }
+  })
+
   const update: Collection<A>["update"] = (name, change) =>
     Effect.gen(function* () {
       while (true) {
@@ -217,11 +244,10 @@ const makeCollection = <A>(connection: Connection, kind: string, codec: JsonCode
   return {
     kind,
     get,
-    list: Effect.suspend(() => Effect.forEach(connection.mirror.list(kind), (raw) => Effect.fromResult(decode(raw)))),
-    partition: Effect.map(
-      Effect.suspend(() => Effect.partition(connection.mirror.list(kind), (raw) => Effect.fromResult(decode(raw)))),
-      ([records, invalid]) => ({ records, invalid })
+    list: Effect.flatMap(partition, ({ invalid: [first], records }) =>
+      first === undefined ? Effect.succeed(records) : Effect.fail(first)
     ),
+    partition,
     put: (name, value, options) => single(connection, putting(name, value, options)),
     update,
     remove: (name, options) =>

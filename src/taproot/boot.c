@@ -112,6 +112,12 @@ static void leave_rootfs(void)
     rmdir("/.root");
 }
 
+void boot_seal_root(void)
+{
+    if (mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) != 0)
+        say("cannot make the root read-only: %s", strerror(errno));
+}
+
 /* ---- descriptors ---- */
 
 static void open_console(void)

@@ -29,6 +29,11 @@ void boot_system(void);
 char **boot_arguments(int *count);
 /* The one that starts the brain where an image has it. */
 char **boot_usual_arguments(int *count);
+/*
+ * Nobody writes to the root from here on, and to the programs in it: what changes lies on other mounts. For a guest, whose OCI
+ * runtime else makes sure of that by itself at every call.
+ */
+void boot_seal_root(void);
 /* Makes the brain's cgroup and its limit; cgroup2 or nothing. */
 void boot_brain_cgroup(const char *directory, uint64_t memory_most);
 /*

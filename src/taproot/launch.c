@@ -3,12 +3,16 @@
  * files and nothing else. Virtual machine monitors are started so: they never run as root, and neither open a file by its path nor
  * make one.
  * launch --withdraw UID [PATH]…: takes back from UID what --by-name gave it; a file that is gone is fine.
+ * launch --lend PID|- UID ro|rw|dir:PATH PLACE: a file, or a directory that was made for it and becomes its own, for a PROGRAM that
+ * runs: UID gets the right to it (-: it has it), and the process PID sees it at PLACE (-: where it is; lend.h).
+ * launch --take-back PID PLACE: it sees it no more. The right is a matter of --withdraw.
  *
  * The files are opened as whoever calls this, and given as the descriptors N. KIND is one of
  *   ro, rw   a regular file or block device that a person named; symbolic links are followed
  *   own      a regular file that was made for PROGRAM, read and written: no symbolic link, and under no second name
  *   log      the same, written at its end
  *   dir      a directory that was made for PROGRAM: no symbolic link
+ *   lent     the same, in which only PROGRAM sees what it is lent: for one without a root of its own
  *   socket   a unix socket that listens there; what was there is taken away
  * Then it gets System V objects of its own (and with --network another network: that of the namespace FILE, or with - one with nothing in it), gives up every capability it could ever
  * have, becomes UID (- for both: stays who it is), can never gain a privilege again, and becomes PROGRAM. With --sees it has a root
@@ -34,6 +38,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "grant.h"
+#include "lend.h"
 #include "opened.h"
 #include "room.h"
 
@@ -49,8 +54,10 @@ static _Noreturn void fail(int code, const char *what)
 static _Noreturn void usage(void)
 {
     fprintf(stderr, "usage: launch [--network FILE|-] [--by-name] [--sees PATH]... UID GID[,GROUP...]\n"
-                    "              [N=ro|rw|own|log|dir|socket:PATH]... -- PROGRAM [ARGUMENT...]\n"
-                    "       launch --withdraw UID [PATH]...\n");
+                    "              [N=ro|rw|own|log|dir|lent|socket:PATH]... -- PROGRAM [ARGUMENT...]\n"
+                    "       launch --withdraw UID [PATH]...\n"
+                    "       launch --lend PID|- UID ro|rw|dir:PATH PLACE\n"
+                    "       launch --take-back PID PLACE\n");
     exit(USAGE);
 }
 
@@ -106,6 +113,37 @@ static int withdraw_all(int count, char **words)
     return code;
 }
 
+static pid_t process(const char *text)
+{
+    const uint32_t pid = number(&text, '\0');
+    if (pid == 0 || pid > INT32_MAX) usage();
+    return (pid_t)pid;
+}
+
+static int lend_one(int count, char **words)
+{
+    if (count != 4) usage();
+    const char *user = words[1], *word = words[2];
+    if (strcmp(user, "-") != 0) reader = number(&user, '\0');
+    int file = -1;
+    bool writes = true;
+    if (takes(&word, "ro:")) file = needed(word, writes = false, false);
+    else if (takes(&word, "rw:")) file = needed(word, true, false);
+    else if (takes(&word, "dir:")) {
+        file = directory(word);
+        if (reader != NOBODY && fchown(file, reader, reader) != 0) fail(NO_INPUT, word);
+    } else usage();
+    if (strcmp(words[0], "-") != 0 && !lend(process(words[0]), file, words[3], writes)) fail(OS_ERROR, words[3]);
+    return 0;
+}
+
+static int take_back(int count, char **words)
+{
+    if (count != 2) usage();
+    if (!lend_back(process(words[0]), words[1])) fail(OS_ERROR, words[1]);
+    return 0;
+}
+
 static int listening(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -133,7 +171,10 @@ static void give(const char *word)
         file = needed(word, true, true);
         if (fcntl(file, F_SETFL, O_APPEND) != 0) fail(NO_INPUT, word);
     } else if (takes(&word, "dir:")) file = directory(word);
-    else if (takes(&word, "socket:")) file = listening(word);
+    else if (takes(&word, "lent:")) {
+        file = lend_begin(word);
+        if (file < 0) fail(OS_ERROR, word);
+    } else if (takes(&word, "socket:")) file = listening(word);
     else usage();
     if (file == (int)place ? fcntl(file, F_SETFD, 0) != 0 : dup2(file, (int)place) < 0) fail(OS_ERROR, word);
     if (file != (int)place) close(file);
@@ -179,6 +220,8 @@ int main(int count, char **words)
 {
     int next = 1;
     if (next < count && strcmp(words[next], "--withdraw") == 0) return withdraw_all(count - 2, words + 2);
+    if (next < count && strcmp(words[next], "--lend") == 0) return lend_one(count - 2, words + 2);
+    if (next < count && strcmp(words[next], "--take-back") == 0) return take_back(count - 2, words + 2);
     const char *network = NULL;
     if (next + 1 < count && strcmp(words[next], "--network") == 0) {
         network = words[next + 1];

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "room.h"
 
+#include "lend.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -92,6 +93,8 @@ void room_enter(const char *const *paths, int count)
     for (int i = 0; i < count; i++) show(paths[i]);
     if (mkdir(STAGE "/proc", 0755) != 0 && errno != EEXIST) fail("/proc");
     if (symlink("/proc/self/fd", STAGE "/dev/fd") != 0) fail("/dev/fd");
+    if (mkdir(STAGE LENT, 0755) != 0 || mount("tmpfs", STAGE LENT, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m") != 0)
+        fail(LENT);
     move_in();
     if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=2") != 0) fail("/proc");
     if (mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, "mode=0755,size=1m") != 0) fail("/");

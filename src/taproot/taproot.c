@@ -113,6 +113,7 @@ static int start(int count, char **arguments)
     if (signals < 0 || loop_open() < 0 || !streams_open() || !spares_keep() || !loop_add(signals, TOKEN_SIGNAL, EPOLLIN))
         cannot(EX_OSERR, "cannot start");
     if (machine) boot_watch_buttons();
+    if (machine && options.guest) boot_seal_root();
     watchdog_open();
     if (options.lifeline >= 0) {
         fcntl(options.lifeline, F_SETFD, FD_CLOEXEC);

@@ -12,7 +12,6 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
-import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
@@ -21,16 +20,17 @@ import { helperPath } from "../taproot/Helper.ts"
 import * as ProcessExit from "../taproot/ProcessExit.ts"
 import { Processes, type RunRequest } from "../taproot/Processes.ts"
 import { type DriverFacts, type LaunchRequest, type Place, PlaceFailed } from "./Hypervisor.ts"
+import * as Lending from "./Lending.ts"
 
 /**
  * A file that the machine has, as a descriptor of its program. `ro`, `rw`: one that a person named; `own`: one that was made for
- * it; `log`: the same, written at its end; `dir`: a directory of its own; `socket`: a unix socket that listens there, by its name in
+ * it; `log`: the same, written at its end; `dir`: a directory of its own; `lent`: one for what it is lent (`Lending`); `socket`: a unix socket that listens there, by its name in
  * the machine's directory.
  */
 export interface Handed {
   readonly descriptor: number
   readonly path: string
-  readonly kind: "ro" | "rw" | "own" | "log" | "dir" | "socket"
+  readonly kind: "ro" | "rw" | "own" | "log" | "dir" | "lent" | "socket"
 }
 
 /** The name by which a program opens what it has as a descriptor. */
@@ -81,14 +81,8 @@ const LOOK_AGAIN = 5_000
 /** A process of a machine has a few dozen threads and never forks. */
 const MOST_PROCESSES = 1_024
 
-/** Where it is remembered to which files a program was given rights. */
-const GRANTED = "granted"
-const Granted = Schema.fromJsonString(
-  Schema.Struct({ user: Schema.Int, paths: Schema.Array(Schema.String), cgroup: Schema.String })
-)
-
 /** Whether machines run as users of their own. */
-export const isRoot = process.geteuid?.() === 0
+export const { isRoot } = Lending
 
 /**
  * The group that may use KVM. A device that only root may use (where no udev has been at work) is given a group of ours, in
@@ -258,9 +252,18 @@ export const make = Effect.gen(function* () {
         const joined = yield* prepare(place)
         if (start.byName) {
           const paths = start.files.filter(({ kind }) => kind === "ro" || kind === "rw").map(({ path }) => path)
-          yield* write(place, GRANTED, Schema.encodeSync(Granted)({ user: place.user, paths, cgroup: place.cgroup }))
+          yield* Lending.begin(place, paths, Lending.wayOf(start.sees))
         }
-        const words = yield* argv({ ...start, kvm: start.kvm ?? true, user: place.user })
+        const lent =
+          start.byName && Lending.wayOf(start.sees) === "directory"
+            ? [{ descriptor: Lending.DESCRIPTOR, path: join(place.directory, "lent"), kind: "lent" as const }]
+            : []
+        const words = yield* argv({
+          ...start,
+          files: [...start.files, ...lent],
+          kvm: start.kvm ?? true,
+          user: place.user
+        })
         return yield* processes.spawn({
           label,
           argv: words,
@@ -273,33 +276,8 @@ export const make = Effect.gen(function* () {
         })
       }),
 
-    /** Takes back the rights that the life in a cgroup was given; fine when there are none, or they are another life's. */
-    release: Effect.fnUntraced(function* (directory: string, cgroup: string) {
-      const path = join(directory, GRANTED)
-      const given = yield* Effect.option(
-        Effect.flatMap(
-          Effect.tryPromise(() => fs.readFile(path, "utf8")),
-          Schema.decodeUnknownEffect(Granted)
-        )
-      )
-      if (Option.isNone(given) || given.value.cgroup !== cgroup) return
-      const { paths, user } = given.value
-      const taken = isRoot
-        ? yield* Effect.option(
-            processes.run({
-              label: "withdraw",
-              argv: [launcher, "--withdraw", String(user), ...paths],
-              environment: {}
-            })
-          )
-        : Option.none()
-      if (Option.isSome(taken) && !ProcessExit.isSuccess(taken.value.exit)) {
-        yield* Effect.logWarning(
-          `rights of a machine's user ${user} are left: ${Buffer.from(taken.value.stderr).toString()}`
-        )
-      }
-      yield* Effect.ignore(Effect.tryPromise(() => fs.rm(path, { force: true })))
-    })
+    /** As `Lending.release`. */
+    release: (directory: string, cgroup: string) => Lending.release(processes, directory, cgroup)
   }
 })
 export type Launching = Effect.Success<typeof make>

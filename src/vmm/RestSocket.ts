@@ -20,7 +20,9 @@ export class RestFailed extends Schema.TaggedError<RestFailed>()("RestFailed", {
   request: Schema.String,
   /** `unreachable`: nobody listens; `closed`: it went away; `silent`: no whole answer in time; `refused`: it said no; `broken`: it said what the API does not allow. */
   reason: Schema.Literals(["unreachable", "closed", "silent", "refused", "broken"]),
-  detail: Schema.String
+  detail: Schema.String,
+  /** Of an answer that says no. */
+  status: Schema.optionalKey(Schema.Int)
 }) {
   override get message(): string {
     return `the VMM did not do "${this.request}" (${this.reason}): ${this.detail}`
@@ -147,7 +149,8 @@ export const make = ({ deadline = DEADLINE, fault, path: socketPath, root = "" }
           new RestFailed({
             request: name,
             reason: status >= 400 ? "refused" : "broken",
-            detail: `${fault(body).slice(0, 2_000)} (status ${status})`
+            detail: `${fault(body).slice(0, 2_000)} (status ${status})`,
+            status
           })
       )
     )

@@ -1,6 +1,7 @@
 /** `launch`: which files it opens for a program, which it does not, and what the program is then. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import {
   chownSync,
   existsSync,
@@ -19,6 +20,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { helperPath } from "../../src/taproot/Helper.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
+import { eventually } from "../support/ironwood.ts"
 import * as Taproot from "../support/taproot.ts"
 
 const temporary = Effect.acquireRelease(
@@ -100,7 +102,7 @@ describe("launch", () => {
       assert.deepStrictEqual(stdout.split("\n"), [
         "seen",
         "/:",
-        ...["bin", "dev", "lib", "lib64", "proc", first, "usr"].toSorted(),
+        ...["bin", "dev", "lent", "lib", "lib64", "proc", first, "usr"].toSorted(),
         "",
         `${home}:`,
         "link",
@@ -192,6 +194,68 @@ describe("launch", () => {
         assert.notStrictEqual((yield* alone).code, 0)
       }
       assert.strictEqual(readFileSync(join(home, "log"), "utf8"), "one\ntwo\n".repeat(2), "written at its end")
+    }).pipe(Effect.scoped, Effect.provide(Taproot.layer()))
+  )
+
+  it.live("lends a program that runs one more file or directory, seen by it alone, until that is taken back", () =>
+    Effect.gen(function* () {
+      const home = yield* temporary
+      const processes = yield* Processes
+      const launcher = helperPath(processes.hello.taprootPid, "launch")
+      const user = "1900000123"
+      writeFileSync(join(home, "disk"), "disk\n", { mode: 0o600 })
+      for (const name of ["own", "lent"]) mkdirSync(join(home, name), { mode: 0o700 })
+      const run = (...words: ReadonlyArray<string>) =>
+        Effect.map(
+          processes.run({ label: "lend", argv: [launcher, ...words], environment: {}, directory: home }),
+          ({ exit, stderr }) => [exit._tag === "Exited" ? exit.code : exit._tag, Buffer.from(stderr).toString("utf8")]
+        )
+      const ways = [
+        { words: ["/usr/bin", "/bin", "/usr/lib", "/lib", "/lib64", "/usr/lib64"].flatMap((path) => ["--sees", path]) },
+        { words: [], file: `250=lent:${home}/lent`, above: join(home, "lent"), seen: "/proc/self/fd/250" }
+      ]
+      for (const { above = "/lent", file, seen = above, words } of ways) {
+        const program = `
+          until test -e ${seen}/disk -a -e ${seen}/a/own; do sleep 0.05; done
+          cat ${seen}/disk; echo x >> ${seen}/disk; echo y > ${seen}/new; echo made > ${seen}/a/own/made
+          while test -e ${seen}/disk -o -e ${seen}/a; do sleep 0.05; done; echo gone`
+        const process = yield* processes.spawn({
+          label: "lent",
+          argv: [launcher, ...words, user, user, ...(file === undefined ? [] : [file]), "--", "sh", "-c", program],
+          environment: { PATH: "/usr/bin:/bin" },
+          directory: home,
+          stdout: { _tag: "Stream" },
+          stderr: { _tag: "Stdout" }
+        })
+        const pid = String(process.pid)
+        const shown = () => readFileSync(`/proc/${pid}/mountinfo`, "utf8").includes(` ${above} `)
+        yield* eventually("its place for what it is lent", Effect.sync(shown), (is) => is)
+        assert.deepStrictEqual(yield* run("--lend", pid, user, "ro:disk", `${above}/disk`), [0, ""])
+        assert.deepStrictEqual(yield* run("--lend", pid, user, "dir:own", `${above}/a/own`), [0, ""])
+        yield* eventually(
+          "what it makes there",
+          Effect.sync(() => existsSync(join(home, "own/made"))),
+          (is) => is
+        )
+        assert.notInclude(readFileSync("/proc/self/mountinfo", "utf8"), above)
+        for (const place of ["disk", "a/own", "a/own"]) {
+          assert.deepStrictEqual(yield* run("--take-back", pid, `${above}/${place}`), [0, ""])
+        }
+        const said = yield* Stream.runFold(
+          process.output("stdout"),
+          () => "",
+          (text, { bytes }) => text + Buffer.from(bytes).toString("utf8")
+        )
+        assert.match(said, /^disk\n(.*Read-only file system\n|.*Permission denied\n){2}gone\n$/)
+        yield* process.acknowledge
+        assert.deepStrictEqual(yield* run("--take-back", pid, `${above}/disk`), [0, ""], "it has ended")
+        rmSync(join(home, "own/made"))
+        chownSync(join(home, "own"), 0, 0)
+        yield* run("--withdraw", user, "disk")
+      }
+      const [code, words] = yield* run("--lend", String(processes.hello.taprootPid), user, "ro:disk", "/lent/disk")
+      assert.strictEqual(code, 71, "never among our own mounts")
+      assert.match(String(words), /link/)
     }).pipe(Effect.scoped, Effect.provide(Taproot.layer()))
   )
 })

@@ -19,12 +19,12 @@ import type { Machine } from "../../src/vmm/Machine.ts"
 import { machineOf, VmSpec, withFields } from "../../src/vmm/VmSpec.ts"
 import * as CloudHypervisorRules from "./standIn/CloudHypervisorRules.ts"
 import * as FirecrackerRules from "./standIn/FirecrackerRules.ts"
-import type { Rules, World } from "./standIn/Rules.ts"
+import { nowhere, type Rules, type World } from "./standIn/Rules.ts"
 
 /** A world in which nothing happens, but that it is written down. */
 const worldOf = (happened: Array<string>): World => ({
+  ...nowhere,
   boot: (commandLine) => void happened.push(`boot ${commandLine}`),
-  event: () => {},
   press: () => void happened.push("press"),
   halt: (halted) => void happened.push(halted ? "halt" : "go on"),
   exit: () => void happened.push("exit")
@@ -138,9 +138,12 @@ describe("Cloud Hypervisor", () => {
   it.effect.prop("what it is asked is what it takes", { fields: Fields }, ({ fields }) =>
     Effect.sync(() => {
       const machine = machineOf(specOf({ ...fields, chipset: "q35" }), "/none")
-      const able = { ...plain(machine), disks: plain(machine).disks.slice(0, 24) }
+      const { disks } = plain(machine)
+      // no two of one path: that is refused before
+      const different = disks.filter(({ id }, index) => disks.findIndex((one) => one.id === id) === index)
+      const able = { ...plain(machine), disks: different.slice(0, 24) }
       assert.deepStrictEqual(beyond("Cloud Hypervisor", CloudHypervisor.capabilities, able), [])
-      const options = { landlock: fields.balloon, noShutdown: true }
+      const options = { landlock: fields.balloon, noShutdown: true, lent: "/lent" }
       const { config, files, words } = Config.make(able, options, "/events", "/firmware")
       const happened: Array<string> = []
       const rules = CloudHypervisorRules.make(true, worldOf(happened))
@@ -171,7 +174,7 @@ describe("Cloud Hypervisor", () => {
     const rules = CloudHypervisorRules.make(true, worldOf([]))
     const { config } = Config.make(
       machineOf(Schema.decodeSync(VmSpec)({ name: "web", kernel: "/k" }), "/none"),
-      { landlock: true, noShutdown: true },
+      { landlock: true, noShutdown: true, lent: undefined },
       "/events",
       undefined
     )

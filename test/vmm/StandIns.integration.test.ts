@@ -9,8 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { readFileSync, statSync } from "node:fs"
 import { join } from "node:path"
 import { kill } from "node:process"
 import { Hypervisor } from "../../src/vmm/Hypervisor.ts"
@@ -18,48 +17,8 @@ import { LONGEST } from "../../src/vmm/cloud-hypervisor/Events.ts"
 import { VmSpec } from "../../src/vmm/VmSpec.ts"
 import { eventually } from "../support/ironwood.ts"
 import * as Taproot from "../support/taproot.ts"
-import { install, type StandIns } from "./standIn/install.ts"
-import { brain, leftovers, says, specOf, stateDirectory, until, withVms } from "./world.ts"
-
-const drivers = [
-  { hypervisor: "cloud-hypervisor", chipset: "q35" },
-  { hypervisor: "firecracker", chipset: "microvm" }
-] as const
-
-/** Files of a machine that only root may read. */
-const files = Effect.acquireRelease(
-  Effect.sync(() => {
-    const path = mkdtempSync(join(tmpdir(), "ironwood-files-"))
-    for (const name of ["kernel", "disk"]) {
-      writeFileSync(join(path, name), name === "kernel" ? "\x7fELF" : name)
-      truncateSync(join(path, name), 4096)
-      chmodSync(join(path, name), 0o600)
-    }
-    return path
-  }),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
-)
-
-const machine = (
-  driver: (typeof drivers)[number],
-  path: string,
-  wish: string,
-  fields: Readonly<Record<string, unknown>> = {}
-) =>
-  specOf(driver.hypervisor, {
-    ...driver,
-    memoryBytes: 128 * 1024 ** 2,
-    hostMemoryBytes: 1024 ** 3,
-    kernel: join(path, "kernel"),
-    initrd: join(path, "kernel"),
-    commandLine: `guest.do=${wish}`,
-    disks: [{ path: join(path, "disk") }],
-    stopGracePeriod: 5_000,
-    ...fields
-  })
-
-const withStandIns = <E, R>(test: (standIns: StandIns, path: string) => Effect.Effect<void, E, R>) =>
-  Effect.scoped(Effect.flatMap(Effect.all([install, files]), ([standIns, path]) => test(standIns, path)))
+import { drivers, machine, withStandIns } from "./standIn/machines.ts"
+import { brain, leftovers, says, stateDirectory, until, withVms } from "./world.ts"
 
 describe.each(drivers)("$hypervisor", (driver) => {
   it.live("a machine lives as any other does", () =>

@@ -13,6 +13,25 @@ export const NEEDED =
   "CONFIG_PVH or a bzImage, CONFIG_ACPI, CONFIG_VIRTIO_MMIO, CONFIG_VIRTIO_CONSOLE, CONFIG_VIRTIO_BLK, CONFIG_HW_RANDOM_VIRTIO, " +
   "CONFIG_SQUASHFS (with zstd), CONFIG_OVERLAY_FS, CONFIG_EXT4_FS, CONFIG_BLK_DEV_INITRD, CONFIG_DEVTMPFS, cgroups and namespaces"
 
+/**
+ * What kernels of guests are told, whoever's they are; what one does not know it ignores. Where the guest is emulated the first
+ * process comes a seventh sooner than without the last three, and an OCI runtime takes a third less:
+ *
+ * - `cryptomgr.notests`: a kernel tries each of its ciphers before anybody uses it.
+ * - `rcupdate.rcu_expedited`: whoever waits for the kernel's grace periods, as an OCI runtime does for a cgroup, waits for them alone,
+ *   and not until there is something else to do.
+ * - `rootfstype=ramfs`: on a tmpfs crun does not see that it lies on a read-only mount (`ReadOnlyProgram.ts`), for it asks that file
+ *   system for something else first, and executes itself anew twice at each call.
+ */
+export const parameters: ReadonlyArray<string> = [
+  "console=ttyS0",
+  "panic=-1",
+  "reboot=t",
+  "cryptomgr.notests",
+  "rcupdate.rcu_expedited=1",
+  "rootfstype=ramfs"
+]
+
 /** What is wrong with a file as the kernel of a guest; undefined when it looks like one. */
 export const kernelProblem = (path: string): Effect.Effect<string | undefined> =>
   Effect.acquireUseRelease(

@@ -248,7 +248,7 @@ const make = Effect.gen(function* () {
           ]
     const { userNetworks } = systems
     const hasNetwork = sandbox.spec.network === "user"
-    if (hasNetwork) yield* Effect.mapError(userNetworks.of(sandbox), ({ message }) => failed(message))
+    if (hasNetwork) yield* Effect.mapError(userNetworks.whole(sandbox), ({ message }) => failed(message))
     const machine: Machine = {
       name,
       chipset: "microvm",
@@ -259,7 +259,7 @@ const make = Effect.gen(function* () {
         kernel: kernel ?? image.kernel,
         initrd: image.initramfs,
         // one that nobody here has tried shall say where it stands still
-        commandLine: `console=ttyS0 ${kernel === undefined ? "quiet " : ""}panic=-1 reboot=t`
+        commandLine: [...(kernel === undefined ? ["quiet"] : []), ...GuestImage.parameters].join(" ")
       },
       disks: [...(yield* disksOf(name, containers)), ...writable, ...(yield* volumesOf(name, containers))],
       emptyDisks: EMPTY_DISKS,

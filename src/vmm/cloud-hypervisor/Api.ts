@@ -20,14 +20,38 @@ export const PayloadConfig = Schema.Struct({
 })
 export type PayloadConfig = typeof PayloadConfig.Type
 
-/** `CpusConfig`; a `u8` in `vmm/src/vm_config.rs`. */
+/** A number of processors: a `u8` in `vmm/src/vm_config.rs`. */
+const processors = Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 1, maximum: 255 })))
+
+/** `CpuTopology`; the product is the most processors that there can be. */
+export const CpuTopology = Schema.Struct({
+  threads_per_core: processors,
+  cores_per_die: processors,
+  dies_per_package: processors,
+  packages: processors
+})
+
+/** `CpusConfig`. */
 export const CpusConfig = Schema.Struct({
-  boot_vcpus: Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 1, maximum: 255 }))),
-  max_vcpus: Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 1, maximum: 255 })))
+  boot_vcpus: processors,
+  max_vcpus: processors,
+  topology: Schema.optionalKey(CpuTopology)
 })
 
 /** `MemoryConfig`; bytes. */
-export const MemoryConfig = Schema.Struct({ size: atLeast(1) })
+export const MemoryConfig = Schema.Struct({
+  size: atLeast(1),
+  /** How much more it can get while it runs, in steps of {@link MEMORY_BLOCK} bytes. */
+  hotplug_size: Schema.optionalKey(atLeast(0)),
+  /** `HotplugMethod`, of which the one is used that also gives memory back. */
+  hotplug_method: Schema.optionalKey(Schema.Literal("VirtioMem")),
+  hugepages: Schema.optionalKey(Schema.Boolean),
+  hugepage_size: Schema.optionalKey(atLeast(1))
+})
+
+/** Of these sizes is the region that memory is plugged into (docs/memory.md), and what is plugged there. */
+export const MEMORY_REGION = 128 * 1024 ** 2
+export const MEMORY_BLOCK = 2 * 1024 ** 2
 
 /** `DiskConfig`. */
 export const DiskConfig = Schema.Struct({
@@ -54,6 +78,9 @@ export const BalloonConfig = Schema.Struct({
 /** `SerialConfig` and `ConsoleConfig`, of the two `ConsoleMode`s that are used. */
 export const ConsoleConfig = Schema.Struct({ mode: Schema.Literals(["Off", "Tty"]) })
 
+/** `LandlockConfig`: what it may open although it had no name of it when the machine was made. */
+export const LandlockConfig = Schema.Struct({ path: Schema.NonEmptyString, access: Schema.Literal("rw") })
+
 /** `VmConfig`. */
 export const VmConfig = Schema.Struct({
   cpus: CpusConfig,
@@ -65,15 +92,47 @@ export const VmConfig = Schema.Struct({
   serial: ConsoleConfig,
   console: ConsoleConfig,
   pvpanic: Schema.Boolean,
-  landlock_enable: Schema.optionalKey(Schema.Literal(true))
+  landlock_enable: Schema.optionalKey(Schema.Literal(true)),
+  landlock_rules: Schema.optionalKey(Schema.Array(LandlockConfig))
 })
 export type VmConfig = typeof VmConfig.Type
 
-/** `VmInfo`, of which only the state is looked at. `Created`: not booted yet, or not any more. */
+/** A field that it leaves out, or has nothing in. */
+const maybe = <S extends Schema.Top>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))
+
+/** `VmInfo`, of which only this is looked at. `Created`: not booted yet, or not any more. */
 export const VmInfo = Schema.Struct({
-  state: Schema.Literals(["Created", "Running", "Shutdown", "Paused", "BreakPoint"])
+  state: Schema.Literals(["Created", "Running", "Shutdown", "Paused", "BreakPoint"]),
+  config: Schema.Struct({
+    cpus: Schema.Struct({ boot_vcpus: Schema.Int, max_vcpus: Schema.Int }),
+    memory: Schema.Struct({ size: Schema.Int, hotplug_size: maybe(Schema.Int), hotplugged_size: maybe(Schema.Int) }),
+    disks: maybe(Schema.Array(Schema.Struct({ id: maybe(Schema.String) }))),
+    balloon: maybe(Schema.Struct({ size: Schema.Int }))
+  }),
+  /** What it has, by its name, until the guest has let go of it. */
+  device_tree: maybe(Schema.Record(Schema.String, Schema.Unknown))
 })
 export type VmInfo = typeof VmInfo.Type
+
+/** `VmRemoveDevice`. */
+export const VmRemoveDevice = Schema.Struct({ id: Schema.NonEmptyString })
+
+/** `VmResize`: what is said changes; bytes. */
+export const VmResize = Schema.Struct({
+  desired_vcpus: Schema.optionalKey(processors),
+  desired_ram: Schema.optionalKey(atLeast(1)),
+  desired_balloon: Schema.optionalKey(atLeast(0))
+})
+
+/** `VmSnapshotConfig`, and `RestoreConfig` of a machine that stands still afterwards: `file://` and a directory. */
+export const VmSnapshotConfig = Schema.Struct({ destination_url: Schema.NonEmptyString })
+export const RestoreConfig = Schema.Struct({ source_url: Schema.NonEmptyString })
+
+/** The files in such a directory (docs/snapshot_restore.md). */
+export const snapshotFiles = { config: "config.json", state: "state.json", memory: "memory-ranges" } as const
+
+/** `VmResizeDisk`. */
+export const VmResizeDisk = Schema.Struct({ id: Schema.NonEmptyString, desired_size: atLeast(1) })
 
 /** `VmmPingResponse`. */
 export const VmmPing = Schema.Struct({ version: Schema.String })

@@ -34,7 +34,7 @@ import * as ProcessExit from "../../taproot/ProcessExit.ts"
 import { Processes } from "../../taproot/Processes.ts"
 import * as Accelerator from "../Accelerator.ts"
 import { answered, COMING_UP } from "../ComingUp.ts"
-import { type Driver, noHotPlug, plainShape } from "../Driver.ts"
+import type { Driver } from "../Driver.ts"
 import {
   beyond,
   type Capabilities,
@@ -43,14 +43,22 @@ import {
   type GuestEvent,
   type GuestState,
   HypervisorMissing,
-  PlaceFailed
+  type Memory,
+  PlaceFailed,
+  type Refusal
 } from "../Hypervisor.ts"
 import * as Launching from "../Launching.ts"
+import * as Lending from "../Lending.ts"
+import type { Machine } from "../Machine.ts"
+import * as MemoryFiles from "../MemoryFiles.ts"
 import * as NeedsKvm from "../NeedsKvm.ts"
 import * as RestSocket from "../RestSocket.ts"
-import { Faults, ROOT, VmConfig, VmInfo, VmmPing } from "./Api.ts"
+import { Faults, ROOT, snapshotFiles, VmConfig, VmInfo, VmmPing } from "./Api.ts"
 import * as Config from "./Config.ts"
 import * as Events from "./Events.ts"
+import * as HotPlug from "./HotPlug.ts"
+import * as Resize from "./Resize.ts"
+import * as Saved from "./Saved.ts"
 
 export const capabilities: Capabilities = {
   chipsets: ["q35"],
@@ -63,17 +71,49 @@ export const capabilities: Capabilities = {
   balloon: true,
   powerButton: true,
   pause: true,
-  hotPlug: [],
-  ...plainShape,
-  memory: false
+  hotPlug: ["q35"],
+  secureBoot: [],
+  growth: ["q35"],
+  diskSizes: true,
+  diskLimits: false,
+  balloonTarget: true,
+  topology: true,
+  hugepages: true,
+  ignition: false,
+  passthrough: [],
+  memory: true,
+  moves: false
 }
+
+/** What it cannot of what it can in general. */
+const particular = ({ disks, topology }: Machine): ReadonlyArray<Refusal> => [
+  ...((topology?.numaNodes ?? 1) > 1 ? [{ field: "topology", problem: "Cloud Hypervisor has one node here" }] : []),
+  ...disks.flatMap(({ format, sizeBytes }, index) =>
+    sizeBytes !== undefined && format !== "raw"
+      ? [{ field: `disks[${index}].sizeBytes`, problem: "Cloud Hypervisor grows raw disks only" }]
+      : []
+  )
+]
 
 /** A machine with much memory takes its time to be started. */
 const STARTING = Duration.seconds(30)
 
+/** So does the memory of one, to a file or from it. */
+const SAVING = Duration.minutes(10)
+
+/** What it calls the files of a memory, and what they are called beside it. */
+const FILES = { [snapshotFiles.memory]: "", [snapshotFiles.config]: "config", [snapshotFiles.state]: "state" }
+
 /** What a life was made with, for whoever takes hold of it first. */
 const LIFE = "life.json"
-const Life = Schema.fromJsonString(Schema.Struct({ config: VmConfig, staysWhenShutDown: Schema.Boolean }))
+const Life = Schema.fromJsonString(
+  Schema.Struct({
+    config: VmConfig,
+    staysWhenShutDown: Schema.Boolean,
+    /** It begins with a memory: what its disks are called, in the order in which they are there. */
+    incoming: Schema.optionalKey(Schema.Array(Schema.String))
+  })
+)
 
 const faultOf = (body: string): string =>
   Option.match(Schema.decodeUnknownOption(Schema.fromJsonString(Faults))(body), {
@@ -93,7 +133,13 @@ const states: Readonly<Record<VmInfo["state"], GuestState>> = {
 const stateOf = (info: VmInfo, { booted, ended, panicked, shutDown }: Events.Summary): GuestState =>
   panicked ? "panicked" : info.state === "Created" && booted && shutDown && !ended ? "powered-off" : states[info.state]
 
-const controlOf = (api: RestSocket.RestSocket, record: ReturnType<typeof Events.make>): Control => {
+const controlOf = (
+  api: RestSocket.RestSocket,
+  record: ReturnType<typeof Events.make>,
+  lending: Lending.Lending,
+  /** Has it go on with the memory in a file. */
+  load: Memory["load"]
+): Control => {
   const info = Effect.mapError(api.ask("/vm.info", VmInfo), RestSocket.lost)
   const put = (path: string) => Effect.mapError(api.send("PUT", path, { deadline: STARTING }), RestSocket.lost)
   // the record after the API: what the API says now is in it
@@ -109,9 +155,22 @@ const controlOf = (api: RestSocket.RestSocket, record: ReturnType<typeof Events.
     const changed = now.panicked !== old.panicked || now.shutDown !== old.shutDown || now.ended !== old.ended
     return [
       ...Array.from({ length: Math.min(reboots, 16) }, (): GuestEvent => ({ _tag: "Rebooted" })),
+      // what was on its way out is gone, also what its guest had kept
+      ...(now.reboots === old.reboots ? [] : [{ _tag: "Unplugged" } as const]),
       ...(changed ? [{ _tag: "Changed" } as const] : [])
     ]
   }
+  const resume = Effect.flatMap(state, (now) => put(now === "created" ? "/vm.boot" : "/vm.resume"))
+  const pause = put("/vm.pause")
+  const write = (directory: string) =>
+    Effect.mapError(
+      api.send("PUT", "/vm.snapshot", { body: { destination_url: `file://${directory}` }, deadline: SAVING }),
+      RestSocket.lost
+    )
+  const model = Effect.map(info, ({ config }) => ({
+    type: "cloud-hypervisor",
+    slots: (config.disks ?? []).flatMap(({ id }) => id ?? [])
+  }))
   return {
     state,
     events: Effect.as(
@@ -121,8 +180,8 @@ const controlOf = (api: RestSocket.RestSocket, record: ReturnType<typeof Events.
         Stream.flatMap((events) => Stream.fromIterable(events))
       )
     ),
-    resume: Effect.flatMap(state, (now) => put(now === "created" ? "/vm.boot" : "/vm.resume")),
-    pause: put("/vm.pause"),
+    resume,
+    pause,
     reset: Effect.gen(function* () {
       const now = yield* state
       expected++
@@ -131,9 +190,10 @@ const controlOf = (api: RestSocket.RestSocket, record: ReturnType<typeof Events.
       if (now === "paused") yield* put("/vm.pause")
     }),
     powerButton: put("/vm.power-button"),
-    memory: undefined,
+    memory: MemoryFiles.make({ lending, names: FILES, state, pause, resume, write }, { load, model }),
     lost: Effect.never,
-    ...noHotPlug("Cloud Hypervisor")
+    ...HotPlug.make({ api, lending }),
+    shape: Resize.make(api)
   }
 }
 
@@ -158,8 +218,8 @@ export const driver = Effect.fnUntraced(function* (
   /** What of its options it has, by what it says itself. */
   const optionsOf = (path: string) =>
     Effect.match(launching.versionOf(path, "--help"), {
-      onFailure: (): Config.Options => ({ landlock: false, noShutdown: false }),
-      onSuccess: (help): Config.Options => ({
+      onFailure: () => ({ landlock: false, noShutdown: false }),
+      onSuccess: (help) => ({
         landlock: help.includes("--landlock"),
         noShutdown: help.includes("--no-shutdown")
       })
@@ -170,6 +230,36 @@ export const driver = Effect.fnUntraced(function* (
       Effect.tryPromise(() => fs.readFile(join(directory, LIFE), "utf8")),
       Schema.decodeUnknownEffect(Life)
     )
+
+  const lifeFor = (directory: string, command: string) =>
+    Effect.mapError(lifeOf(directory), ({ message }) => new ControlLost({ command, detail: message }))
+
+  const load =
+    (api: RestSocket.RestSocket, lending: Lending.Lending, directory: string): Memory["load"] =>
+    (file) =>
+      Effect.gen(function* () {
+        const { config, incoming = [] } = yield* lifeFor(directory, "vm.restore")
+        const lost = (error: unknown) => new ControlLost({ command: "vm.restore", detail: String(error) })
+        const read = (suffix: string) =>
+          Effect.tryPromise({ try: () => fs.readFile(`${file}${suffix}`, "utf8"), catch: lost })
+        const saved = { config: yield* read("config"), state: yield* read("state") }
+        const texts = yield* Saved.forLife(saved, config, incoming)
+        const write = (name: string, text: string) =>
+          Effect.mapError(Launching.write({ directory }, name, text), ({ detail }) => lost(detail))
+        yield* write(snapshotFiles.config, texts.config)
+        yield* write(snapshotFiles.state, texts.state)
+        const files = {
+          [snapshotFiles.config]: join(directory, snapshotFiles.config),
+          [snapshotFiles.state]: join(directory, snapshotFiles.state),
+          [snapshotFiles.memory]: file
+        }
+        yield* MemoryFiles.load(lending, files, (from) =>
+          Effect.mapError(
+            api.send("PUT", "/vm.restore", { body: { source_url: `file://${from}` }, deadline: SAVING }),
+            RestSocket.lost
+          )
+        )
+      })
 
   return {
     name: "cloud-hypervisor",
@@ -186,6 +276,7 @@ export const driver = Effect.fnUntraced(function* (
               : `there is no firmware of Cloud Hypervisor's: ${Config.FIRMWARE[0]} or ${Config.FIRMWARE[1]}`
       return [
         ...beyond("Cloud Hypervisor", capabilities, machine),
+        ...particular(machine),
         ...(firmware === undefined ? [] : [{ field: "boot", problem: firmware }])
       ]
     },
@@ -196,7 +287,8 @@ export const driver = Effect.fnUntraced(function* (
       const can = yield* optionsOf(path)
       const firmware = Config.FIRMWARE.find((candidate) => existsSync(candidate))
       const events = join(place.directory, Config.EVENTS)
-      const { config, files, words } = Config.make(machine, can, events, firmware)
+      const lent = Lending.seen[Lending.wayOf(sees())]
+      const { config, files, words } = Config.make(machine, { ...can, lent }, events, firmware)
       yield* Effect.tryPromise({
         try: async () => {
           await fs.rm(events, { force: true })
@@ -205,7 +297,9 @@ export const driver = Effect.fnUntraced(function* (
         catch: (error) => new PlaceFailed({ detail: String(error) })
       })
       yield* Launching.write(place, Config.EVENTS, "")
-      yield* Launching.write(place, LIFE, Schema.encodeSync(Life)({ config, staysWhenShutDown: can.noShutdown }))
+      const incoming = request.incoming === undefined ? {} : { incoming: request.incoming.model.slots }
+      const life = { config, staysWhenShutDown: can.noShutdown, ...incoming }
+      yield* Launching.write(place, LIFE, Schema.encodeSync(Life)(life))
       return yield* launching.spawn(request, {
         files,
         network: "none",
@@ -222,13 +316,13 @@ export const driver = Effect.fnUntraced(function* (
       const known = yield* Effect.result(api.ask("/vm.info", VmInfo))
       // one that an earlier brain started and did not get to make, or none did yet
       if (known._tag === "Failure" && known.failure.reason === "refused" && !(yield* record.read).booted) {
-        const { config } = yield* Effect.mapError(
-          lifeOf(directory),
-          ({ message }) => new ControlLost({ command: "vm.create", detail: message })
-        )
-        yield* Effect.mapError(api.send("PUT", "/vm.create", { body: config, deadline: STARTING }), RestSocket.lost)
+        const { config, incoming } = yield* lifeFor(directory, "vm.create")
+        if (incoming === undefined) {
+          yield* Effect.mapError(api.send("PUT", "/vm.create", { body: config, deadline: STARTING }), RestSocket.lost)
+        }
       }
-      return controlOf(api, record)
+      const lending = Lending.make(processes, directory, process)
+      return controlOf(api, record, lending, load(api, lending, directory))
     }),
     endOf: (directory, exit) =>
       Effect.gen(function* () {

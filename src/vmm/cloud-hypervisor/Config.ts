@@ -4,12 +4,13 @@
  * Traps:
  * - Cloud Hypervisor opens files by their names, and again when the guest reboots: it is given the names of its descriptors
  *   (`Launching.nameOf`).
- * - With Landlock (`landlock_enable`) it can open what it had a name of when the machine was made, and nothing else of the host.
+ * - With Landlock (`landlock_enable`) it can open what it had a name of when the machine was made, what it is lent, and nothing else
+ *   of the host.
  */
 import type { Handed } from "../Launching.ts"
 import { nameOf } from "../Launching.ts"
-import type { Machine } from "../Machine.ts"
-import type { DiskConfig, PayloadConfig, VmConfig } from "./Api.ts"
+import type { Disk, Machine } from "../Machine.ts"
+import { type DiskConfig, MEMORY_REGION, type PayloadConfig, type VmConfig } from "./Api.ts"
 
 const FIRST_DESCRIPTOR = 3
 
@@ -36,7 +37,49 @@ export interface Options {
   readonly landlock: boolean
   /** It stays when its guest has switched the machine off. */
   readonly noShutdown: boolean
+  /** Where it finds what it is lent (`Lending.seen`). */
+  readonly lent: string | undefined
 }
+
+/** A disk that it finds at a path. */
+export const diskOf = ({ format, id, readOnly, serial }: Disk, path: string): DiskConfig => ({
+  id,
+  path,
+  readonly: readOnly,
+  image_type: format === "qcow2" ? "Qcow2" : "Raw",
+  backing_files: false,
+  ...(serial === undefined ? {} : { serial })
+})
+
+const cpusOf = ({ cpus, maxCpus = cpus, topology }: Machine): VmConfig["cpus"] => ({
+  boot_vcpus: cpus,
+  max_vcpus: maxCpus,
+  ...(topology === undefined
+    ? {}
+    : {
+        topology: {
+          threads_per_core: topology.threads,
+          cores_per_die: topology.cores,
+          dies_per_package: 1,
+          packages: topology.sockets
+        }
+      })
+})
+
+const memoryOf = ({ hugepageBytes, maxMemoryBytes, memoryBytes }: Machine): VmConfig["memory"] => ({
+  size: Math.ceil(memoryBytes / 4096) * 4096,
+  ...(maxMemoryBytes === undefined || maxMemoryBytes === memoryBytes
+    ? {}
+    : {
+        hotplug_size: Math.ceil((maxMemoryBytes - memoryBytes) / MEMORY_REGION) * MEMORY_REGION,
+        hotplug_method: "VirtioMem"
+      }),
+  ...(hugepageBytes === undefined ? {} : { hugepages: true, hugepage_size: hugepageBytes })
+})
+
+/** What the balloon keeps from the guest of a machine. */
+export const balloonOf = ({ balloonBytes, memoryBytes }: Machine): number =>
+  balloonBytes === undefined ? 0 : memoryBytes - balloonBytes
 
 /** `events` is the absolute path of the record; `firmware` that of the firmware, for a machine without a kernel. */
 export const make = (machine: Machine, options: Options, events: string, firmware: string | undefined): Plan => {
@@ -57,26 +100,24 @@ export const make = (machine: Machine, options: Options, events: string, firmwar
       : firmware === undefined
         ? {}
         : { firmware: nameOf(hand(firmware, "ro")) }
-  const disks = machine.disks.map(({ file, format, id, readOnly, serial }): DiskConfig => ({
-    id,
-    path: nameOf(hand(file, readOnly ? "ro" : "rw")),
-    readonly: readOnly,
-    image_type: format === "qcow2" ? "Qcow2" : "Raw",
-    backing_files: false,
-    ...(serial === undefined ? {} : { serial })
-  }))
+  const disks = machine.disks.map((disk) => diskOf(disk, nameOf(hand(disk.file, disk.readOnly ? "ro" : "rw"))))
   return {
     config: {
-      cpus: { boot_vcpus: machine.cpus, max_vcpus: machine.cpus },
-      memory: { size: Math.ceil(machine.memoryBytes / 4096) * 4096 },
+      cpus: cpusOf(machine),
+      memory: memoryOf(machine),
       payload,
       ...(disks.length === 0 ? {} : { disks }),
       rng: { src: "/dev/urandom" },
-      ...(machine.balloon ? { balloon: { size: 0, deflate_on_oom: true, free_page_reporting: true } } : {}),
+      ...(machine.balloon
+        ? { balloon: { size: balloonOf(machine), deflate_on_oom: true, free_page_reporting: true } }
+        : {}),
       serial: { mode: "Tty" },
       console: { mode: "Off" },
       pvpanic: true,
-      ...(options.landlock ? { landlock_enable: true } : {})
+      ...(options.landlock ? { landlock_enable: true } : {}),
+      ...(options.landlock && options.lent !== undefined
+        ? { landlock_rules: [{ path: options.lent, access: "rw" }] }
+        : {})
     },
     words: [
       "--seccomp",

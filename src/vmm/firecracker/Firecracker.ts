@@ -66,7 +66,8 @@ export const capabilities: Capabilities = {
   pause: true,
   hotPlug: [],
   ...plainShape,
-  memory: false
+  memory: false,
+  moves: false
 }
 
 /** `MAX_SUPPORTED_VCPUS`. */

@@ -5,6 +5,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -13,6 +14,8 @@ import { release, tmpdir } from "node:os"
 import * as ActorPath from "../../../src/actor/ActorPath.ts"
 import { decodeSandboxSpec } from "../../../src/runtime/ContainerSpec.ts"
 import type { Container, Containers } from "../../../src/runtime/Containers.ts"
+import * as ReadOnlyProgram from "../../../src/runtime/ReadOnlyProgram.ts"
+import { Systems } from "../../../src/runtime/System.ts"
 import { Volumes } from "../../../src/storage/Volumes.ts"
 import * as Taproot from "../../support/taproot.ts"
 import {
@@ -121,6 +124,19 @@ describe("a microVM", () => {
           })
           const web = yield* waitFor(containers, "web", ({ pid }) => pid !== undefined)
           assert.strictEqual(machines("all-one").length, 1, "one guest for all of them")
+          const guest = Option.getOrThrow(yield* (yield* Systems).present("all-one"))
+          const written = yield* Effect.flip(guest.files.write("/usr/bin/crun", ""))
+          assert.strictEqual(written.code, "EROFS", "nobody writes to its programs")
+          const crun = ReadOnlyProgram.whereItIs({ name: "crun", path: "/usr/bin/crun" })
+          const executed = yield* guest.processes.run({
+            label: "crun",
+            argv: [crun.path, "--version"],
+            environment: { ...crun.environment, LD_DEBUG: "statistics" }
+          })
+          const linked = Buffer.from(executed.stderr)
+            .toString()
+            .match(/total startup time/g)
+          assert.lengthOf(linked ?? [], 1, "crun does not execute itself anew")
           const run = yield* containers
             .exec("web", {
               command: shell("tty; echo $0; exit 3"),
@@ -417,11 +433,11 @@ describe("a microVM", () => {
   it.live("that cannot be is refused before anything is made", () =>
     withContainers(({ containers }) =>
       Effect.gen(function* () {
-        const refused = yield* Effect.flip(sandbox(containers, "wrong", { network: "host", processes: "shared" }))
+        const refused = yield* Effect.flip(sandbox(containers, "wrong", { network: "host", userNamespace: "private" }))
         assert.deepInclude(refused, { _tag: "SpecInvalid", what: "sandbox" })
         assert.deepStrictEqual(refused._tag === "SpecInvalid" ? refused.problems.map(({ field }) => field) : [], [
           "network",
-          "processes"
+          "userNamespace"
         ])
         const sized = yield* Effect.flip(
           Effect.flatMap(decodeSandboxSpec({ name: "sized", microvm: { cpus: 2 } }), containers.createSandbox)

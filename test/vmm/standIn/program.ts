@@ -4,8 +4,9 @@
  * `launch`, as another user, with descriptors. What it was asked is written to the file `requests` beside it.
  *
  * Its guest prints that it is ready, echoes what is typed, ends when the power button is pressed, and does what its kernel's command
- * line says, or is typed: `guest.do=poweroff|reboot|panic|crash|fail|flood`, or `deaf`, to the button. How the program itself misbehaves is in the file `behaviour` beside it, read
- * anew at each request: JSON, see {@link Behaviour}.
+ * line says, or is typed: `guest.do=poweroff|reboot|panic|crash|fail|flood`, or `deaf`, to the button. What is typed after `set:` it
+ * remembers, and says to `get`; after `cling` it keeps what it is asked to let go of, until `behave`. How the program itself misbehaves
+ * is in the file `behaviour` beside it, read anew at each request: JSON, see {@link Behaviour}.
  */
 import * as fs from "node:fs"
 import { createServer } from "node:http"
@@ -26,7 +27,7 @@ const Behaviour = Schema.Struct({
   older: Schema.optionalKey(Schema.Boolean),
   /** What becomes of the answer to requests to this path. */
   path: Schema.optionalKey(Schema.String),
-  answer: Schema.optionalKey(Schema.Literals(["never", "rubbish", "cut", "huge", "drip", "teapot"]))
+  answer: Schema.optionalKey(Schema.Literals(["never", "rubbish", "cut", "huge", "drip", "teapot", "late"]))
 })
 type Behaviour = typeof Behaviour.Type
 
@@ -51,6 +52,15 @@ const descriptorOf = (option: string): number => Number(/^fd=(\d+)$/.exec(option
 
 let halted = false
 let deaf = false
+/** It keeps what it is asked to let go of. */
+let clings = false
+let mark = ""
+/** What it is asked to let go of, and has not got to yet. */
+const asked: Array<() => void> = []
+const letGo = (): void => {
+  if (halted || clings) return
+  for (const one of asked.splice(0)) one()
+}
 const say = (text: string): void => void fs.writeSync(1, `${text}\r\n`)
 
 type Wish = (ends: { readonly off: () => void; readonly reset: () => void }) => void
@@ -79,6 +89,8 @@ const ends = {
 const guest = (commandLine: string): void => {
   const wish = /guest\.do=(\S+)/.exec(commandLine)?.[1] ?? "idle"
   halted = false
+  clings = false
+  mark = ""
   deaf = wish === "deaf"
   say("guest: ready")
   setTimeout(() => wishes[wish]?.(ends), 20)
@@ -88,7 +100,15 @@ process.stdin.on("data", (bytes) => {
   if (halted || rules === undefined) return
   const text = String(bytes).trim()
   const wish = wishes[text]
-  if (wish === undefined) say(`guest: heard ${text}`)
+  if (text.startsWith("set:")) {
+    mark = text.slice("set:".length)
+    say("guest: set")
+  } else if (text === "get") say(`guest: mark <${mark}>`)
+  else if (text === "cling" || text === "behave") {
+    clings = text === "cling"
+    say(`guest: heard ${text}`)
+    letGo()
+  } else if (wish === undefined) say(`guest: heard ${text}`)
   else wish(ends)
 })
 process.stdin.on("error", () => {})
@@ -96,6 +116,16 @@ process.stdin.on("error", () => {})
 const end = (code: number): void => {
   // what is answered goes out first
   setTimeout(() => process.exit(code), 20)
+}
+
+/** What goes wrong with it, in words. */
+const problemOf = (run: () => void): string | undefined => {
+  try {
+    run()
+    return undefined
+  } catch (error) {
+    return String(error)
+  }
 }
 
 const eventsTo = descriptorOf("--event-monitor")
@@ -115,8 +145,28 @@ const world: World = {
   },
   halt: (now) => {
     halted = now
+    setTimeout(letGo, 20)
   },
-  exit: end
+  exit: end,
+  open: (path, writes) => problemOf(() => fs.closeSync(fs.openSync(path, writes ? "r+" : "r"))),
+  grow: (path, bytes) => problemOf(() => fs.truncateSync(path, bytes)),
+  ask: (one) => {
+    asked.push(one)
+    setTimeout(letGo, 20)
+  },
+  memory: () => mark,
+  recall: (memory) => {
+    mark = memory
+    halted = true
+  },
+  write: (path, text) => problemOf(() => fs.writeFileSync(path, text, { flag: "wx", mode: 0o600 })),
+  read: (path) => {
+    try {
+      return fs.readFileSync(path, "utf8")
+    } catch {
+      return undefined
+    }
+  }
 }
 
 const chRules =
@@ -146,6 +196,10 @@ const serve = (): void => {
           case "huge":
             response.writeHead(200)
             return void response.end("x".repeat(4_000_000))
+          // it does what it is asked, and the answer comes when nobody waits for it any more
+          case "late":
+            rules.answer(method, url, text)
+            return
           case "drip":
             socket.write("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
             return void setInterval(() => socket.write(" "), 20)
