@@ -61,7 +61,7 @@ export const sandboxActor = (sandbox: SandboxRecord, records: Records): Effect.E
       yield* Actor.onStop(Effect.andThen(namespaces.forget(name), cgroups.remove(`${paths.cgroup}/${name}`)))
       // A record that does not decode is no reason to lose the others.
       const containers = yield* records.containers.partition
-      const own = byAge(containers.records).flatMap(({ value }) => (value.sandbox === name ? [value] : []))
+      const own = byAge(containers.records.filter(({ value }) => value.sandbox === name)).map(({ value }) => value)
       const isMicroVm = sandbox.spec.isolation === "microvm"
       if (isMicroVm) {
         yield* (yield* Systems).expect(name)

@@ -128,6 +128,9 @@ export class State extends Context.Service<
 
 type Connection = StateConnection.StateConnection["Service"]
 
+/** Some milliseconds' worth. */
+const DECODED_AT_ONCE = 64
+
 const expectationOf = ({ expect }: WriteOptions): Expectation | undefined =>
   typeof expect === "object" ? { uid: expect.uid, generation: expect.generation } : expect
 
@@ -213,6 +216,20 @@ const makeCollection = <A>(connection: Connection, kind: string, codec: JsonCode
       return raw === undefined ? Effect.succeedNone : Effect.asSome(Effect.fromResult(decode(raw)))
     })
 
+  // Every start of a container looks at all of them: no effect for each, only for those that are met for the first time.
+  const partition: Effect.Effect<Partition<A>> = Effect.gen(function* () {
+    const records: Array<StateRecord<A>> = []
+    const invalid: Array<StateValueInvalid> = []
+    let fresh = 0
+    for (const raw of connection.mirror.list(kind)) {
+      if (!decoded.has(raw) && ++fresh % DECODED_AT_ONCE === 0) yield* Effect.yieldNow
+      const result = decode(raw)
+      if (Result.isSuccess(result)) records.push(result.success)
+      else invalid.push(result.failure)
+    }
+    return { records, invalid }
+  })
+
   const update: Collection<A>["update"] = (name, change) =>
     Effect.gen(function* () {
       while (true) {
@@ -227,11 +244,10 @@ const makeCollection = <A>(connection: Connection, kind: string, codec: JsonCode
   return {
     kind,
     get,
-    list: Effect.suspend(() => Effect.forEach(connection.mirror.list(kind), (raw) => Effect.fromResult(decode(raw)))),
-    partition: Effect.map(
-      Effect.suspend(() => Effect.partition(connection.mirror.list(kind), (raw) => Effect.fromResult(decode(raw)))),
-      ([records, invalid]) => ({ records, invalid })
+    list: Effect.flatMap(partition, ({ invalid: [first], records }) =>
+      first === undefined ? Effect.succeed(records) : Effect.fail(first)
     ),
+    partition,
     put: (name, value, options) => single(connection, putting(name, value, options)),
     update,
     remove: (name, options) =>

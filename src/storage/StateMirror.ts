@@ -4,17 +4,33 @@
  */
 import type { ChangeResult, Contents, RawRecord, RawRequest } from "./StateProtocol.ts"
 
+/** The index of the first that is not before `name`. */
+const placeOf = (sorted: ReadonlyArray<RawRecord>, name: string): number => {
+  let [low, high] = [0, sorted.length]
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if ((sorted[middle]?.name ?? "") < name) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
 class Table {
   readonly records = new Map<string, RawRecord>()
+  /** Never changed once it was given out; undefined: to be sorted anew. */
   #sorted: ReadonlyArray<RawRecord> | undefined
 
   set(record: RawRecord): void {
+    const isNew = !this.records.has(record.name)
     this.records.set(record.name, record)
-    this.#sorted = undefined
+    // a sort for each of many that are made while somebody lists them would cost the square of their number
+    const sorted = this.#sorted
+    this.#sorted = sorted?.toSpliced(placeOf(sorted, record.name), isNew ? 0 : 1, record)
   }
 
   delete(name: string): void {
-    if (this.records.delete(name)) this.#sorted = undefined
+    const sorted = this.#sorted
+    if (this.records.delete(name)) this.#sorted = sorted?.toSpliced(placeOf(sorted, name), 1)
   }
 
   get sorted(): ReadonlyArray<RawRecord> {

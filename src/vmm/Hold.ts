@@ -53,6 +53,8 @@ export interface Hold {
   readonly seenSince: () => number | undefined
   /** Sees how the guest is now. */
   readonly look: Effect.Effect<GuestState, ControlLost>
+  /** Lets it go on, and has seen that it does. */
+  readonly goOn: Effect.Effect<GuestState, ControlLost>
   readonly follow: (listener: Listener) => Effect.Effect<Ended>
   /** Gives it back; whoever needs it takes it again. */
   readonly release: Effect.Effect<void>
@@ -91,10 +93,12 @@ export const make = (
   let seen: GuestState = "running"
   let seenSince: number | undefined
   let letGoOnce = begun
+  let looks = 0
   let unsettled = settle
 
   const see = (state: GuestState): Effect.Effect<GuestState> =>
     Effect.map(Clock.currentTimeMillis, (now) => {
+      looks++
       if (state !== "created") letGoOnce = true
       const before = seen
       seen = state === "created" && letGoOnce ? "paused" : state
@@ -160,12 +164,21 @@ export const make = (
         : yield* new ControlLost({ command: "follow", detail: "the connection ended" })
     }).pipe(Effect.scoped)
 
+  const look = Effect.flatMap(
+    Effect.flatMap(get, ({ state }) => state),
+    see
+  )
+
   return {
     get,
-    look: Effect.flatMap(
-      Effect.flatMap(get, ({ state }) => state),
-      see
-    ),
+    look,
+    goOn: Effect.gen(function* () {
+      const { resume } = yield* get
+      const before = looks
+      yield* resume
+      // Whoever looked meanwhile may have seen it as it was before, or stalled again.
+      return yield* looks === before ? see("running") : look
+    }),
     seen: () => seen,
     seenSince: () => seenSince,
     release: letGo,

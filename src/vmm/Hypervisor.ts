@@ -55,6 +55,8 @@ export interface Capabilities {
   readonly passthrough: ReadonlyArray<Chipset>
   /** Its memory can be written to a file, and a new life started with it, in the same or another process. */
   readonly memory: boolean
+  /** Another process can go on with a machine while that runs. */
+  readonly moves: boolean
 }
 
 /** The programs that there are drivers for. */
@@ -165,10 +167,12 @@ export type Model = typeof Model.Type
 export interface Memory {
   readonly model: Effect.Effect<Model, ControlLost>
   /**
-   * Writes it to a file that is made, while the guest goes on; when all of it is there the guest stands still, and nothing is
+   * Writes it to a file that is made, while the guest goes on if its driver can; when all of it is there the guest stands still, and nothing is
    * written to its disks. Returns how long ago that was, in milliseconds. Failed or interrupted: see `settle`.
    */
   readonly save: (file: string) => Effect.Effect<number, ControlLost>
+  /** What belongs to such a file: files beside it, whose names have this after its own. */
+  readonly beside: ReadonlyArray<string>
   /** In a life that was launched for it (`LaunchRequest.incoming`): reads it; its guest stands still. */
   readonly load: (file: string) => Effect.Effect<void, ControlLost>
   /**

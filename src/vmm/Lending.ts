@@ -122,8 +122,11 @@ export interface Lending {
    * path by which the program finds it. What was lent under that name is taken back first.
    */
   readonly lend: (name: string, kind: "ro" | "rw" | "dir", path: string) => Effect.Effect<string, ControlLost>
+  /** Lends files to be read, by these names in a directory; the path by which the program finds that. */
+  readonly lendAll: (name: string, files: Readonly<Record<string, string>>) => Effect.Effect<string, ControlLost>
   /** Fine when nothing is lent under that name. */
   readonly takeBack: (name: string) => Effect.Effect<void>
+  readonly takeBackAll: (name: string, files: Readonly<Record<string, string>>) => Effect.Effect<void>
 }
 
 /** What is lent to a machine's process, whose directory it is. */
@@ -147,19 +150,43 @@ export const make = (processes: Processes["Service"], directory: string, { pid }
       yield* note({ ...granted, lent: others })
     })
 
+  const lend = Effect.fnUntraced(function* (name: string, kind: "ro" | "rw" | "dir", path: string) {
+    yield* takeBack(name)
+    const granted = yield* given
+    const { lent = {}, user, way = "host" } = granted
+    // a directory becomes the user's own: there is no right to take back
+    yield* note({ ...granted, lent: { ...lent, [name]: path } })
+    const above = mounted(way, directory)
+    const words = ["--lend", above === undefined ? "-" : String(pid), isRoot ? String(user) : "-", `${kind}:${path}`]
+    yield* Effect.mapError(launch(processes, "lend", [...words, `${above ?? ""}/${name}`]), lost)
+    return way === "host" ? path : `${seen[way]}/${name}`
+  })
+
+  /** For a program that is who we are: links. */
+  const linked = (name: string, files: Readonly<Record<string, string>>) =>
+    Effect.tryPromise({
+      try: async () => {
+        const place = join(directory, "lent", name)
+        await fs.rm(place, { recursive: true, force: true })
+        await fs.mkdir(place, { recursive: true, mode: 0o700 })
+        for (const [one, path] of Object.entries(files)) await fs.symlink(path, join(place, one))
+        return place
+      },
+      catch: (error) => lost(String(error))
+    })
+
   return {
     isPossible: Effect.match(given, { onFailure: () => false, onSuccess: ({ way }) => way !== undefined }),
-    lend: Effect.fnUntraced(function* (name, kind, path) {
-      yield* takeBack(name)
-      const granted = yield* given
-      const { lent = {}, user, way = "host" } = granted
-      // a directory becomes the user's own: there is no right to take back
-      yield* note({ ...granted, lent: { ...lent, [name]: path } })
-      const above = mounted(way, directory)
-      const words = ["--lend", above === undefined ? "-" : String(pid), isRoot ? String(user) : "-", `${kind}:${path}`]
-      yield* Effect.mapError(launch(processes, "lend", [...words, `${above ?? ""}/${name}`]), lost)
-      return way === "host" ? path : `${seen[way]}/${name}`
+    lend,
+    lendAll: Effect.fnUntraced(function* (name, files) {
+      const { way = "host" } = yield* given
+      for (const [one, path] of Object.entries(files)) yield* lend(`${name}/${one}`, "ro", path)
+      return way === "host" ? yield* linked(name, files) : `${seen[way]}/${name}`
     }),
-    takeBack: (name) => Effect.ignore(takeBack(name), { log: "Warn" })
+    takeBack: (name) => Effect.ignore(takeBack(name), { log: "Warn" }),
+    takeBackAll: (name, files) =>
+      Effect.forEach(Object.keys(files), (one) => Effect.ignore(takeBack(`${name}/${one}`), { log: "Warn" }), {
+        discard: true
+      })
   }
 }

@@ -38,6 +38,8 @@ export const SnapshotManifest = Schema.Struct({
   /** For how long its guest stood still for this, in milliseconds. */
   stoodStill: Schema.Finite,
   memory: SnapshotFile,
+  /** What belongs to it (`Memory.beside`). */
+  beside: Schema.optionalKey(Schema.Array(SnapshotFile)),
   /** The content of the disk at that place of the spec; those that the guest cannot write to are not copied. */
   disks: Schema.Array(Schema.Struct({ index: Schema.Int, file: SnapshotFile })),
   /** Those of its firmware. */
@@ -45,11 +47,14 @@ export const SnapshotManifest = Schema.Struct({
 })
 export type SnapshotManifest = typeof SnapshotManifest.Type
 
-/** All of its files. */
-export const filesOf = ({ disks, memory, variables }: SnapshotManifest): ReadonlyArray<SnapshotFile> => [
-  memory,
-  ...disks.map(({ file }) => file),
-  ...(variables === undefined ? [] : [variables])
+/** Those of its memory. */
+const memoryOf = ({ beside = [], memory }: SnapshotManifest): ReadonlyArray<SnapshotFile> => [memory, ...beside]
+
+/** Its files; `memory`: also those of its memory. */
+export const filesOf = (manifest: SnapshotManifest, memory = true): ReadonlyArray<SnapshotFile> => [
+  ...(memory ? memoryOf(manifest) : []),
+  ...manifest.disks.map(({ file }) => file),
+  ...(manifest.variables === undefined ? [] : [manifest.variables])
 ]
 
 export const bytesOf = (manifest: SnapshotManifest): number =>

@@ -102,7 +102,7 @@ export const verify = (
   const directory = directoryOf(paths, name, snapshot)
   const unusable = (problem: string) => new SnapshotUnusable({ name, snapshot, problem })
   return Effect.forEach(
-    filesOf(manifest).filter((file) => memory || file !== manifest.memory),
+    filesOf(manifest, memory),
     (file) =>
       Effect.gen(function* () {
         const path = join(directory, file.name)

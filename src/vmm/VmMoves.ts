@@ -17,7 +17,8 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { State } from "../storage/State.ts"
 import * as Records from "./Records.ts"
-import { SnapshotFailed } from "./SnapshotError.ts"
+import { Hypervisor } from "./Hypervisor.ts"
+import { SnapshotFailed, VmCannot } from "./SnapshotError.ts"
 import { VmLocks } from "./VmLocks.ts"
 import * as VmPaths from "./VmPaths.ts"
 import { VmRuns } from "./VmRuns.ts"
@@ -29,6 +30,7 @@ import { Vms } from "./Vms.ts"
 const make = Effect.gen(function* () {
   const vms = yield* Vms
   const runs = yield* VmRuns
+  const hypervisor = yield* Hypervisor
   const locks = yield* VmLocks
   const records = yield* Records.open(yield* State)
   const scope = yield* Effect.scope
@@ -55,6 +57,12 @@ const make = Effect.gen(function* () {
         Effect.gen(function* () {
           const { value } = yield* recordOf(records, name)
           const { run, state } = yield* Effect.provideContext(lifeFor(name, "migrate"), context)
+          const drivers = yield* hypervisor.facts
+          if (drivers.find((one) => one.name === run.hypervisor)?.capabilities.moves !== true) {
+            const able = drivers.filter(({ capabilities }) => capabilities.moves).map((one) => one.name)
+            const problem = `${run.hypervisor} does not move a machine that runs; ${able.join(" or ")} could`
+            return yield* new VmCannot({ name, command: "migrate", problem })
+          }
           const { memory } = yield* memoryOf(run, "migrate")
           const life = { ...run.life, move: run.life.move + 1 }
           const work = { _tag: "Moving", from: run.process.label, to: VmPaths.label(name, life) } as const

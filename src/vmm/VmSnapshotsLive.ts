@@ -160,11 +160,14 @@ const make = Effect.gen(function* () {
       }).pipe(Effect.ensuring(Effect.ignore(memory.settle(!paused))))
       const stoodStill = (yield* Clock.currentTimeMillis) - standing
       const described = new Map<string, SnapshotFile>()
-      yield* Files.attempt("sync", aside, async () => {
-        const file = await fs.open(join(aside, "memory"), "r")
-        await file.sync().finally(() => file.close())
-      })
-      for (const file of ["memory", ...copies.map(({ file }) => file)]) {
+      const beside = memory.beside.map((suffix) => `memory${suffix}`)
+      for (const name of ["memory", ...beside]) {
+        yield* Files.attempt("sync", aside, async () => {
+          const file = await fs.open(join(aside, name), "r")
+          await file.sync().finally(() => file.close())
+        })
+      }
+      for (const file of ["memory", ...beside, ...copies.map(({ file }) => file)]) {
         described.set(file, yield* SnapshotStore.describe(aside, file))
       }
       const fileOf = (file: string) => Effect.fromNullishOr(described.get(file))
@@ -183,6 +186,7 @@ const make = Effect.gen(function* () {
         paused,
         stoodStill: paused ? 0 : stoodStill,
         memory: yield* fileOf("memory"),
+        ...(beside.length === 0 ? {} : { beside: yield* Effect.forEach(beside, fileOf) }),
         disks: yield* Effect.forEach(disks, ({ index }) =>
           Effect.map(fileOf(`disk${index}`), (file) => ({ index, file }))
         ),

@@ -99,23 +99,24 @@ export const make = Effect.fnUntraced(function* ({ find, get, stateOf }: VmStatu
     Effect.gen(function* () {
       const { hold, process } = yield* runFor(name, command)
       yield* Effect.gen(function* () {
-        // the table is asked about what is, not about what was seen last
-        const seen = yield* hold.look
+        // The table is asked about what is, not about what was seen last. Only one that was seen to stand still does so until
+        // somebody lets it go on, or says itself that it cannot.
+        const standsStill = commands[yield* stateOf(name)][command] === "resume"
+        const seen = standsStill ? hold.seen() : yield* hold.look
         const present = yield* stateOf(name)
         const action = commands[present][command]
         if (action === "refuse") return yield* refuse(name, command, present)
         if (action === "keep") return
         const held = yield* hold.get
-        const goOn = Effect.andThen(held.resume, hold.look)
         if (action === "resume") {
           // neither waits for the other: one that goes on with the mark, or stands still without it, is what it seems to be
-          return yield* Effect.all([goOn, remember(name, undefined)], { concurrency: "unbounded", discard: true })
+          return yield* Effect.all([hold.goOn, remember(name, undefined)], { concurrency: "unbounded", discard: true })
         }
         // Committed before it is done: after a reset its hypervisor does not tell one that is paused from a new one.
         if (action === "pause" || seen === "paused") yield* remember(name, process.label)
         if (action === "pause") yield* held.pause
         if (action === "reset") yield* held.reset
-        yield* action === "reset" && seen === "stalled" ? goOn : hold.look
+        yield* action === "reset" && seen === "stalled" ? hold.goOn : hold.look
       }).pipe(Effect.catchTag("ControlLost", ({ detail }) => new VmControlFailed({ name, command, detail })))
       return yield* get(name)
     }).pipe(work(name))

@@ -3,8 +3,10 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Queue from "effect/Queue"
 import { TestClock } from "effect/testing"
 import * as Actor from "../../src/actor/Actor.ts"
+import * as Journal from "../../src/actor/Journal.ts"
 import * as RestartPolicy from "../../src/actor/RestartPolicy.ts"
 import * as Root from "../../src/actor/Root.ts"
 import * as Supervisor from "../../src/actor/Supervisor.ts"
@@ -237,6 +239,43 @@ describe("a start", () => {
       assert.deepStrictEqual((yield* root.tree.get("init/a")).annotations, {}, "of a life that is over")
       assert.deepInclude(node.lastExit, { class: "defect", tag: "Error" })
       assert.match(node.lastExit?.detail ?? "", /Error: bug\n +at /)
+    })
+  )
+
+  it.effect("that tells what it has told already changes nothing, and the journal has nothing of what it tells", () =>
+    Effect.gen(function* () {
+      const kept: Array<string> = []
+      const journal: Journal.JournalService = {
+        ...Journal.forgetful,
+        append: (records) => Effect.sync(() => void kept.push(...records.map(({ _tag }) => _tag)))
+      }
+      const told = yield* Queue.unbounded<Readonly<Record<string, string>>>()
+      const actor = Actor.make(
+        "a",
+        { policy: RestartPolicy.permanent },
+        Effect.gen(function* () {
+          yield* Actor.ready({ pid: "7" })
+          return yield* Effect.forever(Effect.flatMap(Queue.take(told), Actor.annotate))
+        })
+      )
+      const root = yield* Effect.provideService(
+        Root.start(Supervisor.make("init", { children: [actor] })),
+        Journal.Journal,
+        journal
+      )
+      const after = (annotations: Readonly<Record<string, string>>) =>
+        Queue.offer(told, annotations).pipe(
+          Effect.andThen(TestClock.adjust("1 second")),
+          Effect.andThen(root.tree.get("init/a"))
+        )
+      const before = yield* root.tree.get("init/a")
+      assert.strictEqual(yield* after({ pid: "7", degraded: "" }), before)
+      const begun = kept.length
+      const degraded = yield* after({ degraded: "disk slow" })
+      assert.deepStrictEqual(degraded.annotations, { pid: "7", degraded: "disk slow" })
+      assert.isAbove(degraded.revision, before.revision)
+      assert.deepStrictEqual((yield* after({ degraded: "" })).annotations, { pid: "7" })
+      assert.deepStrictEqual(kept.slice(begun), [])
     })
   )
 

@@ -308,12 +308,12 @@ export class Engine<R> {
   }
 
   /** Makes `view` (of the next revision) what the tree shows of `node`. */
-  publish(node: Node<R>, view: TreeNode, entry: HistoryEntry | undefined): void {
+  publish(node: Node<R>, view: TreeNode, entry: HistoryEntry | undefined, kept = true): void {
     node.view = view
     if (node.place === undefined) this.#shown = undefined
     else if (this.#shown !== undefined) this.#shown[node.place] = view
     this.log.changed(view, entry)
-    this.#journal?.changed(view.path, node, entry)
+    if (kept) this.#journal?.changed(view.path, node, entry)
   }
 
   /** Siblings have changed places. */

@@ -234,7 +234,9 @@ export class Node<R> {
     const entry = happening === undefined ? undefined : entryOf(view, patch, happening, at, revision)
     if (entry !== undefined) this.#remember(entry)
     const change = { state, moved, at, revision, entry, budgetLeft: this.#budgetLeft() }
-    engine.publish(this, nextView(view, this.spec, patch, change), entry)
+    // what an actor says of itself ends with its incarnation: the journal has nothing of it
+    const kept = moved || entry !== undefined || patch.annotations === undefined
+    engine.publish(this, nextView(view, this.spec, patch, change), entry, kept)
   }
 
   /** An event that changes no state. */
@@ -243,7 +245,10 @@ export class Node<R> {
   }
 
   annotate(annotations: Annotations): void {
-    const all: Record<string, string> = { ...this.view.annotations, ...annotations }
+    const present = this.view.annotations
+    // whoever tells how things are whenever it looks would have everybody hear, and the journal write, what is known
+    if (Object.entries(annotations).every(([key, value]) => (present[key] ?? "") === value)) return
+    const all: Record<string, string> = { ...present, ...annotations }
     for (const key of Object.keys(all)) if (all[key] === "") delete all[key]
     this.change({ annotations: all })
   }

@@ -2,7 +2,7 @@
  * The guest of a microVM as a system that containers run on: the same OCI runtime, cgroups and taproot as on the host, reached
  * through its port. Everything that can be different there is here.
  *
- * The containers of the sandbox share the guest's network. There is no swap, and every
+ * The containers of the sandbox share the guest's network, and on request the numbers of their processes. There is no swap, and every
  * capability to give: what a container may do is its spec's and the host's decision all the same.
  */
 import * as Effect from "effect/Effect"
@@ -18,6 +18,7 @@ import * as Capabilities from "../Capabilities.ts"
 import { RootfsFailed } from "../ContainerExit.ts"
 import { RuntimeFailed } from "../OciRuntime.ts"
 import * as OciRuntimeLive from "../OciRuntimeLive.ts"
+import * as PidNamespaces from "../PidNamespaces.ts"
 import * as ProcessLimits from "../ProcessLimits.ts"
 import * as ReadOnlyProgram from "../ReadOnlyProgram.ts"
 import type { HostPaths } from "../HostPaths.ts"
@@ -80,6 +81,17 @@ export const make = Effect.fnUntraced(function* (input: {
     { concurrency: "unbounded" }
   )
   const threads = Number(most)
+  const helper = (name: string) => `/usr/lib/ironwood/${name}`
+  const pids = PidNamespaces.make({
+    processes,
+    runtime,
+    files,
+    paths: { ...paths, open: `${HOME}/open` },
+    init: helper("init"),
+    // whose directories are its own alone
+    user: 0,
+    makeRoot: files.makeDirectory
+  })
   const system: System = {
     processes,
     files,
@@ -87,7 +99,7 @@ export const make = Effect.fnUntraced(function* (input: {
     cgroups,
     runtime,
     paths,
-    helper: (name) => `/usr/lib/ironwood/${name}`,
+    helper,
     capabilities: Capabilities.names,
     limitSwap: false,
     processLimits: ProcessLimits.within(threads > 0 ? threads : 1_024),
@@ -119,7 +131,7 @@ export const make = Effect.fnUntraced(function* (input: {
         return yield* start({
           network: "host",
           ipc: "new",
-          pid: "new",
+          pid: spec.processes === "shared" ? { path: yield* pids.of(spec.name, undefined) } : "new",
           users: undefined,
           sharedMemory: undefined,
           hostname,

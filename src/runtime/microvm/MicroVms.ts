@@ -248,7 +248,7 @@ const make = Effect.gen(function* () {
           ]
     const { userNetworks } = systems
     const hasNetwork = sandbox.spec.network === "user"
-    if (hasNetwork) yield* Effect.mapError(userNetworks.of(sandbox), ({ message }) => failed(message))
+    if (hasNetwork) yield* Effect.mapError(userNetworks.whole(sandbox), ({ message }) => failed(message))
     const machine: Machine = {
       name,
       chipset: "microvm",

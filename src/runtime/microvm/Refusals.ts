@@ -23,9 +23,6 @@ export const sandboxProblems = (spec: SandboxSpec, lacking: Lacking): ReadonlyAr
     ...(spec.network === "host" ? [{ field: "network", problem: "a microVM does not have the host's network" }] : []),
     ...(spec.userNamespace === "private"
       ? [{ field: "userNamespace", problem: "users of a microVM are nobody on the host anyway: leave it out" }]
-      : []),
-    ...(spec.processes === "shared"
-      ? [{ field: "processes", problem: "containers of a microVM do not see each other's processes yet" }]
       : [])
   ]
 }

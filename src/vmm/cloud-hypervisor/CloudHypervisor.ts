@@ -43,19 +43,22 @@ import {
   type GuestEvent,
   type GuestState,
   HypervisorMissing,
+  type Memory,
   PlaceFailed,
   type Refusal
 } from "../Hypervisor.ts"
 import * as Launching from "../Launching.ts"
 import * as Lending from "../Lending.ts"
 import type { Machine } from "../Machine.ts"
+import * as MemoryFiles from "../MemoryFiles.ts"
 import * as NeedsKvm from "../NeedsKvm.ts"
 import * as RestSocket from "../RestSocket.ts"
-import { Faults, ROOT, VmConfig, VmInfo, VmmPing } from "./Api.ts"
+import { Faults, ROOT, snapshotFiles, VmConfig, VmInfo, VmmPing } from "./Api.ts"
 import * as Config from "./Config.ts"
 import * as Events from "./Events.ts"
 import * as HotPlug from "./HotPlug.ts"
 import * as Resize from "./Resize.ts"
+import * as Saved from "./Saved.ts"
 
 export const capabilities: Capabilities = {
   chipsets: ["q35"],
@@ -78,7 +81,8 @@ export const capabilities: Capabilities = {
   hugepages: true,
   ignition: false,
   passthrough: [],
-  memory: false
+  memory: true,
+  moves: false
 }
 
 /** What it cannot of what it can in general. */
@@ -94,9 +98,22 @@ const particular = ({ disks, topology }: Machine): ReadonlyArray<Refusal> => [
 /** A machine with much memory takes its time to be started. */
 const STARTING = Duration.seconds(30)
 
+/** So does the memory of one, to a file or from it. */
+const SAVING = Duration.minutes(10)
+
+/** What it calls the files of a memory, and what they are called beside it. */
+const FILES = { [snapshotFiles.memory]: "", [snapshotFiles.config]: "config", [snapshotFiles.state]: "state" }
+
 /** What a life was made with, for whoever takes hold of it first. */
 const LIFE = "life.json"
-const Life = Schema.fromJsonString(Schema.Struct({ config: VmConfig, staysWhenShutDown: Schema.Boolean }))
+const Life = Schema.fromJsonString(
+  Schema.Struct({
+    config: VmConfig,
+    staysWhenShutDown: Schema.Boolean,
+    /** It begins with a memory: what its disks are called, in the order in which they are there. */
+    incoming: Schema.optionalKey(Schema.Array(Schema.String))
+  })
+)
 
 const faultOf = (body: string): string =>
   Option.match(Schema.decodeUnknownOption(Schema.fromJsonString(Faults))(body), {
@@ -119,7 +136,9 @@ const stateOf = (info: VmInfo, { booted, ended, panicked, shutDown }: Events.Sum
 const controlOf = (
   api: RestSocket.RestSocket,
   record: ReturnType<typeof Events.make>,
-  lending: Lending.Lending
+  lending: Lending.Lending,
+  /** Has it go on with the memory in a file. */
+  load: Memory["load"]
 ): Control => {
   const info = Effect.mapError(api.ask("/vm.info", VmInfo), RestSocket.lost)
   const put = (path: string) => Effect.mapError(api.send("PUT", path, { deadline: STARTING }), RestSocket.lost)
@@ -141,6 +160,17 @@ const controlOf = (
       ...(changed ? [{ _tag: "Changed" } as const] : [])
     ]
   }
+  const resume = Effect.flatMap(state, (now) => put(now === "created" ? "/vm.boot" : "/vm.resume"))
+  const pause = put("/vm.pause")
+  const write = (directory: string) =>
+    Effect.mapError(
+      api.send("PUT", "/vm.snapshot", { body: { destination_url: `file://${directory}` }, deadline: SAVING }),
+      RestSocket.lost
+    )
+  const model = Effect.map(info, ({ config }) => ({
+    type: "cloud-hypervisor",
+    slots: (config.disks ?? []).flatMap(({ id }) => id ?? [])
+  }))
   return {
     state,
     events: Effect.as(
@@ -150,8 +180,8 @@ const controlOf = (
         Stream.flatMap((events) => Stream.fromIterable(events))
       )
     ),
-    resume: Effect.flatMap(state, (now) => put(now === "created" ? "/vm.boot" : "/vm.resume")),
-    pause: put("/vm.pause"),
+    resume,
+    pause,
     reset: Effect.gen(function* () {
       const now = yield* state
       expected++
@@ -160,7 +190,7 @@ const controlOf = (
       if (now === "paused") yield* put("/vm.pause")
     }),
     powerButton: put("/vm.power-button"),
-    memory: undefined,
+    memory: MemoryFiles.make({ lending, names: FILES, state, pause, resume, write }, { load, model }),
     lost: Effect.never,
     ...HotPlug.make({ api, lending }),
     shape: Resize.make(api)
@@ -201,6 +231,36 @@ export const driver = Effect.fnUntraced(function* (
       Schema.decodeUnknownEffect(Life)
     )
 
+  const lifeFor = (directory: string, command: string) =>
+    Effect.mapError(lifeOf(directory), ({ message }) => new ControlLost({ command, detail: message }))
+
+  const load =
+    (api: RestSocket.RestSocket, lending: Lending.Lending, directory: string): Memory["load"] =>
+    (file) =>
+      Effect.gen(function* () {
+        const { config, incoming = [] } = yield* lifeFor(directory, "vm.restore")
+        const lost = (error: unknown) => new ControlLost({ command: "vm.restore", detail: String(error) })
+        const read = (suffix: string) =>
+          Effect.tryPromise({ try: () => fs.readFile(`${file}${suffix}`, "utf8"), catch: lost })
+        const saved = { config: yield* read("config"), state: yield* read("state") }
+        const texts = yield* Saved.forLife(saved, config, incoming)
+        const write = (name: string, text: string) =>
+          Effect.mapError(Launching.write({ directory }, name, text), ({ detail }) => lost(detail))
+        yield* write(snapshotFiles.config, texts.config)
+        yield* write(snapshotFiles.state, texts.state)
+        const files = {
+          [snapshotFiles.config]: join(directory, snapshotFiles.config),
+          [snapshotFiles.state]: join(directory, snapshotFiles.state),
+          [snapshotFiles.memory]: file
+        }
+        yield* MemoryFiles.load(lending, files, (from) =>
+          Effect.mapError(
+            api.send("PUT", "/vm.restore", { body: { source_url: `file://${from}` }, deadline: SAVING }),
+            RestSocket.lost
+          )
+        )
+      })
+
   return {
     name: "cloud-hypervisor",
     facts,
@@ -237,7 +297,9 @@ export const driver = Effect.fnUntraced(function* (
         catch: (error) => new PlaceFailed({ detail: String(error) })
       })
       yield* Launching.write(place, Config.EVENTS, "")
-      yield* Launching.write(place, LIFE, Schema.encodeSync(Life)({ config, staysWhenShutDown: can.noShutdown }))
+      const incoming = request.incoming === undefined ? {} : { incoming: request.incoming.model.slots }
+      const life = { config, staysWhenShutDown: can.noShutdown, ...incoming }
+      yield* Launching.write(place, LIFE, Schema.encodeSync(Life)(life))
       return yield* launching.spawn(request, {
         files,
         network: "none",
@@ -254,13 +316,13 @@ export const driver = Effect.fnUntraced(function* (
       const known = yield* Effect.result(api.ask("/vm.info", VmInfo))
       // one that an earlier brain started and did not get to make, or none did yet
       if (known._tag === "Failure" && known.failure.reason === "refused" && !(yield* record.read).booted) {
-        const { config } = yield* Effect.mapError(
-          lifeOf(directory),
-          ({ message }) => new ControlLost({ command: "vm.create", detail: message })
-        )
-        yield* Effect.mapError(api.send("PUT", "/vm.create", { body: config, deadline: STARTING }), RestSocket.lost)
+        const { config, incoming } = yield* lifeFor(directory, "vm.create")
+        if (incoming === undefined) {
+          yield* Effect.mapError(api.send("PUT", "/vm.create", { body: config, deadline: STARTING }), RestSocket.lost)
+        }
       }
-      return controlOf(api, record, Lending.make(processes, directory, process))
+      const lending = Lending.make(processes, directory, process)
+      return controlOf(api, record, lending, load(api, lending, directory))
     }),
     endOf: (directory, exit) =>
       Effect.gen(function* () {

@@ -44,6 +44,8 @@ const decode = Schema.decodeUnknownOption(Schema.fromJsonString(MonitorEvent))
 export const after = (summary: Summary, { event, properties, source }: MonitorEvent): Summary => {
   switch (`${source}.${event}`) {
     case "vm.booted":
+    // one that goes on with a memory was booted in another life
+    case "vm.restored":
       return { ...summary, booted: true, shutDown: false }
     // what kernels do after a panic is no news: it panicked
     case "vm.rebooted":

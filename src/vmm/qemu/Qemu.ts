@@ -73,7 +73,8 @@ export const capabilities: Capabilities = {
   hugepages: true,
   ignition: true,
   passthrough: ["q35"],
-  memory: true
+  memory: true,
+  moves: true
 }
 
 /** What of the host a QEMU sees: libraries, and its firmware for a machine that boots from a kernel. */

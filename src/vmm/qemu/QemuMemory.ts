@@ -197,6 +197,7 @@ export const make = (processes: Processes["Service"], directory: string, qmp: Qm
     ),
     save: (file) =>
       hand(`new:${file}`).pipe(Effect.andThen(start), Effect.andThen(finish(qmp, "save", true)), Effect.flatMap(since)),
+    beside: [],
     load: (file) =>
       hand(`in:${file}`).pipe(
         Effect.andThen(take(directory)),

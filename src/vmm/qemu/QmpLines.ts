@@ -4,6 +4,7 @@
  * The VMM is the first thing that a hostile guest takes over, so its words are a stranger's: a line has at most
  * {@link LONGEST_LINE} bytes, and what is no message of the protocol ends the connection.
  */
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 
@@ -44,29 +45,47 @@ export interface QmpEvent {
   readonly time: number
 }
 
-const decodeMessage = Schema.decodeUnknownResult(
-  Schema.fromJsonString(Schema.Union([Greeting, Returned, Refused, Event]))
-)
+const decodeJson = Schema.decodeUnknownResult(Schema.fromJsonString(Schema.Unknown))
+const decodeGreeting = Schema.decodeUnknownResult(Greeting)
+const decodeReturned = Schema.decodeUnknownResult(Returned)
+const decodeRefused = Schema.decodeUnknownResult(Refused)
+const decodeEvent = Schema.decodeUnknownResult(Event)
 
 /** What is wrong with what came, in words. */
 export type Broken = string
 
-const messageOf = (line: string): Result.Result<QmpMessage, Broken> =>
-  Result.mapBoth(decodeMessage(line), {
-    onFailure: () => `no message of the protocol: ${line.slice(0, 200)}`,
-    onSuccess: (found): QmpMessage => {
-      if ("QMP" in found) {
-        const { major, micro, minor } = found.QMP.version.qemu
-        return { _tag: "Greeting", version: `${major}.${minor}.${micro}` }
-      }
-      if ("return" in found) return { _tag: "Returned", id: found.id, value: found.return }
-      if ("error" in found) {
-        return { _tag: "Refused", id: found.id, kind: found.error.class, detail: found.error.desc }
-      }
-      const { data = {}, event, timestamp } = found
-      return { _tag: "Event", name: event, data, time: timestamp.seconds * 1000 + timestamp.microseconds / 1000 }
-    }
+/** By the word that only messages of that kind have: most are no greetings, and a union would try each kind in turn. */
+const decodeMessage = (value: unknown): Result.Result<QmpMessage, unknown> => {
+  if (Predicate.hasProperty(value, "event")) {
+    return Result.map(decodeEvent(value), ({ data = {}, event, timestamp }) => ({
+      _tag: "Event",
+      name: event,
+      data,
+      time: timestamp.seconds * 1000 + timestamp.microseconds / 1000
+    }))
+  }
+  if (Predicate.hasProperty(value, "return")) {
+    return Result.map(decodeReturned(value), (found) => ({ _tag: "Returned", id: found.id, value: found.return }))
+  }
+  if (Predicate.hasProperty(value, "error")) {
+    return Result.map(decodeRefused(value), ({ error, id }) => ({
+      _tag: "Refused",
+      id,
+      kind: error.class,
+      detail: error.desc
+    }))
+  }
+  return Result.map(decodeGreeting(value), ({ QMP: { version } }) => {
+    const { major, micro, minor } = version.qemu
+    return { _tag: "Greeting", version: `${major}.${minor}.${micro}` }
   })
+}
+
+const messageOf = (line: string): Result.Result<QmpMessage, Broken> =>
+  Result.mapError(
+    Result.flatMap(decodeJson(line), decodeMessage),
+    () => `no message of the protocol: ${line.slice(0, 200)}`
+  )
 
 const NEWLINE = 0x0a
 
