@@ -82,6 +82,11 @@ A disk that a Cloud Hypervisor was started with stays open to its process until 
 has taken its hypervisor over could still write to it. Its memory grows in a region whose size is a multiple of 128 MiB; how much of
 that a guest has taken, nobody tells. Disks of it that grow are raw.
 
+Cloud Hypervisor and Firecracker write a guest's memory only while it stands still, so a snapshot takes the guest as long as its memory
+takes to be written; QEMU's guest goes on meanwhile. Such a snapshot goes on only with the same version of its program, and a
+Firecracker whose memory is of huge pages has none. None of the two moves a machine to another process: a Cloud Hypervisor that has received
+one lets it go on by itself, before anybody could decide that it is the one that counts.
+
 How the ends of a guest are told apart is a table in the header of each driver: [Cloud
 Hypervisor](../src/vmm/cloud-hypervisor/CloudHypervisor.ts), [Firecracker](../src/vmm/firecracker/Firecracker.ts). A Firecracker exits
 when its guest reboots, and its guests cannot power off; its power button is Ctrl-Alt-Del. Firmware for Cloud Hypervisor

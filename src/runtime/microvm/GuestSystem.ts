@@ -75,7 +75,8 @@ export const make = Effect.fnUntraced(function* (input: {
     [
       making,
       textOf(files, "/proc/sys/kernel/threads-max"),
-      Effect.orElseSucceed(textOf(files, "/proc/sys/kernel/osrelease"), () => "")
+      Effect.orElseSucceed(textOf(files, "/proc/sys/kernel/osrelease"), () => ""),
+      roots.prepare
     ],
     { concurrency: "unbounded" }
   )
