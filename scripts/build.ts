@@ -66,11 +66,11 @@ const step = async (title: string, output: string, inputs: ReadonlyArray<string>
  */
 const shared: Plugin = {
   name: "shared",
-  setup({ onLoad, onResolve }) {
-    onResolve({ filter: /^node:(fs\/promises|path|os|http)$/ }, ({ namespace, path }) =>
+  setup(bundling) {
+    bundling.onResolve({ filter: /^node:(fs\/promises|path|os|http)$/ }, ({ namespace, path }) =>
       namespace === "shared" ? { path, external: true } : { path, namespace: "shared" }
     )
-    onLoad({ filter: /.*/, namespace: "shared" }, async ({ path }) => {
+    bundling.onLoad({ filter: /.*/, namespace: "shared" }, async ({ path }) => {
       const names = Object.keys(await import(path)).filter((name) => name !== "default" && name !== "module.exports")
       return { contents: `export { ${names.join(", ")} } from "${path}"` }
     })
