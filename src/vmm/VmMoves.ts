@@ -20,6 +20,7 @@ import * as Records from "./Records.ts"
 import { Hypervisor } from "./Hypervisor.ts"
 import { SnapshotFailed, VmCannot } from "./SnapshotError.ts"
 import { VmLocks } from "./VmLocks.ts"
+import * as Shape from "./Shape.ts"
 import * as VmPaths from "./VmPaths.ts"
 import { VmRuns } from "./VmRuns.ts"
 import { VmMoves } from "./VmSnapshots.ts"
@@ -61,6 +62,11 @@ const make = Effect.gen(function* () {
           if (drivers.find((one) => one.name === run.hypervisor)?.capabilities.moves !== true) {
             const able = drivers.filter(({ capabilities }) => capabilities.moves).map((one) => one.name)
             const problem = `${run.hypervisor} does not move a machine that runs; ${able.join(" or ")} could`
+            return yield* new VmCannot({ name, command: "migrate", problem })
+          }
+          const lacking = yield* Effect.promise(() => Shape.hostProblem(value.spec))
+          if (lacking !== undefined) {
+            const problem = `it is there twice while it moves: ${lacking}`
             return yield* new VmCannot({ name, command: "migrate", problem })
           }
           const { memory } = yield* memoryOf(run, "migrate")
