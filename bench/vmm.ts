@@ -13,22 +13,12 @@ import { type HandMade, handMade } from "./HandMade.ts"
 import { type HandMadeMemory, handMadeMemory } from "./HandMadeMemory.ts"
 import { ironwood, type Subject } from "./Ironwood.ts"
 import { acceleratorOf, inhabited, machine, sandboxed } from "./Machines.ts"
-import { interleave, memory, progress, report, timed } from "./Measure.ts"
+import { interleave, memory, progress, report, settled, timed } from "./Measure.ts"
 import { workspace } from "./Peers.ts"
 import { peaks, rootSquashfs } from "./RootSquashfs.ts"
 
 const space = workspace()
 const rounds = 5
-/** The least of what `weigh` says within a minute: the brain collects its garbage when it has nothing else to do. */
-const settled = async (weigh: () => number): Promise<number> => {
-  let least = weigh()
-  for (let looks = 0; looks < 12; looks++) {
-    await new Promise((resolve) => setTimeout(resolve, 5_000))
-    least = Math.min(least, weigh())
-  }
-  return least
-}
-
 const roots = async (): Promise<void> => {
   progress("root file systems, each in turn")
   const subject = await rootSquashfs(space)
