@@ -66,12 +66,12 @@ export const memory = (pid: number, field: "Rss" | "Pss" | "Anonymous"): number 
 }
 
 /**
- * The least of what `weigh` says within half a minute. A brain that has nothing to do any more gives back what a burst has left, in
+ * The least of what `weigh` says in so many looks, two seconds apart. A brain that has nothing to do any more gives back what a burst has left, in
  * two collections some seconds apart (`src/IdleCollection.ts`), later on a busy machine.
  */
-export const settled = async (weigh: () => number): Promise<number> => {
+export const settled = async (weigh: () => number, most = 15): Promise<number> => {
   let least = Number.POSITIVE_INFINITY
-  for (let looks = 0; looks < 15; looks++) {
+  for (let looks = 0; looks < most; looks++) {
     await new Promise((resolve) => setTimeout(resolve, 2_000))
     least = Math.min(least, weigh())
   }

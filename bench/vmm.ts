@@ -131,9 +131,9 @@ const weights = async (connection: Client.Connection, instance: Subject): Promis
   const names = Array.from({ length: many }, (_, index) => `weight-${index}`)
   // what is made once is the first one's
   const removeFirst = await inhabited(connection, ["weight-first"])
-  const before = await settled(weight)
+  const before = await settled(weight, 30)
   const remove = await inhabited(connection, names)
-  const each = ((await settled(weight)) - before) / many
+  const each = ((await settled(weight, 30)) - before) / many
   report({
     question: "host memory per microVM beyond its guest's and its hypervisor's",
     subject: "ironwood",
