@@ -125,8 +125,8 @@ export const taprootFile = (options: {
     ].join("\n")
   )
 
-/** Programs of this system that an image has, besides Node: what the brain runs. */
-const programs = ["crun", "cp", "tar", "sync", "ip", "date", "mke2fs", "e2fsck", "dhcpcd"]
+/** Programs of this system that an image has, besides Node: what the brain runs. With glib the last is 0.6 MB of it. */
+const programs = ["crun", "cp", "tar", "sync", "ip", "date", "mke2fs", "e2fsck", "dhcpcd", "slirp4netns"]
 
 const digestOf = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex")
 

@@ -15,6 +15,10 @@ const osRelease = (): string => {
 /** Whether this host booted into Ironwood. `system`: its os-release(5). */
 export const isImage = (system = osRelease()): boolean => /^ID=ironwood$/m.test(system)
 
+/** Of what makes networks of containers; the same. */
+export const ofNetwork = (elsewhere: string, system = osRelease()): string =>
+  isImage(system) ? "this image was made without it: make a newer one, `npm run image`" : elsewhere
+
 /** Of what makes virtual machines. `elsewhere`: what to do on a host of another kind. */
 export const ofHypervisor = (elsewhere: string, system = osRelease()): string =>
   isImage(system)

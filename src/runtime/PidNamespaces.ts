@@ -1,7 +1,8 @@
 /**
  * Pid namespaces that the containers of a sandbox share. Each is kept by a process of its own, `init` without a program, as
  * its number 1: it does nothing but reap, and outlives every container. It is a run of the OCI runtime like a container's,
- * in a root without files, named after its sandbox, and nobody's child in the tree.
+ * in a root without files, named after its sandbox, and nobody's child in the tree. In a microVM it is one of its guest, and goes
+ * with it.
  *
  * Traps: without its number 1 the kernel ends all processes of a pid namespace and takes no new ones. When it has died, what
  * starts next makes another. Its label is no container's, so it is to be looked after here alone ({@link PidNamespaces.reconcile}).
@@ -9,7 +10,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as fs from "node:fs/promises"
-import * as Files from "../storage/Files.ts"
+import { FileFailed, ofHost as filesOfHost, type SystemFiles } from "../host/SystemFiles.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
 import type { UserNamespace } from "../taproot/IdMap.ts"
 import type { Process, Processes } from "../taproot/Processes.ts"
@@ -32,13 +33,33 @@ export interface PidNamespaces {
 const PREFIX = "sandbox/"
 const labelOf = (sandbox: string): string => `${PREFIX}${sandbox}`
 
-export const make = (
-  processes: Processes["Service"],
-  runtime: OciRuntime["Service"],
-  paths: RuntimePaths,
-  /** Where the host has `init`. */
-  init: string
-): PidNamespaces => {
+/** Where they are made: on this host, or in a guest. */
+export interface Ground {
+  readonly processes: Processes["Service"]
+  readonly runtime: OciRuntime["Service"]
+  readonly files: Pick<SystemFiles, "list" | "makeDirectory" | "remove" | "removeDirectory" | "write">
+  readonly paths: Pick<RuntimePaths, "bundles" | "cgroup" | "open">
+  /** Where it has `init`. */
+  readonly init: string
+  /** Whom the keeper runs as, who must be able to find its way through a directory made by {@link Ground.makeRoot}. */
+  readonly user: number
+  readonly makeRoot: (path: string) => Effect.Effect<void, FileFailed>
+}
+
+/** What of that is this host's. */
+export const onHost = {
+  files: filesOfHost,
+  user: 65_534,
+  makeRoot: (path: string) =>
+    Effect.asVoid(
+      Effect.tryPromise({
+        try: () => fs.mkdir(path, { recursive: true, mode: 0o755 }),
+        catch: (error) => new FileFailed({ path, code: "EIO", problem: String(error) })
+      })
+    )
+}
+
+export const make = ({ files, init, makeRoot, paths, processes, runtime, user }: Ground): PidNamespaces => {
   const locks = KeyedLock.make()
 
   const requestOf = (sandbox: string): RunRequest => {
@@ -57,23 +78,26 @@ export const make = (
   /** A user namespace's root must find the way to it. */
   const openRootOf = (sandbox: string) => `${paths.open}/${sandbox}.pids`
 
-  const configure = (request: RunRequest, sandbox: string, users: UserNamespace | undefined) => async () => {
+  const configure = Effect.fnUntraced(function* (
+    request: RunRequest,
+    sandbox: string,
+    users: UserNamespace | undefined
+  ) {
     const root = users === undefined ? `${request.bundle}/root` : openRootOf(sandbox)
-    await fs.mkdir(request.bundle, { recursive: true, mode: 0o700 })
-    for (const directory of ["proc", "dev", "sys"])
-      await fs.mkdir(`${root}/${directory}`, { recursive: true, mode: 0o755 })
-    const config = RuntimeSpec.keeper({ hostname: sandbox, root, init, users, cgroupsPath: request.cgroup })
-    await fs.writeFile(`${request.bundle}/config.json`, JSON.stringify(config), { mode: 0o600 })
-  }
+    yield* files.makeDirectory(request.bundle)
+    for (const directory of ["proc", "dev", "sys"]) yield* makeRoot(`${root}/${directory}`)
+    const config = RuntimeSpec.keeper({ hostname: sandbox, root, init, user, users, cgroupsPath: request.cgroup })
+    yield* files.write(`${request.bundle}/config.json`, JSON.stringify(config))
+  })
 
   const clear = (sandbox: string) =>
     Effect.gen(function* () {
       const request = requestOf(sandbox)
       yield* Effect.ignoreCause(runtime.remove(request), { log: "Warn" })
       for (const directory of [request.bundle, openRootOf(sandbox)]) {
-        yield* Effect.promise(() => fs.rm(directory, { recursive: true, force: true }).catch(() => undefined))
+        yield* Effect.ignore(files.remove(directory))
       }
-      yield* Effect.promise(() => fs.rmdir(paths.open).catch(() => undefined))
+      yield* Effect.ignore(files.removeDirectory(paths.open))
     })
 
   const end = (process: Process) =>
@@ -96,11 +120,10 @@ export const make = (
   const start = Effect.fnUntraced(function* (sandbox: string, users: UserNamespace | undefined) {
     const request = requestOf(sandbox)
     yield* clear(sandbox)
-    yield* Effect.tryPromise({
-      try: configure(request, sandbox, users),
-      catch: (error) =>
-        new RuntimeFailed({ command: "config.json", how: "could not be written", stderr: String(error) })
-    })
+    yield* Effect.mapError(
+      configure(request, sandbox, users),
+      ({ message }) => new RuntimeFailed({ command: "config.json", how: "could not be written", stderr: message })
+    )
     return yield* Effect.onError(runtime.run(request), () => clear(sandbox))
   })
 
@@ -109,7 +132,7 @@ export const make = (
       Effect.gen(function* () {
         const process = yield* find(sandbox)
         const request = requestOf(sandbox)
-        const isThere = yield* Files.exists(request.bundle)
+        const isThere = Option.isSome(yield* Effect.option(files.list(request.bundle)))
         if (process === undefined && !isThere) return
         if (process !== undefined) yield* end(process)
         yield* clear(sandbox)

@@ -380,11 +380,10 @@ const bare = ({ args, cgroupsPath, hostname, mounts, root, user, users }: Bare):
 export const keeper = ({
   init,
   ...rest
-}: Pick<Bare, "hostname" | "root" | "users" | "cgroupsPath"> & { readonly init: string }): OciSpec =>
+}: Pick<Bare, "hostname" | "root" | "user" | "users" | "cgroupsPath"> & { readonly init: string }): OciSpec =>
   bare({
     ...rest,
     args: [INIT],
-    user: 65534,
     mounts: [mount("bind", init, INIT, "bind", "ro", "nosuid", "nodev")]
   })
 

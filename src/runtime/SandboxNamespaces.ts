@@ -102,7 +102,7 @@ export const make = (
       const { name, network } = spec
       const inside = yield* own(sandbox, container)
       // it is there before anything runs in it
-      if (network === "user") yield* userNetworks.of(sandbox)
+      if (network === "user") yield* userNetworks.whole(sandbox)
       if (sandbox.implicit) {
         const alone = { ipc: "new", pid: "new", users: undefined, sharedMemory: undefined } as const
         return yield* start({ ...inside, ...alone, network: network === "host" ? "host" : "new" })

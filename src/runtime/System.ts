@@ -133,7 +133,13 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const rootfs = yield* Rootfs
   const cgroups = yield* Cgroups
   const { taprootPid } = processes.hello
-  const pidNamespaces = PidNamespaces.make(processes, runtime, paths, helperPath(taprootPid, "init"))
+  const pidNamespaces = PidNamespaces.make({
+    ...PidNamespaces.onHost,
+    processes,
+    runtime,
+    paths,
+    init: helperPath(taprootPid, "init")
+  })
   const points = MountPoints.make(processes)
   const users = UserNamespaces.make(processes, points, runtime, paths)
   const userNetworks = UserNetworks.make(processes, cgroups, points, users, paths)

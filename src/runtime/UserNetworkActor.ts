@@ -2,6 +2,8 @@
  * The actor of a sandbox's user-mode network: it has the process that makes it (the one that is still there, or a new one), and ends
  * with why that has ended. Containers run on meanwhile; what they had open is lost.
  *
+ * A port that somebody else has taken meanwhile is tried again until it is free; the rest of the network works, and the tree says so.
+ *
  * *Stop* ends the process, after the containers, which come later in their sandbox. *Release* touches nothing.
  */
 import * as Effect from "effect/Effect"
@@ -14,7 +16,9 @@ import * as ProcessExit from "../taproot/ProcessExit.ts"
 import type { RuntimeFailed } from "./OciRuntime.ts"
 import type { SandboxRecord } from "./Records.ts"
 import { listenerOf, portsOf } from "./PublishedPorts.ts"
+import type { PublishedPort } from "./SandboxSpec.ts"
 import { Systems } from "./System.ts"
+import { missingText } from "./UserNetworks.ts"
 
 /** What makes it has ended by itself. */
 export class UserNetworkEnded extends Schema.TaggedError<UserNetworkEnded>()("UserNetworkEnded", {
@@ -25,6 +29,19 @@ export class UserNetworkEnded extends Schema.TaggedError<UserNetworkEnded>()("Us
     return `slirp4netns, which makes the network of sandbox ${this.sandbox}, ${this.detail}`
   }
 }
+
+const BETWEEN_TRIES = "1 second"
+
+/** Tries to have the ports that are missing, says which they are, and never ends. */
+const keepTrying = Effect.fnUntraced(function* (sandbox: SandboxRecord, first: ReadonlyArray<PublishedPort>) {
+  const { userNetworks } = yield* Systems
+  for (let missing = first; ;) {
+    yield* Actor.degraded(missing.length === 0 ? "" : `it ${missingText(missing)}`)
+    if (missing.length === 0) return yield* Effect.never
+    yield* Effect.sleep(BETWEEN_TRIES)
+    missing = (yield* userNetworks.of(sandbox)).missing
+  }
+})
 
 /** No container can be called so. */
 export const ID = "userNetwork"
@@ -37,13 +54,13 @@ export const userNetworkActor = (sandbox: SandboxRecord): ChildSpec<RuntimeFaile
     Effect.gen(function* () {
       const { userNetworks } = yield* Systems
       yield* Actor.onStop(userNetworks.forget(name))
-      const process = yield* userNetworks.of(sandbox)
+      const { missing, process } = yield* userNetworks.of(sandbox)
       const published = portsOf(sandbox)
         .map((port) => `${listenerOf(port)} to ${port.containerPort}`)
         .join(", ")
       const facts = { pid: String(process.pid), ...(published === "" ? {} : { ports: published }) }
       yield* process.adopted ? Actor.adopted(facts, yield* ProcessAge.of(process)) : Actor.ready(facts)
-      const exit = yield* process.exit
+      const exit = yield* Effect.raceFirst(process.exit, keepTrying(sandbox, missing))
       return yield* new UserNetworkEnded({ sandbox: name, detail: ProcessExit.describe(exit) })
     })
   )

@@ -32,11 +32,20 @@ import { listenerOf, portsOf } from "./PublishedPorts.ts"
 import type { PublishedPort } from "./SandboxSpec.ts"
 import type { UserNamespaces } from "./UserNamespaces.ts"
 
+export interface UserNetwork {
+  /** What makes it. */
+  readonly process: Process
+  /** Published ports of the sandbox that somebody else has. */
+  readonly missing: ReadonlyArray<PublishedPort>
+}
+
 export interface UserNetworks {
   /** Why this host can have none, with what to do; undefined: it can. */
   readonly lacking: string | undefined
-  /** What makes the one of a sandbox, with all its ports published; made when there is none. */
-  readonly of: (sandbox: SandboxRecord) => Effect.Effect<Process, RuntimeFailed>
+  /** The one of a sandbox, with all its ports published that can be; made when there is none. */
+  readonly of: (sandbox: SandboxRecord) => Effect.Effect<UserNetwork, RuntimeFailed>
+  /** The same, and fails when any of its ports is missing: nothing starts in it then. */
+  readonly whole: (sandbox: SandboxRecord) => Effect.Effect<void, RuntimeFailed>
   /** The namespace of a sandbox that has one. */
   readonly namespaceOf: (sandbox: string) => string
   /** Ends it. The namespace stays with the sandbox. Fine when there is none. */
@@ -96,6 +105,10 @@ const isExecutable = (path: string): boolean => {
   }
 }
 
+/** Why ports are missing, for people. */
+export const missingText = (missing: ReadonlyArray<PublishedPort>): string =>
+  `cannot have ${missing.map(listenerOf).join(", ")}: somebody else on the host listens there, or the address is not the host's`
+
 const failed = (how: string, stderr = "") =>
   new RuntimeFailed({ command: "the user-mode network of the sandbox", how, stderr })
 
@@ -125,10 +138,12 @@ export const make = (
   cgroups: Cgroups["Service"],
   points: MountPoints,
   users: UserNamespaces,
-  paths: RuntimePaths
+  paths: RuntimePaths,
+  /** Where it may be. */
+  programs: ReadonlyArray<string> = PROGRAM
 ): UserNetworks => {
   const locks = KeyedLock.make()
-  const program = PROGRAM.find(isExecutable)
+  const program = programs.find(isExecutable)
   const directoryOf = (sandbox: string) => `${paths.userNetworks}/${sandbox}`
   /** With a dot, which no run has in its name. In a cgroup of its sandbox it is found also when its taproot is gone. */
   const runOf = (sandbox: string) => `${sandbox}.network`
@@ -171,6 +186,7 @@ export const make = (
           entry.host_port === hostPort &&
           entry.guest_port === containerPort
       )
+    const missing: Array<PublishedPort> = []
     for (const port of ports.filter((one) => !isThere(one))) {
       const { error } = yield* ask(socket, {
         execute: "add_hostfwd",
@@ -182,13 +198,9 @@ export const make = (
           guest_port: port.containerPort
         }
       })
-      if (error !== undefined) {
-        return yield* failed(
-          `cannot have ${listenerOf(port)}: somebody else on the host listens there, or the address is not the host's`,
-          error.desc
-        )
-      }
+      if (error !== undefined) missing.push(port)
     }
+    return missing
   })
 
   const end = (process: Process) =>
@@ -269,25 +281,30 @@ export const make = (
 
   const lacking =
     program === undefined
-      ? `there is no slirp4netns, which makes it (${Remedy.isImage() ? "no image has it" : "`apt-get install slirp4netns`"}); --network host needs none`
+      ? `there is no slirp4netns, which makes it (${Remedy.ofNetwork("`apt-get install slirp4netns`")}); --network host needs none`
       : undefined
+
+  const of = (sandbox: SandboxRecord) => {
+    const { name } = sandbox.spec
+    return locks.withLock(name)(
+      Effect.gen(function* () {
+        const process = (yield* find(name)) ?? (yield* start(name, yield* users.of(sandbox)))
+        if (complete.has(process)) return { process, missing: [] }
+        // one that cannot be spoken to is as good as none
+        const publishing = publish(`${directoryOf(name)}/${SOCKET}`, sandbox)
+        const missing = yield* Effect.onError(publishing, () => end(process))
+        if (missing.length === 0) complete.add(process)
+        return { process, missing }
+      })
+    )
+  }
 
   return {
     lacking,
     namespaceOf,
-    of: (sandbox) => {
-      const { name } = sandbox.spec
-      return locks.withLock(name)(
-        Effect.gen(function* () {
-          const process = (yield* find(name)) ?? (yield* start(name, yield* users.of(sandbox)))
-          if (complete.has(process)) return process
-          // one without its ports is as good as none
-          yield* Effect.onError(publish(`${directoryOf(name)}/${SOCKET}`, sandbox), () => end(process))
-          complete.add(process)
-          return process
-        })
-      )
-    },
+    of,
+    whole: (sandbox) =>
+      Effect.flatMap(of(sandbox), ({ missing }) => (missing.length === 0 ? Effect.void : failed(missingText(missing)))),
     forget: (sandbox) =>
       locks.withLock(sandbox)(
         Effect.gen(function* () {

@@ -7,12 +7,16 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { createServer } from "node:net"
 import { networkInterfaces } from "node:os"
 import { join } from "node:path"
+import * as ActorPath from "../../src/actor/ActorPath.ts"
 import { type Containers } from "../../src/runtime/Containers.ts"
 import { decodeSandboxSpec } from "../../src/runtime/ContainerSpec.ts"
 import * as RuntimePaths from "../../src/runtime/RuntimePaths.ts"
+import { sandboxPath } from "../../src/runtime/RuntimeSupervisor.ts"
 import { Processes } from "../../src/taproot/Processes.ts"
+import { eventually } from "../support/eventually.ts"
 import { freePort, heardAt, hears, listener, portOf } from "../support/loopback.ts"
 import * as Taproot from "../support/taproot.ts"
 import { brain, create, leftovers, logText, shell, stateDirectory, until, withContainers, writeImage } from "./world.ts"
@@ -189,6 +193,44 @@ describe("a network in user mode", () => {
         yield* hears(port, "hello\n")
       }).pipe(Effect.scoped)
     )
+  )
+
+  it.live(
+    "lacks only the port that somebody has taken while what makes it was down, says so, and has it when it is free",
+    () =>
+      withContainers(({ containers, root }) =>
+        Effect.gen(function* () {
+          const port = yield* freePort
+          const other = yield* freePort
+          yield* makeSandbox(containers, { ports: [...ports(port), ...ports(other)] })
+          yield* create(containers, { name: "web", sandbox: "pod", command: greeter("hello") })
+          yield* hears(port, "hello\n")
+          const { pid } = yield* containers.get("web")
+          const before = yield* networkOf
+          // whoever stands still keeps its ports, and whoever is dead does not
+          const thief = createServer((socket) => socket.end("mine now\n"))
+          yield* before.signal("SIGKILL")
+          yield* Effect.callback<void>((resume) => {
+            thief.on("error", () => setTimeout(() => thief.listen(port, "127.0.0.1"), 1))
+            thief.once("listening", () => resume(Effect.void))
+            thief.listen(port, "127.0.0.1")
+          })
+          yield* hears(other, "hello\n")
+          yield* hears(port, "mine now\n")
+          const degraded = Effect.map(
+            root.tree.get(ActorPath.child(sandboxPath("pod"), "userNetwork")),
+            ({ annotations }) => annotations["degraded"]
+          )
+          yield* eventually(
+            "the tree to say so",
+            Effect.map(degraded, (why = "") => /^it cannot have 127\.0\.0\.1:\d+\/tcp: somebody else/.test(why))
+          )
+          yield* Effect.callback<void>((resume) => void thief.close(() => resume(Effect.void)))
+          yield* hears(port, "hello\n")
+          const after = yield* containers.get("web")
+          assert.deepStrictEqual([after.pid, after.restarts], [pid, 0])
+        })
+      )
   )
 
   it.live("goes on over the death of the brain, and nothing of it is left when taproot has died", () =>

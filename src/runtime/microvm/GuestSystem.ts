@@ -2,7 +2,7 @@
  * The guest of a microVM as a system that containers run on: the same OCI runtime, cgroups and taproot as on the host, reached
  * through its port. Everything that can be different there is here.
  *
- * The containers of the sandbox share the guest's network. There is no swap, and every
+ * The containers of the sandbox share the guest's network, and on request the numbers of their processes. There is no swap, and every
  * capability to give: what a container may do is its spec's and the host's decision all the same.
  */
 import * as Effect from "effect/Effect"
@@ -18,6 +18,7 @@ import * as Capabilities from "../Capabilities.ts"
 import { RootfsFailed } from "../ContainerExit.ts"
 import { RuntimeFailed } from "../OciRuntime.ts"
 import * as OciRuntimeLive from "../OciRuntimeLive.ts"
+import * as PidNamespaces from "../PidNamespaces.ts"
 import * as ProcessLimits from "../ProcessLimits.ts"
 import * as ReadOnlyProgram from "../ReadOnlyProgram.ts"
 import type { HostPaths } from "../HostPaths.ts"
@@ -28,6 +29,7 @@ import * as GuestBelongings from "./GuestBelongings.ts"
 import * as GuestFiles from "./GuestFiles.ts"
 import * as GuestNetwork from "./GuestNetwork.ts"
 import * as GuestRoots from "./GuestRoots.ts"
+import * as GuestShares from "./GuestShares.ts"
 
 const HOME = "/run/ironwood"
 
@@ -45,7 +47,7 @@ export const make = Effect.fnUntraced(function* (input: {
   readonly gone: Effect.Effect<Option.Option<string>>
   /** Puts a disk into it; the serial number by which it is known there. */
   readonly insert: (disk: Disk) => Effect.Effect<string, ControlLost>
-  /** Has the machine started anew for a container whose image it lacks. */
+  /** Has the machine started anew for a container whose image or directory it lacks. */
   readonly renew: (container: string) => Effect.Effect<void>
   readonly isRenewed: Effect.Effect<boolean>
   /** The names of those that it was started for; undefined when an earlier brain has started it. */
@@ -74,11 +76,32 @@ export const make = Effect.fnUntraced(function* (input: {
     [
       making,
       textOf(files, "/proc/sys/kernel/threads-max"),
-      Effect.orElseSucceed(textOf(files, "/proc/sys/kernel/osrelease"), () => "")
+      Effect.orElseSucceed(textOf(files, "/proc/sys/kernel/osrelease"), () => ""),
+      roots.prepare
     ],
     { concurrency: "unbounded" }
   )
   const threads = Number(most)
+  const kernel = release.trim().slice(0, LONGEST_RELEASE)
+  const shares = GuestShares.make({
+    directory: `${HOME}/shares`,
+    processes,
+    files,
+    kernel,
+    hostPaths,
+    renew
+  })
+  const helper = (name: string) => `/usr/lib/ironwood/${name}`
+  const pids = PidNamespaces.make({
+    processes,
+    runtime,
+    files,
+    paths: { ...paths, open: `${HOME}/open` },
+    init: helper("init"),
+    // whose directories are its own alone
+    user: 0,
+    makeRoot: files.makeDirectory
+  })
   const system: System = {
     processes,
     files,
@@ -86,7 +109,7 @@ export const make = Effect.fnUntraced(function* (input: {
     cgroups,
     runtime,
     paths,
-    helper: (name) => `/usr/lib/ironwood/${name}`,
+    helper,
     capabilities: Capabilities.names,
     limitSwap: false,
     processLimits: ProcessLimits.within(threads > 0 ? threads : 1_024),
@@ -118,7 +141,7 @@ export const make = Effect.fnUntraced(function* (input: {
         return yield* start({
           network: "host",
           ipc: "new",
-          pid: "new",
+          pid: spec.processes === "shared" ? { path: yield* pids.of(spec.name, undefined) } : "new",
           users: undefined,
           sharedMemory: undefined,
           hostname,
@@ -132,10 +155,11 @@ export const make = Effect.fnUntraced(function* (input: {
       removeTree,
       volume: roots.volume,
       hostPaths,
+      shares,
       secrets
     }),
     gone,
     isRenewed
   }
-  return { system, kernel: release.trim().slice(0, LONGEST_RELEASE) }
+  return { system, kernel }
 })

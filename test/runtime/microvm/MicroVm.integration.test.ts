@@ -433,11 +433,11 @@ describe("a microVM", () => {
   it.live("that cannot be is refused before anything is made", () =>
     withContainers(({ containers }) =>
       Effect.gen(function* () {
-        const refused = yield* Effect.flip(sandbox(containers, "wrong", { network: "host", processes: "shared" }))
+        const refused = yield* Effect.flip(sandbox(containers, "wrong", { network: "host", userNamespace: "private" }))
         assert.deepInclude(refused, { _tag: "SpecInvalid", what: "sandbox" })
         assert.deepStrictEqual(refused._tag === "SpecInvalid" ? refused.problems.map(({ field }) => field) : [], [
           "network",
-          "processes"
+          "userNamespace"
         ])
         const sized = yield* Effect.flip(
           Effect.flatMap(decodeSandboxSpec({ name: "sized", microvm: { cpus: 2 } }), containers.createSandbox)
