@@ -28,6 +28,7 @@ const rows: ReadonlyArray<readonly [what: string, cell: (capabilities: Capabilit
   ["disks", ({ diskFormats, mostDisks }) => `${some(diskFormats)}; at most ${mostDisks}`],
   ["user-mode network, ports forwarded", ({ userNetwork }) => yes(userNetwork)],
   ["virtio-serial ports (microVMs of sandboxes)", ({ ports }) => yes(ports)],
+  ["directories of the host (virtiofs, microVMs of sandboxes)", ({ shares }) => yes(shares)],
   ["watchdog that tells, of which chipsets", ({ watchdog }) => some(watchdog)],
   ["balloon", ({ balloon }) => yes(balloon)],
   ["pause and resume", ({ pause }) => yes(pause)],
@@ -81,6 +82,11 @@ process alone, in a directory for such things, and goes with it at the latest; n
 A disk that a Cloud Hypervisor was started with stays open to its process until that ends, also when it has been detached: a guest that
 has taken its hypervisor over could still write to it. Its memory grows in a region whose size is a multiple of 128 MiB; how much of
 that a guest has taken, nobody tells. Disks of it that grow are raw.
+
+Cloud Hypervisor and Firecracker write a guest's memory only while it stands still, so a snapshot takes the guest as long as its memory
+takes to be written; QEMU's guest goes on meanwhile. Such a snapshot goes on only with the same version of its program, and a
+Firecracker whose memory is of huge pages has none. None of the two moves a machine to another process: a Cloud Hypervisor that has received
+one lets it go on by itself, before anybody could decide that it is the one that counts.
 
 How the ends of a guest are told apart is a table in the header of each driver: [Cloud
 Hypervisor](../src/vmm/cloud-hypervisor/CloudHypervisor.ts), [Firecracker](../src/vmm/firecracker/Firecracker.ts). A Firecracker exits

@@ -134,7 +134,94 @@ describe("Firecracker", () => {
   })
 })
 
+describe("Firecracker's memory", () => {
+  const machine = machineOf(
+    Schema.decodeSync(VmSpec)({ name: "web", kernel: "/k", chipset: "microvm", hugepages: "2MiB", balloon: true }),
+    "/none"
+  )
+  const load = {
+    snapshot_path: "/s",
+    mem_backend: { backend_path: "/m", backend_type: "File" },
+    resume_vm: false
+  }
+  const create = { snapshot_type: "Full", snapshot_path: "/s", mem_file_path: "/m" }
+
+  it("is of huge pages where it is to be, and does not come back then", () => {
+    const written = new Map<string, string>()
+    const world: World = {
+      ...worldOf([]),
+      write: (path, text) => void written.set(path, text),
+      read: (path) => written.get(path)
+    }
+    const rules = FirecrackerRules.make("id", world)
+    const status = (method: string, path: string, body: unknown) => ask(rules, method, path, body).status
+    for (const { body, method, path } of Requests.make(machine).requests) {
+      assert.strictEqual(status(method, path, body), 204)
+    }
+    assert.strictEqual(status("PUT", "/snapshot/load", load), 400, "not after anything was said")
+    assert.strictEqual(status("PUT", "/snapshot/create", create), 400, "not before it was started")
+    assert.strictEqual(status("PUT", "/actions", { action_type: "InstanceStart" }), 204)
+    assert.strictEqual(status("PUT", "/snapshot/create", create), 400, "not while it runs")
+    assert.strictEqual(status("PATCH", "/vm", { state: "Paused" }), 204)
+    assert.strictEqual(status("PUT", "/snapshot/create", { ...create, snapshot_type: "Part" }), 400)
+    assert.strictEqual(status("PUT", "/snapshot/create", create), 204)
+    assert.include(written.get("/s"), '"huge_pages":"2M"')
+    assert.strictEqual(status("PATCH", "/balloon", { amount_mib: 10_000 }), 400)
+    assert.strictEqual(status("PATCH", "/drives/none", { drive_id: "none", path_on_host: "/d" }), 400)
+    const other = FirecrackerRules.make("other", world)
+    assert.strictEqual(ask(other, "PUT", "/snapshot/load", load).status, 400, "it would need another backend")
+  })
+})
+
 describe("Cloud Hypervisor", () => {
+  it("is given the shape of a machine", () => {
+    const fields = {
+      name: "web",
+      kernel: "/k",
+      cpus: 2,
+      maxCpus: 8,
+      topology: { sockets: 2, cores: 2, threads: 2, numaNodes: 1 },
+      memoryBytes: 512 * 2 ** 20,
+      maxMemoryBytes: 600 * 2 ** 20,
+      hugepages: "2MiB"
+    }
+    const options = { landlock: true, noShutdown: true, lent: "/lent" }
+    const machine = machineOf(Schema.decodeUnknownSync(VmSpec)(fields), "/none")
+    const { config } = Config.make(machine, options, "/events", undefined)
+    assert.deepStrictEqual(config.memory, {
+      size: 512 * 2 ** 20,
+      hotplug_size: 128 * 2 ** 20,
+      hotplug_method: "VirtioMem",
+      hugepages: true,
+      hugepage_size: 2 ** 21
+    })
+    const rules = CloudHypervisorRules.make(true, worldOf([]))
+    const put = (path: string, body?: unknown) => ask(rules, "PUT", `${ROOT}${path}`, body).status
+    assert.strictEqual(put("/vm.create", { ...config, cpus: { ...config.cpus, max_vcpus: 4 } }), 500)
+    const odd = { ...config.memory, hotplug_size: 2 ** 20 }
+    assert.strictEqual(put("/vm.create", { ...config, memory: odd }), 500)
+    assert.strictEqual(put("/vm.create", config), 204)
+    assert.strictEqual(put("/vm.resize", { desired_vcpus: 4 }), 500, "not before it was started")
+    assert.strictEqual(put("/vm.boot"), 204)
+    for (const [status, path, body] of [
+      [204, "/vm.resize", { desired_vcpus: 8 }],
+      [500, "/vm.resize", { desired_vcpus: 9 }],
+      [400, "/vm.resize", { desired_vcpus: 0 }],
+      [500, "/vm.resize", { desired_ram: 700 * 2 ** 20 }],
+      [500, "/vm.resize", { desired_ram: 513 * 2 ** 20 }],
+      [500, "/vm.resize", { desired_balloon: 1 }],
+      [404, "/vm.resize-disk", { id: "none", desired_size: 4096 }],
+      [404, "/vm.remove-device", { id: "none" }],
+      [500, "/vm.snapshot", { destination_url: "file:///s" }],
+      [404, "/vm.restore", { source_url: "file:///s" }]
+    ] as const) {
+      assert.strictEqual(put(path, body), status, `${path} ${JSON.stringify(body)}`)
+    }
+    assert.strictEqual(put("/vm.pause"), 204)
+    assert.strictEqual(put("/vm.snapshot", { destination_url: "/s" }), 500, "no URL")
+    assert.strictEqual(put("/vm.snapshot", { destination_url: "file:///s" }), 204)
+  })
+
   it.effect.prop("what it is asked is what it takes", { fields: Fields }, ({ fields }) =>
     Effect.sync(() => {
       const machine = machineOf(specOf({ ...fields, chipset: "q35" }), "/none")

@@ -20,7 +20,7 @@ import type { StandIns } from "./standIn/install.ts"
 import { drivers, machine, makeDisk, withStandIns } from "./standIn/machines.ts"
 import { brain, leftovers, says, stateDirectory, type, until, withVms } from "./world.ts"
 
-const [ch] = drivers
+const [ch, fc] = drivers
 const { hypervisor: name } = ch
 const MIB = 1024 ** 2
 const disk = Schema.decodeUnknownSync(DiskSpec)
@@ -240,6 +240,45 @@ describe("Cloud Hypervisor, while its machine runs", () => {
             yield* vms.detachDisk(name, second)
             assert.notInclude(mounts(String(pid)), place)
             yield* vms.remove(name, { force: true })
+          }),
+        { path: standIns.path }
+      )
+    )
+  )
+})
+
+describe("Firecracker, while its machine runs", () => {
+  it.live("disks grow and the balloon is set; anything else is refused, with who can", () =>
+    withStandIns((standIns, path) =>
+      withVms(
+        ({ state, vms }) =>
+          Effect.gen(function* () {
+            const data = makeDisk(join(state, "data"), MIB)
+            const fields = { balloon: true, disks: [{ path: join(path, "disk"), readOnly: true }, { path: data }] }
+            yield* vms.create(yield* machine(fc, path, "idle", fields), { wait: true })
+            yield* says(vms, fc.hypervisor, "guest: ready")
+            yield* vms.resize(fc.hypervisor, { balloonBytes: 96 * MIB, disks: [{ path: data, sizeBytes: 2 * MIB }] })
+            assert.strictEqual(statSync(data).size, 2 * MIB)
+            const changes = standIns.requests().filter((line) => line.startsWith("PATCH "))
+            assert.deepStrictEqual(changes, [
+              'PATCH /drives/drive1 {"drive_id":"drive1","path_on_host":"/proc/self/fd/6"}',
+              'PATCH /balloon {"amount_mib":32}'
+            ])
+            const refused = [
+              vms.attachDisk(fc.hypervisor, disk({ path: makeDisk(join(state, "more")) })),
+              vms.resize(fc.hypervisor, { cpus: 2 }),
+              vms.resize(fc.hypervisor, { memoryBytes: 256 * MIB }),
+              vms.resize(fc.hypervisor, { disks: [{ path: data, limits: { operations: 10 } }] })
+            ]
+            for (const one of refused) assert.strictEqual((yield* Effect.flip(one))._tag, "VmSpecInvalid")
+            standIns.behave({ path: "/balloon", answer: "teapot" })
+            const failed = yield* Effect.flip(vms.resize(fc.hypervisor, { balloonBytes: 64 * MIB }))
+            assert.match(failed.message, /status 418/)
+            standIns.behave({})
+            assert.strictEqual((yield* vms.get(fc.hypervisor)).spec.balloonBytes, 96 * MIB)
+            yield* vms.remove(fc.hypervisor, { force: true })
+            const grows = yield* Effect.flip(vms.create(yield* machine(fc, path, "idle", { maxCpus: 4 })))
+            assert.match(grows.message, /^maxCpus: a microvm of Firecracker gets no processors while it runs/)
           }),
         { path: standIns.path }
       )

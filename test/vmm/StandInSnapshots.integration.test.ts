@@ -18,7 +18,6 @@ import * as Taproot from "../support/taproot.ts"
 import { drivers, machine, makeDisk, withStandIns } from "./standIn/machines.ts"
 import { brain, leftovers, mark, says, stateDirectory, type, until, withVms } from "./world.ts"
 
-const able = drivers.slice(0, 1)
 const save = { "cloud-hypervisor": "/api/v1/vm.snapshot", firecracker: "/snapshot/create" }
 const load = { "cloud-hypervisor": "/api/v1/vm.restore", firecracker: "/snapshot/load" }
 
@@ -31,7 +30,7 @@ const kept = (state: string, name: string): ReadonlyArray<string> => {
   return existsSync(directory) ? readdirSync(directory) : []
 }
 
-describe.each(able)("snapshots of $hypervisor", (driver) => {
+describe.each(drivers)("snapshots of $hypervisor", (driver) => {
   const { hypervisor: name } = driver
 
   it.live("a machine goes on, goes back to it, and another one is made of it", () =>

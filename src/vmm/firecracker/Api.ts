@@ -23,7 +23,9 @@ export const MachineConfiguration = Schema.Struct({
   vcpu_count: Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 1, maximum: 32 }))),
   mem_size_mib: mebibytes,
   /** Pairs of processors share a core; then their number is 1 or even. */
-  smt: Schema.optionalKey(Schema.Boolean)
+  smt: Schema.optionalKey(Schema.Boolean),
+  /** What its memory is made of (docs/hugepages.md). */
+  huge_pages: Schema.optionalKey(Schema.Literals(["None", "2M"]))
 })
 export type MachineConfiguration = typeof MachineConfiguration.Type
 
@@ -42,6 +44,9 @@ export const Drive = Schema.Struct({
 })
 export type Drive = typeof Drive.Type
 
+/** `PartialDrive`: the file is opened anew, and its guest told how long it is now. */
+export const PartialDrive = Schema.Struct({ drive_id: Identifier, path_on_host: Schema.NonEmptyString })
+
 /** `EntropyDevice`, without its rate limiter. */
 export const EntropyDevice = Schema.Struct({})
 
@@ -51,6 +56,25 @@ export const Balloon = Schema.Struct({
   deflate_on_oom: Schema.Boolean
 })
 export type Balloon = typeof Balloon.Type
+
+/** `BalloonUpdate`. */
+export const BalloonUpdate = Schema.Struct({
+  amount_mib: Schema.Int.pipe(Schema.check(Schema.isGreaterThanOrEqualTo(0)))
+})
+
+/** `SnapshotCreateParams`: of a machine that stands still; the files must not be there, or are written over. */
+export const SnapshotCreate = Schema.Struct({
+  snapshot_type: Schema.Literal("Full"),
+  snapshot_path: Schema.NonEmptyString,
+  mem_file_path: Schema.NonEmptyString
+})
+
+/** `SnapshotLoadParams`: before anything else is asked; afterwards the machine stands still. */
+export const SnapshotLoad = Schema.Struct({
+  snapshot_path: Schema.NonEmptyString,
+  mem_backend: Schema.Struct({ backend_path: Schema.NonEmptyString, backend_type: Schema.Literal("File") }),
+  resume_vm: Schema.Boolean
+})
 
 /** `InstanceActionInfo`. */
 export const InstanceAction = Schema.Struct({
@@ -86,7 +110,7 @@ export interface Request {
   readonly body: unknown
 }
 
-/** Every such request with what its body is and when it is allowed: before the machine was started, or after. */
+/** Every such request with what its body is and when it is allowed: before the machine was started, before anything of it was said, or after. */
 export const requests = [
   { method: "PUT", path: /^\/boot-source$/, body: BootSource, when: "before" },
   { method: "PUT", path: /^\/machine-config$/, body: MachineConfiguration, when: "before" },
@@ -94,5 +118,9 @@ export const requests = [
   { method: "PUT", path: /^\/entropy$/, body: EntropyDevice, when: "before" },
   { method: "PUT", path: /^\/balloon$/, body: Balloon, when: "before" },
   { method: "PUT", path: /^\/actions$/, body: InstanceAction, when: "by its action" },
+  { method: "PUT", path: /^\/snapshot\/load$/, body: SnapshotLoad, when: "first" },
+  { method: "PUT", path: /^\/snapshot\/create$/, body: SnapshotCreate, when: "after" },
+  { method: "PATCH", path: /^\/drives\/([A-Za-z0-9_]+)$/, body: PartialDrive, when: "after" },
+  { method: "PATCH", path: /^\/balloon$/, body: BalloonUpdate, when: "after" },
   { method: "PATCH", path: /^\/vm$/, body: VmStateChange, when: "after" }
 ] as const

@@ -22,13 +22,15 @@
  * - It makes its socket itself, in a directory that it can write to. Before any guest runs, root moves the socket to where only
  *   root can reach it, and takes the directory away from it ({@link secure}).
  * - Its messages of errors are on the console.
+ * - The state that it writes of a machine has the names of its files in it: descriptors, which are the same for the same machine.
+ * - A memory of huge pages does not come back from a file (docs/hugepages.md): it has none to be written.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { closeSync, constants, openSync, readSync } from "node:fs"
+import { closeSync, constants, existsSync, openSync, readSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
 import type { Cgroups } from "../../host/Cgroups.ts"
@@ -48,10 +50,13 @@ import {
   PlaceFailed
 } from "../Hypervisor.ts"
 import * as Launching from "../Launching.ts"
+import * as Lending from "../Lending.ts"
+import * as MemoryFiles from "../MemoryFiles.ts"
 import * as NeedsKvm from "../NeedsKvm.ts"
 import * as RestSocket from "../RestSocket.ts"
-import { ConfigFile, Fault, InstanceInfo } from "./Api.ts"
+import { ConfigFile, Fault, InstanceInfo, MachineConfiguration, PartialDrive } from "./Api.ts"
 import * as Requests from "./Requests.ts"
+import * as Resize from "./Resize.ts"
 
 export const capabilities: Capabilities = {
   chipsets: ["microvm"],
@@ -60,20 +65,32 @@ export const capabilities: Capabilities = {
   mostDisks: 16,
   userNetwork: false,
   ports: false,
+  shares: false,
   watchdog: [],
   balloon: true,
   powerButton: true,
   pause: true,
   hotPlug: [],
   ...plainShape,
-  memory: false,
+  diskSizes: true,
+  balloonTarget: true,
+  hugepages: true,
+  memory: true,
   moves: false
 }
 
 /** `MAX_SUPPORTED_VCPUS`. */
 const MOST_CPUS = 32
+/** Bytes. */
+const HUGE_PAGE = 2 * 1024 ** 2
 /** A machine with much memory takes its time to be started. */
 const STARTING = Duration.seconds(30)
+
+/** So does the memory of one, to a file or from it. */
+const SAVING = Duration.minutes(10)
+
+/** What it is told to call the files of a memory, and what they are called beside it. */
+const FILES = { memory: "", state: "state" }
 
 /** In the machine's directory: a directory of the program's own, with the socket that it makes; and where that is moved to. */
 const OWN = "run"
@@ -81,10 +98,31 @@ const SOCKET = "api"
 const CONTROL = "firecracker.sock"
 /** What is still to be asked of one that was just started, for whoever takes hold of it first. */
 const REQUESTS = "requests.json"
+/** That it begins with a memory instead: nothing is to be asked of it before. */
+const INCOMING = "incoming"
 
 const Stored = Schema.fromJsonString(
   Schema.Array(Schema.Struct({ method: Schema.Literals(["PUT", "PATCH"]), path: Schema.String, body: Schema.Unknown }))
 )
+
+type Stored = typeof Stored.Type
+
+/** By which paths a machine opens its drives. */
+const pathsOf = (stored: Stored): ReadonlyMap<string, string> =>
+  new Map(
+    stored.flatMap(({ body }) =>
+      Option.match(Schema.decodeUnknownOption(PartialDrive)(body), {
+        onNone: () => [],
+        onSome: ({ drive_id, path_on_host }) => [[drive_id, path_on_host] as const]
+      })
+    )
+  )
+
+/** Whether its memory is of huge pages, which come back from no file. */
+const hasHugePages = (stored: Stored): boolean =>
+  stored.some(({ body }) =>
+    Option.exists(Schema.decodeUnknownOption(MachineConfiguration)(body), ({ huge_pages }) => huge_pages === "2M")
+  )
 
 const states: Readonly<Record<InstanceInfo["state"], GuestState>> = {
   "Not started": "created",
@@ -130,23 +168,45 @@ const secure = (directory: string): Effect.Effect<boolean> =>
     return true
   })
 
-const controlOf = (api: RestSocket.RestSocket): Control => {
+const controlOf = (api: RestSocket.RestSocket, stored: Stored, lending: Lending.Lending): Control => {
   const state = Effect.map(Effect.mapError(api.ask("/", InstanceInfo), RestSocket.lost), ({ state }) => states[state])
   const change = (to: "Paused" | "Resumed") =>
     Effect.mapError(api.send("PATCH", "/vm", { body: { state: to }, deadline: STARTING }), RestSocket.lost)
   const act = (action: "InstanceStart" | "SendCtrlAltDel") =>
     Effect.mapError(api.send("PUT", "/actions", { body: { action_type: action }, deadline: STARTING }), RestSocket.lost)
+  const resume = Effect.flatMap(state, (now) => (now === "created" ? act("InstanceStart") : change("Resumed")))
+  const pause = change("Paused")
+  const ask = (path: string, body: unknown) =>
+    Effect.mapError(api.send("PUT", path, { body, deadline: SAVING }), RestSocket.lost)
+  const write = (directory: string) =>
+    ask("/snapshot/create", {
+      snapshot_type: "Full",
+      snapshot_path: `${directory}/state`,
+      mem_file_path: `${directory}/memory`
+    })
+  const load = (file: string) =>
+    MemoryFiles.load(lending, { memory: file, state: `${file}state` }, (directory) =>
+      ask("/snapshot/load", {
+        snapshot_path: `${directory}/state`,
+        mem_backend: { backend_path: `${directory}/memory`, backend_type: "File" },
+        resume_vm: false
+      })
+    )
+  const model = Effect.succeed({ type: "firecracker", slots: [] })
   return {
     state,
     // it says nothing by itself, and ends with its guest
     events: Effect.succeed(Stream.never),
-    resume: Effect.flatMap(state, (now) => (now === "created" ? act("InstanceStart") : change("Resumed"))),
-    pause: change("Paused"),
+    resume,
+    pause,
     reset: Effect.fail(new ControlLost({ command: "reset", detail: "Firecracker cannot reset a machine" })),
     powerButton: act("SendCtrlAltDel"),
-    memory: undefined,
+    memory: hasHugePages(stored)
+      ? undefined
+      : MemoryFiles.make({ lending, names: FILES, state, pause, resume, write }, { load, model }),
     lost: Effect.never,
-    ...noHotPlug("Firecracker")
+    ...noHotPlug("Firecracker"),
+    shape: Resize.make(api, pathsOf(stored))
   }
 }
 
@@ -179,9 +239,11 @@ export const driver = Effect.fnUntraced(function* (
       )
   })
 
-  const prepared = ({ directory, user }: Place) =>
+  const prepared = ({ directory, user }: Place, isIncoming: boolean) =>
     Effect.tryPromise({
       try: async () => {
+        await fs.rm(join(directory, INCOMING), { force: true })
+        if (isIncoming) await fs.writeFile(join(directory, INCOMING), "", { mode: 0o600 })
         const own = join(directory, OWN)
         await fs.rm(own, { recursive: true, force: true })
         await fs.rm(join(directory, CONTROL), { force: true })
@@ -200,6 +262,9 @@ export const driver = Effect.fnUntraced(function* (
       ...(machine.boot._tag === "Kernel" && !isKernel(machine.boot.kernel)
         ? [{ field: "boot", problem: "Firecracker boots no compressed kernel: give a vmlinux (ELF)" }]
         : []),
+      ...(machine.hugepageBytes !== undefined && machine.hugepageBytes !== HUGE_PAGE
+        ? [{ field: "hugepages", problem: "Firecracker has those of 2 MiB alone" }]
+        : []),
       ...(machine.cpus > MOST_CPUS ? [{ field: "cpus", problem: `Firecracker has at most ${MOST_CPUS}` }] : []),
       ...machine.disks.flatMap(({ serial }, index) =>
         serial === undefined ? [] : [{ field: `disks[${index}].serial`, problem: "Firecracker has none of one's own" }]
@@ -212,7 +277,10 @@ export const driver = Effect.fnUntraced(function* (
       const { files, requests } = Requests.make(machine)
       yield* Launching.write(place, REQUESTS, Schema.encodeSync(Stored)(requests))
       const descriptor = 3 + files.length
-      const handed = [...files, { descriptor, path: yield* prepared(place), kind: "dir" } as const]
+      const handed = [
+        ...files,
+        { descriptor, path: yield* prepared(place, request.incoming !== undefined), kind: "dir" } as const
+      ]
       const socket = `${Launching.nameOf(descriptor)}/${SOCKET}`
       const words = [path, "--id", machine.name, "--api-sock", socket, "--level", "Error"]
       return yield* launching.spawn(request, { files: handed, network: "none", byName: true, sees: sees(), words })
@@ -225,16 +293,16 @@ export const driver = Effect.fnUntraced(function* (
           : new RestSocket.RestFailed({ request: "GET /", reason: "unreachable", detail: "it has made no socket" })
       )
       const info = yield* answered(process, reached, RestSocket.lost)
-      if (info.state === "Not started") {
+      const stored = yield* Effect.tryPromise(() => fs.readFile(join(directory, REQUESTS), "utf8")).pipe(
+        Effect.flatMap(Schema.decodeUnknownEffect(Stored)),
+        Effect.mapError(({ message }) => new ControlLost({ command: "configure", detail: message }))
+      )
+      if (info.state === "Not started" && !existsSync(join(directory, INCOMING))) {
         // asking for the same again is fine: each replaces what was asked for before
-        const stored = yield* Effect.tryPromise(() => fs.readFile(join(directory, REQUESTS), "utf8")).pipe(
-          Effect.flatMap(Schema.decodeUnknownEffect(Stored)),
-          Effect.mapError(({ message }) => new ControlLost({ command: "configure", detail: message }))
-        )
         for (const { body, method, path } of stored)
           yield* Effect.mapError(api.send(method, path, { body }), RestSocket.lost)
       }
-      return controlOf(api)
+      return controlOf(api, stored, Lending.make(processes, directory, process))
     }),
     endOf: (_directory, exit) =>
       Effect.succeed(ProcessExit.isSuccess(exit) ? Option.some<GuestState>("powered-off") : Option.none()),

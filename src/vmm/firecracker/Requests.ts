@@ -22,6 +22,13 @@ export interface Plan {
   readonly requests: ReadonlyArray<Request>
 }
 
+/** What the drive at that place of a machine is called: the same in a clone, which has the drives of another one. */
+export const driveAt = (index: number): string => `drive${index}`
+
+/** What the balloon keeps from the guest of a machine, in MiB. */
+export const balloonOf = ({ balloonBytes, memoryBytes }: Machine): number =>
+  balloonBytes === undefined ? 0 : Math.floor((memoryBytes - balloonBytes) / MIB)
+
 /** Of a machine that the driver does not refuse: one that boots a kernel, with raw disks. */
 export const make = (machine: Machine): Plan => {
   const files: Array<Handed> = []
@@ -42,15 +49,16 @@ export const make = (machine: Machine): Plan => {
       : undefined
   const config: MachineConfiguration = {
     vcpu_count: machine.cpus,
-    mem_size_mib: Math.ceil(machine.memoryBytes / MIB)
+    mem_size_mib: Math.ceil(machine.memoryBytes / MIB),
+    ...(machine.hugepageBytes === undefined ? {} : { huge_pages: "2M" })
   }
-  const balloon: Balloon = { amount_mib: 0, deflate_on_oom: true }
+  const balloon: Balloon = { amount_mib: balloonOf(machine), deflate_on_oom: true }
   return {
     requests: [
       put("/machine-config", config),
       ...(source === undefined ? [] : [put("/boot-source", source)]),
-      ...machine.disks.map((disk) => {
-        const id = disk.id.replaceAll("-", "_")
+      ...machine.disks.map((disk, index) => {
+        const id = driveAt(index)
         const drive: Drive = {
           drive_id: id,
           path_on_host: hand(disk.file, disk.readOnly ? "ro" : "rw"),
