@@ -40,13 +40,14 @@ describe("huge pages", () => {
       yield* withVms(({ vms }) =>
         Effect.gen(function* () {
           const free = read("free_hugepages")
-          const spec = yield* specOf("huge", {
+          const fields = {
             chipset: "q35",
             cpus: 2,
             memoryBytes: MEMORY,
             hugepages: "2MiB",
             topology: { sockets: 2, cores: 1, threads: 1, numaNodes: 2 }
-          })
+          }
+          const spec = yield* specOf("huge", fields)
           const { pid } = yield* vms.create(spec, { wait: true })
           yield* says(vms, "huge", "guest: ready")
           assert.isDefined(pid)
@@ -54,7 +55,7 @@ describe("huge pages", () => {
           const text = yield* consoleText(vms, "huge")
           for (const node of [0, 1]) assert.match(text, new RegExp(`Initmem setup node ${node} `))
 
-          const more = yield* Effect.flip(vms.create({ ...spec, name: "more" }, { wait: true }))
+          const more = yield* Effect.flip(vms.create(yield* specOf("more", fields), { wait: true }))
           assert.match(more.message, /hugepages: it needs 128 huge pages of 2MiB, and \d+ of this host's are free/)
           const refused = yield* Effect.flip((yield* VmMoves).migrate("huge"))
           assert.match(refused.message, /it is there twice while it moves: it needs 128 huge pages/)
