@@ -129,10 +129,9 @@ export class Lives {
     const isDown = (): boolean => parent === undefined || parent.phase === "down"
     if (isDown()) return
     const all = dependents(actor, "after", "afterSuccess", "requires", "bindsTo")
-    if (actor.state !== "running") {
-      for (const dependent of dependents(actor, "bindsTo")) {
-        if (!isDown() && !concerned(dependent)) this.#endBound(dependent, true)
-      }
+    for (const dependent of dependents(actor, "bindsTo")) {
+      // The end of one may be that of the group, which may even have begun anew.
+      if (actor.state !== "running" && !isDown() && !concerned(dependent)) this.#endBound(dependent, true)
     }
     let started = 0
     for (const dependent of all) {
