@@ -12,7 +12,7 @@ import { spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { build } from "esbuild"
+import { build, type Plugin } from "esbuild"
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..")
 process.chdir(root)
@@ -60,6 +60,23 @@ const step = async (title: string, output: string, inputs: ReadonlyArray<string>
   utimesSync(output, now, now)
 }
 
+/**
+ * Has all importers of a module of Node share it. Each that says `import * as` of it would otherwise get a copy of its own, with
+ * a getter for everything in it: 44 copies of `fs/promises` alone.
+ */
+const shared: Plugin = {
+  name: "shared",
+  setup(bundling) {
+    bundling.onResolve({ filter: /^node:(fs\/promises|path|os|http)$/ }, ({ namespace, path }) =>
+      namespace === "shared" ? { path, external: true } : { path, namespace: "shared" }
+    )
+    bundling.onLoad({ filter: /.*/, namespace: "shared" }, async ({ path }) => {
+      const names = Object.keys(await import(path)).filter((name) => name !== "default" && name !== "module.exports")
+      return { contents: `export { ${names.join(", ")} } from "${path}"` }
+    })
+  }
+}
+
 /** Bundles `entry` to `outfile`: one CommonJS file for our Node. */
 const bundle = (entry: string, outfile: string) =>
   build({
@@ -75,6 +92,9 @@ const bundle = (entry: string, outfile: string) =>
     minifySyntax: true,
     sourcemap: "external",
     legalComments: "none",
+    plugins: [shared],
+    // of a service of grpc-js that nobody has asked for
+    external: ["@grpc/proto-loader"],
     define: { "import.meta.dirname": "__dirname", "import.meta.filename": "__filename" },
     logLevel: "warning"
   })

@@ -33,6 +33,9 @@ const guestModules: ReadonlyArray<string> = [
 /** Loaded only where its sandbox has a network. */
 const networkModules: ReadonlyArray<string> = ["virtio_net"]
 
+/** Loaded only where a container shares a directory with the host. */
+const shareModules: ReadonlyArray<string> = ["virtiofs"]
+
 /** Those of taproot's programs that a guest has. */
 const programs = ["enter", "init", "files", "link"] as const
 
@@ -45,7 +48,10 @@ const runtime = (): string => {
 const entries = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
   const crun = runtime()
   const loaded = moduleFiles(modules, guestModules)
-  const network = moduleFiles(modules, networkModules).filter((path) => !loaded.includes(path))
+  const others = (names: ReadonlyArray<string>): ReadonlyArray<string> =>
+    moduleFiles(modules, names).filter((path) => !loaded.includes(path))
+  const network = others(networkModules)
+  const shares = others(shareModules)
   return [
     ...["dev", "proc", "sys", "run", "tmp", "etc", "root", "usr/bin"].map((path) => directory(path)),
     // before devtmpfs is there
@@ -61,12 +67,14 @@ const entries = ({ modules, release }: Kernel): ReadonlyArray<CpioEntry> => {
     ...programs.map((name) => file(`usr/lib/ironwood/${name}`, readFileSync(join(build, name)), 0o755)),
     file("usr/bin/crun", readFileSync(crun), 0o755),
     ...libraryEntries([crun]),
-    ...[...loaded, ...network].map((path) =>
+    ...[...new Set([...loaded, ...network, ...shares])].map((path) =>
       file(`usr/lib/modules/${release}/${path}`, readFileSync(join(modules, path)))
     ),
     file(`usr/lib/modules/${release}/load`, `${loaded.map(loadLine).join("\n")}\n`),
     // one a line, in the order in which they can be loaded
-    file(`usr/lib/modules/${release}/network`, network.map((path) => `${path}\n`).join(""))
+    ...Object.entries({ network, shares }).map(([purpose, paths]) =>
+      file(`usr/lib/modules/${release}/${purpose}`, paths.map((path) => `${path}\n`).join(""))
+    )
   ]
 }
 

@@ -28,6 +28,7 @@ const rows: ReadonlyArray<readonly [what: string, cell: (capabilities: Capabilit
   ["disks", ({ diskFormats, mostDisks }) => `${some(diskFormats)}; at most ${mostDisks}`],
   ["user-mode network, ports forwarded", ({ userNetwork }) => yes(userNetwork)],
   ["virtio-serial ports (microVMs of sandboxes)", ({ ports }) => yes(ports)],
+  ["directories of the host (virtiofs, microVMs of sandboxes)", ({ shares }) => yes(shares)],
   ["watchdog that tells, of which chipsets", ({ watchdog }) => some(watchdog)],
   ["balloon", ({ balloon }) => yes(balloon)],
   ["pause and resume", ({ pause }) => yes(pause)],

@@ -1,6 +1,6 @@
 /**
  * What an image has that can make virtual machines (`--hypervisor`), in a squashfs of its own: Debian's QEMU with its libraries,
- * the firmware that its machines start with, UEFI, the guest of microVMs and what packs their disks, and the kernel's modules for
+ * the firmware that its machines start with, UEFI, the guest of microVMs, what packs their disks and shares directories with them, and the kernel's modules for
  * KVM and for devices that are given away.
  *
  * Traps:
@@ -43,6 +43,9 @@ const firmware: ReadonlyArray<string> = [
   "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
 ]
 
+/** What shares directories with microVMs; Debian has it with QEMU. */
+const sharing = "/usr/lib/qemu/virtiofsd"
+
 /** What else the brain runs for virtual machines alone: they pack the disks of microVMs. */
 const programs: ReadonlyArray<string> = ["tar2sqfs", "mkfifo"]
 
@@ -58,7 +61,8 @@ export const hypervisor = (
   const carried = moduleFiles(modules, [...loadedModules, ...carriedModules])
   return [
     ...copies.map(({ name, path }) => file(`usr/bin/${name}`, readFileSync(path), 0o755)),
-    ...libraryEntries([...copies.map(({ path }) => path), emulation]),
+    file(sharing.slice(1), readFileSync(sharing), 0o755),
+    ...libraryEntries([...copies.map(({ path }) => path), emulation, sharing]),
     ...files,
     ...["guest.json", "initramfs.img", "vmlinuz"].map((name) =>
       file(`usr/lib/ironwood/guest/${name}`, readFileSync(join(guest, name)))

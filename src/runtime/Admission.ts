@@ -87,7 +87,7 @@ export const make = Effect.gen(function* () {
   /** What a container of the kind that its sandbox makes it cannot have. None: the sandbox that it gets for itself. */
   const sandboxedProblems = Effect.fnUntraced(function* (spec: ContainerSpec, sandbox: SandboxSpec | undefined) {
     return [
-      ...(sandbox?.isolation === "microvm" ? Refusals.containerProblems(spec) : []),
+      ...(sandbox?.isolation === "microvm" ? Refusals.containerProblems(spec, microVms.sharesNothing) : []),
       ...UserRanges.problemsOf(spec, sandbox?.userNamespace ?? "host"),
       ...(yield* volumeProblems(spec, sandbox))
     ]

@@ -17,10 +17,12 @@ import * as Actor from "../actor/Actor.ts"
 import type { ChildSpec } from "../actor/ChildSpec.ts"
 import { isFinal } from "../actor/Decision.ts"
 import * as ExitView from "../actor/ExitView.ts"
+import type { Self } from "../actor/Self.ts"
 import type { Processes } from "../taproot/Processes.ts"
 import * as ProcessAge from "../taproot/ProcessAge.ts"
 import type { ContainerFailure } from "./ContainerExit.ts"
 import { type ContainerRun, ContainerRuns } from "./ContainerRuns.ts"
+import type { ContainerSpec } from "./ContainerSpec.ts"
 import { dependenciesOf } from "./Dependencies.ts"
 import type { Executions } from "./Executions.ts"
 import * as ProbeChecks from "./ProbeChecks.ts"
@@ -29,6 +31,30 @@ import { type ContainerRecord, isWanted, type Records, type SandboxRecord } from
 
 /** What a stop takes beyond the grace: the kill, the last of the log, the runtime's and the kernel's clean-up. */
 export const CLEARING = Duration.seconds(45)
+
+/** Asks whether it is well, until it is not; how that was found. */
+const unwellness = (
+  { name, probes }: ContainerSpec,
+  run: ContainerRun,
+  age: Duration.Duration,
+  paused: { readonly now: boolean },
+  self: Self["Service"]
+) =>
+  Effect.flatMap(ProbeChecks.make, (checks) =>
+    Effect.flip(
+      Probes.watch({
+        name,
+        spec: probes,
+        check: checks(run),
+        // nobody who is frozen can answer
+        awake: Effect.suspend(() => (paused.now ? Effect.delay(Effect.void, "200 millis") : Effect.void)).pipe(
+          Effect.repeat({ until: () => !paused.now })
+        ),
+        age: Duration.toMillis(age),
+        ready: (ready, why) => Effect.sync(() => self.annotate({ ready: ready ? "yes" : `no: ${why}` }))
+      })
+    )
+  )
 
 export const containerActor = (
   record: ContainerRecord,
@@ -77,43 +103,25 @@ export const containerActor = (
         return { ...present, image }
       })
 
-      let paused = false
-      /** How it was found to be unwell. */
-      const probe = Effect.fnUntraced(function* (run: ContainerRun, age: Duration.Duration) {
-        const checks = yield* ProbeChecks.make
-        return yield* Effect.flip(
-          Probes.watch({
-            name: spec.name,
-            spec: spec.probes,
-            check: checks(run),
-            // nobody who is frozen can answer
-            awake: Effect.suspend(() => (paused ? Effect.delay(Effect.void, "200 millis") : Effect.void)).pipe(
-              Effect.repeat({ until: () => !paused })
-            ),
-            age: Duration.toMillis(age),
-            ready: (ready, why) => Effect.sync(() => self.annotate({ ready: ready ? "yes" : `no: ${why}` }))
-          })
-        )
-      })
-
       const found = yield* runs.find(record)
       const run = Option.isSome(found) ? found.value : yield* runs.start(yield* withImage, sandbox, incarnation)
       const facts = { pid: String(run.process.pid), run: run.id }
       const age = yield* ProcessAge.of(run.process, run.system.files.uptime)
       yield* Option.isSome(found) ? Actor.adopted(facts, age) : Actor.ready(facts, age)
 
+      const paused = { now: false }
       yield* runs.onPause(spec.name, (now) => {
-        paused = now
+        paused.now = now
         self.annotate({ paused: now ? "yes" : "" })
       })
       const ended = Effect.as(run.process.exit, undefined)
-      const unwell = yield* runs
-        .troubles(record, run, (why) => self.annotate({ degraded: why }))
-        .pipe(
-          // what nobody asks for needs no fiber that waits for ever
-          Effect.andThen(Probes.isAsked(spec.probes) ? Effect.raceFirst(ended, probe(run, age)) : ended),
-          Effect.scoped
+      // what nobody asks for needs no fiber that waits for ever
+      const unwell = yield* Effect.scoped(
+        Effect.andThen(
+          runs.troubles(record, run, (why) => self.annotate({ degraded: why })),
+          Probes.isAsked(spec.probes) ? Effect.raceFirst(ended, unwellness(spec, run, age, paused, self)) : ended
         )
+      )
       const exit =
         unwell === undefined
           ? yield* run.process.exit

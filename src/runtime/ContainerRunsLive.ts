@@ -84,19 +84,21 @@ const make = Effect.gen(function* () {
         return Option.flatten(Option.fromUndefinedOr(ended.at(-1)))
       }),
     troubles: (record, run, tell) =>
-      Effect.gen(function* () {
+      Effect.suspend(() => {
         const reasons = new Map<string, string>()
         const about = (what: string) => (why: string) => {
           reasons.set(what, why)
           tell([...reasons.values()].filter((reason) => reason !== "").join("; "))
         }
         const lost = about("output")
-        yield* lives.log(record).onLoss((why) => lost(why === "" ? "" : `its output is dropped: ${why}`))
-        yield* Crowding.follow(
-          run.system.cgroups,
-          run.cgroup,
-          record.spec.resources.pids ?? run.system.processLimits.each,
-          about("processes")
+        return Effect.andThen(
+          lives.log(record).onLoss((why) => lost(why === "" ? "" : `its output is dropped: ${why}`)),
+          Crowding.follow(
+            run.system.cgroups,
+            run.cgroup,
+            record.spec.resources.pids ?? run.system.processLimits.each,
+            about("processes")
+          )
         )
       }),
     quiet: ends.forgotten(),

@@ -13,6 +13,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
+import type * as Scope from "effect/Scope"
 import { constants } from "node:fs"
 import { type FileHandle, lstat, open, readdir, readFile } from "node:fs/promises"
 import type { FieldProblem } from "../storage/StateErrors.ts"
@@ -25,6 +26,11 @@ import type { Stage } from "./Stages.ts"
 import type { UserNamespace } from "../taproot/IdMap.ts"
 
 export interface HostPaths {
+  /** A path that a container is allowed to have, opened (`O_PATH`) as long as the scope: for whoever serves it to a microVM. */
+  readonly open: (
+    name: string,
+    mount: Pick<ContainerSpec["mounts"][number], "source" | "readOnly">
+  ) => Effect.Effect<FileHandle, HostPathRefused, Scope.Scope>
   /** Puts what a run shall have of the host on its stage. `users`: its user namespace. */
   readonly stage: (
     stage: Stage,
@@ -172,30 +178,33 @@ export const make = (points: MountPoints, allowances: Allowances): HostPaths => 
   const refused = (name: string, path: string) => (error: unknown) =>
     error instanceof HostPathRefused ? error : new HostPathRefused({ name, path, problem: wordsOf(error) })
 
-  const put = (
-    name: string,
-    stage: Stage,
-    users: UserNamespace | undefined,
-    { mapIds, readOnly, source }: ContainerSpec["mounts"][number]
-  ) =>
+  const opened: HostPaths["open"] = (name, { readOnly, source }) =>
+    Effect.gen(function* () {
+      const allowed = allowedFor(source, allowances.mounts())
+      const problem = mountProblem(source, readOnly, allowances)
+      if (allowed === undefined || problem !== undefined) {
+        return yield* new HostPathRefused({ name, path: source, problem: problem ?? "it is not allowed" })
+      }
+      return yield* Effect.acquireRelease(
+        Effect.tryPromise({
+          try: () => openWithin(points.seen, allowed.path, source),
+          catch: refused(name, source)
+        }),
+        (handle) => Effect.promise(() => handle.close())
+      )
+    })
+
+  const put = (name: string, stage: Stage, users: UserNamespace | undefined, mount: ContainerSpec["mounts"][number]) =>
     Effect.scoped(
       Effect.gen(function* () {
-        const allowed = allowedFor(source, allowances.mounts())
-        const problem = mountProblem(source, readOnly, allowances)
-        if (allowed === undefined || problem !== undefined) {
-          return yield* new HostPathRefused({ name, path: source, problem: problem ?? "it is not allowed" })
-        }
-        const handle = yield* Effect.acquireRelease(
-          Effect.tryPromise(() => openWithin(points.seen, allowed.path, source)),
-          (opened) => Effect.promise(() => opened.close())
-        )
-        return yield* stage.put(handle, { users, mapIds, readOnly })
+        const { mapIds, readOnly, source } = mount
+        const handle = yield* opened(name, mount)
+        return yield* Effect.mapError(stage.put(handle, { users, mapIds, readOnly }), refused(name, source))
       })
-    ).pipe(
-      Effect.mapError((error) => refused(name, source)(Predicate.isTagged(error, "UnknownError") ? error.cause : error))
     )
 
   return {
+    open: opened,
     stage: Effect.fnUntraced(function* (stage, { mounts, name }, users) {
       return yield* Effect.forEach(mounts, (wanted) =>
         Effect.map(put(name, stage, users, wanted), (source) => ({
@@ -206,22 +215,17 @@ export const make = (points: MountPoints, allowances: Allowances): HostPaths => 
       )
     }),
     contents: ({ mounts, name }) =>
-      Effect.forEach(mounts, ({ readOnly, source }) =>
-        Effect.gen(function* () {
-          const allowed = allowedFor(source, allowances.mounts())
-          const problem = readOnly ? mountProblem(source, readOnly, allowances) : "only read-only it can be copied"
-          if (allowed === undefined || problem !== undefined) {
-            return yield* new HostPathRefused({ name, path: source, problem: problem ?? "it is not allowed" })
-          }
-          return yield* Effect.acquireUseRelease(
-            Effect.tryPromise({
-              try: () => openWithin(points.seen, allowed.path, source),
-              catch: refused(name, source)
-            }),
-            (opened) => Effect.tryPromise({ try: () => copied(opened), catch: refused(name, source) }),
-            (opened) => Effect.promise(() => opened.close())
-          )
-        })
+      Effect.forEach(mounts, (mount) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            const { readOnly, source } = mount
+            if (!readOnly) {
+              return yield* new HostPathRefused({ name, path: source, problem: "only read-only it can be copied" })
+            }
+            const handle = yield* opened(name, mount)
+            return yield* Effect.tryPromise({ try: () => copied(handle), catch: refused(name, source) })
+          })
+        )
       ),
     devices: ({ devices, name }) =>
       Effect.forEach(devices, (wanted) => {

@@ -112,10 +112,14 @@ export const make = Effect.fnUntraced(function* ({
 }: Where): Effect.fn.Return<OciRuntime["Service"], FileFailed> {
   const calls = Semaphore.makeUnsafe(concurrency)
   let underWay = 0
-  yield* files.makeDirectory(paths.oci)
-  // what an earlier brain left there
-  yield* files.remove(paths.consoles)
-  yield* files.makeDirectory(paths.consoles)
+  yield* Effect.all(
+    [
+      files.makeDirectory(paths.oci),
+      // what an earlier brain left there goes first
+      Effect.andThen(files.remove(paths.consoles), files.makeDirectory(paths.consoles))
+    ],
+    { concurrency: "unbounded" }
+  )
 
   const exists = (path: string) => Effect.map(Effect.option(files.list(path)), Option.isSome)
 

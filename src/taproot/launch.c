@@ -14,6 +14,7 @@
  *   dir      a directory that was made for PROGRAM: no symbolic link
  *   lent     the same, in which only PROGRAM sees what it is lent: for one without a root of its own
  *   socket   a unix socket that listens there; what was there is taken away
+ *   peer     a unix socket that is connected to whoever listens there
  * Then it gets System V objects of its own (and with --network another network: that of the namespace FILE, or with - one with nothing in it), gives up every capability it could ever
  * have, becomes UID (- for both: stays who it is), can never gain a privilege again, and becomes PROGRAM. With --sees it has a root
  * of its own, where of the host's there is only what these paths say (room.h); else paths mean to PROGRAM what they mean to every
@@ -54,7 +55,7 @@ static _Noreturn void fail(int code, const char *what)
 static _Noreturn void usage(void)
 {
     fprintf(stderr, "usage: launch [--network FILE|-] [--by-name] [--sees PATH]... UID GID[,GROUP...]\n"
-                    "              [N=ro|rw|own|log|dir|lent|socket:PATH]... -- PROGRAM [ARGUMENT...]\n"
+                    "              [N=ro|rw|own|log|dir|lent|socket|peer:PATH]... -- PROGRAM [ARGUMENT...]\n"
                     "       launch --withdraw UID [PATH]...\n"
                     "       launch --lend PID|- UID ro|rw|dir:PATH PLACE\n"
                     "       launch --take-back PID PLACE\n");
@@ -144,7 +145,7 @@ static int take_back(int count, char **words)
     return 0;
 }
 
-static int listening(const char *path)
+static struct sockaddr_un address_of(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof address.sun_path) {
@@ -152,10 +153,24 @@ static int listening(const char *path)
         fail(NO_INPUT, path);
     }
     strcpy(address.sun_path, path);
+    return address;
+}
+
+static int listening(const char *path)
+{
+    const struct sockaddr_un address = address_of(path);
     if (unlink(path) != 0 && errno != ENOENT) fail(NO_INPUT, path);
     const int file = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (file < 0 || bind(file, (const struct sockaddr *)&address, sizeof address) != 0 || listen(file, BACKLOG) != 0)
         fail(NO_INPUT, path);
+    return file;
+}
+
+static int peer(const char *path)
+{
+    const struct sockaddr_un address = address_of(path);
+    const int file = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (file < 0 || connect(file, (const struct sockaddr *)&address, sizeof address) != 0) fail(NO_INPUT, path);
     return file;
 }
 
@@ -175,6 +190,7 @@ static void give(const char *word)
         file = lend_begin(word);
         if (file < 0) fail(OS_ERROR, word);
     } else if (takes(&word, "socket:")) file = listening(word);
+    else if (takes(&word, "peer:")) file = peer(word);
     else usage();
     if (file == (int)place ? fcntl(file, F_SETFD, 0) != 0 : dup2(file, (int)place) < 0) fail(OS_ERROR, word);
     if (file != (int)place) close(file);

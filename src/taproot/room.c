@@ -96,6 +96,8 @@ void room_enter(const char *const *paths, int count)
     if (mkdir(STAGE LENT, 0755) != 0 || mount("tmpfs", STAGE LENT, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m") != 0)
         fail(LENT);
     move_in();
-    if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=2") != 0) fail("/proc");
+    /* what stays root could set the kernel's parameters else */
+    const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    if (mount("proc", "/proc", "proc", flags, "hidepid=2") != 0) fail("/proc");
     if (mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, "mode=0755,size=1m") != 0) fail("/");
 }

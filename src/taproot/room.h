@@ -6,8 +6,8 @@
  *   a directory                       with all in it, but what is mounted below
  *   a symbolic link to a directory    the same link: name the directory, too
  *   anything else                     what it leads to
- * What the host does not have is left out. Besides there are /dev/{null,zero,full,random,urandom,fd}, /proc, where the program
- * sees itself alone, and /lent, where it finds what it is lent while it runs (lend.h).
+ * What the host does not have is left out. Besides there are /dev/{null,zero,full,random,urandom,fd}, /proc, read-only, where a program
+ * that is not root sees itself alone, and /lent, where it finds what it is lent while it runs (lend.h).
  */
 #ifndef ROOM_H
 #define ROOM_H

@@ -34,6 +34,8 @@ export interface Capabilities {
   readonly emptyDisks?: boolean
   readonly userNetwork: boolean
   readonly ports: boolean
+  /** Directories of the host's, served by somebody else. */
+  readonly shares: boolean
   readonly watchdog: ReadonlyArray<Chipset>
   readonly balloon: boolean
   readonly powerButton: boolean
@@ -299,6 +301,7 @@ export const beyond = (name: string, capabilities: Capabilities, machine: Machin
     ),
     [nics.length > 0 && !capabilities.userNetwork, "nics", `${name} has no user-mode network`],
     [ports.length > 0 && !capabilities.ports, "ports", `${name} has no virtio-serial`],
+    [(machine.shares ?? []).length > 0 && !capabilities.shares, "shares", `${name} has no virtiofs here`],
     [machine.watchdog && !capabilities.watchdog.includes(chipset), "watchdog", `a ${chipset} of ${name} has none`],
     [machine.balloon && !capabilities.balloon, "balloon", `${name} has none`],
     [

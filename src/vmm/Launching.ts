@@ -24,13 +24,13 @@ import * as Lending from "./Lending.ts"
 
 /**
  * A file that the machine has, as a descriptor of its program. `ro`, `rw`: one that a person named; `own`: one that was made for
- * it; `log`: the same, written at its end; `dir`: a directory of its own; `lent`: one for what it is lent (`Lending`); `socket`: a unix socket that listens there, by its name in
- * the machine's directory.
+ * it; `log`: the same, written at its end; `dir`: a directory of its own; `lent`: one for what it is lent (`Lending`); `socket`: a
+ * unix socket that listens there, by its name in the machine's directory; `peer`: one that is connected to who listens there.
  */
 export interface Handed {
   readonly descriptor: number
   readonly path: string
-  readonly kind: "ro" | "rw" | "own" | "log" | "dir" | "lent" | "socket"
+  readonly kind: "ro" | "rw" | "own" | "log" | "dir" | "lent" | "socket" | "peer"
 }
 
 /** The name by which a program opens what it has as a descriptor. */
@@ -81,7 +81,7 @@ const LOOK_AGAIN = 5_000
 /** An accelerator whose trial came to nothing in time is tried again after as many. */
 const TRY_AGAIN = 60_000
 /** A process of a machine has a few dozen threads and never forks. */
-const MOST_PROCESSES = 1_024
+export const MOST_PROCESSES = 1_024
 
 /** Whether machines run as users of their own. */
 export const { isRoot } = Lending

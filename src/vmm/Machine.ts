@@ -65,6 +65,14 @@ export interface Port {
   readonly socket: string
 }
 
+/** A directory that its guest can mount by its tag (virtiofs). */
+export interface Share {
+  /** Letters, digits and hyphens, at most 36. */
+  readonly tag: string
+  /** The name in the machine's directory of the socket on which whoever serves it listens (vhost-user). */
+  readonly socket: string
+}
+
 export interface Machine {
   readonly name: string
   readonly chipset: Chipset
@@ -78,6 +86,8 @@ export interface Machine {
   /** What its cards are translated to; default: the host's network. */
   readonly network?: { readonly namespace: string }
   readonly ports: ReadonlyArray<Port>
+  /** Its memory is then shared with those who serve them. */
+  readonly shares?: ReadonlyArray<Share>
   /** A device that fires when the guest does not feed it. */
   readonly watchdog: boolean
   /** A device by which the host takes memory back from the guest. */

@@ -8,6 +8,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { join } from "node:path"
 import { decodeSandboxSpec } from "../../src/runtime/ContainerSpec.ts"
 import { ExecSpec } from "../../src/runtime/ExecSpec.ts"
 import * as Steps from "./steps.ts"
@@ -44,7 +45,10 @@ const decode = Schema.decodeUnknownSync(Request)
 
 const main = (state: string) =>
   Effect.gen(function* () {
-    const { containers, content, root } = yield* brain(state, { ending: "release" })
+    const { containers, content, root } = yield* brain(state, {
+      ending: "release",
+      allowance: { mounts: () => [{ path: join(state, "shared"), readOnly: false }] }
+    })
     type Call = typeof Request.Type
     const calls: Readonly<Record<Call["call"], (name: string, request: Call) => Effect.Effect<unknown, unknown>>> = {
       exec: (name, { fields }) =>

@@ -127,6 +127,17 @@ describe("QEMU's arguments", () => {
     assert.deepStrictEqual(after(words, "-netdev"), ["user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22"])
   })
 
+  it("a directory that is shared is served by somebody else, who sees its memory", () => {
+    const shares = [{ tag: "share-1", socket: "served" }]
+    const { files, words } = Arguments.make("qemu", { ...machine, chipset: "microvm", shares }, "tcg")
+    assert.deepInclude(files, { descriptor: 7, path: "served", kind: "peer" })
+    assert.include(after(words, "-chardev"), "socket,id=share-1,fd=7")
+    assert.include(after(words, "-device"), "vhost-user-fs-device,chardev=share-1,tag=share-1")
+    assert.include(after(words, "-global"), "virtio-mmio.force-legacy=false")
+    assert.include(after(words, "-object")[0], '"qom-type":"memory-backend-memfd","share":true')
+    assert.include(after(words, "-machine"), "memory-backend=memory")
+  })
+
   it("one that takes the memory of another is started as that one was, and what came later is plugged in", () => {
     const grown = { ...machine, cpus: 2, maxCpus: 3, maxMemoryBytes: 1024 ** 3, memoryBytes: 512 * 1024 ** 2 }
     const processor = { driver: "max-x86_64-cpu", place: { "socket-id": 0, "core-id": 1, "thread-id": 0 } }

@@ -47,10 +47,14 @@ export class GroupNeeds<R> {
   changed(child: Node<R>): void {
     const { children, dependents, isOpen, start, startsAnew } = this.#members
     if (!isOpen()) return
-    for (const dependent of dependents.any ? dependents.of(child) : []) {
-      if (dependent.awaitsSiblings) start(dependent, dependent.startsAutomatically)
-      else if (!dependent.alive || startsAnew(dependent)) continue
-      else if (bindsTo(dependent, child.spec.id) && child.state !== "running") this.#endBound(dependent, child, false)
+    const all = dependents.any ? dependents.of(child) : []
+    // Those that end go first: others may be to start after them.
+    for (const dependent of all) {
+      if (!dependent.alive || startsAnew(dependent)) continue
+      if (bindsTo(dependent, child.spec.id) && child.state !== "running") this.#endBound(dependent, child, false)
+    }
+    for (const dependent of all) {
+      if (isOpen() && dependent.awaitsSiblings) start(dependent, dependent.startsAutomatically)
     }
     // Also when it was the last to depend on anybody: it may be gone.
     if (!depends(child.spec.dependencies)) return

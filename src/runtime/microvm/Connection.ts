@@ -77,6 +77,8 @@ const lossWords = ({ detail, reason }: ChannelLost): string => {
 export const make = Effect.fnUntraced(function* (input: {
   readonly sandbox: string
   readonly process: Process
+  /** Those who serve directories to it. */
+  readonly servers: ReadonlyArray<Process>
   /** Of its VMM. */
   readonly directory: string
   /** What the console and the VMM say. */
@@ -107,7 +109,8 @@ export const make = Effect.fnUntraced(function* (input: {
     process,
     sandbox,
     scope,
-    secrets
+    secrets,
+    servers
   } = input
   const failed = (detail: string) => new MicroVmFailed({ name: sandbox, detail })
   const begun = yield* Clock.currentTimeNanos
@@ -194,7 +197,14 @@ export const make = Effect.fnUntraced(function* (input: {
       // the VMM's end, which closes the port, says more
       Effect.delay(Effect.succeed(lossWords(reason)), "1 second")
     )
-    yield* Effect.raceAllFirst([exited, watched, lost, asked, Deferred.await(ended)]).pipe(
+    const unserved = servers.map(({ exit }) =>
+      // they end with the VMM, whose end says more
+      Effect.delay(
+        Effect.map(exit, (how) => `virtiofsd, which shares a directory with it, ${ProcessExit.describe(how)}`),
+        "1 second"
+      )
+    )
+    yield* Effect.raceAllFirst([exited, watched, lost, asked, ...unserved, Deferred.await(ended)]).pipe(
       Effect.flatMap(end),
       Effect.andThen(Effect.ignore(process.signal("SIGKILL", { group: true }))),
       Effect.andThen(hangUp),
@@ -207,7 +217,7 @@ export const make = Effect.fnUntraced(function* (input: {
       Effect.suspend(() => {
         isRenewed = true
         // before anybody asks for it again
-        return Effect.andThen(expected, end(`it is started anew, with the image of ${container}`))
+        return Effect.andThen(expected, end(`it is started anew, with what ${container} has`))
       })
     const broken = (detail: string) => Effect.asVoid(end(`its guest broke the protocol: ${detail}`))
     const made = GuestSystem.make({

@@ -1,9 +1,9 @@
 /**
- * What a run in a microVM has beside its image. A guest shares no file with its host: volumes are disks of its machine, and of secrets,
- * and files and directories that are mounted read-only, it is given copies, in its memory, as the run starts. They are taken back
- * when the run is forgotten.
+ * What a run in a microVM has beside its image. Volumes are disks of its machine, and directories of the host that it may write to are
+ * shared with it (`GuestShares.ts`). Of secrets, and of files and directories that are mounted read-only, it is given copies, in its
+ * memory, as the run starts. They are taken back when the run is forgotten.
  *
- * Traps: what is changed on the host afterwards the run does not see; the next one does. Whoever takes the guest over has the copies,
+ * Traps: what is changed on the host in a copy's original the run does not see; the next one does. Whoever takes the guest over has the copies,
  * as whoever takes over a container has its secrets.
  */
 import * as Effect from "effect/Effect"
@@ -12,6 +12,8 @@ import type { Belongings } from "../Belongings.ts"
 import { CreateFailed, HostPathRefused } from "../ContainerExit.ts"
 import type { HostPaths } from "../HostPaths.ts"
 import type { Secrets } from "../Secrets.ts"
+import type { GuestShares } from "./GuestShares.ts"
+import * as SharedDirectories from "./SharedDirectories.ts"
 
 /** Gives a file or directory of the guest an owner and a mode. */
 export type Own = (
@@ -28,9 +30,10 @@ export const make = (input: {
   /** The directory of a volume, for a container whose image has `model` there. */
   readonly volume: (container: string, name: string, model: string) => Effect.Effect<string, CreateFailed>
   readonly hostPaths: HostPaths
+  readonly shares: GuestShares
   readonly secrets: Secrets["Service"]
 }): Belongings => {
-  const { directory, files, hostPaths, own, removeTree, secrets, volume } = input
+  const { directory, files, hostPaths, own, removeTree, secrets, shares, volume } = input
   const placeOf = (run: string) => `${directory}/${run}`
 
   return {
@@ -40,12 +43,16 @@ export const make = (input: {
         const refused = (path: string, problem: string) => new HostPathRefused({ name, path, problem })
         const [device] = devices
         if (device !== undefined) return yield* refused(device.path, "a microVM has no device of its host")
-        const shared = yield* Effect.forEach(volumes, ({ name: wanted, readOnly, target }) =>
+        const ofVolumes = yield* Effect.forEach(volumes, ({ name: wanted, readOnly, target }) =>
           Effect.map(volume(name, wanted, `${root}${target}`), (source) => ({ source, target, readOnly }))
+        )
+        const shared = yield* Effect.forEach(SharedDirectories.sharedOf(spec), (mount) =>
+          Effect.map(shares.of(name, mount), (source) => ({ source, target: mount.target, readOnly: false }))
         )
         const place = placeOf(run)
         const values = yield* secrets.values(spec)
-        const copies = yield* hostPaths.contents(spec)
+        const copied = mounts.filter(({ readOnly }) => readOnly)
+        const copies = yield* hostPaths.contents({ name, mounts: copied })
         yield* Effect.mapError(
           Effect.gen(function* () {
             for (const [index, { value }] of values.entries()) {
@@ -66,8 +73,9 @@ export const make = (input: {
         )
         return {
           binds: [
+            ...ofVolumes,
             ...shared,
-            ...mounts.map(({ target }, index) => ({ source: `${place}/mounts/${index}`, target, readOnly: true })),
+            ...copied.map(({ target }, index) => ({ source: `${place}/mounts/${index}`, target, readOnly: true })),
             ...values.map(({ target }, index) => ({
               source: `${place}/secrets/${index}`,
               target,

@@ -7,12 +7,12 @@
  * Trap: a kernel of one's own has no modules here, so it must have virtio-net built in.
  */
 import * as Effect from "effect/Effect"
-import { textOf } from "../../host/SystemFiles.ts"
 import * as ProcessExit from "../../taproot/ProcessExit.ts"
 import type { Nic } from "../../vmm/Machine.ts"
 import { MicroVmFailed } from "../ContainerExit.ts"
 import type { SandboxRecord } from "../Records.ts"
 import type { System } from "../System.ts"
+import * as GuestModules from "./GuestModules.ts"
 import type { Place } from "../NameFiles.ts"
 import { betweenPort, PLACE as OUTSIDE } from "../UserNetworks.ts"
 
@@ -40,15 +40,11 @@ export const nicOf = ({ spec }: SandboxRecord): Nic => ({
 })
 
 /** Starts the card in a guest that has just come up. `kernel`: its release. */
-export const start = Effect.fnUntraced(function* (name: string, { files, processes }: System, kernel: string) {
+export const start = Effect.fnUntraced(function* (name: string, system: System, kernel: string) {
   const failed = (detail: string) => new MicroVmFailed({ name, detail: `its network: ${detail}` })
-  const modules = `/usr/lib/modules/${kernel}`
-  const listed = yield* Effect.orElseSucceed(textOf(files, `${modules}/network`), () => "")
-  for (const file of listed.split("\n").filter((line) => line !== "")) {
-    yield* Effect.mapError(processes.loadModule(`${modules}/${file}`, ""), ({ message }) => failed(message))
-  }
+  yield* Effect.mapError(GuestModules.load(system, kernel, "network"), failed)
   const { exit, stderr } = yield* Effect.mapError(
-    processes.run({ label: "link", argv: ["/usr/lib/ironwood/link", "eth0", ADDRESS, MASK, GATEWAY] }),
+    system.processes.run({ label: "link", argv: ["/usr/lib/ironwood/link", "eth0", ADDRESS, MASK, GATEWAY] }),
     ({ message }) => failed(message)
   )
   if (ProcessExit.isSuccess(exit)) return

@@ -92,6 +92,8 @@ export const make = (input: {
     const found = yield* Effect.all(serials, { concurrency: "unbounded" })
     for (const [index, serial] of found.entries()) devices.set(serial.trim(), `/dev/${disks[index]?.name ?? ""}`)
   })
+  /** Asked ahead, for whoever comes first; who asks in vain is told when he comes. */
+  const prepare = Effect.ignore(looking.withPermit(look))
   const deviceOf = (serial: string) => Effect.map(looking.withPermit(look), () => devices.get(serial))
 
   const makeDirectory = (path: string) =>
@@ -267,5 +269,5 @@ export const make = (input: {
       )
     )
 
-  return { acquire, release, volume }
+  return { prepare, acquire, release, volume }
 }

@@ -29,6 +29,7 @@ import * as GuestBelongings from "./GuestBelongings.ts"
 import * as GuestFiles from "./GuestFiles.ts"
 import * as GuestNetwork from "./GuestNetwork.ts"
 import * as GuestRoots from "./GuestRoots.ts"
+import * as GuestShares from "./GuestShares.ts"
 
 const HOME = "/run/ironwood"
 
@@ -46,7 +47,7 @@ export const make = Effect.fnUntraced(function* (input: {
   readonly gone: Effect.Effect<Option.Option<string>>
   /** Puts a disk into it; the serial number by which it is known there. */
   readonly insert: (disk: Disk) => Effect.Effect<string, ControlLost>
-  /** Has the machine started anew for a container whose image it lacks. */
+  /** Has the machine started anew for a container whose image or directory it lacks. */
   readonly renew: (container: string) => Effect.Effect<void>
   readonly isRenewed: Effect.Effect<boolean>
   /** The names of those that it was started for; undefined when an earlier brain has started it. */
@@ -75,11 +76,21 @@ export const make = Effect.fnUntraced(function* (input: {
     [
       making,
       textOf(files, "/proc/sys/kernel/threads-max"),
-      Effect.orElseSucceed(textOf(files, "/proc/sys/kernel/osrelease"), () => "")
+      Effect.orElseSucceed(textOf(files, "/proc/sys/kernel/osrelease"), () => ""),
+      roots.prepare
     ],
     { concurrency: "unbounded" }
   )
   const threads = Number(most)
+  const kernel = release.trim().slice(0, LONGEST_RELEASE)
+  const shares = GuestShares.make({
+    directory: `${HOME}/shares`,
+    processes,
+    files,
+    kernel,
+    hostPaths,
+    renew
+  })
   const helper = (name: string) => `/usr/lib/ironwood/${name}`
   const pids = PidNamespaces.make({
     processes,
@@ -144,10 +155,11 @@ export const make = Effect.fnUntraced(function* (input: {
       removeTree,
       volume: roots.volume,
       hostPaths,
+      shares,
       secrets
     }),
     gone,
     isRenewed
   }
-  return { system, kernel: release.trim().slice(0, LONGEST_RELEASE) }
+  return { system, kernel }
 })

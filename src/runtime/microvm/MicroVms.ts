@@ -4,8 +4,8 @@
  * the connection for as long as the brain lives, and what an earlier brain started is *found* again.
  *
  * A machine is: the guest's kernel and initramfs, a disk for each image, a virtio-serial port to its taproot, a console that is
- * logged, and where a size was asked for a disk for what the containers write. Nothing of it is shared with another but the images,
- * which it can only read.
+ * logged, where a size was asked for a disk for what the containers write, and directories of the host that they were given to write to.
+ * Nothing of it is shared with another but the images, which it can only read, and such directories.
  *
  * Traps:
  * - A guest is a stranger. Whatever it does wrong ends its own machine: a broken protocol, silence, an end.
@@ -42,10 +42,13 @@ import * as GuestNetwork from "./GuestNetwork.ts"
 import { imageDisk, volumeDisk } from "./GuestRoots.ts"
 import type * as Refusals from "./Refusals.ts"
 import * as SandboxDisks from "./SandboxDisks.ts"
+import * as SharedDirectories from "./SharedDirectories.ts"
 
 export class MicroVms extends Context.Service<
   MicroVms,
   {
+    /** Why the containers of one can share no directory with this host; undefined: they can. */
+    readonly sharesNothing: string | undefined
     /** What this host has not that a microVM of this size takes, with what to do. */
     readonly lacking: (size: MicroVmSize) => Effect.Effect<Refusals.Lacking>
     /** The one of a sandbox that is there, whoever started it. Connects to one that an earlier brain left. */
@@ -114,6 +117,7 @@ const make = Effect.gen(function* () {
   const { paths } = systems
   const live = new Map<string, Connection.Live>()
   const disks = SandboxDisks.make(processes, paths.microvms)
+  const shares = SharedDirectories.make(processes, cgroups, systems.hostPaths)
 
   const logOf = (sandbox: string) => `${paths.microvms}/${sandbox}${LOG}`
   const directoryOf = (sandbox: string) => `${paths.microvms}/${sandbox}`
@@ -130,12 +134,14 @@ const make = Effect.gen(function* () {
   const connected = (
     sandbox: string,
     process: Process,
+    servers: ReadonlyArray<Process>,
     patience: Duration.Duration,
     startedFor?: { readonly containers: ReadonlyArray<ContainerRecord>; readonly ownKernel: boolean }
   ) =>
     Connection.make({
       sandbox,
       process,
+      servers,
       directory: directoryOf(sandbox),
       log: log(sandbox),
       patience,
@@ -159,6 +165,7 @@ const make = Effect.gen(function* () {
     yield* Effect.timeoutOption(process.exit, UNKILLABLE)
     if (stored !== undefined) yield* Effect.timeoutOption(Deferred.await(stored), LAST_WORDS)
     yield* process.acknowledge
+    yield* shares.end(sandbox)
     yield* removeCgroup(cgroupOf(sandbox))
     yield* Effect.ignore(files.remove(directoryOf(sandbox)))
   })
@@ -173,8 +180,8 @@ const make = Effect.gen(function* () {
         Effect.tap(() => systems.expect(sandbox)),
         Effect.andThen(
           Effect.gen(function* () {
-            if (live.get(sandbox) === found) live.delete(sandbox)
             yield* clear(sandbox, found.process, found.stored)
+            if (live.get(sandbox) === found) live.delete(sandbox)
             yield* Scope.close(found.scope, Exit.void)
             yield* Deferred.succeed(found.cleared, undefined)
           })
@@ -184,10 +191,18 @@ const make = Effect.gen(function* () {
       return found
     })
 
+  /** The one that this brain is connected to; one that has ended is waited for until nothing of it is left. */
+  const known = Effect.fnUntraced(function* (sandbox: string) {
+    const found = live.get(sandbox)
+    if (found === undefined || Option.isNone(yield* found.system.gone)) return found
+    yield* Deferred.await(found.cleared)
+    return undefined
+  })
+
   const find: MicroVms["Service"]["find"] = (sandbox) =>
     Effect.gen(function* () {
-      const known = live.get(sandbox)
-      if (known !== undefined) return Option.some(known)
+      const present = yield* known(sandbox)
+      if (present !== undefined) return Option.some(present)
       let newest = Option.none<Process>()
       for (const process of yield* processes.takeAll(`${PREFIX}${sandbox}`)) {
         if (process.label !== `${PREFIX}${sandbox}`) continue
@@ -196,7 +211,7 @@ const make = Effect.gen(function* () {
       }
       if (Option.isNone(newest)) return Option.none()
       const process = newest.value
-      return yield* connected(sandbox, process, ANSWERS).pipe(
+      return yield* connected(sandbox, process, yield* shares.of(sandbox), ANSWERS).pipe(
         Effect.flatMap((found) => keep(sandbox, found)),
         Effect.asSome,
         // one that cannot be spoken to is of no use to anybody
@@ -228,6 +243,7 @@ const make = Effect.gen(function* () {
   const start: MicroVms["Service"]["start"] = Effect.fnUntraced(function* (sandbox, containers, user) {
     const { name } = sandbox.spec
     const failed = (detail: string) => new MicroVmFailed({ name, detail })
+    yield* known(name)
     const image = GuestImage.find(processes.hello.taprootPid)
     if (typeof image === "string") return yield* failed(image)
     const { cpus, memoryBytes } = sizeOf(sandbox, containers)
@@ -249,7 +265,7 @@ const make = Effect.gen(function* () {
     const { userNetworks } = systems
     const hasNetwork = sandbox.spec.network === "user"
     if (hasNetwork) yield* Effect.mapError(userNetworks.whole(sandbox), ({ message }) => failed(message))
-    const machine: Machine = {
+    const machine: Omit<Machine, "shares"> = {
       name,
       chipset: "microvm",
       memoryBytes,
@@ -271,25 +287,23 @@ const make = Effect.gen(function* () {
     }
     const [refused] = yield* hypervisor.refusals(machine)
     if (refused !== undefined) return yield* failed(`${refused.field}: ${refused.problem}`)
-    yield* Effect.ignore(files.remove(directoryOf(name)))
+    const directory = directoryOf(name)
+    yield* Effect.ignore(files.remove(directory))
     yield* Effect.ignore(files.makeDirectory(paths.microvms))
+    const place = { directory, cgroup: cgroupOf(name), user, memoryBytes: memoryBytes + OVERHEAD }
     return yield* Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
+        const served = yield* shares.start(name, containers, place)
         const process = yield* hypervisor
-          .launch({
-            label: `${PREFIX}${name}`,
-            machine,
-            place: {
-              directory: directoryOf(name),
-              cgroup: cgroupOf(name),
-              user,
-              memoryBytes: memoryBytes + OVERHEAD
-            }
-          })
-          .pipe(Effect.mapError(({ message }) => failed(message)))
+          .launch({ label: `${PREFIX}${name}`, machine: { ...machine, shares: served }, place })
+          .pipe(
+            Effect.mapError(({ message }) => failed(message)),
+            Effect.onError(() => shares.end(name))
+          )
+        const servers = yield* shares.of(name)
         return yield* restore(
           Effect.tap(
-            connected(name, process, COMING_UP, { containers, ownKernel: kernel !== undefined }),
+            connected(name, process, servers, COMING_UP, { containers, ownKernel: kernel !== undefined }),
             ({ kernel: release, system }) => (hasNetwork ? GuestNetwork.start(name, system, release) : Effect.void)
           )
         ).pipe(
@@ -326,6 +340,7 @@ const make = Effect.gen(function* () {
   })
 
   return MicroVms.of({
+    sharesNothing: shares.lacking,
     lacking: ({ diskBytes, kernel }) =>
       Effect.all({
         kernel: kernel === undefined ? Effect.undefined : GuestImage.kernelProblem(kernel),
@@ -344,6 +359,7 @@ const make = Effect.gen(function* () {
         if (sandboxes.has(sandbox)) kept.add(sandbox)
         else yield* clear(sandbox, process)
       }
+      yield* shares.reconcile(kept)
       for (const sandbox of yield* cgroups.children(cgroup)) {
         if (!kept.has(sandbox)) yield* removeCgroup(cgroupOf(sandbox))
       }

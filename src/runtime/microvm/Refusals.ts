@@ -27,17 +27,20 @@ export const sandboxProblems = (spec: SandboxSpec, lacking: Lacking): ReadonlyAr
   ]
 }
 
-/** Of a container in it: it shares nothing with the host, but has copies of what it only reads. */
-export const containerProblems = ({ devices, mounts }: ContainerSpec): ReadonlyArray<FieldProblem> => [
+/** Of a container in it, which has copies of what it only reads. `sharesNothing`: why it can have no directory to write to. */
+export const containerProblems = (
+  { devices, mounts }: ContainerSpec,
+  sharesNothing: string | undefined
+): ReadonlyArray<FieldProblem> => [
   ...mounts.flatMap(({ readOnly }, index) =>
-    readOnly
+    readOnly || sharesNothing === undefined
       ? []
       : [
           {
             field: `mounts[${index}]`,
             problem:
-              "its sandbox is a microVM, which shares no directory with the host: with :ro it is copied as the container starts; what " +
-              "is written is kept in a volume that has a size (`ironwood volume create -o size=4g NAME`)"
+              `its sandbox is a microVM: ${sharesNothing}; with :ro it is copied as the container starts, and what is written is kept ` +
+              "in a volume that has a size (`ironwood volume create -o size=4g NAME`)"
           }
         ]
   ),

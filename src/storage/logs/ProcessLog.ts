@@ -135,22 +135,22 @@ export const make = (
     read: (options) => LogReader.read(file, options),
     idle: file.rest,
     close: file.close,
-    attach: Effect.fnUntraced(function* (process) {
-      const before = previous
-      const done = Deferred.makeUnsafe<void>()
-      previous = done
-      let open = 2
-      const end = Effect.sync(() => {
-        if (--open === 0) Deferred.doneUnsafe(done, Effect.void)
+    attach: (process) =>
+      Effect.suspend(() => {
+        const before = previous
+        const done = Deferred.makeUnsafe<void>()
+        previous = done
+        let open = 2
+        const end = Effect.sync(() => {
+          if (--open === 0) Deferred.doneUnsafe(done, Effect.void)
+        })
+        const storing = (stream: OutputStream) =>
+          Deferred.await(before).pipe(
+            Effect.andThen(storeStream(process, stream)),
+            Effect.ensuring(end),
+            Effect.forkScoped
+          )
+        return storing("stdout").pipe(Effect.andThen(storing("stderr")), Effect.as(done))
       })
-      for (const stream of ["stdout", "stderr"] as const) {
-        yield* Deferred.await(before).pipe(
-          Effect.andThen(storeStream(process, stream)),
-          Effect.ensuring(end),
-          Effect.forkScoped
-        )
-      }
-      return done
-    })
   }
 }

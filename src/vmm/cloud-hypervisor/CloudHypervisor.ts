@@ -67,6 +67,7 @@ export const capabilities: Capabilities = {
   mostDisks: 24,
   userNetwork: false,
   ports: false,
+  shares: false,
   watchdog: [],
   balloon: true,
   powerButton: true,

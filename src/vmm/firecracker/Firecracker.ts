@@ -65,6 +65,7 @@ export const capabilities: Capabilities = {
   mostDisks: 16,
   userNetwork: false,
   ports: false,
+  shares: false,
   watchdog: [],
   balloon: true,
   powerButton: true,

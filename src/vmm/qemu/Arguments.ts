@@ -14,12 +14,14 @@
  * - On the `microvm` machine devices sit at memory addresses, not on PCI, and have other names. It has no watchdog.
  * - A disk or a card is called after what it is (`Machine`), its device `…-device`, its file `…-file`: a brain that comes later finds
  *   out from a QEMU that runs what it has.
+ * - Who serves a shared directory (vhost-user) knows only the virtio of the standard, which the `microvm` machine has to be told to
+ *   speak.
  * - Under emulation kernels test timers that tick too late on a busy host; their command line is told not to.
  */
 import type { Accelerator } from "../Accelerator.ts"
 import type { Model } from "../Hypervisor.ts"
 import type { Handed } from "../Launching.ts"
-import type { Disk, Machine, Nic, Port } from "../Machine.ts"
+import type { Disk, Machine, Nic, Port, Share } from "../Machine.ts"
 import * as ShapeArguments from "./ShapeArguments.ts"
 
 export interface Invocation {
@@ -185,6 +187,13 @@ const portWords = ({ name }: Port, index: number, listening: number): ReadonlyAr
   `virtserialport,chardev=port${index},name=${quoted(name)}`
 ]
 
+const shareWords = (machine: Machine, { tag }: Share, connected: number): ReadonlyArray<string> => [
+  "-chardev",
+  `socket,id=${tag},fd=${connected}`,
+  "-device",
+  `vhost-user-fs-${machine.chipset === "q35" ? "pci" : "device"},chardev=${tag},tag=${tag}`
+]
+
 /** The files and words of a machine; `binary` is the first word. `model`: it waits for the memory of a machine that was exactly this. */
 export const make = (binary: string, asked: Machine, accelerator: Accelerator, model?: Model): Invocation => {
   const machine = model === undefined ? asked : ShapeArguments.asStarted(asked, model)
@@ -195,7 +204,7 @@ export const make = (binary: string, asked: Machine, accelerator: Accelerator, m
     return descriptor
   }
 
-  const { boot, chipset } = machine
+  const { boot, chipset, shares = [] } = machine
   const bootWords =
     boot._tag === "Kernel"
       ? [
@@ -272,7 +281,9 @@ export const make = (binary: string, asked: Machine, accelerator: Accelerator, m
       ...machine.ports.flatMap((port, index) => portWords(port, index, hand(port.socket, "socket"))),
       ...disks,
       ...emptyWords(machine),
-      ...machine.nics.flatMap((nic) => nicWords(machine, nic, slot(nic)))
+      ...machine.nics.flatMap((nic) => nicWords(machine, nic, slot(nic))),
+      ...(shares.length > 0 && chipset === "microvm" ? ["-global", "virtio-mmio.force-legacy=false"] : []),
+      ...shares.flatMap((share) => shareWords(machine, share, hand(share.socket, "peer")))
     ]
   }
 }

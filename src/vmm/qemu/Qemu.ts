@@ -60,6 +60,7 @@ export const capabilities: Capabilities = {
   emptyDisks: true,
   userNetwork: true,
   ports: true,
+  shares: true,
   watchdog: ["q35"],
   balloon: true,
   powerButton: true,

@@ -35,19 +35,19 @@ export const processorsText = ({ cpus, maxCpus = cpus, topology }: Machine): str
 /** The memory that a machine can get while it runs. */
 export const MORE_MEMORY = "more-memory"
 
-const memoryObject = (id: string, bytes: number, hugepageBytes: number | undefined): string =>
+const memoryObject = (id: string, bytes: number, { hugepageBytes, shares = [] }: Machine): string =>
   JSON.stringify({
     id,
     size: bytes,
-    ...(hugepageBytes === undefined
-      ? { "qom-type": "memory-backend-ram" }
-      : { "qom-type": "memory-backend-memfd", hugetlb: true, hugetlbsize: hugepageBytes }),
+    "qom-type": `memory-backend-${hugepageBytes === undefined && shares.length === 0 ? "ram" : "memfd"}`,
+    ...(hugepageBytes === undefined ? {} : { hugetlb: true, hugetlbsize: hugepageBytes }),
+    ...(shares.length === 0 ? {} : { share: true }),
     // what it does not have yet costs nothing
     ...(id === MORE_MEMORY ? { reserve: false } : {})
   })
 
 export const memoryWords = (machine: Machine): ReadonlyArray<string> => {
-  const { hugepageBytes, maxMemoryBytes, memoryBytes, topology } = machine
+  const { hugepageBytes, maxMemoryBytes, memoryBytes, shares = [], topology } = machine
   const kibibytes = (bytes: number) => `${Math.ceil(bytes / 1024)}k`
   const more = maxMemoryBytes === undefined ? 0 : maxMemoryBytes - memoryBytes
   const nodes = topology?.numaNodes ?? 1
@@ -59,13 +59,13 @@ export const memoryWords = (machine: Machine): ReadonlyArray<string> => {
     ...(nodes > 1
       ? Array.from({ length: nodes }, (_, node) => [
           "-object",
-          memoryObject(`memory${node}`, memoryBytes / nodes, hugepageBytes),
+          memoryObject(`memory${node}`, memoryBytes / nodes, machine),
           "-numa",
           `node,nodeid=${node},memdev=memory${node}`
         ]).flat()
-      : hugepageBytes === undefined
+      : hugepageBytes === undefined && shares.length === 0
         ? []
-        : ["-object", memoryObject("memory", memoryBytes, hugepageBytes), "-machine", "memory-backend=memory"]),
+        : ["-object", memoryObject("memory", memoryBytes, machine), "-machine", "memory-backend=memory"]),
     ...(nodes > 1 && topology !== undefined
       ? Array.from({ length: topology.sockets }, (_, socket) => [
           "-numa",
@@ -76,7 +76,7 @@ export const memoryWords = (machine: Machine): ReadonlyArray<string> => {
       ? []
       : [
           "-object",
-          memoryObject(MORE_MEMORY, more, hugepageBytes),
+          memoryObject(MORE_MEMORY, more, machine),
           "-device",
           `virtio-mem-pci,id=${MORE_MEMORY}-device,memdev=${MORE_MEMORY},requested-size=0`
         ])

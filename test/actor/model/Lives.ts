@@ -123,22 +123,25 @@ export class Lives {
 
   // --- what siblings hear ---
 
-  /** `actor` has changed: who waited looks again, who is bound to it ends with it. */
+  /** `actor` has changed: who is bound to it ends with it, then who waited looks again. */
   tell(actor: Actor): void {
     const { parent } = actor
+    const isDown = (): boolean => parent === undefined || parent.phase === "down"
+    if (isDown()) return
     const all = dependents(actor, "after", "afterSuccess", "requires", "bindsTo")
-    const waiting = all.filter(({ waitingFor }) => waitingFor.length > 0)
+    if (actor.state !== "running") {
+      for (const dependent of dependents(actor, "bindsTo")) {
+        if (!isDown() && !concerned(dependent)) this.#endBound(dependent, true)
+      }
+    }
+    let started = 0
     for (const dependent of all) {
-      if (parent === undefined || parent.phase === "down") {
-        // The start of one was the end of the group, while others were as far as that one.
-        if (waiting.slice(1).includes(dependent)) this.sideBySide = true
-        return
-      }
-      if (dependent.waitingFor.length > 0) this.begin(dependent, dependent.automatic)
-      else if (concerned(dependent)) continue
-      else if (dependents(actor, "bindsTo").includes(dependent) && actor.state !== "running") {
-        this.#endBound(dependent, true)
-      }
+      if (dependent.waitingFor.length === 0) continue
+      if (isDown()) return
+      started++
+      this.begin(dependent, dependent.automatic)
+      // The start of one was the end of the group, while others were as far as that one.
+      if (isDown() && all.length > started) this.sideBySide = true
     }
   }
 

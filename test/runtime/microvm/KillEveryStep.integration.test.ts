@@ -7,7 +7,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as RuntimePaths from "../../../src/runtime/RuntimePaths.ts"
 import * as EveryStep from "../../support/everyStep.ts"
@@ -17,7 +17,7 @@ import { shell } from "../world.ts"
 
 interface Command {
   readonly before: (world: World, name: string) => Effect.Effect<unknown, unknown>
-  readonly request: (name: string) => object
+  readonly request: (name: string, world: World) => object
 }
 
 /** The monitors of a sandbox's machines. */
@@ -62,10 +62,15 @@ const settled = ({ state }: World, name: string) =>
   )
 
 const made = (world: World, name: string) => {
+  mkdirSync(join(world.state, "shared"), { recursive: true })
   const fields = { isolation: "microvm", microvm: { diskBytes: 64 * 1024 * 1024 } }
   return insist(world.state, { call: "sandbox", name, fields })
 }
-const create = (name: string) => ({ call: "create", name, fields: { sandbox: name, command: shell("sleep 100000") } })
+/** It shares a directory with the host, which is served by one process more. */
+const create = (name: string, { state }: World) => {
+  const mounts = [{ source: join(state, "shared"), target: "/shared" }]
+  return { call: "create", name, fields: { sandbox: name, command: shell("sleep 100000"), mounts } }
+}
 const patience = "2 minutes"
 
 const removed = (world: World, name: string) =>
@@ -83,7 +88,7 @@ const commands: Readonly<Record<string, Command>> = {
     ? {
         removing: {
           before: (world, name) =>
-            Effect.andThen(made(world, name), Effect.timeout(ask(world.state, create(name)), patience)),
+            Effect.andThen(made(world, name), Effect.timeout(ask(world.state, create(name, world)), patience)),
           request: (name) => ({ call: "removeSandbox", name })
         }
       }
@@ -96,7 +101,7 @@ const stepsOf = (command: Command, world: World) =>
     const name = EveryStep.nameAt(0)
     yield* command.before(world, name)
     yield* insist(world.state, { call: "arm" })
-    yield* Effect.timeout(ask(world.state, command.request(name)), patience)
+    yield* Effect.timeout(ask(world.state, command.request(name, world)), patience)
     const steps = Number(yield* insist(world.state, { call: "steps" }))
     yield* removed(world, name)
     return steps
@@ -107,7 +112,7 @@ const killAt = (command: Command, world: World, step: number) =>
     const name = EveryStep.nameAt(step)
     yield* command.before(world, name)
     yield* insist(world.state, { call: "arm", at: step })
-    const answer = yield* Effect.timeoutOption(Effect.option(ask(world.state, command.request(name))), patience)
+    const answer = yield* Effect.timeoutOption(Effect.option(ask(world.state, command.request(name, world))), patience)
     if (Option.isSome(Option.flatten(answer)) || Option.isNone(answer)) yield* killBrain(world.taproot)
     const view = yield* settled(world, name)
     // one machine that has it, or in time none
