@@ -68,15 +68,15 @@ export const parseDiskMeasure = (text: string): Result.Result<MessageInitShape<t
   if (path === "" || options.length === 0) return Result.fail(measureHelp)
   if (options.length === 1 && options[0] === "unlimited") return Result.succeed({ path, limits: {} })
   // which disk it is, the machine tells
-  return Result.flatMap(parseDisk(["/", ...options].join(",")), ({ limits, path: _, sizeBytes, ...rest }) =>
-    Object.keys(rest).length > 0
-      ? Result.fail(measureHelp)
-      : Result.succeed({
-          path,
-          ...(sizeBytes === undefined ? {} : { sizeBytes }),
-          ...(limits === undefined ? {} : { limits })
-        })
-  )
+  return Result.flatMap(parseDisk(["/", ...options].join(",")), (parsed) => {
+    const { limits, path: _, sizeBytes, ...rest } = parsed
+    if (Object.keys(rest).length > 0) return Result.fail(measureHelp)
+    return Result.succeed({
+      path,
+      ...(sizeBytes === undefined ? {} : { sizeBytes }),
+      ...(limits === undefined ? {} : { limits })
+    })
+  })
 }
 
 /** `--topology`: `sockets=2,cores=2,threads=1,numa=2`; what is left out is 1. */
