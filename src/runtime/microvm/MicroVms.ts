@@ -290,7 +290,7 @@ const make = Effect.gen(function* () {
       watchdog: false,
       balloon: false
     }
-    const [refused] = yield* hypervisor.refusals(machine)
+    const [refused] = yield* hypervisor.refusals({ ...machine, shares: SharedDirectories.planned(containers) })
     if (refused !== undefined) return yield* failed(`${refused.field}: ${refused.problem}`)
     const directory = directoryOf(name)
     yield* Effect.ignore(files.remove(directory))

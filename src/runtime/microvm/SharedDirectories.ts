@@ -61,6 +61,19 @@ interface Opened {
 export const sharedOf = ({ mounts }: Pick<ContainerSpec, "mounts">): ReadonlyArray<Mount> =>
   mounts.filter(({ readOnly }) => !readOnly)
 
+/** By their sources, each once, with one container that has it. */
+const wantedBy = (containers: ReadonlyArray<ContainerRecord>) => {
+  const wanted = new Map<string, { readonly name: string; readonly mount: Mount }>()
+  for (const { spec } of containers) {
+    for (const mount of sharedOf(spec)) wanted.set(mount.source, { name: spec.name, mount })
+  }
+  return wanted
+}
+
+/** What a machine for these containers will be asked to have, as far as it can be told before anything of it is there. */
+export const planned = (containers: ReadonlyArray<ContainerRecord>): ReadonlyArray<Share> =>
+  [...wantedBy(containers).keys()].map((source) => ({ tag: source, socket: source }))
+
 const isExecutable = (path: string): boolean => {
   try {
     accessSync(path, constants.X_OK)
@@ -170,10 +183,7 @@ export const make = (processes: Processes["Service"], cgroups: Cgroups["Service"
     place: Place
   ): Effect.Effect<ReadonlyArray<Share>, MicroVmFailed> =>
     Effect.gen(function* () {
-      const wanted = new Map<string, { readonly name: string; readonly mount: Mount }>()
-      for (const { spec } of containers) {
-        for (const mount of sharedOf(spec)) wanted.set(mount.source, { name: spec.name, mount })
-      }
+      const wanted = wantedBy(containers)
       if (wanted.size === 0) return []
       // what an earlier start has left that came to nothing
       yield* endAll(sandbox)
