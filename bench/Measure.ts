@@ -59,10 +59,23 @@ export const interleave = async <Name extends string>(
   return samples
 }
 
-/** Memory of a process from /proc/PID/smaps_rollup, in MiB; proc(5). `Pss` shares pages among those who map them. */
-export const memory = (pid: number, field: "Rss" | "Pss"): number => {
+/** Memory of a process from /proc/PID/smaps_rollup, in MiB; proc(5). `Pss` shares pages among those who map them; `Anonymous` are those of no file. */
+export const memory = (pid: number, field: "Rss" | "Pss" | "Anonymous"): number => {
   const found = new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))
   return found === null ? Number.NaN : Number(found[1]) / 1024
+}
+
+/**
+ * The least of what `weigh` says in so many looks, two seconds apart. A brain that has nothing to do any more gives back what a burst has left, in
+ * two collections some seconds apart (`src/IdleCollection.ts`), later on a busy machine.
+ */
+export const settled = async (weigh: () => number, most = 15): Promise<number> => {
+  let least = Number.POSITIVE_INFINITY
+  for (let looks = 0; looks < most; looks++) {
+    await new Promise((resolve) => setTimeout(resolve, 2_000))
+    least = Math.min(least, weigh())
+  }
+  return least
 }
 
 /** Milliseconds of processor time: of a process, and of its children that it has waited for; proc_pid_stat(5), in steps of 10. */

@@ -113,6 +113,16 @@ export interface Writer {
   readonly write: (id: string, entrypoint: ReadonlyArray<string>, log: string) => Promise<void>
 }
 
+/** One whose network is measured. */
+export interface Server {
+  /** Starts a container with a network by slirp4netns, and ports of the host's loopback (the second ones) that lead to its own. */
+  readonly serve: (
+    id: string,
+    entrypoint: ReadonlyArray<string>,
+    ports: ReadonlyArray<readonly [number, number]>
+  ) => Promise<void>
+}
+
 const sleeping = ["/bin/sleep", "100000"]
 
 /**
@@ -225,15 +235,16 @@ export const containerd = async (
 }
 
 /** podman with crun and conmon, storage of its own. */
-export const podman = async (space: string, source: string): Promise<Peer & Writer> => {
+export const podman = async (space: string, source: string): Promise<Peer & Writer & Server> => {
   const home = join(space, "podman")
   const base = [
     "--root",
     join(home, "root"),
     "--runroot",
     join(home, "run"),
+    // a path of a socket is made of it and 68 characters, and may have 107
     "--tmpdir",
-    join(home, "tmp"),
+    join(space, "t"),
     "--cgroup-manager",
     "cgroupfs",
     "--events-backend",
@@ -242,19 +253,25 @@ export const podman = async (space: string, source: string): Promise<Peer & Writ
     "crun"
   ]
   const image = (await command("podman", [...base, "pull", "--quiet", source])).trim()
-  const run = (id: string, entrypoint: ReadonlyArray<string>, options: ReadonlyArray<string>) => {
+  const run = (id: string, entrypoint: ReadonlyArray<string>, options: ReadonlyArray<string>, network = "none") => {
     const limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
-    const how = ["--detach", "--name", id, "--network", "none", "--log-driver", "k8s-file", ...limits, ...options]
+    const how = ["--detach", "--name", id, "--network", network, "--log-driver", "k8s-file", ...limits, ...options]
     return quiet("podman", [...base, "run", ...how, image, ...entrypoint])
   }
   return {
     start: (id) => run(id, sleeping, []),
     write: (id, entrypoint, log) => run(id, entrypoint, ["--log-opt", `path=${log}`]),
+    serve: (id, entrypoint, ports) => {
+      const published = ports.flatMap(([inside, outside]) => ["-p", `127.0.0.1:${outside}:${inside}`])
+      return run(id, entrypoint, published, "slirp4netns:port_handler=slirp4netns")
+    },
     exec: (id) => firstByte("podman", [...base, "exec", id, ...saying]),
     remove: async (id) => void (await command("podman", [...base, "rm", "--force", "--time", "0", id])),
     pid: async (id) => Number(await command("podman", [...base, "inspect", "--format", "{{.State.Pid}}", id])),
     close: async () => {
       await command("podman", [...base, "rm", "--all", "--force", "--time", "0"])
+      // a container that has run until now leaves it
+      spawnSync("umount", [join(home, "root/overlay")], { stdio: "ignore" })
     }
   }
 }

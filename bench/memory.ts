@@ -1,22 +1,22 @@
 /**
- * What does Ironwood weigh? The brain at rest, right after it is up; and what a running container costs beyond its own
- * processes, once the brain has been idle long enough to collect what the starts have left, beside conmon and
+ * What does Ironwood weigh? The brain at rest, right after it is up and once it has settled; and what a running container costs
+ * beyond its own processes, once the brain has been idle long enough to collect what the starts have left, beside conmon and
  * containerd's shim. No probe is loaded into the brain: that alone would weigh.
+ *
+ * Twice: what the first hundred cost, in which is what the brain compiles when it starts many, and what the second hundred cost.
  */
 import { spawnSync } from "node:child_process"
 import { cpSync, readFileSync, readdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { ironwood } from "./Ironwood.ts"
-import { memory, progress, report } from "./Measure.ts"
+import { memory, progress, quantile, report, settled } from "./Measure.ts"
 import { containerd, inOwnMountNamespace, type Peer, podman, workspace } from "./Peers.ts"
 
 inOwnMountNamespace()
 
 const many = 100
 const few = 5
-/** Longer than two looks of `IdleCollection`. */
-const settle = () => new Promise((resolve) => setTimeout(resolve, 12_000))
 
 const space = workspace()
 const sample = fileURLToPath(new URL("../build/sample-image", import.meta.url))
@@ -58,19 +58,37 @@ try {
     aim: "under 90 MiB"
   })
 
-  progress(`${many} containers, until they have settled`)
+  const restRss = await settled(() => memory(subject.brainPid(), "Rss"))
+  const restAnonymous = memory(subject.brainPid(), "Anonymous")
+  report({ question: "memory at rest: brain, settled", subject: "ironwood", unit: "MiB", samples: [restRss] })
+  report({
+    question: "memory at rest: brain, settled, without pages of files",
+    subject: "ironwood",
+    unit: "MiB",
+    samples: [restAnonymous]
+  })
+
+  progress(`twice ${many} containers, until they have settled`)
   const question = "memory per running container beyond its own processes, settled"
   const weight = () => memory(subject.taprootPid, "Pss") + memory(subject.brainPid(), "Pss")
   // the first container pays for what is made once
   await subject.start("first")
-  await settle()
-  const before = weight()
-  for (let index = 0; index < many; index += 10) {
-    await Promise.all(Array.from({ length: 10 }, (_, offset) => subject.start(`many-${index + offset}`)))
+  let before = await settled(weight)
+  for (const which of ["first", "second"]) {
+    for (let index = 0; index < many; index += 10) {
+      await Promise.all(Array.from({ length: 10 }, (_, offset) => subject.start(`${which}-${index + offset}`)))
+    }
+    const after = await settled(weight)
+    const each = (after - before) / many
+    before = after
+    report({
+      question,
+      subject: `ironwood, of the ${which} ${many}`,
+      unit: "MiB",
+      samples: [each],
+      aim: "under 0.1 MB"
+    })
   }
-  await settle()
-  const each = (weight() - before) / many
-  report({ question, subject: "ironwood", unit: "MiB", samples: [each], aim: `under 0.1 MiB, at ${many} containers` })
 
   const ids = Array.from({ length: few }, (_, index) => `memory-${index}`)
   const peers = [
@@ -84,12 +102,13 @@ try {
   for (const { name, peer, process } of peers) {
     started.push(peer)
     for (const id of ids) await peer.start(id)
-    await settle()
+    const weigh = () => processesNamed(process, ids).map((pid) => memory(pid, "Pss"))
+    await settled(() => quantile(weigh(), 1))
     report({
       question,
       subject: name,
       unit: "MiB",
-      samples: processesNamed(process, ids).map((pid) => memory(pid, "Pss"))
+      samples: weigh()
     })
     for (const id of ids) await peer.remove(id)
   }

@@ -13,22 +13,12 @@ import { type HandMade, handMade } from "./HandMade.ts"
 import { type HandMadeMemory, handMadeMemory } from "./HandMadeMemory.ts"
 import { ironwood, type Subject } from "./Ironwood.ts"
 import { acceleratorOf, inhabited, machine, sandboxed } from "./Machines.ts"
-import { interleave, memory, progress, report, timed } from "./Measure.ts"
+import { interleave, memory, progress, report, settled, timed } from "./Measure.ts"
 import { workspace } from "./Peers.ts"
 import { peaks, rootSquashfs } from "./RootSquashfs.ts"
 
 const space = workspace()
 const rounds = 5
-/** The least of what `weigh` says within a minute: the brain collects its garbage when it has nothing else to do. */
-const settled = async (weigh: () => number): Promise<number> => {
-  let least = weigh()
-  for (let looks = 0; looks < 12; looks++) {
-    await new Promise((resolve) => setTimeout(resolve, 5_000))
-    least = Math.min(least, weigh())
-  }
-  return least
-}
-
 const roots = async (): Promise<void> => {
   progress("root file systems, each in turn")
   const subject = await rootSquashfs(space)
@@ -141,9 +131,9 @@ const weights = async (connection: Client.Connection, instance: Subject): Promis
   const names = Array.from({ length: many }, (_, index) => `weight-${index}`)
   // what is made once is the first one's
   const removeFirst = await inhabited(connection, ["weight-first"])
-  const before = await settled(weight)
+  const before = await settled(weight, 30)
   const remove = await inhabited(connection, names)
-  const each = ((await settled(weight)) - before) / many
+  const each = ((await settled(weight, 30)) - before) / many
   report({
     question: "host memory per microVM beyond its guest's and its hypervisor's",
     subject: "ironwood",

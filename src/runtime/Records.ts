@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 import * as Schema from "effect/Schema"
 import { Digest } from "../storage/Digest.ts"
-import type { Collection, State, StateRecord } from "../storage/State.ts"
+import { type Collection, openedOnce, type StateRecord } from "../storage/State.ts"
 import { ContainerSpec } from "./ContainerSpec.ts"
 import { StopOptions } from "./StopOptions.ts"
 import { WorkloadName } from "../storage/Workload.ts"
@@ -57,11 +57,12 @@ export interface Records {
   readonly sandboxes: Collection<SandboxRecord>
 }
 
-export const open = (state: State["Service"]): Effect.Effect<Records> =>
+export const open = openedOnce((state): Effect.Effect<Records> =>
   Effect.all({
     containers: state.collection("container", ContainerRecord),
     sandboxes: state.collection("sandbox", SandboxRecord)
   })
+)
 
 /**
  * Containers that a person stopped, and whose policy does not remember that over restarts of Ironwood, shall run again. Once

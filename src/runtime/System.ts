@@ -133,13 +133,9 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
   const rootfs = yield* Rootfs
   const cgroups = yield* Cgroups
   const { taprootPid } = processes.hello
-  const pidNamespaces = PidNamespaces.make({
-    ...PidNamespaces.onHost,
-    processes,
-    runtime,
-    paths,
-    init: helperPath(taprootPid, "init")
-  })
+  // they stay where they are as long as this taproot lives, and every start of a container asks for one
+  const helpers = { enter: helperPath(taprootPid, "enter"), init: helperPath(taprootPid, "init") }
+  const pidNamespaces = PidNamespaces.make({ ...PidNamespaces.onHost, processes, runtime, paths, init: helpers.init })
   const points = MountPoints.make(processes)
   const users = UserNamespaces.make(processes, points, runtime, paths)
   const userNetworks = UserNetworks.make(processes, cgroups, points, users, paths)
@@ -154,7 +150,7 @@ const make = Effect.fnUntraced(function* (paths: RuntimePaths.RuntimePaths) {
     cgroups,
     runtime,
     paths,
-    helper: (name) => helperPath(taprootPid, name),
+    helper: (name) => helpers[name],
     capabilities: yield* Capabilities.held,
     limitSwap: yield* cgroups.limitsSwap,
     processLimits: yield* ProcessLimits.ofHost,

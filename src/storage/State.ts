@@ -258,6 +258,22 @@ const makeCollection = <A>(connection: Connection, kind: string, codec: JsonCode
   }
 }
 
+/**
+ * Opens collections once per state, however many modules ask: each would have a codec of its own, and decode again what
+ * another has decoded.
+ */
+export const openedOnce = <A extends object>(
+  open: (state: State["Service"]) => Effect.Effect<A>
+): ((state: State["Service"]) => Effect.Effect<A>) => {
+  const opened = new WeakMap<State["Service"], A>()
+  return (state) =>
+    Effect.suspend(() => {
+      const known = opened.get(state)
+      if (known !== undefined) return Effect.succeed(known)
+      return Effect.tap(open(state), (made) => Effect.sync(() => opened.set(state, made)))
+    })
+}
+
 /** The service on a connection that is open. */
 export const make = (connection: Connection): State["Service"] =>
   State.of({

@@ -37,7 +37,6 @@ import {
 import type { HistoryEntry } from "../actor/Tree.ts"
 import { StateConnection } from "./StateConnection.ts"
 import type { Change, JournalBounds, JournalRow } from "./StateProtocol.ts"
-import { jsonCodec } from "./StateValue.ts"
 
 /** How long an append waits for the disk. */
 export const APPEND_DEADLINE = Duration.seconds(5)
@@ -56,7 +55,7 @@ const defaultBounds: JournalBounds = { nodes: 200_000, entriesPerActor: HISTORY_
 /** Counts since the layer was built. */
 export interface Statistics {
   readonly appended: number
-  /** Records lost: history because the disk took none for too long; one that cannot be encoded (a bug of its writer). */
+  /** History that was lost because the disk took none for too long. */
   readonly dropped: number
   /** Records that wait for the disk now. */
   readonly waiting: number
@@ -66,9 +65,6 @@ export interface Statistics {
 export class StateJournal extends Context.Service<StateJournal, { readonly statistics: Effect.Effect<Statistics> }>()(
   "ironwood/storage/StateJournal"
 ) {}
-
-const nodeJson = jsonCodec(NodeRecord)
-const entryJson = jsonCodec(EntryRecord)
 
 const withoutStack = (exit: ExitView | undefined): ExitView | undefined =>
   exit === undefined
@@ -84,11 +80,13 @@ const withoutStack = (exit: ExitView | undefined): ExitView | undefined =>
         causes: exit.causes
       }
 
+// What the tree says of itself is JSON as it is, and needs no schema on its way out: a start of a container writes five rows.
+// On its way in it does: another version may have written it.
 const encodeNode = ({ path, incarnation, restarts, attempt, lastExit, rest, spent, ruleRestarts }: NodeRecord) =>
-  nodeJson.encode({ path, incarnation, restarts, attempt, lastExit: withoutStack(lastExit), rest, spent, ruleRestarts })
+  JSON.stringify({ path, incarnation, restarts, attempt, lastExit: withoutStack(lastExit), rest, spent, ruleRestarts })
 
 const encodeEntry = (entry: HistoryEntry) =>
-  entryJson.encode({
+  JSON.stringify({
     at: entry.at,
     revision: entry.revision,
     event: entry.event,
@@ -125,9 +123,7 @@ class Waiting {
     return this.removed.size + this.nodes.size + this.entries.length + (this.reserve === undefined ? 0 : 1)
   }
 
-  /** Answers how many could not be encoded. */
-  add(records: ReadonlyArray<JournalRecord>): number {
-    let lost = 0
+  add(records: ReadonlyArray<JournalRecord>): void {
     // How many of the entries came before the removal of their actor.
     const removedAt = new Map<string, number>()
     for (const record of records) {
@@ -137,17 +133,12 @@ class Waiting {
           break
         case "Node": {
           const { path } = record.node
-          const value = encodeNode(record.node)
-          if (Result.isSuccess(value)) this.nodes.set(path, { path, value: value.success })
-          else lost++
+          this.nodes.set(path, { path, value: encodeNode(record.node) })
           break
         }
-        case "Entry": {
-          const value = encodeEntry(record.entry)
-          if (Result.isSuccess(value)) this.entries.push({ path: record.path, value: value.success })
-          else lost++
+        case "Entry":
+          this.entries.push({ path: record.path, value: encodeEntry(record.entry) })
           break
-        }
         case "Removed":
           this.removed.add(record.path)
           this.nodes.delete(record.path)
@@ -156,7 +147,6 @@ class Waiting {
       }
     }
     this.#forget((path) => removedAt.get(path) ?? 0, removedAt.size)
-    return lost
   }
 
   /** Puts what `later` holds behind this. */
@@ -289,7 +279,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const append = (records: ReadonlyArray<JournalRecord>): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (records.length === 0) return Effect.void
-      dropped += waiting.add(records) + waiting.trim(bounds, maxWaiting)
+      waiting.add(records)
+      dropped += waiting.trim(bounds, maxWaiting)
       const durable = Deferred.makeUnsafe<void>()
       waiting.appends.add(durable)
       return work.open.pipe(

@@ -27,6 +27,9 @@ const PAUSE = "300 millis"
 
 const lost = (detail: string) => new ChannelLost({ reason: "closed", detail })
 
+/** Not made anew in each call, which would keep what was exchanged there, and with it 64 KiB of Node's, for as long as the guest. */
+const nobodyHears = (): void => {}
+
 /** Calls until the guest has answered; then the socket is at the first byte that is for us. */
 const call = (socket: Socket): Effect.Effect<void, ChannelLost> =>
   Effect.callback((resume) => {
@@ -60,7 +63,7 @@ const call = (socket: Socket): Effect.Effect<void, ChannelLost> =>
     socket.on("data", onData)
     socket.on("close", onEnd)
     // stays: nobody else listens when it is destroyed
-    socket.on("error", () => {})
+    socket.on("error", nobodyHears)
     socket.write(Buffer.concat([CALL, nonce]))
     return Effect.sync(leave)
   })

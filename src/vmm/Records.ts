@@ -10,7 +10,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type { Collection, State, StateRecord } from "../storage/State.ts"
+import { type Collection, openedOnce, type State, type StateRecord } from "../storage/State.ts"
 import { GracePeriod } from "../storage/Workload.ts"
 import { VmSpec } from "./VmSpec.ts"
 import { Work } from "./Work.ts"
@@ -39,7 +39,7 @@ export type VmRecord = typeof VmRecord.Type
 export type StoredVm = StateRecord<VmRecord>
 export type Records = Collection<VmRecord>
 
-export const open = (state: State["Service"]): Effect.Effect<Records> => state.collection("vm", VmRecord)
+export const open = openedOnce((state): Effect.Effect<Records> => state.collection("vm", VmRecord))
 
 /**
  * Machines that a person stopped, and whose policy does not remember that over restarts of Ironwood, shall run again. One that

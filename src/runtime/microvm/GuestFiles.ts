@@ -216,10 +216,11 @@ export const make = Effect.fnUntraced(function* (
       if (missed >= MOST_MISSED) yield* broken("it does not answer about its files")
     })
 
-  const ask = (operation: number, ...fields: ReadonlyArray<Uint8Array>): Effect.Effect<Buffer, number> => {
-    const body = Buffer.concat([Buffer.from([operation]), ...fields])
-    if (body.length > MOST) return Effect.fail(EPROTO)
-    return Effect.suspend(() => {
+  /** `fields` are made when it is sent: whoever keeps the effect keeps no piece of the 64 KiB that Node cuts small buffers from. */
+  const ask = (operation: number, fields: () => ReadonlyArray<Uint8Array> = () => []): Effect.Effect<Buffer, number> =>
+    Effect.suspend(() => {
+      const body = Buffer.concat([Buffer.from([operation]), ...fields()])
+      if (body.length > MOST) return Effect.fail(EPROTO)
       const answer = Deferred.makeUnsafe<Buffer, number>()
       Queue.offerUnsafe(requests, { bytes: Buffer.concat([u32(body.length), body]), answer })
       return Effect.timeoutOrElse(Deferred.await(answer), {
@@ -227,7 +228,6 @@ export const make = Effect.fnUntraced(function* (
         orElse: () => Effect.andThen(overdue(answer), Deferred.await(answer))
       })
     })
-  }
 
   const failed = (path: string) => (errno: number) =>
     new FileFailed({
@@ -243,35 +243,76 @@ export const make = Effect.fnUntraced(function* (
   const named = <A>(path: string, effect: Effect.Effect<A, number>) => Effect.mapError(effect, failed(path))
 
   const files: SystemFiles = {
-    read: (path) => named(path, ask(operations.read, ...text(path), u32(MOST - 16))),
-    write: (path, content, mode = 0o600) =>
-      Effect.asVoid(named(path, ask(operations.write, ...text(path), u32(mode), ...text(content)))),
-    list: (path) =>
-      Effect.map(named(path, ask(operations.list, ...text(path))), (answer) =>
-        answer
-          .toString("utf8")
-          .split("\0")
-          .filter((entry) => entry.length > 1)
-          .map((entry) => ({ name: entry.slice(1), isDirectory: entry.startsWith("d") }))
+    read: (path) =>
+      named(
+        path,
+        ask(operations.read, () => [...text(path), u32(MOST - 16)])
       ),
-    remove: (path) => Effect.asVoid(named(path, ask(operations.remove, ...text(path)))),
-    removeDirectory: (path) => Effect.asVoid(named(path, ask(operations.rmdir, ...text(path)))),
-    makeDirectory: (path) => Effect.asVoid(named(path, ask(operations.mkdir, ...text(path), u32(0o700)))),
-    kill: (pid) => Effect.asVoid(named(`/proc/${pid}`, ask(operations.kill, u32(pid), u32(9)))),
+    write: (path, content, mode = 0o600) =>
+      Effect.asVoid(
+        named(
+          path,
+          ask(operations.write, () => [...text(path), u32(mode), ...text(content)])
+        )
+      ),
+    list: (path) =>
+      Effect.map(
+        named(
+          path,
+          ask(operations.list, () => text(path))
+        ),
+        (answer) =>
+          answer
+            .toString("utf8")
+            .split("\0")
+            .filter((entry) => entry.length > 1)
+            .map((entry) => ({ name: entry.slice(1), isDirectory: entry.startsWith("d") }))
+      ),
+    remove: (path) =>
+      Effect.asVoid(
+        named(
+          path,
+          ask(operations.remove, () => text(path))
+        )
+      ),
+    removeDirectory: (path) =>
+      Effect.asVoid(
+        named(
+          path,
+          ask(operations.rmdir, () => text(path))
+        )
+      ),
+    makeDirectory: (path) =>
+      Effect.asVoid(
+        named(
+          path,
+          ask(operations.mkdir, () => [...text(path), u32(0o700)])
+        )
+      ),
+    kill: (pid) =>
+      Effect.asVoid(
+        named(
+          `/proc/${pid}`,
+          ask(operations.kill, () => [u32(pid), u32(9)])
+        )
+      ),
     processes: (pids) =>
       Effect.map(
         Effect.orElseSucceed(ask(operations.processes), () => Buffer.alloc(0)),
         (answer) => factsIn(answer).filter(({ pid }) => pids === undefined || pids.includes(pid))
       ),
     uptime: Effect.map(
-      Effect.orElseSucceed(ask(operations.read, ...text("/proc/uptime"), u32(128)), () => Buffer.alloc(0)),
+      Effect.orElseSucceed(
+        ask(operations.read, () => [...text("/proc/uptime"), u32(128)]),
+        () => Buffer.alloc(0)
+      ),
       (answer) => Number(answer.toString("latin1").split(" ")[0]) || 0
     ),
     onChange: (_, told) => Effect.asVoid(Effect.forkScoped(Effect.forever(Effect.delay(Effect.sync(told), LOOK_AGAIN))))
   }
 
   const readInRoot: ReadInRoot = (root, path, maximumBytes) =>
-    ask(operations.readIn, ...text(root), ...text(path), u32(Math.min(maximumBytes, MOST - 16))).pipe(
+    ask(operations.readIn, () => [...text(root), ...text(path), u32(Math.min(maximumBytes, MOST - 16))]).pipe(
       Effect.mapError(failed(path)),
       Effect.asSome,
       Effect.catchIf(
@@ -283,10 +324,20 @@ export const make = Effect.fnUntraced(function* (
 
   /** Gives a directory the owner, group and mode of another. */
   const like = (path: string, model: string) =>
-    Effect.asVoid(named(path, ask(operations.like, ...text(path), ...text(model))))
+    Effect.asVoid(
+      named(
+        path,
+        ask(operations.like, () => [...text(path), ...text(model)])
+      )
+    )
 
   const own: Own = (path, { gid, mode, uid }) =>
-    Effect.asVoid(named(path, ask(operations.own, ...text(path), u32(uid), u32(gid), u32(mode))))
+    Effect.asVoid(
+      named(
+        path,
+        ask(operations.own, () => [...text(path), u32(uid), u32(gid), u32(mode)])
+      )
+    )
 
   /** Removes all of it in a program of its own: that may take its time, and keeps nobody else waiting. */
   const removeTree = (path: string) => {
