@@ -194,8 +194,11 @@ const shareWords = (machine: Machine, { tag }: Share, connected: number): Readon
   `vhost-user-fs-${machine.chipset === "q35" ? "pci" : "device"},chardev=${tag},tag=${tag}`
 ]
 
-/** The `virtio-mmio` places of a `microvm` with two interrupt controllers, which it has unless it is told not to. */
-const MOST_VIRTIO = 24
+/**
+ * The `virtio-mmio` places of a `microvm` with two interrupt controllers that are of use. There is one more, of which a guest hears
+ * nothing: who asks the device there for anything waits for ever.
+ */
+const MOST_VIRTIO = 23
 
 /** What a `microvm` has no places for. */
 export const crowded = (machine: Machine): ReadonlyArray<Refusal> => {
