@@ -60,22 +60,23 @@ export const parseDisk = (text: string): Result.Result<Disk, string> => {
 export const parseForward = (text: string): Result.Result<Forward, string> =>
   Result.map(parsePorts(text, "2222:22"), ({ inside, ...host }) => ({ ...host, guestPort: inside }))
 
-const measureHelp = "a disk's file, and after commas size=SIZE, iops=N, bps=SIZE, or unlimited"
+const measureHelp = "a disk's file, volume or serial, and after commas size=SIZE, iops=N, bps=SIZE, or unlimited"
 
 /** `vm resize --disk`: `disk.img,size=20GiB`, `disk.img,iops=100,bps=10MiB`, `disk.img,unlimited`. */
 export const parseDiskMeasure = (text: string): Result.Result<MessageInitShape<typeof VmDiskMeasureSchema>, string> => {
   const [path = "", ...options] = text.split(",")
   if (path === "" || options.length === 0) return Result.fail(measureHelp)
-  if (options.length === 1 && options[0] === "unlimited") return Result.succeed({ path: resolve(path), limits: {} })
-  return Result.flatMap(parseDisk([path, ...options].join(",")), ({ limits, path: file = "", sizeBytes, ...rest }) =>
-    Object.keys(rest).length > 0
-      ? Result.fail(measureHelp)
-      : Result.succeed({
-          path: file,
-          ...(sizeBytes === undefined ? {} : { sizeBytes }),
-          ...(limits === undefined ? {} : { limits })
-        })
-  )
+  if (options.length === 1 && options[0] === "unlimited") return Result.succeed({ path, limits: {} })
+  // which disk it is, the machine tells
+  return Result.flatMap(parseDisk(["/", ...options].join(",")), (parsed) => {
+    const { limits, path: _, sizeBytes, ...rest } = parsed
+    if (Object.keys(rest).length > 0) return Result.fail(measureHelp)
+    return Result.succeed({
+      path,
+      ...(sizeBytes === undefined ? {} : { sizeBytes }),
+      ...(limits === undefined ? {} : { limits })
+    })
+  })
 }
 
 /** `--topology`: `sockets=2,cores=2,threads=1,numa=2`; what is left out is 1. */

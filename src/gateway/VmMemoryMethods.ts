@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Proto from "../../proto/generated/ironwood/v1/vm_pb.ts"
 import { WorkloadName } from "../storage/Workload.ts"
+import type { SnapshotUnusable } from "../vmm/SnapshotError.ts"
 import { bytesOf, type SnapshotManifest } from "../vmm/SnapshotManifest.ts"
 import { VmMoves, VmRestores, VmSnapshots } from "../vmm/VmSnapshots.ts"
 import { NicSpec } from "../vmm/VmSpec.ts"
@@ -34,6 +35,10 @@ const decodeClone = decoder(
   Schema.Struct({ clone: WorkloadName, forwards: NicSpec.fields.forwards })
 )
 
+/** One of a list: of one that cannot be read, why. */
+const listedToProto = (one: SnapshotManifest | SnapshotUnusable): MessageInitShape<typeof Proto.VmSnapshotSchema> =>
+  "problem" in one ? { vm: one.name, name: one.snapshot, problem: one.problem } : snapshotToProto(one)
+
 export const memoryMethods = () => {
   const { method } = Proto.VmService
   return {
@@ -51,7 +56,7 @@ export const memoryMethods = () => {
         const found = yield* (yield* VmSnapshots).list(vm === "" ? undefined : vm)
         const { nextPageToken, page } = yield* pageBy("snapshots", { vm }, request, found, {
           schema: Proto.VmSnapshotSchema,
-          toProto: snapshotToProto,
+          toProto: listedToProto,
           key: ({ name, snapshot }) => `${name}/${snapshot}`
         })
         return { snapshots: page, nextPageToken }

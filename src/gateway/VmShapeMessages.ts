@@ -75,7 +75,11 @@ export const encodedShape = ({
 })
 
 const { balloonBytes, cpus, maxCpus, maxMemoryBytes, memoryBytes } = VmSpec.fields
-const { limits, path, sizeBytes } = DiskSpec.fields
+const { limits, sizeBytes } = DiskSpec.fields
+/** Which disk it is, in one of the words for it (`DiskNames`). */
+const path = Schema.String.pipe(
+  Schema.check(Schema.isPattern(/^[^\0]{1,4095}$/, { expected: "the path, volume or serial of a disk of it" }))
+)
 
 const Measure = Schema.Struct({
   cpus: Schema.optionalKey(Schema.toType(cpus)),

@@ -17,6 +17,8 @@ export type Accelerator = "kvm" | "tcg"
 export interface Accelerated {
   readonly accelerator: Accelerator
   readonly problem: string | undefined
+  /** It came to nothing in time, on a host that may have been busy: worth another trial. */
+  readonly isUndecided?: true
 }
 
 /**
@@ -60,7 +62,8 @@ export const find = Effect.fn("Accelerator.find")(function* (
   if (Option.isNone(opens)) return { accelerator: "tcg", problem: `there is no ${DEVICE} that can be used` }
   const ran = yield* Effect.timeoutOption(Effect.result(processes.run(trial)), DEADLINE)
   if (Option.isNone(ran)) {
-    return { accelerator: "tcg", problem: `a program that was started on ${DEVICE} did not run within ${DEADLINE}` }
+    const problem = `a program that was started on ${DEVICE} did not run within ${DEADLINE}`
+    return { accelerator: "tcg", problem, isUndecided: true }
   }
   if (ran.value._tag === "Failure") return { accelerator: "tcg", problem: ran.value.failure.message }
   const { exit, stderr } = ran.value.success

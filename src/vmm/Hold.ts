@@ -89,6 +89,8 @@ export const make = (
   settle?: (control: Control) => Effect.Effect<void, ControlLost>
 ): Hold => {
   const turn = Semaphore.makeUnsafe(1)
+  // an answer that comes late must not hide the one that was asked for after it
+  const looking = Semaphore.makeUnsafe(1)
   let held: { readonly control: Control; readonly scope: Scope.Closeable } | undefined
   let seen: GuestState = "running"
   let seenSince: number | undefined
@@ -105,6 +107,8 @@ export const make = (
       if (seen !== before) seenSince = now
       return seen
     })
+
+  const ask = (control: Control) => looking.withPermit(Effect.flatMap(control.state, see))
 
   const letGo = Effect.suspend(() => {
     const was = held
@@ -131,7 +135,7 @@ export const make = (
     Effect.gen(function* () {
       const control = yield* get
       const events = yield* control.events
-      const look = Effect.map(Effect.flatMap(control.state, see), (state) => {
+      const look = Effect.map(ask(control), (state) => {
         listener.trouble("")
         listener.state(state)
         return endOf(state)

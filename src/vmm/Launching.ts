@@ -78,6 +78,8 @@ export const LIBRARIES = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/loca
 export const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 /** One that was not found is looked for again after this many milliseconds. */
 const LOOK_AGAIN = 5_000
+/** An accelerator whose trial came to nothing in time is tried again after as many. */
+const TRY_AGAIN = 60_000
 /** A process of a machine has a few dozen threads and never forks. */
 export const MOST_PROCESSES = 1_024
 
@@ -127,14 +129,18 @@ export const locate = (wanted: string, path = PATH): Effect.Effect<string | unde
     return undefined
   })
 
-/** Facts that are found once, and looked for again while there is a problem. */
+/** After how many milliseconds facts may have changed. */
+const validFor = ({ acceleration, problem }: DriverFacts): number =>
+  problem !== undefined ? LOOK_AGAIN : acceleration?.isUndecided === true ? TRY_AGAIN : Number.POSITIVE_INFINITY
+
+/** Facts that are found once, and looked for again while there is a problem, or a trial of theirs decided nothing. */
 export const remembered = (examine: Effect.Effect<DriverFacts>): Effect.Effect<DriverFacts> => {
   const search = Semaphore.makeUnsafe(1)
   let known: { readonly at: number; readonly found: DriverFacts } | undefined
   return search.withPermit(
     Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
-      if (known === undefined || (known.found.problem !== undefined && now - known.at > LOOK_AGAIN)) {
+      if (known === undefined || now - known.at > validFor(known.found)) {
         known = { at: now, found: yield* examine }
       }
       return known.found

@@ -10,6 +10,7 @@ import * as Equal from "effect/Equal"
 import * as Option from "effect/Option"
 import type { FieldProblem, StateFailure, StateValueInvalid } from "../storage/StateErrors.ts"
 import * as Devices from "./Devices.ts"
+import * as DiskNames from "./DiskNames.ts"
 import type { DiskSources } from "./DiskSources.ts"
 import type { Hypervisor } from "./Hypervisor.ts"
 import { commands, hint, type VmState } from "./Lifecycle.ts"
@@ -238,12 +239,10 @@ export const make = ({ find, get, hypervisor, problems, records, runs, sources, 
 
   /** A disk by its path, the name of its volume, or its serial. */
   const diskBy = (word: string) => (spec: VmSpec) => {
-    const at = spec.disks.filter(({ path }) => path === word)
-    const named = at.length > 0 ? at : spec.disks.filter(({ serial, volume }) => volume === word || serial === word)
-    const paths = named.map(({ path }) => path)
-    return paths.length > 1
-      ? Effect.fail(taken("path", `is a name of more than one of its disks: ${paths.join(", ")}; say which path`))
-      : Effect.succeed(diskId({ path: paths[0] ?? word }))
+    const found = DiskNames.named(spec, word)
+    return found.length > 1
+      ? Effect.fail(taken("path", DiskNames.severalProblem(found)))
+      : Effect.succeed(diskId({ path: found[0]?.path ?? word }))
   }
 
   return {

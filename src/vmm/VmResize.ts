@@ -10,6 +10,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Devices from "./Devices.ts"
+import * as DiskNames from "./DiskNames.ts"
 import * as Disks from "./Disks.ts"
 import type { Capabilities } from "./Hypervisor.ts"
 import { commands, hint } from "./Lifecycle.ts"
@@ -27,6 +28,7 @@ export interface Measure {
   readonly maxCpus?: number
   readonly maxMemoryBytes?: number
   readonly disks?: ReadonlyArray<{
+    /** Its path, the name of its volume, or its serial. */
     readonly path: string
     readonly sizeBytes?: number
     /** Instead of all those that it had; an empty one: none. */
@@ -100,9 +102,10 @@ export const make = ({ find, get, hypervisor, problems, records, runs, stateOf, 
     let disks: ReadonlyArray<DiskSpec> = spec.disks
     for (const [index, { limits, path, sizeBytes }] of changes.entries()) {
       const field = `disks[${index}]`
-      const disk = disks.find((one) => one.path === path)
-      if (disk === undefined) {
-        wrong.push({ field: `${field}.path`, problem: "is no disk of it" })
+      const [disk, ...more] = DiskNames.named({ disks }, path)
+      if (disk === undefined || more.length > 0) {
+        const problem = disk === undefined ? "is no disk of it" : DiskNames.severalProblem([disk, ...more])
+        wrong.push({ field: `${field}.path`, problem })
         continue
       }
       if (sizeBytes !== undefined) {
@@ -120,7 +123,7 @@ export const make = ({ find, get, hypervisor, problems, records, runs, stateOf, 
         ...(sizeBytes === undefined ? {} : { sizeBytes }),
         ...(limits === undefined ? {} : { limits })
       }
-      disks = disks.map((one) => (one.path === path ? changed : one))
+      disks = disks.map((one) => (one.path === disk.path ? changed : one))
     }
     return { disks, wrong }
   })

@@ -38,8 +38,10 @@ export class VmSnapshots extends Context.Service<
       name: string,
       snapshot: string
     ) => Effect.Effect<SnapshotManifest, NotFound | VmWrongState | SnapshotAlreadyExists | Failed>
-    /** Those of one machine, or of all; by name. Those whose manifest cannot be read are not among them. */
-    readonly list: (name?: string) => Effect.Effect<ReadonlyArray<SnapshotManifest>, NotFound | SnapshotFailed>
+    /** Those of one machine, or of all; by name. Of one that cannot be read: why. */
+    readonly list: (
+      name?: string
+    ) => Effect.Effect<ReadonlyArray<SnapshotManifest | SnapshotUnusable>, NotFound | SnapshotFailed>
     readonly get: (
       name: string,
       snapshot: string

@@ -15,6 +15,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
 import { existsSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
@@ -248,12 +249,13 @@ const make = Effect.gen(function* () {
     list: (name) =>
       Effect.gen(function* () {
         const machines = name === undefined ? (yield* vms.list).map((vm) => vm.name) : [(yield* vms.get(name)).name]
-        const found: Array<SnapshotManifest> = []
+        const found: Array<SnapshotManifest | SnapshotUnusable> = []
         for (const machine of machines) {
           for (const snapshot of yield* names(machine)) {
-            // one that cannot be used is told of by whoever wants to use it
-            const one = yield* Effect.option(SnapshotStore.read(paths, machine, snapshot))
-            if (Option.isSome(one)) found.push(one.value)
+            const one = yield* Effect.result(SnapshotStore.read(paths, machine, snapshot))
+            if (Result.isSuccess(one)) found.push(one.success)
+            // one that was removed meanwhile is none
+            else if (one.failure._tag === "SnapshotUnusable") found.push(one.failure)
           }
         }
         return found

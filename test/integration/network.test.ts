@@ -35,7 +35,9 @@ describe("ports and names on the command line", () => {
         yield* instance.run("port", "all"),
         new RegExp(`^80/tcp -> 0.0.0.0:${all}\n53/udp -> 0.0.0.0:\\d+\n$`)
       )
-      assert.include(yield* instance.run("ps"), `0.0.0.0:${all}/tcp→80, 0.0.0.0:`)
+      for (const words of [["ps"], ["inspect", "all"]]) {
+        assert.include(yield* instance.run(...words), `0.0.0.0:${all}/tcp→80, 0.0.0.0:`)
+      }
       yield* instance.run("run", "-d", "--name", "one", "-p", "80", "web", ...serve("one"))
       yield* hears(portIn(yield* instance.run("port", "one", "80")), "one\n")
       const none = yield* instance.try("port", "one", "53/udp")

@@ -6,7 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
-import { closeSync, existsSync, openSync, truncateSync, writeFileSync, writeSync } from "node:fs"
+import { closeSync, existsSync, openSync, statSync, truncateSync, writeFileSync, writeSync } from "node:fs"
 import { join } from "node:path"
 import { kill } from "node:process"
 import { eventually, type Instance, ironwood, processesWith, start } from "../support/ironwood.ts"
@@ -74,7 +74,7 @@ describe("ironwood vm", () => {
         "--append",
         "console=ttyS0 panic=-1 guest.do=idle",
         "--disk",
-        disk,
+        `${disk},serial=data`,
         "-p",
         `${port}:80`
       )
@@ -126,6 +126,19 @@ describe("ironwood vm", () => {
       const refused = yield* instance.try("vm", "restore", web, "good")
       assert.include(refused.stderr, "memory is damaged: it is not what was written.")
       assert.strictEqual((yield* inspected(web)).pid, moved.pid)
+
+      // one that cannot be read is told of, and can be removed
+      const manifest = join(instance.stateDirectory, "vm/snapshots", web, "good/manifest.json")
+      writeFileSync(manifest, "{")
+      const listed = yield* run("vm", "snapshot", "ls", web)
+      assert.match(listed, /^MACHINE +SNAPSHOT .* PROBLEM$/m)
+      assert.match(listed, new RegExp(`^${web} +good .*${manifest}: `, "m"))
+
+      // a disk by its serial
+      yield* run("vm", "resize", web, "--disk", "data,size=2MiB")
+      assert.strictEqual(statSync(disk).size, 2 * 1024 ** 2)
+      const unknown = yield* instance.try("vm", "resize", web, "--disk", "date,size=2MiB")
+      assert.include(unknown.stderr, "is no disk of it")
 
       yield* run("vm", "stop", web)
       assert.include((yield* instance.try("vm", "rm", web)).stderr, "good")

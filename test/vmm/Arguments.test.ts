@@ -50,6 +50,19 @@ describe("QEMU's arguments", () => {
     assert.deepStrictEqual(after(words, "-netdev"), [])
   })
 
+  it("a microvm with more devices than it has places for is refused", () => {
+    const shares = Array.from({ length: 18 }, (_, index) => ({ tag: `share-${index}`, socket: `${index}` }))
+    const full: Machine = { ...machine, chipset: "microvm", emptyDisks: 4, shares }
+    assert.deepStrictEqual(Arguments.crowded(full), [])
+    const [refused] = Arguments.crowded({ ...full, ports: [{ name: "guest", socket: "guest" }] })
+    assert.propertyVal(refused, "field", "shares")
+    assert.include(
+      refused?.problem ?? "",
+      "places for 23 devices, and disks, volumes and directories of the host make it 24"
+    )
+    assert.deepStrictEqual(Arguments.crowded({ ...full, chipset: "q35", emptyDisks: 30 }), [])
+  })
+
   it("empty disks have nothing in them, and a monitor that takes what is put into them", () => {
     const { files, words } = Arguments.make("qemu", { ...machine, chipset: "microvm", emptyDisks: 2 }, "tcg")
     assert.deepInclude(files, { descriptor: 6, path: "hand", kind: "socket" })

@@ -4,12 +4,16 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import { accessSync, constants, existsSync } from "node:fs"
 import { join } from "node:path"
 import { Hypervisor } from "../../src/vmm/Hypervisor.ts"
 import { PATH } from "../../src/vmm/Launching.ts"
 import { guest } from "./guest.ts"
-import { says, specOf, until, withVms } from "./world.ts"
+import { DiskSpec } from "../../src/vmm/VmSpec.ts"
+import { VmRestores, VmSnapshots } from "../../src/vmm/VmSnapshots.ts"
+import { makeDisk } from "./standIn/machines.ts"
+import { has, mark, says, specOf, type, until, withVms } from "./world.ts"
 
 const isThere = (program: string): boolean => PATH.split(":").some((place) => existsSync(join(place, program)))
 const opens = (path: string): boolean => {
@@ -44,7 +48,7 @@ describe("a real", () => {
     it.live.skipIf(problem !== undefined)(
       `${hypervisor}${problem === undefined ? "" : ` (skipped: ${problem})`}`,
       (context) =>
-        withVms(({ vms }) =>
+        withVms(({ state, vms }) =>
           Effect.gen(function* () {
             const facts = (yield* (yield* Hypervisor).facts).find(({ name }) => name === hypervisor)
             if (facts?.problem !== undefined) return context.skip(facts.problem)
@@ -57,7 +61,22 @@ describe("a real", () => {
             const console = yield* vms.attach("real")
             yield* console.write(Buffer.from("hello\n"))
             yield* says(vms, "real", "guest: heard hello")
-            yield* console.write(Buffer.from(hypervisor === "firecracker" ? "reboot\n" : "off\n"))
+            yield* console.write(Buffer.from("set:one\n"))
+            yield* says(vms, "real", "guest: set")
+            yield* (yield* VmSnapshots).create("real", "good")
+            yield* type(vms, "real", "set:two")
+            yield* says(vms, "real", "guest: set", 2)
+            assert.strictEqual((yield* (yield* VmRestores).restore("real", "good")).state, "running")
+            assert.strictEqual(yield* mark(vms, "real"), "one")
+            yield* (yield* VmSnapshots).remove("real", "good")
+            if (hypervisor === "cloud-hypervisor") {
+              const path = makeDisk(join(state, "second"), 2 ** 20)
+              yield* vms.attachDisk("real", yield* Schema.decodeUnknownEffect(DiskSpec)({ path, serial: "second" }))
+              yield* has(vms, "real", (text) => text.includes("serial=second"))
+              yield* vms.detachDisk("real", "second")
+              yield* has(vms, "real", (text) => !text.includes("serial=second"))
+            }
+            yield* type(vms, "real", hypervisor === "firecracker" ? "reboot" : "off")
             const over = yield* until(vms, "real", "over", (vm) => vm.state === "finished")
             assert.strictEqual(over.lastExit?.class, "normal")
           })

@@ -149,7 +149,7 @@ describe("Cloud Hypervisor, while its machine runs", () => {
               maxMemoryBytes: 320 * MIB,
               balloon: true,
               balloonBytes: 96 * MIB,
-              disks: [{ path: data, sizeBytes: 2 * MIB }]
+              disks: [{ path: data, serial: "data", sizeBytes: 2 * MIB }]
             }
             const { pid } = yield* vms.create(yield* machine(ch, path, "idle", fields), { wait: true })
             yield* says(vms, name, "guest: ready")
@@ -162,7 +162,7 @@ describe("Cloud Hypervisor, while its machine runs", () => {
               cpus: 3,
               memoryBytes: 256 * MIB,
               balloonBytes: 256 * MIB,
-              disks: [{ path: data, sizeBytes: 3 * MIB }]
+              disks: [{ path: "data", sizeBytes: 3 * MIB }]
             })
             assert.deepStrictEqual([grown.spec.cpus, grown.pid], [3, pid])
             assert.strictEqual(statSync(data).size, 3 * MIB)

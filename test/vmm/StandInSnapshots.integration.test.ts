@@ -8,8 +8,9 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
-import { appendFileSync, existsSync, readdirSync, statSync } from "node:fs"
+import { appendFileSync, existsSync, readdirSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { SnapshotUnusable } from "../../src/vmm/SnapshotError.ts"
 import { DiskSpec } from "../../src/vmm/VmSpec.ts"
 import { VmMoves, VmRestores, VmSnapshots } from "../../src/vmm/VmSnapshots.ts"
 import type { Vms } from "../../src/vmm/Vms.ts"
@@ -100,6 +101,16 @@ describe.each(drivers)("snapshots of $hypervisor", (driver) => {
             }
             const damaged = yield* Effect.flip(restores.restore(name, "good"))
             assert.strictEqual(damaged._tag, "SnapshotUnusable")
+            // one that cannot be read is among the others, with what is wrong
+            writeFileSync(join(state, "vm/snapshots", name, "still/manifest.json"), "{")
+            const listed = yield* snapshots.list(name)
+            assert.deepStrictEqual(
+              listed.map(({ snapshot }) => snapshot),
+              ["good", "still"]
+            )
+            const [, broken] = listed
+            assert.isTrue(broken instanceof SnapshotUnusable)
+            assert.include(broken instanceof SnapshotUnusable ? broken.problem : "", "manifest.json")
             for (const one of ["good", "still"]) yield* snapshots.remove(name, one)
             assert.deepStrictEqual(kept(state, name), [])
             yield* vms.remove("other", { force: true })

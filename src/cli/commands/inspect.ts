@@ -23,6 +23,7 @@ import { style as currentStyle } from "../Globals.ts"
 import { describe } from "../Help.ts"
 import * as HistoryText from "../HistoryText.ts"
 import * as HumanText from "../HumanText.ts"
+import { portText } from "../NetworkFlags.ts"
 import * as Output from "../Output.ts"
 import * as PolicyText from "../PolicyText.ts"
 import { pairs } from "../Table.ts"
@@ -146,6 +147,7 @@ const facts = (container: Container, now: number): ReadonlyArray<readonly [strin
     ["environment", words(spec?.environment ?? {})],
     ["labels", words(spec?.labels ?? {})],
     ["sandbox", Text.clean(spec?.sandbox ?? "")],
+    ["ports", container.ports.map(portText).join(", ")],
     ["starts after", (spec?.after ?? []).map(Text.clean).join(", ")],
     ["after success of", (spec?.afterSuccess ?? []).map(Text.clean).join(", ")],
     ["requires", (spec?.requires ?? []).map(Text.clean).join(", ")],

@@ -69,6 +69,14 @@ export const attachDisk = Command.make(
   })
 )
 
+/** Which disk of a machine a word means: a file, or the name of a volume or a serial. */
+const diskIn = (vm: Vm | undefined, word: string): string => {
+  const file = resolve(word)
+  // a file of this directory may be called like a volume: what the machine has counts
+  const isFile = word.includes("/") || vm?.spec?.disks.some(({ path }) => path === file) === true
+  return isFile ? file : word.replace(/^(volume|serial)=/, "")
+}
+
 export const detachDisk = Command.make(
   "detach-disk",
   {
@@ -81,10 +89,7 @@ export const detachDisk = Command.make(
     const client = yield* Client
     const named = told("vm detach-disk", new Map([["path", "DISK"]]))
     const present = yield* Effect.mapError(client.call(VmService.method.getVm, { name }), named)
-    const file = resolve(disk)
-    // a file of this directory may be called like a volume: what the machine has counts
-    const isFile = disk.includes("/") || present.vm?.spec?.disks.some(({ path }) => path === file) === true
-    const path = isFile ? file : disk.replace(/^(volume|serial)=/, "")
+    const path = diskIn(present.vm, disk)
     const { vm } = yield* Effect.mapError(
       client.call(VmService.method.detachVmDisk, { name, path, requestId: requestId() }, patience),
       named
@@ -190,7 +195,7 @@ export const resize = Command.make(
     maxMemory: size("max-memory", "Of one that is down: what the guest can get while it runs"),
     disks: checked("disk", "FILE,OPTION", parseDiskMeasure).pipe(
       Flag.withDescription(
-        "A disk of it: FILE,size=SIZE grows it; FILE,iops=N,bps=SIZE limits it, FILE,unlimited does not; may be repeated"
+        "A disk of it, by its file, volume or serial: FILE,size=SIZE grows it; FILE,iops=N,bps=SIZE limits it, FILE,unlimited does not; may be repeated"
       ),
       Flag.atLeast(0)
     ),
@@ -210,13 +215,28 @@ export const resize = Command.make(
     const [maxMemoryBytes] = values(Option.toArray(maxMemory))
     const measures = values(disks)
     if (problems.length > 0) return yield* wrongFlags("vm resize", problems, "Nothing was changed")
+    const named = told(
+      "vm resize",
+      new Map([
+        ["cpus", "--cpus"],
+        ["memory_bytes", "--memory"],
+        ["balloon_bytes", "--balloon"],
+        ["max_cpus", "--max-cpus"],
+        ["max_memory_bytes", "--max-memory"],
+        ["disks", "--disk"]
+      ])
+    )
+    const present =
+      measures.length === 0
+        ? undefined
+        : (yield* Effect.mapError(client.call(VmService.method.getVm, { name }), named)).vm
     const { vm } = yield* Effect.mapError(
       client.call(
         VmService.method.resizeVm,
         {
           name,
           requestId: requestId(),
-          disks: [...measures],
+          disks: measures.map((measure) => ({ ...measure, path: diskIn(present, measure.path ?? "") })),
           ...(Option.isSome(cpus) ? { cpus: Math.max(0, cpus.value) } : {}),
           ...(Option.isSome(maxCpus) ? { maxCpus: Math.max(0, maxCpus.value) } : {}),
           ...(memoryBytes === undefined ? {} : { memoryBytes }),
@@ -225,17 +245,7 @@ export const resize = Command.make(
         },
         patience
       ),
-      told(
-        "vm resize",
-        new Map([
-          ["cpus", "--cpus"],
-          ["memory_bytes", "--memory"],
-          ["balloon_bytes", "--balloon"],
-          ["max_cpus", "--max-cpus"],
-          ["max_memory_bytes", "--max-memory"],
-          ["disks", "--disk"]
-        ])
-      )
+      named
     )
     return yield* answer(name, vm)
   })

@@ -88,7 +88,8 @@ const ls = Command.make(
           { title: "SNAPSHOT" },
           { title: "TAKEN" },
           { title: "SIZE", align: "right" },
-          { title: "STOOD STILL", align: "right", optional: true }
+          { title: "STOOD STILL", align: "right", optional: true },
+          { title: "PROBLEM", optional: true }
         ],
         (now) =>
           snapshots.map((one) => {
@@ -97,8 +98,9 @@ const ls = Command.make(
               Text.clean(one.vm),
               Text.clean(one.name),
               taken === undefined ? "" : HumanText.ago(taken, now),
-              HumanText.size(one.sizeBytes),
-              one.paused ? "paused" : standstill(one.stoodStill)
+              one.problem === "" ? HumanText.size(one.sizeBytes) : "",
+              one.paused ? "paused" : standstill(one.stoodStill),
+              Text.clean(one.problem)
             ]
           })
       )

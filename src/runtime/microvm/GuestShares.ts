@@ -47,12 +47,11 @@ export const make = (input: {
     of: (container, mount) => {
       const failed = (detail: string) =>
         new CreateFailed({ name: container, detail: `${mount.source} cannot be had in its microVM: ${detail}` })
-      const tag = SharedDirectories.tagOf(mount.source)
-      const target = `${directory}/${tag}`
-      return locks.withLock(tag)(
+      return locks.withLock(mount.source)(
         Effect.gen(function* () {
           // what a machine was started without, because it could not be had, is no reason for another one
-          yield* Effect.scoped(SharedDirectories.open(hostPaths, container, mount))
+          const { tag } = yield* Effect.scoped(SharedDirectories.open(hostPaths, container, mount))
+          const target = `${directory}/${tag}`
           if (mounted.has(target)) return target
           const isThere = yield* Effect.mapError(isMounted(target), ({ message }) => failed(message))
           if (!isThere) {

@@ -159,15 +159,20 @@ const make = Effect.gen(function* () {
           })
     })
 
+  /** Clears away what one had whose VMM is gone, or never came. */
+  const sweep = Effect.fnUntraced(function* (sandbox: string) {
+    yield* shares.end(sandbox)
+    yield* removeCgroup(cgroupOf(sandbox))
+    yield* Effect.ignore(files.remove(directoryOf(sandbox)))
+  })
+
   /** Ends what is left of one. `stored`: done when its last words are in its log. */
   const clear = Effect.fnUntraced(function* (sandbox: string, process: Process, stored?: Deferred.Deferred<void>) {
     yield* Effect.ignore(process.signal("SIGKILL", { group: true }))
     yield* Effect.timeoutOption(process.exit, UNKILLABLE)
     if (stored !== undefined) yield* Effect.timeoutOption(Deferred.await(stored), LAST_WORDS)
     yield* process.acknowledge
-    yield* shares.end(sandbox)
-    yield* removeCgroup(cgroupOf(sandbox))
-    yield* Effect.ignore(files.remove(directoryOf(sandbox)))
+    yield* sweep(sandbox)
   })
 
   /** Keeps one that is connected, and clears it away when it has ended. */
@@ -285,7 +290,7 @@ const make = Effect.gen(function* () {
       watchdog: false,
       balloon: false
     }
-    const [refused] = yield* hypervisor.refusals(machine)
+    const [refused] = yield* hypervisor.refusals({ ...machine, shares: SharedDirectories.planned(containers) })
     if (refused !== undefined) return yield* failed(`${refused.field}: ${refused.problem}`)
     const directory = directoryOf(name)
     yield* Effect.ignore(files.remove(directory))
@@ -293,13 +298,15 @@ const make = Effect.gen(function* () {
     const place = { directory, cgroup: cgroupOf(name), user, memoryBytes: memoryBytes + OVERHEAD }
     return yield* Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
-        const served = yield* shares.start(name, containers, place)
-        const process = yield* hypervisor
-          .launch({ label: `${PREFIX}${name}`, machine: { ...machine, shares: served }, place })
-          .pipe(
-            Effect.mapError(({ message }) => failed(message)),
-            Effect.onError(() => shares.end(name))
-          )
+        const process = yield* shares.start(name, containers, place).pipe(
+          Effect.flatMap((served) =>
+            Effect.mapError(
+              hypervisor.launch({ label: `${PREFIX}${name}`, machine: { ...machine, shares: served }, place }),
+              ({ message }) => failed(message)
+            )
+          ),
+          Effect.onError(() => sweep(name))
+        )
         const servers = yield* shares.of(name)
         return yield* restore(
           Effect.tap(

@@ -11,9 +11,11 @@
  * - Who is root in the guest is root in that directory, as in a plain container: of what is written there nothing should be run.
  * - A guest knows what the host changed after a second, at the next look.
  * - What is mounted below such a directory is in it, unlike in a plain container.
+ * - One that was moved away or removed is served on, as long as the machine runs. A container that starts afterwards has the one that is
+ *   there then: for it the machine is started anew.
  */
 import { createHash } from "node:crypto"
-import { constants, accessSync } from "node:fs"
+import { type BigIntStats, constants, accessSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import { pid } from "node:process"
 import * as Effect from "effect/Effect"
@@ -44,13 +46,33 @@ const UNKILLABLE = "10 seconds"
 type Mount = ContainerSpec["mounts"][number]
 type Place = Pick<VmPlace, "directory" | "cgroup" | "memoryBytes">
 
-/** By which the guest knows a directory of the host. */
-export const tagOf = (source: string): string =>
-  `share-${createHash("sha256").update(source).digest("hex").slice(0, 24)}`
+/** By which the guest knows a directory of the host: another one that has taken its name is another one. */
+const tagOf = (source: string, { dev, ino }: BigIntStats): string =>
+  `share-${createHash("sha256").update(`${dev}:${ino}:${source}`).digest("hex").slice(0, 24)}`
+
+/** A directory of the host that a container may have. */
+interface Opened {
+  readonly handle: fs.FileHandle
+  /** As long as somebody has it open, no other directory has the same. */
+  readonly tag: string
+}
 
 /** Those that are shared; the others it has copies of. */
 export const sharedOf = ({ mounts }: Pick<ContainerSpec, "mounts">): ReadonlyArray<Mount> =>
   mounts.filter(({ readOnly }) => !readOnly)
+
+/** By their sources, each once, with one container that has it. */
+const wantedBy = (containers: ReadonlyArray<ContainerRecord>) => {
+  const wanted = new Map<string, { readonly name: string; readonly mount: Mount }>()
+  for (const { spec } of containers) {
+    for (const mount of sharedOf(spec)) wanted.set(mount.source, { name: spec.name, mount })
+  }
+  return wanted
+}
+
+/** What a machine for these containers will be asked to have, as far as it can be told before anything of it is there. */
+export const planned = (containers: ReadonlyArray<ContainerRecord>): ReadonlyArray<Share> =>
+  [...wantedBy(containers).keys()].map((source) => ({ tag: source, socket: source }))
 
 const isExecutable = (path: string): boolean => {
   try {
@@ -66,11 +88,11 @@ export const open = (
   hostPaths: HostPaths,
   name: string,
   mount: Mount
-): Effect.Effect<fs.FileHandle, HostPathRefused, Scope.Scope> =>
+): Effect.Effect<Opened, HostPathRefused, Scope.Scope> =>
   Effect.gen(function* () {
     const handle = yield* hostPaths.open(name, mount)
-    const isDirectory = yield* Effect.promise(async () => (await handle.stat()).isDirectory())
-    if (isDirectory) return handle
+    const stat = yield* Effect.promise(() => handle.stat({ bigint: true }))
+    if (stat.isDirectory()) return { handle, tag: tagOf(mount.source, stat) }
     const problem = "a microVM can share a directory, not a single file: mount that with :ro, or the directory it is in"
     return yield* new HostPathRefused({ name, path: mount.source, problem })
   })
@@ -101,8 +123,7 @@ export const make = (processes: Processes["Service"], cgroups: Cgroups["Service"
       Effect.gen(function* () {
         const failed = (detail: string) => new MicroVmFailed({ name: sandbox, detail: `${mount.source}: ${detail}` })
         if (program === undefined) return yield* failed(lacking ?? "it cannot be shared")
-        const handle = yield* open(hostPaths, name, mount)
-        const tag = tagOf(mount.source)
+        const { handle, tag } = yield* open(hostPaths, name, mount)
         const process = yield* processes
           .spawn({
             label: labelOf(sandbox, tag),
@@ -154,7 +175,7 @@ export const make = (processes: Processes["Service"], cgroups: Cgroups["Service"
 
   /**
    * Serves what these containers share, each once, for the machine at this place. A path that cannot be had is left out:
-   * the container that wants it is told when it starts.
+   * the container that wants it is told when it starts. Failed, it leaves those that it has started.
    */
   const start = (
     sandbox: string,
@@ -162,10 +183,7 @@ export const make = (processes: Processes["Service"], cgroups: Cgroups["Service"
     place: Place
   ): Effect.Effect<ReadonlyArray<Share>, MicroVmFailed> =>
     Effect.gen(function* () {
-      const wanted = new Map<string, { readonly name: string; readonly mount: Mount }>()
-      for (const { spec } of containers) {
-        for (const mount of sharedOf(spec)) wanted.set(mount.source, { name: spec.name, mount })
-      }
+      const wanted = wantedBy(containers)
       if (wanted.size === 0) return []
       // what an earlier start has left that came to nothing
       yield* endAll(sandbox)
@@ -187,7 +205,7 @@ export const make = (processes: Processes["Service"], cgroups: Cgroups["Service"
         if (share !== undefined) shares.push(share)
       }
       return shares
-    }).pipe(Effect.onError(() => endAll(sandbox)))
+    })
 
   return {
     lacking,

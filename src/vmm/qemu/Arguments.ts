@@ -19,7 +19,7 @@
  * - Under emulation kernels test timers that tick too late on a busy host; their command line is told not to.
  */
 import type { Accelerator } from "../Accelerator.ts"
-import type { Model } from "../Hypervisor.ts"
+import type { Model, Refusal } from "../Hypervisor.ts"
 import type { Handed } from "../Launching.ts"
 import type { Disk, Machine, Nic, Port, Share } from "../Machine.ts"
 import * as ShapeArguments from "./ShapeArguments.ts"
@@ -193,6 +193,24 @@ const shareWords = (machine: Machine, { tag }: Share, connected: number): Readon
   "-device",
   `vhost-user-fs-${machine.chipset === "q35" ? "pci" : "device"},chardev=${tag},tag=${tag}`
 ]
+
+/**
+ * The `virtio-mmio` places of a `microvm` with two interrupt controllers that are of use. There is one more, of which a guest hears
+ * nothing: who asks the device there for anything waits for ever.
+ */
+const MOST_VIRTIO = 23
+
+/** What a `microvm` has no places for. */
+export const crowded = (machine: Machine): ReadonlyArray<Refusal> => {
+  const { balloon, chipset, disks, emptyDisks = 0, nics, ports, shares = [] } = machine
+  if (chipset !== "microvm") return []
+  // one for randomness, one for all ports
+  const own = 1 + (ports.length > 0 ? 1 : 0) + (balloon ? 1 : 0)
+  const needed = own + disks.length + emptyDisks + nics.length + shares.length
+  if (needed <= MOST_VIRTIO) return []
+  const problem = `a microvm of QEMU has places for ${MOST_VIRTIO} devices, and disks, volumes and directories of the host make it ${needed}`
+  return [{ field: shares.length > 0 ? "shares" : "disks", problem }]
+}
 
 /** The files and words of a machine; `binary` is the first word. `model`: it waits for the memory of a machine that was exactly this. */
 export const make = (binary: string, asked: Machine, accelerator: Accelerator, model?: Model): Invocation => {

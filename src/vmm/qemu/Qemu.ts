@@ -201,7 +201,7 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Dr
   return {
     name: "qemu",
     facts,
-    refusals: (machine) => beyond("QEMU", capabilities, machine),
+    refusals: (machine) => [...beyond("QEMU", capabilities, machine), ...Arguments.crowded(machine)],
     launch: Effect.fn("Qemu.launch")(function* (request) {
       const { acceleration, path, problem } = yield* facts
       if (acceleration === undefined) return yield* new HypervisorMissing({ detail: problem ?? "" })

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import { existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { decodeSandboxSpec } from "../../../src/runtime/ContainerSpec.ts"
 import { Processes } from "../../../src/taproot/Processes.ts"
@@ -88,6 +88,13 @@ describe("a directory of the host in a microVM", () => {
           writeFileSync(file("told"), "four\n")
           yield* patiently(() => read("heard") === "heard four")
           assert.notInclude(yield* logText(containers, "writer"), "/work")
+
+          // another directory has taken its name
+          renameSync(`${state}/work`, `${state}/old`)
+          mkdirSync(`${state}/work`)
+          writeFileSync(file("told"), "five\n")
+          yield* containers.restart("writer")
+          yield* patiently(() => read("heard") === "heard five")
 
           yield* value.root.end("stop")
           yield* Scope.close(scope, Exit.void)
