@@ -86,7 +86,7 @@ describe.skipIf(process.env["IRONWOOD_BOOT"] !== "all" && !long)("the brain of a
           writeFileSync(disk, "")
           truncateSync(disk, 256 * 1024 * 1024)
           const machineWithDisk = boot({
-            hypervisor,
+            ...(hypervisor ? { hypervisor } : {}),
             parameters: ["ironwood.state_format=/dev/vda"],
             more: [
               "-drive",
