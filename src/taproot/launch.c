@@ -1,5 +1,5 @@
 /*
- * launch [--network FILE|-] [--by-name] [--sees PATH]… UID GID[,GROUP…] [N=KIND:PATH]… -- PROGRAM [ARGUMENT…]: a program with its
+ * launch [--network FILE|-] [--alone] [--by-name] [--sees PATH]… UID GID[,GROUP…] [N=KIND:PATH]… -- PROGRAM [ARGUMENT…]: a program with its
  * files and nothing else. Virtual machine monitors are started so: they never run as root, and neither open a file by its path nor
  * make one.
  * launch --withdraw UID [PATH]…: takes back from UID what --by-name gave it; a file that is gone is fine.
@@ -15,7 +15,8 @@
  *   lent     the same, in which only PROGRAM sees what it is lent: for one without a root of its own
  *   socket   a unix socket that listens there; what was there is taken away
  *   peer     a unix socket that is connected to whoever listens there
- * Then it gets System V objects of its own (and with --network another network: that of the namespace FILE, or with - one with nothing in it), gives up every capability it could ever
+ * Then it gets System V objects of its own (with --network another network: that of the namespace FILE, or with - one with nothing in
+ * it; with --alone it sees no process but itself, and the one that was called waits for its end), gives up every capability it could ever
  * have, becomes UID (- for both: stays who it is), can never gain a privilege again, and becomes PROGRAM. With --sees it has a root
  * of its own, where of the host's there is only what these paths say (room.h); else paths mean to PROGRAM what they mean to every
  * user.
@@ -29,6 +30,7 @@
  */
 #define _GNU_SOURCE
 #include <grp.h>
+#include <signal.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +38,9 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "grant.h"
 #include "lend.h"
@@ -54,7 +58,7 @@ static _Noreturn void fail(int code, const char *what)
 
 static _Noreturn void usage(void)
 {
-    fprintf(stderr, "usage: launch [--network FILE|-] [--by-name] [--sees PATH]... UID GID[,GROUP...]\n"
+    fprintf(stderr, "usage: launch [--network FILE|-] [--alone] [--by-name] [--sees PATH]... UID GID[,GROUP...]\n"
                     "              [N=ro|rw|own|log|dir|lent|socket|peer:PATH]... -- PROGRAM [ARGUMENT...]\n"
                     "       launch --withdraw UID [PATH]...\n"
                     "       launch --lend PID|- UID ro|rw|dir:PATH PLACE\n"
@@ -232,6 +236,27 @@ static void enter_network(const char *file)
     close(opened);
 }
 
+/*
+ * Goes on as the first of a process namespace; who was called waits for its end and ends as it did. Whoever ends the one ends the other:
+ * they are in one process group, and the end of the first is the end of the second.
+ */
+static void separate(void)
+{
+    if (unshare(CLONE_NEWPID) != 0) fail(OS_ERROR, "processes of its own");
+    const pid_t first = fork();
+    if (first < 0) fail(OS_ERROR, "processes of its own");
+    if (first == 0) {
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) fail(OS_ERROR, "processes of its own");
+        return;
+    }
+    syscall(SYS_close_range, FIRST_FILE, ~0u, 0);
+    bound();
+    int status;
+    while (waitpid(first, &status, 0) < 0)
+        if (errno != EINTR) fail(OS_ERROR, "waiting");
+    exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
 int main(int count, char **words)
 {
     int next = 1;
@@ -243,6 +268,8 @@ int main(int count, char **words)
         network = words[next + 1];
         next += 2;
     }
+    const bool alone = next < count && strcmp(words[next], "--alone") == 0;
+    if (alone) next++;
     const bool by_name = next < count && strcmp(words[next], "--by-name") == 0;
     if (by_name) next++;
     const char *sees[MOST_SEEN];
@@ -261,6 +288,7 @@ int main(int count, char **words)
     if (++next >= count) usage();
     /* without the right to it there is none to lose */
     if (unshare(CLONE_NEWIPC) == 0 && network) enter_network(network);
+    if (alone) separate();
     if (seen > 0) room_enter(sees, seen);
     if (strcmp(user, "-") != 0) {
         bound();

@@ -28,9 +28,19 @@ const isOwn = async (path: string): Promise<boolean> => {
 }
 
 /** Moves the files to their places; whoever wrote them cannot reach them by a name any more. */
-const move = async (own: string, file: string, names: Names): Promise<void> => {
+/** From here on the program can put nothing into it any more. */
+const close = async (own: string): Promise<void> => {
   await fs.chmod(own, 0o700)
   if (isRoot) await fs.chown(own, 0, 0)
+}
+
+const remove = async (own: string): Promise<void> => {
+  await close(own)
+  await fs.rm(own, { recursive: true, force: true })
+}
+
+const move = async (own: string, file: string, names: Names): Promise<void> => {
+  await close(own)
   for (const [name, suffix] of Object.entries(names)) {
     const path = join(own, name)
     if (!(await isOwn(path))) throw new Error(`${name} is no file of its own`)
@@ -53,7 +63,7 @@ const save = (
     yield* Effect.tryPromise({ try: () => fs.mkdir(own, { mode: 0o700 }), catch: failed("save") })
     yield* Effect.ensuring(Effect.flatMap(lending.lend(SAVING, "dir", own), write), lending.takeBack(SAVING))
     yield* Effect.tryPromise({ try: () => move(own, file, names), catch: failed("save") })
-  }).pipe(Effect.onError(() => Effect.ignore(Effect.tryPromise(() => fs.rm(own, { recursive: true, force: true })))))
+  }).pipe(Effect.onError(() => Effect.ignore(Effect.tryPromise(() => remove(own)))))
 }
 
 /** Has `read` read files that it finds in a directory, by these names. */

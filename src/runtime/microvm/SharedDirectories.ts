@@ -4,7 +4,7 @@
  * ended, since its guest would wait for it without end.
  *
  * What serves a directory has to be root, who owns files of anybody, but for all else it has nothing: six capabilities (chown,
- * dac_override, fowner, fsetid, setgid, setuid), no network, a root of its own with nothing in it, virtiofsd's filter of system
+ * dac_override, fowner, fsetid, setgid, setuid), no network and no processes but itself, a root of its own with nothing in it, virtiofsd's filter of system
  * calls. It makes no device, and it is handed the directory, not told its name: nobody can put something else in its place.
  *
  * Traps:
@@ -131,6 +131,7 @@ export const make = (processes: Processes["Service"], cgroups: Cgroups["Service"
               helperPath(processes.hello.taprootPid, "launch"),
               "--network",
               "-",
+              "--alone",
               ...[program, ...LIBRARIES].flatMap((path) => ["--sees", path]),
               "-",
               "-",
