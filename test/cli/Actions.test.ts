@@ -171,15 +171,22 @@ describe("run", () => {
       const server = inMemory()
       const address = yield* server.serve
       const run = (...words: ReadonlyArray<string>) => ironwood(["--address", address, "run", "-d", ...words, "hello"])
-      assert.strictEqual((yield* run("--name", "web", "-p", "127.0.0.1:8080:80", "-p", "53:53/udp")).code, 0)
+      assert.strictEqual(
+        (yield* run("--name", "web", "-p", "127.0.0.1:8080:80", "-p", "53:53/udp", "-p", "80")).code,
+        0
+      )
       assert.include(server.calls, `create sandbox web with network ${NetworkMode.USER}`)
       assert.deepStrictEqual(server.ports, [
         { protocol: "", hostAddress: "127.0.0.1", hostPort: 8080, containerPort: 80 },
-        { protocol: "udp", hostAddress: "", hostPort: 53, containerPort: 53 }
+        { protocol: "udp", hostAddress: "", hostPort: 53, containerPort: 53 },
+        { protocol: "", hostAddress: "", hostPort: 0, containerPort: 80 }
       ])
-      const wrong = yield* run("-p", "80")
+      const wrong = yield* run("-p", "8080:http")
       assert.strictEqual(wrong.code, 2)
-      assert.include(wrong.err, '--publish: expected [ADDRESS:]HOST-PORT:PORT[/udp], such as 8080:80, not "80"')
+      assert.include(
+        wrong.err,
+        '--publish: expected [ADDRESS:]HOST-PORT:PORT[/udp], such as 8080:80, or 80 for a port of the host that is free, not "8080:http"'
+      )
       assert.include((yield* run("--pod", "site", "-p", "1:1")).err, "--publish: belongs to the sandbox")
     })
   )
