@@ -39,6 +39,7 @@ describe("Reflection", () => {
         "ironwood/v1/exit.proto",
         "ironwood/v1/image.proto",
         "ironwood/v1/policy.proto",
+        "ironwood/v1/sandbox.proto",
         "google/api/field_behavior.proto",
         "google/protobuf/descriptor.proto",
         "google/protobuf/duration.proto",

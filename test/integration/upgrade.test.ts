@@ -232,7 +232,13 @@ describe("an upgrade of the brain", () => {
         yield* killBrain(instance)
         yield* Effect.callback<void>((resume) => void client.once("close", () => resume(Effect.void)))
         yield* eventually("a brain", Effect.option(runningBrain(instance)), ({ _tag }) => _tag === "Some")
+        // or it came too late for that, and is handed over to, and from
         yield* instance.run("upgrade", "use", "built-in")
+        yield* eventually(
+          "the brain before",
+          Effect.orElseSucceed(runningBrain(instance), () => ""),
+          (brain) => brain === "built-in"
+        )
 
         // installed, decided, and the power is cut before anybody is handed over to
         yield* instance.run("upgrade", "install", realBrain, "--only")

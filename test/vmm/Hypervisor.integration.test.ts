@@ -91,7 +91,7 @@ describe("Hypervisor", () => {
           "nothing is there that it could put something else into the place of"
         )
         const seen = readdirSync(`/proc/${running.pid}/root`).filter((name) => !name.startsWith("lib"))
-        assert.deepStrictEqual(seen.toSorted(), ["dev", "etc", "proc", "usr"])
+        assert.deepStrictEqual(seen.toSorted(), ["dev", "etc", "lent", "proc", "usr"])
         assert.deepStrictEqual(readdirSync(`/proc/${running.pid}/root/etc`), ["ld.so.cache"])
         // what it would do if its guest had taken it over: put a link where root opens a file at the next start
         const processes = yield* Processes
