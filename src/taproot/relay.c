@@ -2,8 +2,9 @@
  * relay DEVICE SOCKET: what comes in at a virtio-serial port goes to a unix socket, and back. It is how a hypervisor reaches the
  * API of a machine without any network; the brain starts it where there is such a port.
  *
- * One connection at a time: it begins with the first byte from beyond and ends with either side. The port is opened anew for
- * each, so that nothing of one gets into the next.
+ * One connection at a time: it begins as HTTP/2 does (RFC 9113, 3.4) and ends with either side, or where another begins: who comes in
+ * the moment in which the one before leaves is not to be seen at the port in any other way. The port stays open, since what has
+ * arrived is lost when it is closed. What does not belong to a connection is dropped.
  *
  * Trap: the port cannot tell the other side that the socket was closed. A client there hears nothing until it hangs up itself.
  */
@@ -33,16 +34,30 @@ static bool is_transient(void)
     return errno == EAGAIN || errno == EINTR;
 }
 
-/* Moves what can be moved; false: this side is over. */
-static bool move(struct pipe *pipe)
+static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/* Whether what was read is the beginning of a connection; a port gives what was written to it at a time, never more. */
+static bool begins(const struct pipe *pipe)
 {
-    if (pipe->start == pipe->end) {
-        const ssize_t got = read(pipe->from, pipe->bytes, sizeof pipe->bytes);
-        if (got == 0 || (got < 0 && !is_transient())) return false;
-        if (got < 0) return true;
-        pipe->start = 0;
-        pipe->end = (size_t)got;
-    }
+    const size_t length = sizeof preface - 1;
+    return pipe->start == 0 && pipe->end >= length && memcmp(pipe->bytes, preface, length) == 0;
+}
+
+/* Reads unless something is still to be written; false: this side is over. */
+static bool fill(struct pipe *pipe)
+{
+    if (pipe->start < pipe->end) return true;
+    const ssize_t got = read(pipe->from, pipe->bytes, sizeof pipe->bytes);
+    if (got == 0 || (got < 0 && !is_transient())) return false;
+    pipe->start = 0;
+    pipe->end = got < 0 ? 0 : (size_t)got;
+    return true;
+}
+
+/* Writes what can be written; false: this side is over. */
+static bool drain(struct pipe *pipe)
+{
+    if (pipe->start == pipe->end) return true;
     const ssize_t put = write(pipe->to, pipe->bytes + pipe->start, pipe->end - pipe->start);
     if (put < 0) return is_transient();
     pipe->start += (size_t)put;
@@ -62,26 +77,33 @@ static int connect_to(const char *path)
     return -1;
 }
 
-/* Until either side is over. */
-static void relay(int port, int api)
+/* Until either side is over. `in`: with what was read of the connection already. True: it has what the next one begins with. */
+static bool relay(struct pipe *in, int api)
 {
-    static struct pipe in, out;
-    in = (struct pipe){.from = port, .to = api};
+    static struct pipe out;
+    const int port = in->from;
+    in->to = api;
     out = (struct pipe){.from = api, .to = port};
+    bool begun = false;
     for (;;) {
-        const bool in_full = in.start < in.end, out_full = out.start < out.end;
+        const bool in_full = in->start < in->end, out_full = out.start < out.end;
         struct pollfd files[] = {
             {.fd = port, .events = (short)((in_full ? 0 : POLLIN) | (out_full ? POLLOUT : 0))},
             /* nothing is wanted of it while beyond reads nothing: that it has hung up would be told again and again */
             {.fd = out_full && !in_full ? -1 : api,
              .events = (short)((out_full ? 0 : POLLIN) | (in_full ? POLLOUT : 0))},
         };
-        if (poll(files, 2, -1) < 0 && errno != EINTR) return;
-        if ((files[0].revents & POLLHUP) && !(files[0].revents & POLLIN)) return;
-        if ((files[0].revents & POLLIN) || (files[1].revents & POLLOUT))
-            if (!move(&in)) return;
+        if (poll(files, 2, -1) < 0 && errno != EINTR) return false;
+        if ((files[0].revents & POLLHUP) && !(files[0].revents & POLLIN)) return false;
+        if ((files[0].revents & POLLIN) || (files[1].revents & POLLOUT)) {
+            const bool is_new = in->start == in->end;
+            if (!fill(in)) return false;
+            if (is_new && begun && begins(in)) return true;
+            begun = true;
+            if (!drain(in)) return false;
+        }
         if ((files[1].revents & (POLLIN | POLLHUP | POLLERR)) || (files[0].revents & POLLOUT))
-            if (!move(&out)) return;
+            if (!fill(&out) || !drain(&out)) return false;
     }
 }
 
@@ -92,26 +114,30 @@ int main(int count, char **words)
         return 64;
     }
     signal(SIGPIPE, SIG_IGN);
+    const int port = open(words[1], O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (port < 0) {
+        fprintf(stderr, "relay: %s: %s\n", words[1], strerror(errno));
+        return 1;
+    }
+    static struct pipe in;
+    in = (struct pipe){.from = port};
     for (;;) {
-        const int port = open(words[1], O_RDWR | O_NONBLOCK | O_CLOEXEC);
-        if (port < 0) {
-            fprintf(stderr, "relay: %s: %s\n", words[1], strerror(errno));
-            return 1;
-        }
         struct pollfd waiting = {.fd = port, .events = POLLIN};
-        const bool is_called = poll(&waiting, 1, -1) > 0 && waiting.revents == POLLIN;
-        if (!is_called) {
-            /* without anybody beyond there is nothing to wait on but time */
-            close(port);
-            poll(NULL, 0, PAUSE_MS);
+        /* without anybody beyond there is nothing to wait on but time */
+        const bool is_called = poll(&waiting, 1, -1) > 0 && waiting.revents == POLLIN && fill(&in);
+        if (!is_called || !begins(&in)) {
+            /* what is left of somebody who has gone */
+            in.start = in.end;
+            if (!is_called) poll(NULL, 0, PAUSE_MS);
             continue;
         }
-        const int api = connect_to(words[2]);
-        if (api >= 0) {
-            relay(port, api);
+        int api;
+        bool another = true;
+        while (another && (api = connect_to(words[2])) >= 0) {
+            another = relay(&in, api);
             close(api);
         }
-        close(port);
-        if (api < 0) poll(NULL, 0, PAUSE_MS);
+        in.start = in.end;
+        if (another) poll(NULL, 0, PAUSE_MS);
     }
 }

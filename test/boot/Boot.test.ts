@@ -263,6 +263,9 @@ watchdog: { timeoutSeconds: 45 }
         // the hypervisor reaches it all the same, again and again
         yield* machine.up
         assert.include(yield* machine.run("tree"), "org.ironwood.api")
+        // by one after the other: who waits is let in the moment the one before has left
+        const patiently = ["tree", "ps", "host"].map((command) => machine.run(command))
+        for (let round = 0; round < 3; round++) yield* Effect.all(patiently, { concurrency: "unbounded" })
         // what has happened to the clock since its start is not how long it is up
         assert.match(yield* machine.run("version"), /brain +pid \d+, up (\d+m)?\d+s,/)
         // the power button
