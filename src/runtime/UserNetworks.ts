@@ -15,9 +15,10 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import { accessSync, constants } from "node:fs"
+import { constants } from "node:fs"
 import * as fs from "node:fs/promises"
 import type { Cgroups } from "../host/Cgroups.ts"
+import * as Executables from "../host/Executables.ts"
 import * as Remedy from "../host/Remedy.ts"
 import * as KeyedLock from "../storage/KeyedLock.ts"
 import * as IdMap from "../taproot/IdMap.ts"
@@ -96,15 +97,6 @@ const Answer = Schema.fromJsonString(
 )
 const decodeAnswer = Schema.decodeUnknownEffect(Answer)
 
-const isExecutable = (path: string): boolean => {
-  try {
-    accessSync(path, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
 /** Why ports are missing, for people. */
 export const missingText = (missing: ReadonlyArray<PublishedPort>): string =>
   `cannot have ${missing.map(listenerOf).join(", ")}: somebody else on the host listens there, or the address is not the host's`
@@ -143,7 +135,7 @@ export const make = (
   programs: ReadonlyArray<string> = PROGRAM
 ): UserNetworks => {
   const locks = KeyedLock.make()
-  const program = programs.find(isExecutable)
+  const program = Executables.firstOf(programs)
   const directoryOf = (sandbox: string) => `${paths.userNetworks}/${sandbox}`
   /** With a dot, which no run has in its name. In a cgroup of its sandbox it is found also when its taproot is gone. */
   const runOf = (sandbox: string) => `${sandbox}.network`

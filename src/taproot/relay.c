@@ -36,11 +36,14 @@ static bool is_transient(void)
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/* Whether what was read is the beginning of a connection; a port gives what was written to it at a time, never more. */
-static bool begins(const struct pipe *pipe)
+/*
+ * Whether what was read, at least so much of it, is the beginning of a connection; a port gives what was written to it at a time,
+ * never more.
+ */
+static bool begins(const struct pipe *pipe, size_t least)
 {
-    const size_t length = sizeof preface - 1;
-    return pipe->start == 0 && pipe->end >= length && memcmp(pipe->bytes, preface, length) == 0;
+    const size_t length = pipe->end < sizeof preface - 1 ? pipe->end : sizeof preface - 1;
+    return pipe->start == 0 && length >= least && memcmp(pipe->bytes, preface, length) == 0;
 }
 
 /* Reads unless something is still to be written; false: this side is over. */
@@ -98,7 +101,7 @@ static bool relay(struct pipe *in, int api)
         if ((files[0].revents & POLLIN) || (files[1].revents & POLLOUT)) {
             const bool is_new = in->start == in->end;
             if (!fill(in)) return false;
-            if (is_new && begun && begins(in)) return true;
+            if (is_new && begun && begins(in, sizeof preface - 1)) return true;
             begun = true;
             if (!drain(in)) return false;
         }
@@ -125,7 +128,7 @@ int main(int count, char **words)
         struct pollfd waiting = {.fd = port, .events = POLLIN};
         /* without anybody beyond there is nothing to wait on but time */
         const bool is_called = poll(&waiting, 1, -1) > 0 && waiting.revents == POLLIN && fill(&in);
-        if (!is_called || !begins(&in)) {
+        if (!is_called || !begins(&in, 1)) {
             /* what is left of somebody who has gone */
             in.start = in.end;
             if (!is_called) poll(NULL, 0, PAUSE_MS);

@@ -1,7 +1,7 @@
 /**
  * What a hypervisor's process has the right to beyond the descriptors that it was started with: files that it opens by their names, and
- * what it is lent while it runs (`lend.h`). Which rights were given is remembered in the machine's directory before they are, so that whoever comes later takes
- * them back.
+ * what it is lent while it runs (`lend.h`). Which rights were given is remembered in the machine's directory before they are, so that
+ * whoever comes later takes them back.
  *
  * Traps:
  * - What a program has open stays open to it when it is taken back.

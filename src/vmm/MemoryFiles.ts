@@ -27,7 +27,6 @@ const isOwn = async (path: string): Promise<boolean> => {
   return stat.isFile() && stat.nlink === 1
 }
 
-/** Moves the files to their places; whoever wrote them cannot reach them by a name any more. */
 /** From here on the program can put nothing into it any more. */
 const close = async (own: string): Promise<void> => {
   await fs.chmod(own, 0o700)
@@ -39,6 +38,7 @@ const remove = async (own: string): Promise<void> => {
   await fs.rm(own, { recursive: true, force: true })
 }
 
+/** Moves the files to their places; whoever wrote them cannot reach them by a name any more. */
 const move = async (own: string, file: string, names: Names): Promise<void> => {
   await close(own)
   for (const [name, suffix] of Object.entries(names)) {

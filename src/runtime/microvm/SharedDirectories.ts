@@ -4,8 +4,8 @@
  * ended, since its guest would wait for it without end.
  *
  * What serves a directory has to be root, who owns files of anybody, but for all else it has nothing: six capabilities (chown,
- * dac_override, fowner, fsetid, setgid, setuid), no network and no processes but itself, a root of its own with nothing in it, virtiofsd's filter of system
- * calls. It makes no device, and it is handed the directory, not told its name: nobody can put something else in its place.
+ * dac_override, fowner, fsetid, setgid, setuid), no network and no processes but itself, a root of its own with nothing in it,
+ * virtiofsd's filter of system calls. It makes no device, and it is handed the directory, not told its name: nobody can put something else in its place.
  *
  * Traps:
  * - Who is root in the guest is root in that directory, as in a plain container: of what is written there nothing should be run.
@@ -15,13 +15,14 @@
  *   there then: for it the machine is started anew.
  */
 import { createHash } from "node:crypto"
-import { type BigIntStats, constants, accessSync } from "node:fs"
+import type { BigIntStats } from "node:fs"
 import * as fs from "node:fs/promises"
 import { pid } from "node:process"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Schedule from "effect/Schedule"
 import type { Cgroups } from "../../host/Cgroups.ts"
+import * as Executables from "../../host/Executables.ts"
 import * as Remedy from "../../host/Remedy.ts"
 import { helperPath } from "../../taproot/Helper.ts"
 import * as ProcessExit from "../../taproot/ProcessExit.ts"
@@ -74,15 +75,6 @@ const wantedBy = (containers: ReadonlyArray<ContainerRecord>) => {
 export const planned = (containers: ReadonlyArray<ContainerRecord>): ReadonlyArray<Share> =>
   [...wantedBy(containers).keys()].map((source) => ({ tag: source, socket: source }))
 
-const isExecutable = (path: string): boolean => {
-  try {
-    accessSync(path, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
 /** The directory, opened as long as the scope; a file cannot be shared. */
 export const open = (
   hostPaths: HostPaths,
@@ -98,7 +90,7 @@ export const open = (
   })
 
 export const make = (processes: Processes["Service"], cgroups: Cgroups["Service"], hostPaths: HostPaths) => {
-  const program = PROGRAMS.find(isExecutable)
+  const program = Executables.firstOf(PROGRAMS)
 
   /** Why this host shares none; undefined: it does. */
   const lacking =
